@@ -1,0 +1,8 @@
+"""Train from a checkout: `python run.py --workers 4 --async` is `shmps train --workers 4 --async`."""
+
+import sys
+
+from shmps.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

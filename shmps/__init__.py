@@ -1,0 +1,30 @@
+"""A parameter server on one host for sparse logistic regression."""
+
+from shmps.cluster import Cluster
+from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
+from shmps.estimator import LogisticRegression
+from shmps.models import Model, load, save
+from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Step, Updater
+from shmps.version import __version__
+from shmps.worker import KVWorker
+
+__all__ = [
+    "ASYNC",
+    "BOUNDED",
+    "FTRL",
+    "SGD",
+    "SYNC",
+    "AdaGrad",
+    "Add",
+    "Cluster",
+    "Consistency",
+    "KVWorker",
+    "LogisticRegression",
+    "Model",
+    "Push",
+    "Step",
+    "Updater",
+    "__version__",
+    "load",
+    "save",
+]

@@ -1,0 +1,287 @@
+"""The command line: arguments in, progress and tables out."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+import numpy as np
+import tqdm
+
+from shmps import datasets, models
+from shmps.errors import ShmpsError
+from shmps.estimator import LEARNING_RATES, LogisticRegression
+from shmps.result import Progress
+from shmps.svmlight import fit_columns, read
+from shmps.updaters import SCHEDULES
+from shmps.version import __version__
+
+GLOSSARY = """\
+words:
+  key             a feature's index; its value is a weight
+  shard           a worker's rows
+  push, pull      send gradients, fetch weights
+  tick, clock     one finished minibatch; ticks of a worker
+  sync            a tick's gradients are averaged over the workers and applied as one
+  bound           ticks that a worker may be ahead of the slowest one
+  async           no bound
+  delay           versions of the weights between a pull and its push
+  updater         the servers' rule: how a gradient changes the weights
+
+exit codes: 0 done, 2 usage, 3 data missing or bad, 4 a node died, 5 diverged, 6 out of memory or disk,
+130 Ctrl-C, 143 SIGTERM
+"""
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `shmps` with `arguments` (default: the process's); returns the exit code."""
+    tqdm.tqdm.monitor_interval = 0  # no thread of its own: nodes are forked from this process
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        options = _parser().parse_args(arguments)
+        options.command(options)
+        sys.stdout.flush()
+        return 0
+    except ShmpsError as error:
+        return _complain(str(error), error.exit_code)
+    except MemoryError:
+        return _complain("out of memory: use fewer workers, a smaller --batch-size, or less data", 6)
+    except KeyboardInterrupt:
+        return _complain("stopped by Ctrl-C", 130)
+    except Terminated:
+        return _complain("stopped by SIGTERM", 143)
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python flushes stdout once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    raise Terminated
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"shmps: {message}", file=sys.stderr)
+    return code
+
+
+def train(options: argparse.Namespace) -> None:
+    estimator = _estimator(options)
+    began = time.monotonic()
+    dataset = datasets.load(
+        options.data,
+        test=options.test,
+        data_dir=options.data_dir,
+        seed=options.seed,
+        progress=not options.quiet,
+    )
+    loaded = time.monotonic() - began
+    if not options.quiet:
+        _say_what_starts(options, dataset, estimator)
+    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
+    with _Bar(options) as bar:
+        estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved)
+    if options.model:
+        models.save(estimator.model(), options.model)
+    result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
+    if options.json:
+        print(json.dumps(result.to_dict()))
+    elif not options.quiet:
+        print(result.table())
+
+
+def predict(options: argparse.Namespace) -> None:
+    model = models.load(options.model)
+    X, _ = read(options.data)
+    X, dropped = fit_columns(X, model.num_features)
+    if dropped:
+        print(
+            f"shmps: {dropped} non-zeros of {options.data} belong to features that the model does not have: dropped",
+            file=sys.stderr,
+        )
+    if options.proba:
+        np.savetxt(sys.stdout, model.predict_proba(X)[:, 1], fmt="%.17g")
+    else:
+        print("\n".join(_label(label) for label in model.predict(X)))
+
+
+def _label(label: Any) -> str:
+    return f"{label:g}" if isinstance(label, float) else str(label)
+
+
+def _estimator(options: argparse.Namespace) -> LogisticRegression:
+    estimator = LogisticRegression(
+        workers=options.workers,
+        servers=options.servers,
+        mode=options.mode or ("sync" if options.bound is None else "bounded"),
+        bound=options.bound,
+        updater=options.updater,
+        learning_rate=options.learning_rate,
+        schedule=options.schedule,
+        l1=options.l1,
+        l2=options.l2,
+        batch_size=options.batch_size,
+        epochs=10 if options.epochs is None else options.epochs,
+        iterations=options.iterations,
+        fit_intercept=options.intercept,
+        test_interval=options.test_interval,
+        slow_worker=options.slow_worker,
+        random_state=options.seed,
+        start_method=options.start_method,
+    )
+    estimator.check()  # before a long file is read
+    return estimator
+
+
+def _say_what_starts(
+    options: argparse.Namespace, dataset: datasets.Dataset, estimator: LogisticRegression
+) -> None:
+    if dataset.note:
+        print(dataset.note, file=sys.stderr)
+    rows, features = dataset.train_X.shape
+    print(
+        f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
+        f"{estimator.consistency()}, {options.workers} workers, {options.servers} servers",
+        file=sys.stderr,
+    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if options.workers > cores:
+        print(f"{options.workers} workers share {cores} cores: they take turns", file=sys.stderr)
+
+
+class _Bar:
+    """The progress bar, or dist-lr's log lines; nothing where stderr is no terminal."""
+
+    def __init__(self, options: argparse.Namespace):
+        self._log = options.log
+        silent = options.quiet or options.log or not sys.stderr.isatty()
+        self._bar = tqdm.tqdm(disable=silent, unit="tick", dynamic_ncols=True, leave=False, file=sys.stderr)
+        self._batch_size = options.batch_size
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.close()
+
+    def moved(self, done: int, planned: int) -> None:
+        self._bar.total = planned
+        self._bar.update(done - self._bar.n)
+
+    def evaluated(self, progress: Progress) -> None:
+        metrics, delays = progress.metrics, progress.delays
+        if self._log:
+            clock = time.strftime("%H:%M:%S")
+            print(f"{clock} Iteration {progress.iteration}, accuracy: {metrics.accuracy:g}", file=sys.stderr)
+        rate = self._bar.format_dict["rate"] or 0.0
+        self._bar.set_postfix_str(
+            f"accuracy {metrics.accuracy:.4f}, loss {metrics.log_loss:.4f}, delay {delays.p50}/{delays.max}, "
+            f"{rate * self._batch_size:,.0f} samples/s"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="shmps", description="A parameter server on one host for sparse logistic regression."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    described = "Write a label (or a probability) for every row of a file, one per line."
+    predicting = commands.add_parser("predict", help="label the rows of a file", description=described)
+    predicting.add_argument("model", metavar="MODEL", help="a file that `train --model` wrote")
+    predicting.add_argument("data", metavar="DATA", help="svmlight rows; their labels are not used")
+    predicting.add_argument("--proba", action="store_true", help="probabilities of the larger label instead")
+    predicting.set_defaults(command=predict)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a model",
+        description="Train sparse logistic regression with a scheduler, servers and workers, all processes.",
+        epilog=GLOSSARY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=train)
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", metavar="NAME|PATH", help="a9a, synth:a9a or an svmlight file (default: a9a)")
+    data.add_argument(
+        "--test", metavar="PATH", help="svmlight rows to evaluate on (default: the set's own, else --data)"
+    )
+    data.add_argument(
+        "--data-dir", metavar="DIR", help="where named sets are (default: $SHMPS_DATA_DIR, else data/)"
+    )
+
+    nodes = parser.add_argument_group("nodes")
+    nodes.add_argument("--workers", type=int, default=4, metavar="N", help="worker processes (default: 4)")
+    nodes.add_argument("--servers", type=int, default=1, metavar="N", help="server processes (default: 1)")
+    mode = nodes.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--sync", dest="mode", action="store_const", const="sync", help="tick by tick (default)"
+    )
+    mode.add_argument("--async", dest="mode", action="store_const", const="async", help="nobody waits")
+    mode.add_argument("--bound", type=int, metavar="K", help="at most K ticks ahead of the slowest worker")
+    nodes.add_argument(
+        "--slow-worker",
+        type=_rank_and_factor,
+        metavar="RANK:FACTOR",
+        help="make a straggler: it sleeps before its push",
+    )
+    nodes.add_argument(
+        "--start-method", choices=("fork", "forkserver", "spawn"), help="of processes (default: fork)"
+    )
+
+    training = parser.add_argument_group("training")
+    passes = training.add_mutually_exclusive_group()
+    passes.add_argument("--epochs", type=int, metavar="N", help="passes over the rows (default: 10)")
+    passes.add_argument(
+        "--iterations", type=int, metavar="N", help="minibatches per worker, instead of epochs"
+    )
+    training.add_argument(
+        "--batch-size", type=int, default=256, metavar="ROWS", help="0: the whole shard (default: 256)"
+    )
+    rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
+    training.add_argument("--updater", choices=LEARNING_RATES, default="adagrad", help="(default: adagrad)")
+    training.add_argument("--learning-rate", type=float, metavar="RATE", help=f"(default: {rates})")
+    training.add_argument(
+        "--schedule", choices=SCHEDULES, default="constant", help="of sgd's rate; t in ticks"
+    )
+    training.add_argument(
+        "--l1", type=float, default=0.0, metavar="L1", help="L1 penalty, ftrl only (default: 0)"
+    )
+    training.add_argument("--l2", type=float, default=1e-5, metavar="L2", help="L2 penalty (default: 1e-5)")
+    training.add_argument("--intercept", action="store_true", help="learn an intercept, without a penalty")
+    training.add_argument("--seed", type=int, default=0, metavar="N", help="of the minibatches (default: 0)")
+
+    shown = parser.add_argument_group("what is shown and kept")
+    shown.add_argument(
+        "--test-interval",
+        type=int,
+        default=20,
+        metavar="N",
+        help="iterations between evaluations (default: 20)",
+    )
+    shown.add_argument("--model", metavar="PATH", help="write the model there")
+    shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
+    shown.add_argument("--log", action="store_true", help="a line per evaluation, as dist-lr prints it")
+    shown.add_argument("--quiet", action="store_true", help="no bar, no table")
+
+
+def _rank_and_factor(text: str) -> tuple[int, float]:
+    try:
+        rank, factor = text.split(":")
+        return int(rank), float(factor)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"RANK:FACTOR, as in 0:5 for a worker 0 five times slower; found {text!r}"
+        ) from None

@@ -1,0 +1,237 @@
+"""The cluster: what others build on. Starts servers, runs functions in workers, gives back the parameters."""
+
+import contextlib
+import multiprocessing
+import numbers
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from shmps.consistency import SYNC, Consistency
+from shmps.errors import UsageError
+from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.outlet import Outlet
+from shmps.rehearsal import rehearse
+from shmps.scheduler import OnReport, Scheduler
+from shmps.server import Server, serve
+from shmps.store import Mailbox, Shape, Store
+from shmps.transport import Inboxes, Post
+from shmps.updaters import Add, Updater
+from shmps.worker import KVWorker
+
+_MAX_KEYS = 2**14
+
+
+class Cluster:
+    """A parameter server on this host: `with Cluster(num_keys) as cluster: cluster.run(function, ...)`.
+
+    num_keys: keys are 0 to num_keys - 1, with `width` float64 each.
+    servers, workers: processes; the servers own equal ranges of the keys.
+    consistency: SYNC, BOUNDED(k) or ASYNC.
+    updater: how a push changes the values (default: `Add`, which adds it).
+    initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
+    max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
+    max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
+    start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (they must be
+    importable, and the script needs a main guard).
+
+    Raises UsageError for arguments that break a rule, OutOfSpace if the shared arrays do not fit in memory.
+    """
+
+    def __init__(
+        self,
+        num_keys: int,
+        width: int = 1,
+        servers: int = 2,
+        workers: int = 4,
+        consistency: Consistency = SYNC,
+        updater: Updater | None = None,
+        initial: Any = 0.0,
+        max_keys: int | None = None,
+        max_workers: int | None = None,
+        start_method: str | None = None,
+    ):
+        for name, value in (
+            ("num_keys", num_keys),
+            ("width", width),
+            ("servers", servers),
+            ("workers", workers),
+        ):
+            at_least_one(name, value)
+        if servers > num_keys:
+            raise UsageError(
+                f"every server owns at least one key: {servers} servers, {num_keys} keys; use fewer servers"
+            )
+        if not isinstance(consistency, Consistency):
+            raise UsageError(f"consistency is SYNC, BOUNDED(k) or ASYNC, found {consistency!r}")
+        max_keys = (
+            min(num_keys, _MAX_KEYS)
+            if max_keys is None
+            else min(at_least_one("max_keys", max_keys), num_keys)
+        )
+        max_workers = workers if max_workers is None else at_least_one("max_workers", max_workers)
+        if max_workers < workers:
+            raise UsageError(f"max_workers is at least workers={workers}, found {max_workers}")
+        self.updater = Add() if updater is None else updater
+        if not isinstance(self.updater, Updater):
+            raise UsageError(f"updater is an instance of a class derived from Updater, found {updater!r}")
+        self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
+        self._shape = Shape(num_keys, width, self.updater.state_width, servers, max_workers, max_keys)
+        self._initial = _checked_initial(initial, self._shape)
+        self._context = multiprocessing.get_context(start_method or _default_start_method())
+        self._resources = contextlib.ExitStack()
+        self._open = False
+
+    def __enter__(self) -> "Cluster":
+        rehearse(self.updater, self._shape.width)
+        with contextlib.ExitStack() as resources:
+            self._store = Store(self._shape)
+            resources.callback(self._store.close)
+            self._fill()
+            self._inboxes = Inboxes(self.num_servers, self._shape.workers)
+            resources.callback(self._inboxes.close)
+            self._outlets = [Outlet() for _ in range(self.num_workers)]
+            for outlet in self._outlets:
+                resources.callback(outlet.close)
+            self._scheduler = Scheduler(self._context, self._inboxes)
+            resources.callback(self._scheduler.close)
+            for rank in range(self.num_servers):
+                self._scheduler.start_server(
+                    rank, _server, rank, self._store, self._inboxes, self.consistency, self.updater
+                )
+            self._resources = resources.pop_all()
+        self._open = True
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._open = False
+        self._resources.close()
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        on_report: OnReport = lambda rank, value: None,
+        on_pause: Callable[[], None] = lambda: None,
+    ) -> list[Any]:
+        """`function(kv, *args)` in every worker; their results in rank order.
+
+        Each run has worker processes of its own (a few ms under fork); what is to last is in the parameters
+        or in the results, which must be picklable. `on_report(rank, value)` is called here for what a worker
+        hands to `kv.report`, `on_pause()` a few times per second.
+
+        Raises WorkerFailed (from the worker's own exception) if the function raises, NodeDied if a process
+        dies; the function is not run again. After a server's death the cluster is of no more use.
+        """
+        self._must_be_open()
+        tick = int(self._parameters.done.max())
+        shared = (self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater)
+        return self._scheduler.run(self._outlets, tick, on_report, on_pause, _work, *shared, function, args)
+
+    def weights(self) -> np.ndarray:
+        """A copy of all values, (num_keys,) or (num_keys, width): a snapshot, if no run is going on."""
+        self._must_be_open()
+        self._scheduler.check_servers()
+        out = np.empty((self._shape.num_keys, self._shape.width))
+        bounds = self._shape.bounds
+        for server in range(self.num_servers):
+            part = slice(bounds[server], bounds[server + 1])
+            self._parameters.read(np.arange(part.start, part.stop), server, self.updater, out[part])
+        return out[:, 0] if self._shape.width == 1 else out
+
+    def ticks(self) -> np.ndarray:
+        """Pushes of each worker that server 0 has applied, (workers,): also while a run goes on."""
+        self._must_be_open()
+        return self._parameters.done[0, : self.num_workers].copy()
+
+    def delays(self) -> np.ndarray:
+        """Histogram of the delay of all pushes so far: entry d counts (push, server) pairs d versions late.
+
+        The last entry, 4095, counts all from there up. (4096,) int64.
+        """
+        self._must_be_open()
+        return self._parameters.delays.sum(axis=0)
+
+    def versions(self) -> np.ndarray:
+        """Updates applied at each server, (servers,)."""
+        self._must_be_open()
+        return self._parameters.versions.copy()
+
+    def _must_be_open(self) -> None:
+        if not self._open:
+            raise UsageError("a Cluster is used inside its with block: `with Cluster(...) as cluster:`")
+
+    def _fill(self) -> None:
+        self._parameters = self._store.parameters(writable=True)
+        self._parameters.weights[:] = self._initial
+        self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))
+
+
+def _server(rank: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater) -> None:
+    arrays = store.mailboxes()
+    mailboxes = [Mailbox(arrays, store.shape, worker, rank) for worker in range(store.shape.workers)]
+    serve(
+        Server(rank, store.parameters(writable=True), mailboxes, consistency, updater),
+        Post(inboxes, (SERVER, rank)),
+    )
+
+
+def _work(
+    rank: int,
+    run: int,
+    num_workers: int,
+    store: Store,
+    inboxes: Inboxes,
+    outlets: list[Outlet],
+    consistency: Consistency,
+    updater: Updater,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    arrays = store.mailboxes()
+    mailboxes = [Mailbox(arrays, store.shape, rank, server) for server in range(store.shape.servers)]
+    post, outlet = Post(inboxes, (WORKER, rank)), outlets[rank]
+    op = RESULT
+    try:
+        kv = KVWorker(
+            rank, run, num_workers, consistency, updater, store.parameters(), mailboxes, post, outlet
+        )
+        result = function(kv, *args)
+        kv.finish()
+        size = outlet.write(result)
+    except BaseException as exception:
+        op, size = FAILED, _write_failure(outlet, exception)
+    post.send((SCHEDULER, 0), Record(op, rank, count=size, run=run))
+
+
+def _write_failure(outlet: Outlet, exception: BaseException) -> int:
+    text = "".join(traceback.format_exception(exception))
+    try:
+        return outlet.write((exception, text))
+    except Exception:  # not every exception can be pickled; its text always can
+        return outlet.write((None, text))
+
+
+def _default_start_method() -> str:
+    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:
+    values = np.asarray(initial, dtype=np.float64)
+    if values.ndim == 0:
+        return values
+    if values.shape not in ((shape.num_keys,), (shape.num_keys, shape.width)) or (
+        values.ndim == 1 < shape.width
+    ):
+        raise UsageError(
+            f"initial is a number or an array ({shape.num_keys}, {shape.width}), found shape {values.shape}"
+        )
+    return values.reshape(shape.num_keys, shape.width)
+
+
+def at_least_one(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise UsageError(f"{name} is a whole number from 1 up, found {value!r}")
+    return int(value)

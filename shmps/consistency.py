@@ -1,0 +1,65 @@
+"""When a pull may be answered and whether pushes wait for their tick: a value, and a vector clock.
+
+Bulk-synchronous, stale-synchronous (Ho et al., NIPS 2013) and asynchronous training differ by this value only.
+"""
+
+import math
+from dataclasses import dataclass
+
+from shmps.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """A pull at clock c is answered when c - slowest <= bound; held pushes are applied a tick at a time."""
+
+    bound: float
+    hold_pushes: bool = False
+
+    def __str__(self) -> str:
+        if self.hold_pushes:
+            return "sync"
+        return "async" if math.isinf(self.bound) else f"bounded {self.bound}"
+
+    def may_answer(self, clock: int, slowest: float) -> bool:
+        return clock - slowest <= self.bound
+
+
+SYNC = Consistency(0, hold_pushes=True)
+ASYNC = Consistency(math.inf)
+
+
+def BOUNDED(bound: int) -> Consistency:
+    """Stale-synchronous: nobody reads more than `bound` ticks ahead of the slowest worker."""
+    if isinstance(bound, bool) or bound != int(bound) or bound < 0:
+        raise UsageError(
+            f"a bound counts ticks: a whole number from 0 up, found {bound!r}; use ASYNC for none"
+        )
+    return Consistency(int(bound))
+
+
+class VectorClock:
+    """Ticks per worker. Who has left no longer holds anybody up."""
+
+    def __init__(self) -> None:
+        self._ticks: dict[int, int] = {}
+
+    def start(self, workers: int, tick: int) -> None:
+        """Forget everyone; workers 0 to `workers` - 1 stand at `tick`."""
+        self._ticks = dict.fromkeys(range(workers), tick)
+
+    def tick(self, rank: int, clock: int) -> None:
+        if rank in self._ticks:
+            self._ticks[rank] = clock
+
+    def leave(self, rank: int) -> None:
+        self._ticks.pop(rank, None)
+
+    @property
+    def ranks(self) -> list[int]:
+        return sorted(self._ticks)
+
+    @property
+    def slowest(self) -> float:
+        """The least clock of those present; infinity when all have left."""
+        return min(self._ticks.values(), default=math.inf)

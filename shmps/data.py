@@ -1,0 +1,126 @@
+"""Rows in memory: labels, shards, minibatches."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from shmps.errors import DataError
+from shmps.kernels import localize, take_rows
+from shmps.memory import available_memory
+
+
+class Rows(NamedTuple):
+    """CSR rows with labels in {-1, +1}; row i is indptr[i] to indptr[i + 1] of indices and data."""
+
+    indptr: np.ndarray  # (rows + 1,)
+    indices: np.ndarray  # (non-zeros,)
+    data: np.ndarray  # (non-zeros,) float64
+    labels: np.ndarray  # (rows,) float64
+
+    @property
+    def count(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nonzeros(self) -> int:
+        return int(self.indptr[-1] - self.indptr[0])
+
+    def part(self, begin: int, end: int) -> "Rows":
+        """Rows begin to end: views, no copy."""
+        return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end])
+
+
+class Batch(NamedTuple):
+    """Rows whose indices point into sorted unique `keys` (k,); keys None: into all weights."""
+
+    keys: np.ndarray | None
+    rows: Rows
+
+
+def to_csr(X: Any) -> scipy.sparse.csr_matrix:
+    """Any matrix as CSR with float64 values; what is CSR float64 already is not copied."""
+    return scipy.sparse.csr_matrix(X, dtype=np.float64)
+
+
+def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray) -> Rows:
+    return Rows(X.indptr, X.indices, X.data, labels)
+
+
+def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]]:
+    """Labels as -1.0 and +1.0 (rows,), and the two labels that they stand for, the smaller first.
+
+    Raises DataError unless there are exactly two.
+    """
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) != 2:
+        found = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
+        raise DataError(
+            f"{name}: labels have exactly two values, found {len(classes)} ({found}); "
+            + (
+                "keep two classes, or make it one against the rest"
+                if len(classes) > 2
+                else "add rows of a second class"
+            )
+        )
+    return codes * 2.0 - 1.0, (classes[0].item(), classes[1].item())
+
+
+def shard(rows: Rows, rank: int, workers: int) -> Rows:
+    """The part of the rows that worker `rank` owns: contiguous, equal to within one row."""
+    return rows.part(rows.count * rank // workers, rows.count * (rank + 1) // workers)
+
+
+class Batches:
+    """The batches of one shard, cut by (seed, rank), in an order by (seed, epoch, rank).
+
+    A size of 0 is the whole shard, in place. Others are localized when first visited, and kept for later
+    epochs where memory allows: where the copies of all `workers` take less than half of what is available.
+    """
+
+    def __init__(
+        self, rows: Rows, size: int, num_keys: int, intercept: bool, seed: int, rank: int, workers: int
+    ):
+        self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
+        self._seed, self._rank = seed, rank
+        self._kept: dict[int, Batch] = {}
+        if size:
+            # The leading 0 and 1 keep the two streams apart.
+            self._shuffled = np.random.default_rng([0, seed, rank]).permutation(rows.count)
+            self._seen = np.full(num_keys, -1, np.int64)
+            self._position = np.empty(num_keys, np.int32)
+            self._keep = workers * 16 * rows.nonzeros < available_memory() // 2
+
+    def __len__(self) -> int:
+        return -(-self._rows.count // self._size) if self._size else 1
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Every batch once."""
+        for index in np.random.default_rng([1, self._seed, number, self._rank]).permutation(len(self)):
+            yield self[int(index)]
+
+    def __getitem__(self, index: int) -> Batch:
+        if not self._size:
+            return Batch(None, self._rows)
+        batch = self._kept.get(index)
+        if batch is None:
+            batch = self._localized(index)
+            if self._keep:
+                self._kept[index] = batch
+        return batch
+
+    def _localized(self, index: int) -> Batch:
+        chosen = self._shuffled[index * self._size : (index + 1) * self._size]
+        indptr, indices, data = take_rows(self._rows.indptr, self._rows.indices, self._rows.data, chosen)
+        keys, local = localize(indices, self._seen, self._position, index)
+        if self._intercept:
+            keys = np.append(keys, self._num_keys - 1)
+        return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen]))
+
+
+def most_keys(rows: Rows, size: int, num_keys: int) -> int:
+    """A bound on the keys of a batch of `size` rows, the intercept's included."""
+    lengths = np.diff(rows.indptr)
+    longest = np.sort(lengths)[-size:] if size else lengths[:0]
+    return min(num_keys, int(longest.sum()) + 1)

@@ -1,0 +1,282 @@
+"""Data sets by name: found in a folder, downloaded into it, or generated in the shape of a9a."""
+
+import errno
+import hashlib
+import http.client
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+
+from shmps import svmlight
+from shmps.errors import DataError, OutOfSpace, UsageError
+
+PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"
+LICENCE = (
+    "UCI Adult (Becker & Kohavi 1996), CC BY 4.0; binarised by Platt (1998); "
+    "distributed on the LIBSVM data page"
+)
+TIMEOUT = 10.0  # seconds without a byte
+CHUNK = 1 << 16
+NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a known set: where it comes from and how to know that it is the right one."""
+
+    url: str
+    sha256: str
+    size: int  # bytes
+    rows: int
+    licence: str = LICENCE
+
+
+SOURCES: Mapping[str, Source] = {
+    "a9a": Source(
+        url=f"{PAGE}/a9a",
+        sha256="f5d5ffd8d865ff41328e7ee043e4b020816914ff6843ff15b98905ddbedce906",
+        size=2329875,
+        rows=32561,
+    ),
+    "a9a.t": Source(
+        url=f"{PAGE}/a9a.t",
+        sha256="1f448a153f0320399a7e40836eb207655b0bde0f21fc941cc472193daa9f5de9",
+        size=1164628,
+        rows=16281,
+    ),
+}
+SETS: Mapping[str, tuple[str, str]] = {"a9a": ("a9a", "a9a.t")}  # name: training and test file
+SYNTHETIC = "synth:a9a"
+
+# The generated set: the fields of Adult, and how many columns each has in a9a: age, workclass, fnlwgt,
+# education, education-num, marital-status, occupation, relationship, race, sex, capital-gain, capital-loss,
+# hours, country.
+CARDINALITIES = (5, 8, 5, 16, 5, 7, 14, 6, 5, 2, 2, 2, 5, 41)
+INFORMATIVE = 0.5  # share of the columns with a weight other than 0
+# Slope and intercept of the planted model on a score of mean 0 and variance 1: were the score normal they would
+# give 24 % positives and a Bayes accuracy of 85 %; the accuracy of the rows as drawn is in the note.
+SLOPE, INTERCEPT = 2.34, -2.06
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+class Dataset:
+    """X: CSR (n, d) float64 with the same d in both parts; y: (n,) float64, labels as in the file."""
+
+    name: str
+    train_X: csr_matrix
+    train_y: np.ndarray
+    test_X: csr_matrix | None
+    test_y: np.ndarray | None
+    note: str = ""  # what a person must know: a stand-in for the set asked for, features that were dropped
+
+
+class Unreachable(DataError):
+    """A known file is not there and cannot be downloaded for want of a network; `reason` is one line."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+def load(
+    name: str | None,
+    *,
+    test: str | None = None,
+    data_dir: str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Dataset:
+    """The set `name`: a known name, "synth:a9a", or the path of an svmlight file; a known name goes first.
+
+    None is a9a, or where there is no network the generated set in its stead, which `note` then says.
+    `test` is the path of a test file, in place of the set's own. Raises DataError and OutOfSpace.
+    """
+    if name is None:
+        try:
+            return load("a9a", test=test, data_dir=data_dir, progress=progress)
+        except Unreachable as error:
+            data = load(SYNTHETIC, test=test, seed=seed)
+            why = f"a9a is neither in the data folder nor to be downloaded ({error.reason})"
+            return replace(data, note=f"{why}; {data.note}")
+    if name == SYNTHETIC:
+        data = synthetic_a9a(seed)
+    elif name in SETS:
+        train_file, test_file = SETS[name]
+        folder = data_folder(data_dir)
+        X, y = _known(train_file, folder, progress)
+        test_part = (None, None) if test is not None else _known(test_file, folder, progress)
+        data = Dataset(name, X, y, *test_part)
+    elif os.sep in name or os.path.exists(name):
+        data = Dataset(name, *svmlight.read(name), None, None)
+    else:
+        known = ", ".join([*SETS, SYNTHETIC])
+        raise DataError(
+            f"{name}: neither a known set nor a file; known sets: {known}; write a path as ./{name}"
+        )
+    if test is not None:
+        test_X, test_y = svmlight.read(test)
+        data = replace(data, test_X=test_X, test_y=test_y)
+    return _same_columns(data, test or "the test set")
+
+
+def data_folder(data_dir: str | None = None) -> Path:
+    """Where known files are looked for, and downloaded to.
+
+    `data_dir`, else the environment's SHMPS_DATA_DIR, else data/ of the checkout, else the user's cache.
+    """
+    if given := data_dir or os.environ.get("SHMPS_DATA_DIR"):
+        return Path(given)
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "run.py").is_file() and (checkout / "setup.cfg").is_file():
+        return checkout / "data"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "shmps"
+
+
+def synthetic_a9a(seed: int = 0) -> Dataset:
+    """Generated data of a9a's shape: (32561, 123) and (16281, 123), 14 ones a row, labels +-1.
+
+    Fields are independent, categories follow Zipf's law, labels a planted logistic model with about 24 %
+    positives. `note` states the best accuracy that is attainable on the test rows.
+    """
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more, found {seed}; choose another")
+    rng = np.random.default_rng(seed)
+    train_rows, test_rows = (SOURCES[file].rows for file in SETS["a9a"])
+    rows, fields = train_rows + test_rows, len(CARDINALITIES)
+    weights = rng.standard_normal(sum(CARDINALITIES)) * (rng.random(sum(CARDINALITIES)) < INFORMATIVE)
+    columns = np.empty((rows, fields), np.int32)
+    mean, variance, first = 0.0, 0.0, 0
+    for field, size in enumerate(CARDINALITIES):
+        frequency = 1 / np.arange(1, size + 1)
+        frequency /= frequency.sum()
+        columns[:, field] = first + np.searchsorted(np.cumsum(frequency)[:-1], rng.random(rows), side="right")
+        of_field = weights[first : first + size]
+        mean += float(frequency @ of_field)
+        variance += float(frequency @ of_field**2 - (frequency @ of_field) ** 2)
+        first += size
+    score = (weights[columns].sum(axis=1) - mean) / np.sqrt(variance)
+    positive = 1 / (1 + np.exp(-(SLOPE * score + INTERCEPT)))  # the score is small: exp cannot overflow
+    y = np.where(rng.random(rows) < positive, 1.0, -1.0)
+    train, test = (
+        csr_matrix(
+            (np.ones(part.size), part.ravel(), np.arange(0, part.size + 1, fields)), (len(part), first)
+        )
+        for part in (columns[:train_rows], columns[train_rows:])
+    )
+    note = (
+        f"generated data, seed {seed}: no classifier can expect more than "
+        f"{bayes_accuracy(positive[train_rows:]):.4f} accuracy on its test rows"
+    )
+    return Dataset(SYNTHETIC, train, y[:train_rows], test, y[train_rows:], note)
+
+
+def bayes_accuracy(positive: np.ndarray) -> float:
+    """Expected accuracy of the best classifier on rows that are positive with these probabilities (n,)."""
+    return float(np.mean(np.maximum(positive, 1 - positive)))
+
+
+def _same_columns(data: Dataset, test_name: str) -> Dataset:
+    """The number of features comes from training; what the test rows have beyond it is dropped, and told."""
+    if data.test_X is None:
+        return data
+    width = data.train_X.shape[1]
+    test_X, dropped = svmlight.fit_columns(data.test_X, width)
+    told = f"{dropped} non-zeros of {test_name} lie beyond the {width} features of training and were dropped"
+    notes = [data.note] * bool(data.note) + [told] * bool(dropped)
+    return replace(data, test_X=test_X, note="; ".join(notes))
+
+
+def _known(file: str, folder: Path, progress: bool) -> tuple[csr_matrix, np.ndarray]:
+    """X and y of a known file; it is downloaded into the folder if it is not there."""
+    path = folder / file
+    source = SOURCES[file]
+    with _disk(path):
+        if not path.exists():
+            _download(source, path, progress)
+        data = path.read_bytes()
+    remedy = f"delete it to have it downloaded again, or pass its path in place of {file} to use it as it is"
+    _check(path, source, hashlib.sha256(data).hexdigest(), remedy)
+    return svmlight.read_bytes(data, str(path))
+
+
+def _check(path: Path | str, source: Source, found: str, remedy: str) -> None:
+    if found != source.sha256:
+        raise DataError(f"{path}: sha256 must be {source.sha256}, found {found}; {remedy}")
+
+
+def _download(source: Source, path: Path, progress: bool) -> None:
+    """Download to a file beside `path`, check, and only then give it its name: never half a file there."""
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        # Before the folder is made: without a network nothing changes on disk.
+        with urllib.request.urlopen(source.url, timeout=TIMEOUT) as response:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found = _copy(response, part, source, progress)
+        _check(source.url, source, found, f"nothing was kept; put the right file at {path}")
+        os.replace(part, path)
+    except NO_NETWORK as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Unreachable(
+            f"{path}: not there, and {source.url} cannot be downloaded: {reason}; download it where there is "
+            f"a network and put it into {path.parent}, or use the generated set {SYNTHETIC}",
+            reason,
+        ) from error
+    finally:
+        with suppress(OSError):  # gone, or its folder never was: not to hide why
+            part.unlink()
+
+
+def _copy(response: Any, part: Path, source: Source, progress: bool) -> str:
+    """The sha256 of what came; ConnectionError when the connection ended before the announced length."""
+    announced = response.headers.get("Content-Length", "")
+    digest, got = hashlib.sha256(), 0
+    quiet = not (progress and sys.stderr is not None and sys.stderr.isatty())
+    with (
+        open(part, "wb") as file,
+        tqdm(
+            total=source.size, desc=part.name.split(".")[0], unit="B", unit_scale=True, disable=quiet
+        ) as bar,
+    ):
+        while got <= source.size:  # more is wrong already, and could fill the disk
+            chunk = response.read(CHUNK)
+            if not chunk:
+                break
+            file.write(chunk)
+            digest.update(chunk)
+            bar.update(len(chunk))
+            got += len(chunk)
+    if announced.isdigit() and got < min(int(announced), source.size):
+        raise ConnectionError(f"the connection ended after {got} of {announced} bytes")
+    return digest.hexdigest()
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Errors of the file system by their names."""
+    try:
+        yield
+    except (DataError, OutOfSpace):
+        raise
+    except MemoryError as error:
+        raise OutOfSpace(f"{path}: not enough memory to read it; free some") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(
+                f"{path}: {error.strerror}; free some space or choose another data folder"
+            ) from error
+        raise DataError(
+            f"{path}: the data folder must be readable, and writable for a download, found: "
+            f"{error.strerror or error}; choose another data folder"
+        ) from error

@@ -1,0 +1,76 @@
+"""Named failures: each says the rule, the evidence and the remedy, and knows its exit code."""
+
+import signal
+
+
+class ShmpsError(Exception):
+    """Anything this package refuses or reports; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(ShmpsError, ValueError):
+    """An argument breaks a rule."""
+
+    exit_code = 2
+
+
+class DataError(ShmpsError, ValueError):
+    """A data or model file is missing, unreadable or breaks a rule of its format."""
+
+    exit_code = 3
+
+
+class NodeDied(ShmpsError, RuntimeError):
+    """A scheduler, server or worker process ended that should not have."""
+
+    exit_code = 4
+
+    def __init__(self, role: str, rank: int, exit_code: int):
+        super().__init__(role, rank, exit_code)
+        self.role, self.rank, self.node_exit_code = role, rank, exit_code
+
+    def __str__(self) -> str:
+        how = (
+            f"killed by {signal_name(-self.node_exit_code)}"
+            if self.node_exit_code < 0
+            else (f"ended with exit code {self.node_exit_code}")
+        )
+        return (
+            f"{self.role} {self.rank} died ({how}): what it had not acknowledged is lost; start the training "
+            f"again, and if it was not you who killed it look for its last words above or in the kernel's log "
+            f"(out of memory shows there as SIGKILL)"
+        )
+
+
+class WorkerFailed(ShmpsError, RuntimeError):
+    """A function run on the cluster raised; carries the worker's rank and its traceback as text."""
+
+    exit_code = 4
+
+    def __init__(self, rank: int, traceback: str):
+        super().__init__(rank, traceback)
+        self.rank, self.traceback = rank, traceback
+
+    def __str__(self) -> str:
+        return f"the function raised in worker {self.rank}:\n{self.traceback.rstrip()}"
+
+
+class Diverged(ShmpsError, ArithmeticError):
+    """Weights or loss are no longer finite."""
+
+    exit_code = 5
+
+
+class OutOfSpace(ShmpsError, MemoryError):
+    """Not enough memory or disk for what was asked."""
+
+    exit_code = 6
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; the number itself where it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

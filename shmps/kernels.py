@@ -1,0 +1,176 @@
+"""The numba functions over keys and over rows. Serial: the processes are the parallelism.
+
+Shapes: `keys` (k,) int64 sorted and unique; `values` (k, width) float64; `weights` (n, width); `state`
+(n, width, m). A CSR block is `indptr` (rows + 1,), `indices` and `data` (non-zeros,).
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+kernel = njit(cache=True, error_model="numpy")  # compiled once per machine; x / 0 is inf, as in numpy
+
+_BLOCK = 256  # rows whose margins are taken before their gradients: small enough to stay in the cache
+
+
+@kernel
+def gradient(indptr, indices, data, labels, weights, intercept, out):
+    """Mean gradient of the logistic loss into `out` (n,); returns the mean loss.
+
+    loss_i = log(1 + exp(-z_i)), z_i = labels_i * margin_i, labels in {-1, +1};
+    out = mean_i -labels_i / (1 + exp(z_i)) * x_i. With `intercept` the last weight belongs to a feature
+    that is 1 in every row and is not stored.
+
+    Margins of a block of rows first, then the exponentials, then the scatter: each loop stays simple, and
+    the block's second reading comes from the cache. The product of (1 + exp(-|z|)) over a block is at most
+    2**256, so that one logarithm serves all its rows.
+    """
+    rows = len(indptr) - 1
+    for j in range(len(out)):
+        out[j] = 0.0
+    slopes = np.empty(_BLOCK)
+    bias = weights[-1] if intercept else 0.0
+    loss = 0.0
+    for first in range(0, rows, _BLOCK):
+        last = min(first + _BLOCK, rows)
+        for i in range(first, last):
+            margin = bias
+            for p in range(indptr[i], indptr[i + 1]):
+                margin += data[p] * weights[indices[p]]
+            slopes[i - first] = margin
+        product = 1.0
+        for i in range(first, last):
+            z = labels[i] * slopes[i - first]
+            e = math.exp(-abs(z))
+            product *= 1.0 + e
+            loss += max(-z, 0.0)
+            slopes[i - first] = -labels[i] * (e if z > 0 else 1.0) / ((1.0 + e) * rows)
+        loss += math.log(product)
+        for i in range(first, last):
+            slope = slopes[i - first]
+            for p in range(indptr[i], indptr[i + 1]):
+                out[indices[p]] += slope * data[p]
+            if intercept:
+                out[-1] += slope
+    return loss / rows
+
+
+@kernel
+def margins(indptr, indices, data, weights, intercept, out):
+    """out_i = x_i . weights, (rows,); `intercept` as in `gradient`."""
+    bias = weights[-1] if intercept else 0.0
+    for i in range(len(indptr) - 1):
+        margin = bias
+        for p in range(indptr[i], indptr[i + 1]):
+            margin += data[p] * weights[indices[p]]
+        out[i] = margin
+
+
+@kernel
+def cut(keys, bounds, cuts):
+    """Where sorted keys pass from server to server: server s has keys[cuts[s]:cuts[s + 1]].
+
+    `bounds`, `cuts` (servers + 1,). Returns the position of the first key that lies outside [0, bounds[-1])
+    or is not above the one before it; -1 if there is none.
+    """
+    before, server = -1, 0
+    for i in range(len(keys)):
+        key = keys[i]
+        if key <= before or key >= bounds[-1]:
+            return i
+        while key >= bounds[server]:
+            cuts[server] = i
+            server += 1
+        before = key
+    cuts[server:] = len(keys)
+    return -1
+
+
+@kernel
+def gather(rows, keys, out):
+    """out[i] = rows[keys[i]]: rows (n, width), out (k, width)."""
+    for i in range(len(keys)):
+        key = keys[i]
+        for d in range(rows.shape[1]):
+            out[i, d] = rows[key, d]
+
+
+@kernel
+def scatter(values, keys, rows):
+    """rows[keys[i]] = values[i]: the reverse of `gather`."""
+    for i in range(len(keys)):
+        key = keys[i]
+        for d in range(rows.shape[1]):
+            rows[key, d] = values[i, d]
+
+
+@kernel
+def add_scaled(total, values, factor):
+    """total += factor * values, (k, width) each."""
+    for i in range(total.shape[0]):
+        for d in range(total.shape[1]):
+            total[i, d] += factor * values[i, d]
+
+
+@kernel
+def merge(keys, values, more_keys, more_values, factor):
+    """The sum of sparse `values` and `factor` times sparse `more_values`.
+
+    Returns the union of the keys, sorted, and the sums (u, width). Two sorted lists are merged, so that the
+    cost follows the keys and not the size of the partition.
+    """
+    most = len(keys) + len(more_keys)
+    width = values.shape[1]
+    out_keys, out = np.empty(most, np.int64), np.empty((most, width))
+    a = b = count = 0
+    while a < len(keys) or b < len(more_keys):
+        take_a = b == len(more_keys) or (a < len(keys) and keys[a] <= more_keys[b])
+        take_b = a == len(keys) or (b < len(more_keys) and more_keys[b] <= keys[a])
+        out_keys[count] = keys[a] if take_a else more_keys[b]
+        for d in range(width):
+            total = values[a, d] if take_a else 0.0
+            out[count, d] = total + factor * more_values[b, d] if take_b else total
+        a += take_a
+        b += take_b
+        count += 1
+    return out_keys[:count], out[:count]
+
+
+@kernel
+def take_rows(indptr, indices, data, chosen):
+    """The `chosen` rows (rows,) as a CSR block of their own: indptr, indices, data."""
+    out_indptr = np.zeros(len(chosen) + 1, np.int64)
+    for i in range(len(chosen)):
+        out_indptr[i + 1] = out_indptr[i] + indptr[chosen[i] + 1] - indptr[chosen[i]]
+    out_indices = np.empty(out_indptr[-1], indices.dtype)
+    out_data = np.empty(out_indptr[-1], data.dtype)
+    for i in range(len(chosen)):
+        begin = indptr[chosen[i]]
+        for p in range(out_indptr[i + 1] - out_indptr[i]):
+            out_indices[out_indptr[i] + p] = indices[begin + p]
+            out_data[out_indptr[i] + p] = data[begin + p]
+    return out_indptr, out_indices, out_data
+
+
+@kernel
+def localize(indices, seen, position, mark):
+    """Sorted unique keys (u,) of `indices` (m,), and the indices (m,) into them (Li et al., OSDI 2014, 5.1).
+
+    `seen` and `position` (n,) are scratch that is only touched at these keys; `mark` is a number not yet
+    in `seen`.
+    """
+    keys = np.empty(len(indices), np.int64)
+    count = 0
+    for index in indices:
+        if seen[index] != mark:
+            seen[index] = mark
+            keys[count] = index
+            count += 1
+    keys = np.sort(keys[:count])
+    for i in range(count):
+        position[keys[i]] = i
+    local = np.empty(len(indices), np.int32)
+    for p in range(len(indices)):
+        local[p] = position[indices[p]]
+    return keys, local

@@ -1,0 +1,137 @@
+"""Shared memory without a name: nothing to leak, even if every process is killed at once."""
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Mapping
+from multiprocessing import reduction
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+
+from shmps.errors import OutOfSpace
+
+_LINE = 64  # bytes in a cache line: no two arrays share one
+
+Fields = Mapping[str, tuple[type, tuple[int, ...]]]
+
+
+class NamelessMemory(SharedMemory):
+    """Shared memory over a nameless file; inherited or passed on by its descriptor, never by name.
+
+    On Linux the file is a memfd. Elsewhere it is a named segment whose name is removed at once: only
+    a kill between those two calls can leave it behind. Pages are allocated up front, so that too little
+    memory is an error here and not a SIGBUS later.
+
+    Raises OutOfSpace if less than `size` bytes are available.
+    """
+
+    def __init__(self, size: int):
+        available = available_memory()
+        if size > available:
+            raise _too_little(size, available)
+        descriptor = _nameless_file(size)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.ftruncate(descriptor, size)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                raise _too_little(size, available) from error
+            raise
+        self._attach(descriptor, size)
+
+    def _attach(self, descriptor: int, size: int) -> None:
+        self._fd, self._size, self._name = descriptor, size, "nameless"
+        self._mmap = mmap.mmap(descriptor, size)
+        self._buf = memoryview(self._mmap)
+
+    def close(self) -> None:
+        """Give up the descriptor. The mapping goes with the last array over it, never before."""
+        self._buf = self._mmap = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def unlink(self) -> None:
+        """Nothing to do: there is no name."""
+
+    def read_only(self) -> memoryview:
+        """A second mapping of the same bytes that cannot be written through."""
+        return memoryview(mmap.mmap(self._fd, self._size, prot=mmap.PROT_READ))
+
+    def __reduce__(self):
+        return _received, (reduction.DupFd(self._fd), self._size)
+
+
+def _received(descriptor, size: int) -> NamelessMemory:
+    memory = NamelessMemory.__new__(NamelessMemory)
+    memory._attach(descriptor.detach(), size)
+    return memory
+
+
+def _nameless_file(size: int) -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("shmps")
+    named = SharedMemory(create=True, size=size)
+    named.unlink()
+    descriptor = os.dup(named._fd)
+    named.close()
+    return descriptor
+
+
+def carve(fields: Fields, buffer=None) -> tuple[dict[str, np.ndarray], int]:
+    """Lay `fields` (name -> dtype, shape) one after the other in `buffer`.
+
+    Returns the arrays by name (none if there is no buffer yet) and the bytes needed. `np.frombuffer` holds
+    on to the mapping, so an array can not outlive its memory.
+    """
+    arrays, offset = {}, 0
+    for name, (dtype, shape) in fields.items():
+        count = int(np.prod(shape, dtype=np.int64))
+        if buffer is not None:
+            flat = np.frombuffer(buffer, dtype, count, offset) if count else np.empty(0, dtype)
+            arrays[name] = flat.reshape(shape)
+        offset += -(-count * np.dtype(dtype).itemsize // _LINE) * _LINE
+    return arrays, max(offset, _LINE)
+
+
+def available_memory() -> int:
+    """Bytes this process may still allocate: the least of what the machine and its cgroups leave."""
+    return min([_machine_available(), *_cgroup_available()])
+
+
+def _machine_available() -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cgroup_available() -> list[int]:
+    """What each enclosing memory cgroup leaves (version 2, then version 1); [] where there is none."""
+    left = []
+    for root, marker, limit, usage in (
+        ("/sys/fs/cgroup", "0::", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", ":memory:", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError):
+            lines = [line for line in Path("/proc/self/cgroup").read_text().splitlines() if marker in line]
+            own = Path(root, lines[0].split(":", 2)[2].lstrip("/")) if lines else Path(root)
+            for folder in (own, *own.parents):
+                # "max" is no number and a missing file no limit: neither bounds anything.
+                with contextlib.suppress(OSError, ValueError):
+                    left.append(int((folder / limit).read_text()) - int((folder / usage).read_text()))
+    return left
+
+
+def _too_little(size: int, available: int) -> OutOfSpace:
+    return OutOfSpace(
+        f"the shared arrays must fit in memory: they need {size / 2**20:,.1f} MiB, "
+        f"{available / 2**20:,.1f} MiB are available; use fewer workers, keys or a smaller max_keys"
+    )

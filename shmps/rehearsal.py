@@ -1,0 +1,36 @@
+"""A push and a pull in one process, so that numba compiles before the nodes are forked and they inherit it."""
+
+import copy
+
+import numpy as np
+
+from shmps.consistency import ASYNC, SYNC
+from shmps.kernels import cut
+from shmps.messages import PULL, PUSH, START, Record
+from shmps.server import Server
+from shmps.store import DENSE, Mailbox, Shape, Store
+from shmps.updaters import Updater
+
+
+def rehearse(updater: Updater, width: int) -> None:
+    """Run every kernel that servers and clients use, on a store of two keys."""
+    updater = copy.deepcopy(updater)
+    shape = Shape(2, width, updater.state_width, servers=1, workers=2, max_keys=2)
+    store = Store(shape)
+    parameters = store.parameters(writable=True)
+    updater.start(parameters.weights, shape.state_of(parameters.state))
+    arrays = store.mailboxes()
+    arrays["keys"][:] = np.arange(2)
+    arrays["rows"][:] = 1
+    mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
+    for consistency in (SYNC, ASYNC):
+        server = Server(0, parameters, mailboxes, consistency, updater)
+        server.handle(Record(START, count=2, number=0, run=1))
+        for number, slot in ((1, 0), (2, DENSE)):
+            for worker in range(2):
+                server.handle(Record(PUSH, worker, number, slot, 2, number, run=1))
+        server.handle(Record(PULL, 0, 3, 0, 2, 0, run=1))
+    keys = np.arange(2)
+    cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
+    store.parameters().read(keys, 0, updater, np.empty((2, width)))
+    store.close()

@@ -1,0 +1,127 @@
+"""What came out of a training: figures, and how a person or a program reads them."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from shmps.metrics import Metrics
+from shmps.trainer import Account
+
+
+@dataclass(frozen=True)
+class Delays:
+    """Versions between a pull and its push, over all (push, server) pairs."""
+
+    p50: int
+    p99: int
+    max: int
+    histogram: list[int]
+
+    @staticmethod
+    def of(histogram: np.ndarray) -> "Delays":
+        """From counts by delay (bins,); all zero if nothing was pushed."""
+        seen = np.flatnonzero(histogram)
+        if not len(seen):
+            return Delays(0, 0, 0, [])
+        shares = np.cumsum(histogram) / histogram.sum()
+        return Delays(
+            int(np.searchsorted(shares, 0.5)),
+            int(np.searchsorted(shares, 0.99)),
+            int(seen[-1]),
+            histogram[: seen[-1] + 1].tolist(),
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One evaluation while the training went on."""
+
+    iteration: int  # of worker 0
+    seconds: float
+    metrics: Metrics
+    delays: Delays
+
+
+@dataclass(frozen=True)
+class Result:
+    """The figures of one training; seconds are wall time."""
+
+    settings: dict[str, Any]
+    metrics: Metrics
+    measured_on: str  # "test" or "training"
+    iterations: int  # ticks of all workers together
+    rows: int  # visits
+    nonzeros: int
+    seconds: dict[str, float]  # load, compile, start, train
+    shares: dict[str, float]  # of the workers' time: computing, waiting, talking, sleeping
+    delays: Delays
+    history: list[Progress]
+    data: str = ""
+    note: str = ""
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.rows / max(self.seconds["train"], 1e-9)
+
+    @property
+    def nonzeros_per_second(self) -> float:
+        return self.nonzeros / max(self.seconds["train"], 1e-9)
+
+    def told(self, data: str, note: str, load: float) -> "Result":
+        """The same with what only the caller knows: the data's name, a note about it, seconds to load it."""
+        return replace(self, data=data, note=note, seconds={"load": load} | self.seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; what is not a number (the AUC of one class) is None."""
+        return _finite(
+            asdict(self)
+            | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}
+        )
+
+    def table(self) -> str:
+        """The table at the end of a run."""
+        settings, metrics, seconds = self.settings, self.metrics, self.seconds
+        lines = [
+            ("data", self.data),
+            ("mode", settings["mode"]),
+            ("workers, servers", f"{settings['workers']}, {settings['servers']}"),
+            ("updater", settings["updater"]),
+            ("iterations", f"{self.iterations:,} ({self.rows:,} rows visited)"),
+            ("wall seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
+            (
+                "accuracy",
+                f"{metrics.accuracy:.4f} on the {self.measured_on} rows (majority {metrics.baseline:.4f})",
+            ),
+            ("log-loss", f"{metrics.log_loss:.4f}"),
+            ("AUC", f"{metrics.auc:.4f}"),
+            ("samples/s", f"{self.samples_per_second:,.0f}"),
+            ("non-zeros/s", f"{self.nonzeros_per_second:,.0f}"),
+            ("delay p50, p99, max", f"{self.delays.p50}, {self.delays.p99}, {self.delays.max} versions"),
+            ("workers' time", ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())),
+        ]
+        if self.note:
+            lines.append(("note", self.note))
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def shares_of(accounts: list[Account]) -> dict[str, float]:
+    """Where the workers' time went: talking is what is left of it."""
+    whole = sum(account.ended - account.began for account in accounts) or 1.0
+    shares = {
+        "computing": sum(account.computing for account in accounts) / whole,
+        "waiting": sum(account.waiting for account in accounts) / whole,
+        "sleeping": sum(account.slept for account in accounts) / whole,
+    }
+    shares["talking"] = max(0.0, 1.0 - sum(shares.values()))
+    return shares
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,216 @@
+"""The scheduler: starts the nodes, releases barriers, watches for death. Never on the path of a push."""
+
+import select
+import time
+from collections.abc import Callable
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from shmps.errors import NodeDied, WorkerFailed
+from shmps.messages import (
+    ALL,
+    BARRIER,
+    DIED,
+    FAILED,
+    GROUPS,
+    READ,
+    RELEASE,
+    REPORT,
+    RESULT,
+    SCHEDULER,
+    SERVER,
+    START,
+    WORKER,
+    WORKERS,
+    Record,
+)
+from shmps.nodes import Lifeline, Node
+from shmps.outlet import Outlet
+from shmps.transport import Address, Inboxes, Post
+
+_GRACE = 1.0  # seconds that workers have to end by themselves once they know of a death
+_PAUSE = 0.1  # seconds between two calls of `on_pause`
+
+OnReport = Callable[[int, Any], None]
+
+
+class Barriers:
+    """Who waits for whom: a state machine without I/O.
+
+    A barrier is a set of ranks with a generation. The workers' opens when all of them that have not finished
+    are in it; that of all nodes then asks the servers, and opens when they have answered too.
+    """
+
+    def __init__(self, workers: int, servers: int):
+        self._live = set(range(workers))
+        self._servers = servers
+        self._workers_in: dict[str, dict[int, int]] = {
+            group: {} for group in GROUPS
+        }  # rank -> its generation
+        self._servers_in: set[int] = set()
+        self._asking = False
+
+    def enter(self, role: int, rank: int, group: str, generation: int) -> list[tuple[Address, Record]]:
+        """A node arrives; what is to be sent."""
+        if role == WORKER:
+            self._workers_in[group][rank] = generation
+        elif self._asking:
+            self._servers_in.add(rank)
+        return self._advance()
+
+    def finished(self, rank: int) -> list[tuple[Address, Record]]:
+        """A worker has finished its function: nobody waits for it; what is to be sent."""
+        self._live.discard(rank)
+        return self._advance()
+
+    def _advance(self) -> list[tuple[Address, Record]]:
+        sent = []
+        for group, waiting in self._workers_in.items():
+            if not waiting or not self._live <= waiting.keys():
+                continue
+            if group == ALL and not self._asking:
+                self._asking = True
+                sent += [
+                    ((SERVER, s), Record(BARRIER, count=GROUPS.index(ALL))) for s in range(self._servers)
+                ]
+            if group == WORKERS or len(self._servers_in) == self._servers:
+                sent += self._release(group)
+        return sent
+
+    def _release(self, group: str) -> list[tuple[Address, Record]]:
+        waiting, self._workers_in[group] = self._workers_in[group], {}
+        if group == ALL:
+            self._asking, self._servers_in = False, set()
+        return [
+            ((WORKER, rank), Record(RELEASE, count=GROUPS.index(group), number=generation))
+            for rank, generation in waiting.items()
+        ]
+
+
+class Scheduler:
+    """Runs the nodes of one cluster. It has no thread of its own: it watches while `run` waits for workers.
+
+    Nobody waits for a node between two runs; a server that died then is noticed by the next call.
+    """
+
+    def __init__(self, context: BaseContext, inboxes: Inboxes):
+        self._context, self._inboxes = context, inboxes
+        self._lifeline = Lifeline()
+        self._post = Post(inboxes, (SCHEDULER, 0))
+        self._servers: list[Node] = []
+        self._workers: list[Node] = []
+        self._run = 0
+
+    def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
+        self._servers.append(Node(self._context, SERVER, rank, self._lifeline, body, *args))
+
+    def check_servers(self) -> None:
+        """Raises NodeDied if one has ended."""
+        for node in self._servers:
+            if node.exit_code is not None:
+                raise NodeDied("server", node.rank, node.exit_code)
+
+    def run(
+        self,
+        outlets: list[Outlet],
+        tick: int,
+        on_report: OnReport,
+        on_pause: Callable[[], None],
+        body: Callable[..., None],
+        *args: Any,
+    ) -> list[Any]:
+        """`body(rank, run, *args)` in a new process per worker; their results in rank order.
+
+        The workers' clocks start at `tick`. Raises NodeDied, or WorkerFailed from the worker's exception.
+        """
+        self.check_servers()
+        self._run += 1
+        for server in self._servers:
+            self._post.send(
+                (SERVER, server.rank), Record(START, count=len(outlets), number=tick, run=self._run)
+            )
+        try:
+            for rank in range(len(outlets)):
+                node = Node(self._context, WORKER, rank, self._lifeline, body, rank, self._run, *args)
+                self._workers.append(node)
+            return self._watch(outlets, on_report, on_pause)
+        finally:
+            while self._workers:
+                self._workers.pop().end()
+
+    def close(self) -> None:
+        for node in self._servers:
+            node.end()
+        self._servers = []
+        self._lifeline.close()
+
+    def _watch(self, outlets: list[Outlet], on_report: OnReport, on_pause: Callable[[], None]) -> list[Any]:
+        """Until every worker has given its result: for a message or a death, never for one of them alone."""
+        results: dict[int, Any] = {}
+        barriers = Barriers(len(outlets), len(self._servers))
+        deaths = {node.death: node for node in (*self._servers, *self._workers)}
+        ready = select.poll()
+        for descriptor in (self._post.inbox, *deaths):
+            ready.register(descriptor, select.POLLIN)
+        paused = time.monotonic()
+        while len(results) < len(outlets):
+            descriptors = [descriptor for descriptor, _ in ready.poll(1000 * _PAUSE)]
+            # A worker's last words are in the inbox by the time its death is seen.
+            for record in self._post.receive_nowait():
+                self._take_in(record, outlets, results, barriers, on_report)
+            for node in filter(None, map(deaths.get, descriptors)):
+                ready.unregister(node.death)
+                if node.role == SERVER or node.rank not in results:
+                    self._stop(node)
+            if time.monotonic() - paused >= _PAUSE:
+                paused = time.monotonic()
+                on_pause()
+        return [results[rank] for rank in range(len(outlets))]
+
+    def _take_in(
+        self,
+        record: Record,
+        outlets: list[Outlet],
+        results: dict[int, Any],
+        barriers: Barriers,
+        on_report: OnReport,
+    ) -> None:
+        if record.op == BARRIER:
+            # A server's answer has slot SERVER; its run is not the worker's.
+            role = SERVER if record.slot == SERVER else WORKER
+            if role == SERVER or record.run == self._run:
+                self._send(barriers.enter(role, record.sender, GROUPS[record.count], record.number))
+        elif record.run != self._run:
+            return  # left over from a run that was broken off
+        elif record.op == REPORT:
+            value = outlets[record.sender].read(record.count)
+            self._post.send((WORKER, record.sender), Record(READ, run=self._run))
+            on_report(record.sender, value)
+        elif record.op == RESULT:
+            results[record.sender] = outlets[record.sender].read(record.count)
+            self._send(barriers.finished(record.sender))
+        elif record.op == FAILED:
+            exception, text = outlets[record.sender].read(record.count)
+            self._tell_workers(WORKER, record.sender, 1)
+            raise WorkerFailed(record.sender, text) from exception
+
+    def _send(self, messages: list[tuple[Address, Record]]) -> None:
+        for address, record in messages:
+            self._post.send(address, record._replace(run=self._run))
+
+    def _stop(self, dead: Node) -> None:
+        dead.process.join()
+        exit_code = dead.exit_code
+        assert exit_code is not None
+        self._tell_workers(dead.role, dead.rank, exit_code)
+        raise NodeDied("server" if dead.role == SERVER else "worker", dead.rank, exit_code)
+
+    def _tell_workers(self, role: int, rank: int, exit_code: int) -> None:
+        """Whoever waits for the dead gets an error, and a moment to clean up after itself."""
+        for node in self._workers:
+            self._post.send(
+                (WORKER, node.rank), Record(DIED, slot=role, count=rank, number=exit_code, run=self._run)
+            )
+        until = time.monotonic() + _GRACE
+        for node in self._workers:
+            node.process.join(max(0.0, until - time.monotonic()))

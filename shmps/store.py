@@ -1,0 +1,184 @@
+"""What the nodes share: the parameters, their servers' books, and the mailboxes, as arrays in shared memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shmps.kernels import gather, scatter
+from shmps.memory import Fields, NamelessMemory, carve
+from shmps.updaters import Updater
+
+SLOTS = 4  # sparse requests that a worker may have under way
+DENSE = SLOTS  # the slot of a request for all keys
+DELAY_BINS = 4096  # the last one counts every delay from there up
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that lay out the shared arrays."""
+
+    num_keys: int
+    width: int
+    state_width: int
+    servers: int
+    workers: int
+    max_keys: int
+
+    @property
+    def bounds(self) -> list[int]:
+        """Server s owns the keys [bounds[s], bounds[s + 1])."""
+        return [self.num_keys * s // self.servers for s in range(self.servers + 1)]
+
+    @property
+    def mailbox_bounds(self) -> list[int]:
+        """Server s finds a slot's keys at [mailbox_bounds[s], mailbox_bounds[s + 1])."""
+        bounds = self.bounds
+        sizes = [min(self.max_keys, bounds[s + 1] - bounds[s]) for s in range(self.servers)]
+        return [sum(sizes[:s]) for s in range(self.servers + 1)]
+
+    def state_of(self, rows: np.ndarray) -> np.ndarray:
+        """State as it is stored, (k, width * m), as an updater sees it, (k, width, m)."""
+        return rows.reshape(len(rows), self.width, self.state_width)
+
+    def parameter_fields(self) -> Fields:
+        n, width, servers, workers = self.num_keys, self.width, self.servers, self.workers
+        return {
+            "weights": (np.float64, (n, width)),
+            "state": (np.float64, (n, width * self.state_width)),
+            "versions": (np.int64, (servers,)),
+            "ages": (np.float64, (servers,)),
+            "done": (np.int64, (servers, workers)),
+            "delays": (np.int64, (servers, DELAY_BINS)),
+            # The redo slots: one per server, over its own range of keys.
+            "redo_committed": (np.int64, (servers,)),
+            "redo_count": (np.int64, (servers,)),
+            "redo_age": (np.float64, (servers,)),
+            "redo_done": (np.int64, (servers, workers)),
+            "redo_keys": (np.int64, (n,)),
+            "redo_values": (np.float64, (n, width)),
+            "redo_state": (np.float64, (n, width * self.state_width)),
+        }
+
+    def mailbox_fields(self) -> Fields:
+        workers, room = self.workers, self.mailbox_bounds[-1]
+        return {
+            "rows": (np.float64, (workers, SLOTS + 1)),
+            "keys": (np.int64, (workers, SLOTS, room)),
+            "values": (np.float64, (workers, SLOTS, room, self.width)),
+            "all_values": (np.float64, (workers, self.num_keys, self.width)),
+        }
+
+
+class Mailbox:
+    """The shared memory of one (worker, server) pair: the keys and values of a few requests.
+
+    `keys[slot]` (room,) and `values[slot]` (room, width); slot `DENSE` has values for the whole partition
+    and needs no keys; `rows[slot]` is how many rows a pushed gradient is the mean of.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, worker: int, server: int):
+        begin, end = shape.bounds[server], shape.bounds[server + 1]
+        room = slice(shape.mailbox_bounds[server], shape.mailbox_bounds[server + 1])
+        self.keys = [arrays["keys"][worker, slot, room] for slot in range(SLOTS)]
+        self.values = [arrays["values"][worker, slot, room] for slot in range(SLOTS)]
+        self.values.append(arrays["all_values"][worker, begin:end])
+        self.rows = arrays["rows"][worker]
+
+
+class Store:
+    """The shared arrays of a cluster; `with` it, or close it.
+
+    Servers write `parameters`, workers only read them. Raises OutOfSpace if they do not fit in memory.
+    """
+
+    def __init__(self, shape: Shape):
+        self.shape = shape
+        sizes = [carve(fields)[1] for fields in (shape.parameter_fields(), shape.mailbox_fields())]
+        # One piece, so that one look at the available memory decides.
+        self._memory = NamelessMemory(sum(sizes))
+        self._cut = sizes[0]
+
+    def parameters(self, writable: bool = False) -> "Parameters":
+        buffer = self._memory.buf if writable else self._memory.read_only()
+        return Parameters(self.shape, carve(self.shape.parameter_fields(), buffer)[0])
+
+    def mailboxes(self) -> dict[str, np.ndarray]:
+        return carve(self.shape.mailbox_fields(), self._memory.buf[self._cut :])[0]
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+class Parameters:
+    """Weights (n, width), updater state (n, width * m) and each server's books, as arrays."""
+
+    def __init__(self, shape: Shape, arrays: dict[str, np.ndarray]):
+        self.shape = shape
+        self.weights, self.state = arrays["weights"], arrays["state"]
+        self.versions, self.ages = arrays["versions"], arrays["ages"]
+        self.done, self.delays = arrays["done"], arrays["delays"]
+        self._arrays = arrays
+
+    def redo_slot(self, server: int) -> "RedoSlot":
+        return RedoSlot(self, self._arrays, server)
+
+    def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
+        """The values under `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
+        gather(self.weights, keys, out)
+        if updater.lazy:
+            state = np.empty((len(keys), self.state.shape[1]))
+            gather(self.state, keys, state)
+            updater.catch_up(keys, out, self.shape.state_of(state), float(self.ages[server]))
+
+
+class RedoSlot:
+    """A server's after-image beside its partition: an update is applied whole or not at all.
+
+    1. `prepare` brings the before-image of the keys into the slot, and the updater turns it into the
+       after-image. 2. `commit` notes the new books and stores the new version in one aligned 8-byte store,
+       made in Python between two calls, so that no compiler can move it. 3. `apply` copies everything into
+       place, the version last. A successor that finds a committed version above the applied one repeats 3.
+    """
+
+    def __init__(self, parameters: Parameters, arrays: dict[str, np.ndarray], server: int):
+        bounds = parameters.shape.bounds
+        mine = slice(bounds[server], bounds[server + 1])
+        self._parameters, self._server = parameters, server
+        self._keys, self._values = arrays["redo_keys"][mine], arrays["redo_values"][mine]
+        self._state = arrays["redo_state"][mine]
+        self._committed, self._count = arrays["redo_committed"], arrays["redo_count"]
+        self._age, self._done = arrays["redo_age"], arrays["redo_done"][server]
+
+    @property
+    def pending(self) -> bool:
+        """Whether an update was committed that is not all in place."""
+        return bool(self._committed[self._server] > self._parameters.versions[self._server])
+
+    def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of values (k, width) and state (k, width, m) under `keys`, in the slot."""
+        count = len(keys)
+        values, state = self._values[:count], self._state[:count]
+        self._keys[:count] = keys
+        gather(self._parameters.weights, keys, values)
+        gather(self._parameters.state, keys, state)
+        return values, self._parameters.shape.state_of(state)
+
+    def commit(self, count: int, age: float, done: dict[int, int]) -> None:
+        """The first `count` entries are the after-image; `done`: the last push applied, by worker."""
+        self._count[self._server] = count
+        self._age[self._server] = age
+        self._done[:] = self._parameters.done[self._server]
+        for rank, number in done.items():
+            self._done[rank] = number
+        self._committed[self._server] = self._parameters.versions[self._server] + 1
+
+    def apply(self) -> None:
+        """Copy the after-image into place; may be repeated."""
+        parameters, server = self._parameters, self._server
+        count = self._count[server]
+        keys = self._keys[:count]
+        scatter(self._values[:count], keys, parameters.weights)
+        scatter(self._state[:count], keys, parameters.state)
+        parameters.ages[server] = self._age[server]
+        parameters.done[server] = self._done
+        parameters.versions[server] = self._committed[server]

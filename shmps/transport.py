@@ -1,0 +1,105 @@
+"""Inboxes: one pipe per node, whose write end every other node holds.
+
+No cycle of full pipes can stop the cluster. A write never blocks: what a pipe will not take is kept and
+tried again while the writer goes on reading its own inbox. And the kept records are few, since a worker has
+at most as many requests under way as its mailbox has slots, and a server only ever answers a request.
+"""
+
+import collections
+import os
+import select
+from multiprocessing import reduction
+
+from shmps.messages import RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
+
+_AT_ONCE = 1024 * RECORD_BYTES
+
+Address = tuple[int, int]  # role, rank
+
+
+class Inboxes:
+    """The pipes of a whole cluster, made before any node is started and inherited by all of them."""
+
+    def __init__(self, servers: int, workers: int):
+        addresses = [
+            (SCHEDULER, 0),
+            *((SERVER, s) for s in range(servers)),
+            *((WORKER, w) for w in range(workers)),
+        ]
+        self._pipes: dict[Address, tuple[int, int]] = {}
+        for address in addresses:
+            self._pipes[address] = read_end, write_end = os.pipe()
+            os.set_blocking(read_end, False)
+            os.set_blocking(write_end, False)
+
+    def read_end(self, address: Address) -> int:
+        return self._pipes[address][0]
+
+    def write_end(self, address: Address) -> int:
+        return self._pipes[address][1]
+
+    def close(self) -> None:
+        for ends in self._pipes.values():
+            for end in ends:
+                os.close(end)
+        self._pipes = {}
+
+    def __getstate__(self):
+        return {address: tuple(map(reduction.DupFd, ends)) for address, ends in self._pipes.items()}
+
+    def __setstate__(self, state):
+        self._pipes = {address: tuple(end.detach() for end in ends) for address, ends in state.items()}
+
+
+class Post:
+    """One node's inbox, and its way to the inboxes of the others."""
+
+    def __init__(self, inboxes: Inboxes, address: Address):
+        self.inbox = inboxes.read_end(address)
+        self._inboxes = inboxes
+        self._kept: dict[Address, collections.deque[bytes]] = {}
+
+    def send(self, address: Address, record: Record) -> None:
+        """Write `record` to the inbox at `address` now, or keep it until that pipe takes it; never blocks."""
+        data = pack(record)
+        if address in self._kept:  # records of one sender arrive in the order they were sent
+            self._kept[address].append(data)
+            return
+        try:
+            os.write(self._inboxes.write_end(address), data)
+        except BlockingIOError:
+            self._kept[address] = collections.deque([data])
+
+    def receive(self) -> list[Record]:
+        """The records in the inbox, at least one: waits for it."""
+        while not (records := self.receive_nowait()):
+            self._sleep()
+        return records
+
+    def receive_nowait(self) -> list[Record]:
+        """The records in the inbox, perhaps none."""
+        if self._kept:
+            self._retry()
+        try:
+            return unpack(os.read(self.inbox, _AT_ONCE))
+        except BlockingIOError:
+            return []
+
+    def _sleep(self) -> None:
+        """Until the inbox can be read or a full pipe written."""
+        ready = select.poll()
+        ready.register(self.inbox, select.POLLIN)
+        for address in self._kept:
+            ready.register(self._inboxes.write_end(address), select.POLLOUT)
+        ready.poll()
+
+    def _retry(self) -> None:
+        """Write what was kept, as far as the pipes take it now."""
+        for address, kept in list(self._kept.items()):
+            try:
+                while kept:
+                    os.write(self._inboxes.write_end(address), kept[0])
+                    kept.popleft()
+            except BlockingIOError:
+                continue
+            del self._kept[address]

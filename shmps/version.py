@@ -1,0 +1,3 @@
+"""The version, importable without numba."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,344 @@
+"""A worker's client: push, pull, look, wait, barrier. What a function run on the cluster gets as `kv`."""
+
+import collections
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shmps.consistency import Consistency
+from shmps.errors import NodeDied, UsageError
+from shmps.kernels import cut
+from shmps.messages import (
+    ANSWER,
+    BARRIER,
+    DIED,
+    GROUPS,
+    LEAVE,
+    PULL,
+    PUSH,
+    PUSH_PULL,
+    READ,
+    RELEASE,
+    REPORT,
+    ROLES,
+    SCHEDULER,
+    SERVER,
+    WELCOME,
+    WORKERS,
+    Record,
+)
+from shmps.outlet import Outlet
+from shmps.store import DENSE, SLOTS, Mailbox, Parameters
+from shmps.transport import Post
+from shmps.updaters import Updater
+
+Callback = Callable[[Any], None]
+
+
+class _Request(NamedTuple):
+    """A request under way: where its parts lie, and which servers have not answered yet."""
+
+    op: int
+    slot: int
+    cuts: list[int]  # server s has the keys [cuts[s], cuts[s + 1]) of the request
+    unanswered: set[int]
+    callback: Callback | None
+    out: np.ndarray | None
+
+
+class KVWorker:
+    """The key-value store as one worker sees it.
+
+    Keys are (k,) int64, sorted and unique; None means all of them. Values are float64, (k,) if the cluster's
+    width is 1, else (k, width). A timestamp numbers a request of this worker. Every push is a tick, at every
+    server, whichever keys it has.
+
+    Every method raises UsageError for arguments that break a rule, and NodeDied as soon as a node that it
+    may be waiting for has died.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        run: int,
+        num_workers: int,
+        consistency: Consistency,
+        updater: Updater,
+        parameters: Parameters,
+        mailboxes: list[Mailbox],
+        post: Post,
+        outlet: Outlet,
+    ):
+        self.rank, self.num_workers, self.num_servers = rank, num_workers, len(mailboxes)
+        self.consistency = consistency
+        self.seconds_waiting = 0.0  # blocked until a record came
+        self._run, self._updater = run, updater
+        self._parameters, self._mailboxes, self._post, self._outlet = parameters, mailboxes, post, outlet
+        self._shape = parameters.shape
+        self._bounds = self._shape.bounds
+        self._bounds_array = np.array(self._bounds)
+        self._cuts = np.empty(self.num_servers + 1, np.int64)
+        self._seen = [0] * self.num_servers  # the version last read, by server
+        self._free, self._free_dense = list(range(SLOTS)), [DENSE]
+        self._timestamp = self._pushes = 0
+        self._requests: dict[int, _Request] = {}
+        self._answers: dict[int, np.ndarray] = {}
+        self._due: collections.deque[tuple[Callback, Any]] = collections.deque()
+        self._callbacks_expected = 0
+        self._calling_back = False
+        self._welcomes: set[int] = set()
+        self._barriers = dict.fromkeys(GROUPS, 0)
+        self._released = dict.fromkeys(GROUPS, 0)
+        self._report_unread = False
+        self._wait_until(lambda: len(self._welcomes) == self.num_servers)
+
+    # Requests that wait.
+
+    def push(self, keys, values, rows: float = 1.0) -> None:
+        """Send `values` to be applied to `keys`; returns when every server has applied them.
+
+        `rows` weighs this push among those of the same tick (sync): the rows its mean was taken over.
+        """
+        self.wait(self.start_push(keys, values, rows))
+
+    def pull(self, keys=None, out: np.ndarray | None = None) -> np.ndarray:
+        """The values of `keys`: a snapshot at one instant of each server."""
+        return self.wait(self.start_pull(keys, out=out))
+
+    def push_pull(self, keys, values, rows: float = 1.0, out: np.ndarray | None = None) -> np.ndarray:
+        """Push and then pull the same keys in one request."""
+        return self.wait(self.start_push_pull(keys, values, rows, out=out))
+
+    # The same requests, returning their timestamp at once.
+
+    def start_push(self, keys, values, rows: float = 1.0, callback: Callback | None = None) -> int:
+        """Like `push`, but returns a timestamp to `wait` for.
+
+        `callback(None)` runs once, inside the first call on this object after every server has answered.
+        """
+        return self._start(PUSH, keys, values, rows, callback, None)
+
+    def start_pull(self, keys=None, callback: Callback | None = None, out: np.ndarray | None = None) -> int:
+        """Like `pull`, but returns a timestamp to `wait` for; `callback` gets the values instead of `wait`."""
+        return self._start(PULL, keys, None, 1.0, callback, out)
+
+    def start_push_pull(
+        self, keys, values, rows: float = 1.0, callback: Callback | None = None, out: np.ndarray | None = None
+    ) -> int:
+        """Like `push_pull`, but returns a timestamp to `wait` for; `callback` gets the values."""
+        return self._start(PUSH_PULL, keys, values, rows, callback, out)
+
+    def wait(self, timestamp: int) -> Any:
+        """Until that request is answered by every server; the values, once, if it was a pull."""
+        if not 1 <= timestamp <= self._timestamp:
+            raise UsageError(
+                f"a timestamp is one that this worker got, 1 to {self._timestamp}; found {timestamp}"
+            )
+        self._wait_until(lambda: timestamp not in self._requests)
+        self._call_back()
+        return self._answers.pop(timestamp, None)
+
+    # Reading in place, and waiting for each other.
+
+    def look(self, keys=None) -> np.ndarray:
+        """Read without a message. `keys=None`: the shared array itself, read-only, zero copies.
+
+        Not a snapshot while servers write: Hogwild's read. In sync mode, once this worker's pushes are
+        acknowledged, it is exactly a pull; with `keys=None` only if no penalty is owed (see updaters).
+        """
+        self._call_back()
+        self._seen = self._parameters.versions.tolist()
+        if keys is None:
+            return self._flat(self._parameters.weights)
+        keys, cuts = self._cut(keys)
+        out = np.empty((len(keys), self._shape.width))
+        for server in range(self.num_servers):
+            part = slice(cuts[server], cuts[server + 1])
+            self._parameters.read(keys[part], server, self._updater, out[part])
+        return self._flat(out)
+
+    def barrier(self, group: str = WORKERS) -> None:
+        """Wait until all live workers are here; `group="all"`: and every server has handled all sent before."""
+        if group not in GROUPS:
+            raise UsageError(
+                f"a worker waits with the group {' or '.join(map(repr, GROUPS))}, found {group!r}"
+                + ("; the servers' own barrier is not a worker's" if group == "servers" else "")
+            )
+        self._barriers[group] += 1
+        generation = self._barriers[group]
+        self._send_scheduler(BARRIER, count=GROUPS.index(group), number=generation)
+        self._wait_until(lambda: self._released[group] >= generation)
+        self._call_back()
+
+    def report(self, value: Any) -> None:
+        """Hand a picklable `value` to the caller of `run` (its `on_report`) while the run goes on.
+
+        Waits only if the report before it has not been read yet.
+        """
+        self._wait_until(lambda: not self._report_unread)
+        self._report_unread = True
+        self._send_scheduler(REPORT, count=self._outlet.write(value))
+        self._call_back()
+
+    def finish(self) -> None:
+        """Wait for what is under way, then leave the vector clock."""
+        self._wait_until(lambda: not self._requests and not self._report_unread)
+        self._call_back()
+        for server in range(self.num_servers):
+            self._post.send((SERVER, server), Record(LEAVE, self.rank, run=self._run))
+
+    # How a request is made: slice the keys, fill the slots of all servers, announce.
+
+    def _start(self, op, keys, values, rows, callback, out) -> int:
+        self._call_back()
+        if keys is None:
+            count, cuts = self._shape.num_keys, self._bounds
+        else:
+            keys, cuts = self._cut(keys)
+            count = len(keys)
+            if count > self._shape.max_keys:
+                raise UsageError(
+                    f"a request has at most max_keys={self._shape.max_keys} keys, found {count}; "
+                    f"raise max_keys of the Cluster, or use keys=None for all keys"
+                )
+        if op != PULL:
+            values = self._checked_values(values, count)
+            if not (rows > 0 and np.isfinite(rows)):
+                raise UsageError(f"rows is a finite number above 0, found {rows!r}")
+            self._pushes += 1
+        if out is not None:
+            out = self._checked_out(out, count)
+        slot = self._take_slot(self._free_dense if keys is None else self._free)
+        self._timestamp += 1
+        self._callbacks_expected += callback is not None
+        for server, mailbox in enumerate(self._mailboxes):
+            begin, end = cuts[server], cuts[server + 1]
+            if keys is not None:
+                mailbox.keys[slot][: end - begin] = keys[begin:end]
+            if op != PULL:
+                mailbox.values[slot][: end - begin] = values[begin:end]
+        self._mailboxes[0].rows[slot] = rows
+        self._requests[self._timestamp] = _Request(
+            op, slot, cuts, set(range(self.num_servers)), callback, out
+        )
+        for server in range(self.num_servers):
+            announcement = Record(
+                op, self.rank, self._timestamp, slot, cuts[server + 1] - cuts[server],
+                self._pushes, self._seen[server], self._run,
+            )  # fmt: skip
+            self._post.send((SERVER, server), announcement)
+        return self._timestamp
+
+    def _cut(self, keys) -> tuple[np.ndarray, list[int]]:
+        """Sorted keys do the work: server s has keys[cuts[s]:cuts[s + 1]]."""
+        keys = np.asarray(keys)
+        if keys.ndim != 1 or (keys.dtype.kind not in "iu" and keys.size):
+            raise UsageError(f"keys are (k,) int64, found shape {keys.shape} and dtype {keys.dtype}")
+        keys = keys.astype(np.int64, copy=False)
+        wrong = cut(keys, self._bounds_array, self._cuts)
+        if wrong >= 0:
+            raise UsageError(self._what_is_wrong(keys, wrong))
+        return keys, self._cuts.tolist()
+
+    def _what_is_wrong(self, keys: np.ndarray, wrong: int) -> str:
+        found = f"found {keys[wrong]} at position {wrong}"
+        if not 0 <= keys[wrong] < self._shape.num_keys:
+            return f"keys lie in [0, {self._shape.num_keys}), {found}"
+        return f"keys are sorted and unique, {found} after {keys[wrong - 1]}; use np.unique(keys)"
+
+    def _checked_values(self, values, count: int) -> np.ndarray:
+        values = np.asarray(values)
+        wanted = (count,) if self._shape.width == 1 else (count, self._shape.width)
+        if values.shape != wanted and values.shape != (count, self._shape.width):
+            raise UsageError(f"values have the shape {wanted} here, found {values.shape}")
+        if values.dtype.kind not in "fiub":
+            raise UsageError(f"values are float64, found dtype {values.dtype}")
+        return values.reshape(count, self._shape.width)
+
+    def _checked_out(self, out: np.ndarray, count: int) -> np.ndarray:
+        wanted = (count,) if self._shape.width == 1 else (count, self._shape.width)
+        if out.shape != wanted or out.dtype != np.float64 or not out.flags.c_contiguous:
+            raise UsageError(
+                f"out is a contiguous float64 array of shape {wanted}, found {out.dtype} {out.shape}"
+            )
+        return out.reshape(count, self._shape.width)
+
+    def _take_slot(self, free: list[int]) -> int:
+        """A slot from `free`; waits for one."""
+        if not free:
+            self._wait_until(lambda: bool(free))
+        return free.pop()
+
+    # What comes in.
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            began = time.perf_counter()
+            records = self._post.receive()
+            self.seconds_waiting += time.perf_counter() - began
+            self._take_in(records)
+
+    def _take_in(self, records: list[Record]) -> None:
+        for record in records:
+            if record.run != self._run:
+                continue  # meant for a former incarnation
+            if record.op == ANSWER:
+                self._answered(record)
+            elif record.op == RELEASE:
+                self._released[GROUPS[record.count]] = record.number
+            elif record.op == READ:
+                self._report_unread = False
+            elif record.op == WELCOME:
+                self._welcomes.add(record.sender)
+                self._seen[record.sender], self._pushes = record.version, record.number
+            elif record.op == DIED:
+                raise NodeDied(ROLES[record.slot], record.count, record.number)
+
+    def _answered(self, record: Record) -> None:
+        request = self._requests.get(record.timestamp)
+        if request is None:
+            return
+        request.unanswered.discard(record.sender)
+        if request.op != PUSH:
+            self._seen[record.sender] = record.version
+        if request.unanswered:
+            return
+        del self._requests[record.timestamp]
+        values = None if request.op == PUSH else self._collect(request)
+        (self._free_dense if request.slot == DENSE else self._free).append(request.slot)
+        if request.callback is not None:
+            self._callbacks_expected -= 1
+            self._due.append((request.callback, values))
+        elif values is not None:
+            self._answers[record.timestamp] = values
+
+    def _collect(self, request: _Request) -> np.ndarray:
+        """The answers of all servers as one array: copied out, so that the slot is free again."""
+        cuts = request.cuts
+        out = np.empty((cuts[-1], self._shape.width)) if request.out is None else request.out
+        for server, mailbox in enumerate(self._mailboxes):
+            begin, end = cuts[server], cuts[server + 1]
+            out[begin:end] = mailbox.values[request.slot][: end - begin]
+        return self._flat(out)
+
+    def _flat(self, values: np.ndarray) -> np.ndarray:
+        return values[:, 0] if self._shape.width == 1 else values
+
+    def _call_back(self) -> None:
+        """Run the callbacks that are due, one at a time: one that calls `kv` does not start the next."""
+        if self._callbacks_expected:
+            self._take_in(self._post.receive_nowait())
+        if self._calling_back or not self._due:
+            return
+        self._calling_back = True
+        try:
+            while self._due:
+                callback, values = self._due.popleft()
+                callback(values)
+        finally:
+            self._calling_back = False
+
+    def _send_scheduler(self, op: int, **fields: int) -> None:
+        self._post.send((SCHEDULER, 0), Record(op, self.rank, run=self._run, **fields))
