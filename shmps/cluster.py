@@ -2,13 +2,13 @@
 
 import contextlib
 import multiprocessing
-import numbers
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from shmps.checks import whole
 from shmps.consistency import SYNC, Consistency
 from shmps.errors import UsageError
 from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Record
@@ -59,7 +59,7 @@ class Cluster:
             ("servers", servers),
             ("workers", workers),
         ):
-            at_least_one(name, value)
+            whole(name, value, least=1)
         if servers > num_keys:
             raise UsageError(
                 f"every server owns at least one key: {servers} servers, {num_keys} keys; use fewer servers"
@@ -69,9 +69,9 @@ class Cluster:
         max_keys = (
             min(num_keys, _MAX_KEYS)
             if max_keys is None
-            else min(at_least_one("max_keys", max_keys), num_keys)
+            else min(whole("max_keys", max_keys, least=1), num_keys)
         )
-        max_workers = workers if max_workers is None else at_least_one("max_workers", max_workers)
+        max_workers = workers if max_workers is None else whole("max_workers", max_workers, least=1)
         if max_workers < workers:
             raise UsageError(f"max_workers is at least workers={workers}, found {max_workers}")
         self.updater = Add() if updater is None else updater
@@ -80,7 +80,12 @@ class Cluster:
         self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
         self._shape = Shape(num_keys, width, self.updater.state_width, servers, max_workers, max_keys)
         self._initial = _checked_initial(initial, self._shape)
-        self._context = multiprocessing.get_context(start_method or _default_start_method())
+        methods = multiprocessing.get_all_start_methods()
+        if start_method not in (None, *methods):
+            raise UsageError(f"start_method is one of {', '.join(methods)}; found {start_method!r}")
+        self._context = multiprocessing.get_context(
+            start_method or ("fork" if "fork" in methods else "spawn")
+        )
         self._resources = contextlib.ExitStack()
         self._open = False
 
@@ -107,6 +112,7 @@ class Cluster:
 
     def __exit__(self, *exception) -> None:
         self._open = False
+        del self._parameters  # the last view of the shared memory in this process
         self._resources.close()
 
     def run(
@@ -203,7 +209,7 @@ def _work(
         size = outlet.write(result)
     except BaseException as exception:
         op, size = FAILED, _write_failure(outlet, exception)
-    post.send((SCHEDULER, 0), Record(op, rank, count=size, run=run))
+    post.send((SCHEDULER, 0), Record(op, rank, size=size, run=run))
 
 
 def _write_failure(outlet: Outlet, exception: BaseException) -> int:
@@ -212,10 +218,6 @@ def _write_failure(outlet: Outlet, exception: BaseException) -> int:
         return outlet.write((exception, text))
     except Exception:  # not every exception can be pickled; its text always can
         return outlet.write((None, text))
-
-
-def _default_start_method() -> str:
-    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:
@@ -229,9 +231,3 @@ def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:
             f"initial is a number or an array ({shape.num_keys}, {shape.width}), found shape {values.shape}"
         )
     return values.reshape(shape.num_keys, shape.width)
-
-
-def at_least_one(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise UsageError(f"{name} is a whole number from 1 up, found {value!r}")
-    return int(value)

@@ -6,7 +6,7 @@ Bulk-synchronous, stale-synchronous (Ho et al., NIPS 2013) and asynchronous trai
 import math
 from dataclasses import dataclass
 
-from shmps.errors import UsageError
+from shmps.checks import whole
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,7 @@ ASYNC = Consistency(math.inf)
 
 def BOUNDED(bound: int) -> Consistency:
     """Stale-synchronous: nobody reads more than `bound` ticks ahead of the slowest worker."""
-    if isinstance(bound, bool) or bound != int(bound) or bound < 0:
-        raise UsageError(
-            f"a bound counts ticks: a whole number from 0 up, found {bound!r}; use ASYNC for none"
-        )
-    return Consistency(int(bound))
+    return Consistency(whole("a bound (in ticks)", bound, least=0))
 
 
 class VectorClock:

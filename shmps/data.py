@@ -20,7 +20,7 @@ class Rows(NamedTuple):
     labels: np.ndarray  # (rows,) float64
 
     @property
-    def count(self) -> int:
+    def num_rows(self) -> int:
         return len(self.labels)
 
     @property
@@ -69,7 +69,7 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
 
 def shard(rows: Rows, rank: int, workers: int) -> Rows:
     """The part of the rows that worker `rank` owns: contiguous, equal to within one row."""
-    return rows.part(rows.count * rank // workers, rows.count * (rank + 1) // workers)
+    return rows.part(rows.num_rows * rank // workers, rows.num_rows * (rank + 1) // workers)
 
 
 class Batches:
@@ -87,13 +87,13 @@ class Batches:
         self._kept: dict[int, Batch] = {}
         if size:
             # The leading 0 and 1 keep the two streams apart.
-            self._shuffled = np.random.default_rng([0, seed, rank]).permutation(rows.count)
+            self._shuffled = np.random.default_rng([0, seed, rank]).permutation(rows.num_rows)
             self._seen = np.full(num_keys, -1, np.int64)
             self._position = np.empty(num_keys, np.int32)
             self._keep = workers * 16 * rows.nonzeros < available_memory() // 2
 
     def __len__(self) -> int:
-        return -(-self._rows.count // self._size) if self._size else 1
+        return -(-self._rows.num_rows // self._size) if self._size else 1
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Every batch once."""

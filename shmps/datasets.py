@@ -65,8 +65,8 @@ SYNTHETIC = "synth:a9a"
 # hours, country.
 CARDINALITIES = (5, 8, 5, 16, 5, 7, 14, 6, 5, 2, 2, 2, 5, 41)
 INFORMATIVE = 0.5  # share of the columns with a weight other than 0
-# Slope and intercept of the planted model on a score of mean 0 and variance 1: were the score normal they would
-# give 24 % positives and a Bayes accuracy of 85 %; the accuracy of the rows as drawn is in the note.
+# Slope and intercept of the planted model on a score of mean 0 and variance 1: were the score normal they
+# would give 24 % positives and 85 % Bayes accuracy; the accuracy of the rows as drawn is in the note.
 SLOPE, INTERCEPT = 2.34, -2.06
 
 
@@ -227,6 +227,8 @@ def _download(source: Source, path: Path, progress: bool) -> None:
         _check(source.url, source, found, f"nothing was kept; put the right file at {path}")
         os.replace(part, path)
     except NO_NETWORK as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Unreachable(
             f"{path}: not there, and {source.url} cannot be downloaded: {reason}; download it where there is "

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from shmps import trainer
-from shmps.cluster import Cluster, at_least_one
+from shmps.checks import whole
+from shmps.cluster import Cluster
 from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
 from shmps.data import Rows, binary_labels, most_keys, rows_of, to_csr
 from shmps.errors import DataError, Diverged, UsageError, WorkerFailed
@@ -129,13 +130,13 @@ class LogisticRegression:
         history: list[Progress] = []
 
         def evaluate(rank: int, snapshot: trainer.Snapshot) -> None:
-            metrics = trainer.test(tested, snapshot.weights, self.fit_intercept)
+            metrics = trainer.measure(tested, snapshot.weights, self.fit_intercept)
             history.append(
                 Progress(snapshot.iteration, snapshot.seconds, metrics, Delays.of(cluster.delays()))
             )
             on_progress(history[-1])
 
-        planned = self._planned_ticks(rows.count)
+        planned = self._planned_ticks(rows.num_rows)
         with cluster:
             try:
                 accounts = cluster.run(
@@ -199,7 +200,7 @@ class LogisticRegression:
     def check(self) -> None:
         """Raises UsageError for parameters that break a rule: what `fit` would say without its data."""
         for name in ("workers", "servers"):
-            at_least_one(name, getattr(self, name))
+            whole(name, getattr(self, name), least=1)
         self.consistency()
         self._plan()
         self._updater(unpenalized=-1)
@@ -244,7 +245,7 @@ class LogisticRegression:
 
     def _plan(self) -> trainer.Plan:
         if self.iterations is not None:
-            at_least_one("iterations", self.iterations)
+            whole("iterations", self.iterations, least=1)
         if self.slow_worker is not None:
             rank, factor = self.slow_worker
             if not (0 <= rank < self.workers and math.isfinite(factor) and factor >= 1):
@@ -253,12 +254,12 @@ class LogisticRegression:
                     f"found {self.slow_worker}"
                 )
         return trainer.Plan(
-            batch_size=_count("batch_size", self.batch_size),
-            epochs=at_least_one("epochs", self.epochs),
+            batch_size=whole("batch_size", self.batch_size, least=0),
+            epochs=whole("epochs", self.epochs, least=1),
             iterations=self.iterations,
-            test_interval=_count("test_interval", self.test_interval),
+            test_interval=whole("test_interval", self.test_interval, least=0),
             intercept=bool(self.fit_intercept),
-            seed=_count("random_state", self.random_state),
+            seed=whole("random_state", self.random_state, least=0),
             slow_worker=self.slow_worker,
         )
 
@@ -292,15 +293,9 @@ class LogisticRegression:
         self.intercept_ = weights[features:] if self.fit_intercept else np.zeros(1)
 
     def _final_metrics(self, tested: Rows):
-        return trainer.test(tested, np.append(self.coef_[0], self.intercept_), intercept=True)
+        return trainer.measure(tested, np.append(self.coef_[0], self.intercept_), intercept=True)
 
     def _settings(self, mode: str, updater: Updater) -> dict[str, Any]:
         settings = self.get_params() | {"mode": mode}
         settings["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return settings
-
-
-def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-        raise UsageError(f"{name} is a whole number from 0 up, found {value!r}")
-    return int(value)

@@ -52,7 +52,7 @@ class NamelessMemory(SharedMemory):
 
     def close(self) -> None:
         """Give up the descriptor. The mapping goes with the last array over it, never before."""
-        self._buf = self._mmap = None
+        self._buf = self._mmap = None  # type: ignore[assignment]
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -79,7 +79,7 @@ def _nameless_file(size: int) -> int:
         return os.memfd_create("shmps")
     named = SharedMemory(create=True, size=size)
     named.unlink()
-    descriptor = os.dup(named._fd)
+    descriptor = os.dup(named._fd)  # type: ignore[attr-defined]
     named.close()
     return descriptor
 
@@ -90,7 +90,8 @@ def carve(fields: Fields, buffer=None) -> tuple[dict[str, np.ndarray], int]:
     Returns the arrays by name (none if there is no buffer yet) and the bytes needed. `np.frombuffer` holds
     on to the mapping, so an array can not outlive its memory.
     """
-    arrays, offset = {}, 0
+    arrays: dict[str, np.ndarray] = {}
+    offset = 0
     for name, (dtype, shape) in fields.items():
         count = int(np.prod(shape, dtype=np.int64))
         if buffer is not None:

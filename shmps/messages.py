@@ -10,11 +10,11 @@ PUSH, PULL, PUSH_PULL, LEAVE = range(1, 5)
 ANSWER, WELCOME = range(5, 7)
 # scheduler -> server
 START = 7
-# a node joins a barrier (count: its group); the scheduler answers with RELEASE
+# a node joins a barrier (size: its group); the scheduler answers with RELEASE
 BARRIER, RELEASE = range(8, 10)
-# worker -> scheduler (count: bytes in its outlet); the scheduler answers a report with READ
+# worker -> scheduler (size: bytes in its outlet); the scheduler answers a report with READ
 REPORT, RESULT, FAILED, READ = range(10, 14)
-# scheduler -> worker: a node is gone (slot: its role, count: its rank, number: its exit code)
+# scheduler -> worker: a node is gone (slot: its role, size: its rank, number: its exit code)
 DIED = 14
 
 SCHEDULER, SERVER, WORKER = range(3)
@@ -33,7 +33,7 @@ class Record(NamedTuple):
     sender: int = 0  # rank within its role, which the op tells
     timestamp: int = 0  # the request, numbered by the worker that made it
     slot: int = 0  # mailbox slot in which its keys and values lie
-    count: int = 0  # keys for this server
+    size: int = 0  # keys for this server; elsewhere as said above
     number: int = 0  # of a push: 1, 2, ... for its worker; of a pull: the pushes before it
     version: int = 0  # of a push: the version it was computed from; of an answer: the version read
     run: int = 0  # the incarnation of the worker: records of earlier ones are dropped

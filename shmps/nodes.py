@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import reduction
-from multiprocessing.context import BaseContext
 from typing import Any
 
 from shmps.messages import ROLES
@@ -55,7 +54,7 @@ class Node:
 
     def __init__(
         self,
-        context: BaseContext,
+        context: Any,
         role: int,
         rank: int,
         lifeline: Lifeline,

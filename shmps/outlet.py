@@ -33,8 +33,10 @@ class Outlet:
     def read(self, size: int) -> Any:
         parts, offset = [], 0
         while offset < size:
-            parts.append(os.pread(self._descriptor, size - offset, offset))
-            offset += len(parts[-1])
+            part = os.pread(self._descriptor, size - offset, offset)
+            assert part, "the worker announced more than it wrote"
+            parts.append(part)
+            offset += len(part)
         return pickle.loads(b"".join(parts))
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ def rehearse(updater: Updater, width: int) -> None:
     mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
     for consistency in (SYNC, ASYNC):
         server = Server(0, parameters, mailboxes, consistency, updater)
-        server.handle(Record(START, count=2, number=0, run=1))
+        server.handle(Record(START, size=2, number=0, run=1))
         for number, slot in ((1, 0), (2, DENSE)):
             for worker in range(2):
                 server.handle(Record(PUSH, worker, number, slot, 2, number, run=1))

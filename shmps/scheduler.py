@@ -3,7 +3,6 @@
 import select
 import time
 from collections.abc import Callable
-from multiprocessing.context import BaseContext
 from typing import Any
 
 from shmps.errors import NodeDied, WorkerFailed
@@ -70,9 +69,7 @@ class Barriers:
                 continue
             if group == ALL and not self._asking:
                 self._asking = True
-                sent += [
-                    ((SERVER, s), Record(BARRIER, count=GROUPS.index(ALL))) for s in range(self._servers)
-                ]
+                sent += [((SERVER, s), Record(BARRIER, size=GROUPS.index(ALL))) for s in range(self._servers)]
             if group == WORKERS or len(self._servers_in) == self._servers:
                 sent += self._release(group)
         return sent
@@ -82,7 +79,7 @@ class Barriers:
         if group == ALL:
             self._asking, self._servers_in = False, set()
         return [
-            ((WORKER, rank), Record(RELEASE, count=GROUPS.index(group), number=generation))
+            ((WORKER, rank), Record(RELEASE, size=GROUPS.index(group), number=generation))
             for rank, generation in waiting.items()
         ]
 
@@ -93,7 +90,7 @@ class Scheduler:
     Nobody waits for a node between two runs; a server that died then is noticed by the next call.
     """
 
-    def __init__(self, context: BaseContext, inboxes: Inboxes):
+    def __init__(self, context: Any, inboxes: Inboxes):
         self._context, self._inboxes = context, inboxes
         self._lifeline = Lifeline()
         self._post = Post(inboxes, (SCHEDULER, 0))
@@ -127,7 +124,7 @@ class Scheduler:
         self._run += 1
         for server in self._servers:
             self._post.send(
-                (SERVER, server.rank), Record(START, count=len(outlets), number=tick, run=self._run)
+                (SERVER, server.rank), Record(START, size=len(outlets), number=tick, run=self._run)
             )
         try:
             for rank in range(len(outlets)):
@@ -179,18 +176,18 @@ class Scheduler:
             # A server's answer has slot SERVER; its run is not the worker's.
             role = SERVER if record.slot == SERVER else WORKER
             if role == SERVER or record.run == self._run:
-                self._send(barriers.enter(role, record.sender, GROUPS[record.count], record.number))
+                self._send(barriers.enter(role, record.sender, GROUPS[record.size], record.number))
         elif record.run != self._run:
             return  # left over from a run that was broken off
         elif record.op == REPORT:
-            value = outlets[record.sender].read(record.count)
+            value = outlets[record.sender].read(record.size)
             self._post.send((WORKER, record.sender), Record(READ, run=self._run))
             on_report(record.sender, value)
         elif record.op == RESULT:
-            results[record.sender] = outlets[record.sender].read(record.count)
+            results[record.sender] = outlets[record.sender].read(record.size)
             self._send(barriers.finished(record.sender))
         elif record.op == FAILED:
-            exception, text = outlets[record.sender].read(record.count)
+            exception, text = outlets[record.sender].read(record.size)
             self._tell_workers(WORKER, record.sender, 1)
             raise WorkerFailed(record.sender, text) from exception
 
@@ -209,7 +206,7 @@ class Scheduler:
         """Whoever waits for the dead gets an error, and a moment to clean up after itself."""
         for node in self._workers:
             self._post.send(
-                (WORKER, node.rank), Record(DIED, slot=role, count=rank, number=exit_code, run=self._run)
+                (WORKER, node.rank), Record(DIED, slot=role, size=rank, number=exit_code, run=self._run)
             )
         until = time.monotonic() + _GRACE
         for node in self._workers:

@@ -75,9 +75,9 @@ class Server:
         return int(self._parameters.versions[self.rank])
 
     def _start(self, record: Record) -> None:
-        """A new run: `count` workers stand at tick `number`; what the last run left unanswered is void."""
+        """A new run: `size` workers stand at tick `number`; what the last run left unanswered is void."""
         self._run = record.run
-        self.clock.start(record.count, record.number)
+        self.clock.start(record.size, record.number)
         self._parameters.done[self.rank] = record.number
         self._held = {worker: collections.deque() for worker in self.clock.ranks}
         self._parked = []
@@ -163,10 +163,10 @@ class Server:
     def _keys(self, record: Record) -> np.ndarray:
         if record.slot == DENSE:
             return self._all_keys
-        return self._mailboxes[record.sender].keys[record.slot][: record.count]
+        return self._mailboxes[record.sender].keys[record.slot][: record.size]
 
     def _values(self, record: Record) -> np.ndarray:
-        return self._mailboxes[record.sender].values[record.slot][: record.count]
+        return self._mailboxes[record.sender].values[record.slot][: record.size]
 
     def _rows(self, record: Record) -> float:
         return float(self._mailboxes[record.sender].rows[record.slot])

@@ -103,7 +103,7 @@ class Store:
         return Parameters(self.shape, carve(self.shape.parameter_fields(), buffer)[0])
 
     def mailboxes(self) -> dict[str, np.ndarray]:
-        return carve(self.shape.mailbox_fields(), self._memory.buf[self._cut :])[0]
+        return carve(self.shape.mailbox_fields(), memoryview(self._memory.buf)[self._cut :])[0]
 
     def close(self) -> None:
         self._memory.close()

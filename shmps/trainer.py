@@ -79,9 +79,9 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         if slowness:
             time.sleep(slowness * spent)
             slept += slowness * spent
-        push(batch.keys, mean, rows=batch.rows.count)
+        push(batch.keys, mean, rows=batch.rows.num_rows)
         computing += spent
-        row_count += batch.rows.count
+        row_count += batch.rows.num_rows
         nonzeros += batch.rows.nonzeros
         if kv.rank == 0 and plan.test_interval and iteration % plan.test_interval == 0:
             kv.report(Snapshot(iteration, time.monotonic() - began, kv.look(np.arange(num_keys))))
@@ -105,9 +105,9 @@ def _visits(batches: Batches, plan: Plan):
         epoch += 1
 
 
-def test(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
+def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
     """Metrics of `weights` (n,) on `rows`."""
-    out = np.empty(rows.count)
+    out = np.empty(rows.num_rows)
     margins(rows.indptr, rows.indices, rows.data, weights, intercept, out)
     return evaluate(out, rows.labels)
 
@@ -121,4 +121,4 @@ def rehearse(rows: Rows, num_keys: int, plan: Plan) -> None:
     gradient(*batch.rows, weights, plan.intercept, out)
     weights.flags.writeable = False  # as a look is: another type to numba
     gradient(*batch.rows, weights, plan.intercept, out)
-    test(rows.part(0, 1), np.zeros(num_keys), plan.intercept)
+    measure(rows.part(0, 1), np.zeros(num_keys), plan.intercept)

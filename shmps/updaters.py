@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shmps.checks import not_negative, positive
 from shmps.errors import UsageError
 from shmps.kernels import add_scaled, kernel, merge
 
@@ -282,15 +283,3 @@ def _ftrl_weights(keys, values, state, age, alpha, beta, l1, l2, unpenalized):
             z, n = state[i, d, 0], state[i, d, 1]
             shrunk = max(abs(z) - penalized * l1, 0.0)
             values[i, d] = -math.copysign(shrunk, z) / ((beta + math.sqrt(n)) / alpha + penalized * l2)
-
-
-def positive(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"{name} must be a finite number above 0, found {value!r}")
-    return float(value)
-
-
-def not_negative(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"{name} must be a finite number from 0 up, found {value!r}")
-    return float(value)

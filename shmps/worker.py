@@ -168,7 +168,7 @@ class KVWorker:
             )
         self._barriers[group] += 1
         generation = self._barriers[group]
-        self._send_scheduler(BARRIER, count=GROUPS.index(group), number=generation)
+        self._send_scheduler(BARRIER, size=GROUPS.index(group), number=generation)
         self._wait_until(lambda: self._released[group] >= generation)
         self._call_back()
 
@@ -179,13 +179,14 @@ class KVWorker:
         """
         self._wait_until(lambda: not self._report_unread)
         self._report_unread = True
-        self._send_scheduler(REPORT, count=self._outlet.write(value))
+        self._send_scheduler(REPORT, size=self._outlet.write(value))
         self._call_back()
 
     def finish(self) -> None:
         """Wait for what is under way, then leave the vector clock."""
-        self._wait_until(lambda: not self._requests and not self._report_unread)
-        self._call_back()
+        while self._requests or self._due or self._report_unread:  # a callback may start more
+            self._wait_until(lambda: not self._requests and not self._report_unread)
+            self._call_back()
         for server in range(self.num_servers):
             self._post.send((SERVER, server), Record(LEAVE, self.rank, run=self._run))
 
@@ -287,14 +288,14 @@ class KVWorker:
             if record.op == ANSWER:
                 self._answered(record)
             elif record.op == RELEASE:
-                self._released[GROUPS[record.count]] = record.number
+                self._released[GROUPS[record.size]] = record.number
             elif record.op == READ:
                 self._report_unread = False
             elif record.op == WELCOME:
                 self._welcomes.add(record.sender)
                 self._seen[record.sender], self._pushes = record.version, record.number
             elif record.op == DIED:
-                raise NodeDied(ROLES[record.slot], record.count, record.number)
+                raise NodeDied(ROLES[record.slot], record.size, record.number)
 
     def _answered(self, record: Record) -> None:
         request = self._requests.get(record.timestamp)

@@ -1,0 +1,128 @@
+"""What a benchmark leaves behind: a JSON file that says on what and how its figures were measured.
+
+`bench/results/NAME.json`, or NAME-quick.json for a run with few repeats, is one object:
+
+    name      of the benchmark
+    quick     whether it was a quick run, whose figures are not to be quoted
+    date      when it ended, UTC, ISO 8601
+    commit    {"hash", "dirty"}: of the working tree when it ended; dirty: files other than the results differ
+              from that commit, or are not in it. Both null outside of a git checkout
+    machine   {"cpu", "cores", "usable_cores", "memory_bytes", "kernel"}: usable: by this process
+    versions  {"python", "numpy", "scipy", "numba", "shmps"}
+    settings  what was run, as the benchmark chose it
+    results   what was measured; the benchmark's own module says what is in it
+
+A quantity measured in several repeats is a spread: {"median", "min", "max", "values"}, values in the order in
+which they were measured. Names end in their unit where they have one.
+"""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy
+import scipy
+
+import shmps
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+
+
+def save(name: str, settings: dict[str, Any], results: dict[str, Any], quick: bool) -> Path:
+    """Write the file described above; returns its path."""
+    path = RESULTS / f"{name}{'-quick' if quick else ''}.json"
+    content = {
+        "name": name,
+        "quick": quick,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": _machine(),
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": numpy.__version__,
+            "scipy": scipy.__version__,
+            "numba": numba.__version__,
+            "shmps": shmps.__version__,
+        },
+        "settings": settings,
+        "results": results,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def spread(values: Iterable[float]) -> dict[str, Any]:
+    """What several repeats measured, for the JSON file."""
+    values = [float(value) for value in values]
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "values": values}
+
+
+def shown(spread: dict[str, Any], form: str = ",.0f", unit: float = 1.0) -> str:
+    """`median (min to max)` of a spread, in multiples of `unit`, each formatted by `form`."""
+    median, least, most = (format(spread[name] / unit, form) for name in ("median", "min", "max"))
+    return f"{median} ({least} to {most})"
+
+
+def markdown(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = [list(headers), *(list(map(str, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [
+        [
+            f"{row[0]:<{widths[0]}}",
+            *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        for row in lines
+    ]
+    rule = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+    head, *body = (f"| {' | '.join(row)} |" for row in aligned)
+    return "\n".join([head, f"|{'|'.join(rule)}|", *body])
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> dict[str, Any]:
+    head = _git("rev-parse", "HEAD")
+    # The results of the benchmark run before this one do not make the tree another one.
+    changes = _git("status", "--porcelain", "--", ".", ":(exclude)bench/results")
+    return {"hash": head, "dirty": None if changes is None else bool(changes)}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

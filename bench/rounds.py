@@ -1,0 +1,191 @@
+"""Rounds and pushes per second of a training, beside its gradient kernel alone.
+
+Three things, taking turns in every repeat so that what else the machine does hits all of them:
+
+    loops   `iterations` sync rounds over whole shards, with 1 and with 2 servers
+    pushes  `epochs` over minibatches: sync of 256 rows, async of 256 and of 64
+    kernel  `iterations` steps of the same descent over all rows in this process, without any server;
+            only the calls of `shmps.kernels.gradient` are timed
+
+A training's seconds run from the first worker's start to the last worker's end: without loading, compiling
+and starting processes, but with a minibatch's localisation at its first visit. One training of each kind
+goes before, and does not count.
+
+Results: "kernel": {"nonzeros_per_second"}. "loops": per number of servers {"variant", "servers", "seconds",
+"iterations_per_second" (rounds in which every worker takes part), "nonzeros_per_second",
+"kernel_ratio": seconds divided by what the kernel of the same repeat would need for the same non-zeros,
+shared out evenly over `cores`}. "pushes": per variant {"variant", "mode", "batch_size", "seconds",
+"pushes_per_second" (of all workers together), "nonzeros_per_second"}. All spreads over the repeats.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from bench.record import markdown, shown, spread, usable_cores
+from shmps import LogisticRegression, datasets
+from shmps.kernels import gradient
+from shmps.result import Result
+
+WORKERS = 4
+RATE = 1.0  # of SGD, without a penalty
+
+
+class Variant(NamedTuple):
+    name: str
+    servers: int
+    mode: str
+    batch_size: int  # rows; 0: a worker's whole shard
+
+
+LOOPS = [Variant(f"sync, whole shards, {n} server{'s' * (n > 1)}", n, "sync", 0) for n in (1, 2)]
+PUSHES = [
+    Variant(f"{mode}, {rows} rows", 1, mode, rows)
+    for mode, rows in (("sync", 256), ("async", 256), ("async", 64))
+]
+
+
+def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    repeats, iterations, epochs = (2, 200, 4) if quick else (9, 200, 40)
+    data = datasets.load(None)
+    X, y = data.train_X, data.train_y
+    cores = min(WORKERS, usable_cores())
+    settings = {
+        "data": data.name,
+        "note": data.note,
+        "rows": X.shape[0],
+        "features": X.shape[1],
+        "nonzeros": X.nnz,
+        "workers": WORKERS,
+        "updater": "sgd",
+        "learning_rate": RATE,
+        "iterations": iterations,
+        "epochs": epochs,
+        "repeats": repeats,
+        "cores": cores,
+    }
+    kernel: list[float] = []
+    trained: dict[Variant, list[Result]] = {variant: [] for variant in LOOPS + PUSHES}
+    with tqdm(total=(repeats + 1) * (1 + len(trained)), desc="rounds", disable=None, leave=False) as bar:
+        for _ in range(repeats + 1):
+            kernel.append(_kernel_seconds(X, y, iterations))
+            bar.update()
+            for variant, results in trained.items():
+                results.append(_train(variant, X, y, iterations, epochs))
+                bar.update()
+    del kernel[0]  # the first time round is the warm-up
+    for results in trained.values():
+        del results[0]
+    return settings, {
+        "kernel": {"nonzeros_per_second": spread(iterations * X.nnz / seconds for seconds in kernel)},
+        "loops": [_loop(variant, trained[variant], kernel, cores) for variant in LOOPS],
+        "pushes": [_pushes(variant, trained[variant]) for variant in PUSHES],
+    }
+
+
+def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
+    loops = markdown(
+        [
+            "rounds",
+            "seconds",
+            "iterations/s",
+            "non-zeros/s, millions",
+            f"over the kernel on {settings['cores']} cores",
+        ],
+        [
+            [
+                loop["variant"],
+                shown(loop["seconds"], ".3f"),
+                shown(loop["iterations_per_second"]),
+                shown(loop["nonzeros_per_second"], ".0f", 1e6),
+                shown(loop["kernel_ratio"], ".2f"),
+            ]
+            for loop in results["loops"]
+        ]
+        + [
+            [
+                "the kernel alone, one process",
+                "",
+                "",
+                shown(results["kernel"]["nonzeros_per_second"], ".0f", 1e6),
+                "",
+            ]
+        ],
+    )
+    pushes = markdown(
+        ["minibatches", "seconds", "pushes/s", "non-zeros/s, millions"],
+        [
+            [
+                push["variant"],
+                shown(push["seconds"], ".3f"),
+                shown(push["pushes_per_second"]),
+                shown(push["nonzeros_per_second"], ".1f", 1e6),
+            ]
+            for push in results["pushes"]
+        ],
+    )
+    caption = (
+        f"{settings['data']}, {settings['nonzeros']:,} non-zeros, {settings['workers']} workers on "
+        f"{settings['cores']} cores; median (min to max) of {settings['repeats']} repeats"
+    )
+    return f"{caption}\n\n{loops}\n\n{pushes}"
+
+
+def _kernel_seconds(X: Any, y: np.ndarray, iterations: int) -> float:
+    """What `iterations` gradients over all rows take; the weights move as in training."""
+    weights, mean = np.zeros(X.shape[1]), np.empty(X.shape[1])
+    seconds = 0.0
+    for _ in range(iterations):
+        start = time.perf_counter()
+        gradient(X.indptr, X.indices, X.data, y, weights, False, mean)
+        seconds += time.perf_counter() - start
+        weights -= RATE * mean
+    return seconds
+
+
+def _train(variant: Variant, X: Any, y: np.ndarray, iterations: int, epochs: int) -> Result:
+    estimator = LogisticRegression(
+        workers=WORKERS,
+        servers=variant.servers,
+        mode=variant.mode,
+        updater="sgd",
+        learning_rate=RATE,
+        l2=0.0,
+        batch_size=variant.batch_size,
+        epochs=epochs,
+        iterations=None if variant.batch_size else iterations,
+        fit_intercept=False,
+    )
+    return estimator.fit(X, y).result_
+
+
+def _loop(variant: Variant, trained: list[Result], kernel: list[float], cores: int) -> dict[str, Any]:
+    seconds = _seconds(trained)
+    return {
+        "variant": variant.name,
+        "servers": variant.servers,
+        "seconds": spread(seconds),
+        "iterations_per_second": spread(
+            result.iterations / WORKERS / result.seconds["train"] for result in trained
+        ),
+        "nonzeros_per_second": spread(result.nonzeros_per_second for result in trained),
+        # Of the same repeat, so that a slow minute of the machine is in both.
+        "kernel_ratio": spread(loop / (alone / cores) for loop, alone in zip(seconds, kernel, strict=True)),
+    }
+
+
+def _pushes(variant: Variant, trained: list[Result]) -> dict[str, Any]:
+    return {
+        "variant": variant.name,
+        "mode": variant.mode,
+        "batch_size": variant.batch_size,
+        "seconds": spread(_seconds(trained)),
+        "pushes_per_second": spread(result.iterations / result.seconds["train"] for result in trained),
+        "nonzeros_per_second": spread(result.nonzeros_per_second for result in trained),
+    }
+
+
+def _seconds(trained: list[Result]) -> list[float]:
+    return [result.seconds["train"] for result in trained]

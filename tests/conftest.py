@@ -1,0 +1,33 @@
+"""Every test leaves nothing behind: no child process, no shared-memory segment, no open nameless file."""
+
+import gc
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+
+def nameless_files() -> list[str]:
+    """The memfds that this process holds open."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(os.readlink(descriptor))
+        except OSError:  # the listing's own descriptor
+            continue
+    return [link for link in links if "memfd:shmps" in link]
+
+
+def named_segments() -> set[str]:
+    return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind():
+    before = named_segments()
+    yield
+    gc.collect()
+    assert multiprocessing.active_children() == []
+    assert nameless_files() == []
+    assert named_segments() <= before

@@ -1,0 +1,307 @@
+"""What a function on the cluster can do, and what it is told when it breaks a rule."""
+
+import os
+
+import numpy as np
+import pytest
+from numba import njit
+
+from shmps import ASYNC, BOUNDED, SGD, SYNC, AdaGrad, Add, Cluster, Updater
+from shmps.errors import OutOfSpace, UsageError, WorkerFailed
+
+KEYS = 20
+
+
+@pytest.fixture
+def cluster():
+    with Cluster(KEYS, servers=3, workers=3, consistency=ASYNC, max_keys=10) as made:
+        yield made
+
+
+def test_results_come_in_rank_order(cluster):
+    assert cluster.run(lambda kv, word: (kv.rank, kv.num_workers, kv.num_servers, word), "x") == [
+        (rank, 3, 3, "x") for rank in range(3)
+    ]
+
+
+def test_parameters_last_from_run_to_run(cluster):
+    cluster.run(lambda kv: kv.push([2, 19], [1.0, 2.0]))
+    assert cluster.run(lambda kv: kv.pull([2, 19]).tolist()) == [[3.0, 6.0]] * 3
+    assert cluster.weights()[[2, 19]].tolist() == [3.0, 6.0]
+
+
+def test_workers_are_processes_of_their_own(cluster):
+    pids = cluster.run(lambda kv: os.getpid())
+    assert len({*pids, os.getpid()}) == 4
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_push_and_pull_all_or_some_keys(width):
+    def work(kv):
+        shape = (KEYS,) if width == 1 else (KEYS, width)
+        values = np.arange(KEYS * width, dtype=float).reshape(shape)
+        kv.push(None, values)
+        some = np.array([0, 7, 13, 19])
+        kv.push(some, values[some])
+        everything, part, both = kv.pull(), kv.pull(some), kv.push_pull(some, values[some])
+        assert everything.shape == shape and kv.pull([]).shape == (0, *shape[1:])
+        np.testing.assert_array_equal(part, 2 * values[some])
+        np.testing.assert_array_equal(everything[some], part)
+        np.testing.assert_array_equal(both, 3 * values[some])
+        np.testing.assert_array_equal(kv.look(some), both)
+        np.testing.assert_array_equal(kv.look()[1:7], values[1:7])
+
+    for servers in (1, 3):
+        with Cluster(KEYS, width=width, servers=servers, workers=1) as one:
+            one.run(work)
+
+
+def test_a_timestamp_names_a_request_and_several_may_be_under_way(cluster):
+    def work(kv):
+        timestamps = [kv.start_push([kv.rank], [1.0]) for _ in range(40)]
+        pull = kv.start_pull([kv.rank])
+        assert timestamps == sorted(set(timestamps)) and pull > timestamps[-1]
+        values = kv.wait(pull)
+        for timestamp in timestamps:
+            assert kv.wait(timestamp) is None
+        return values.tolist()
+
+    assert cluster.run(work) == [[40.0]] * 3
+
+
+def test_a_pull_fills_the_array_it_is_given(cluster):
+    def work(kv):
+        out = np.empty(2)
+        assert np.shares_memory(kv.pull([3, 4], out=out), out)
+        return out.tolist()
+
+    assert cluster.run(work) == [[0.0, 0.0]] * 3
+
+
+def test_callbacks_run_once_inside_the_next_call(cluster):
+    def work(kv):
+        called = []
+        push = kv.start_push([0], [1.0], callback=lambda values: called.append(values))
+        pull = kv.start_pull([5], callback=lambda values: called.append(values.tolist()))
+        nested = kv.start_pull([6], callback=lambda values: called.append(kv.pull([7]).tolist()))
+        for timestamp in (push, pull, nested):
+            kv.wait(timestamp)
+        kv.pull([1])
+        kv.barrier()
+        return called
+
+    for called in cluster.run(work):
+        assert len(called) == 3 and None in called and called.count([0.0]) == 2
+
+
+def test_a_callback_that_is_never_waited_for_runs_before_the_function_ends(cluster):
+    def work(kv):
+        kv.start_push([0], [1.0], callback=lambda values: kv.report("called"))
+
+    reports = []
+    cluster.run(work, on_report=lambda rank, value: reports.append((rank, value)))
+    assert sorted(reports) == [(rank, "called") for rank in range(3)]
+
+
+def test_reports_arrive_in_order_and_whole(cluster):
+    def work(kv):
+        for number in range(20):
+            kv.report((number, np.full(10_000, number)))
+
+    numbers = {rank: [] for rank in range(3)}
+
+    def on_report(rank, value):
+        assert (value[1] == value[0]).all()
+        numbers[rank].append(value[0])
+
+    cluster.run(work, on_report=on_report)
+    assert all(seen == list(range(20)) for seen in numbers.values())
+
+
+@pytest.mark.parametrize("group", ["workers", "all"])
+def test_a_barrier_holds_everyone_until_the_last_comes(cluster, group):
+    def work(kv):
+        for generation in range(1, 30):
+            if kv.rank == generation % 3:  # the last to come is another one each time
+                while kv.look([0, 1, 2]).sum() < 3 * generation - 1:
+                    pass
+            kv.push([kv.rank], [1.0])
+            kv.barrier(group)
+            assert (kv.look([0, 1, 2]) >= generation).all()
+            kv.barrier(group)
+
+    cluster.run(work)
+
+
+def test_the_barrier_of_all_nodes_opens_after_the_servers_handled_what_was_sent(cluster):
+    def work(kv):
+        kv.start_push([kv.rank], [1.0])
+        kv.barrier("all")
+        return kv.look([0, 1, 2]).tolist()
+
+    assert cluster.run(work) == [[1.0] * 3] * 3
+
+
+def test_who_has_finished_holds_no_barrier_up(cluster):
+    cluster.run(lambda kv: kv.barrier() if kv.rank else None)
+
+
+def test_initial_values():
+    for initial, expected in ((0.5, [0.5] * KEYS), (np.arange(KEYS), list(range(KEYS)))):
+        with Cluster(KEYS, workers=1, initial=initial) as made:
+            assert made.weights().tolist() == expected
+
+
+@njit
+def _with_momentum(gradient, values, velocity, rate, momentum):
+    for i in range(values.shape[0]):
+        for d in range(values.shape[1]):
+            velocity[i, d, 0] = momentum * velocity[i, d, 0] + gradient[i, d]
+            values[i, d] -= rate * velocity[i, d, 0]
+
+
+class Momentum(Updater):
+    state_width = 1
+
+    def update(self, keys, gradient, values, state, step):
+        _with_momentum(gradient, values, state, 0.1, 0.9)
+
+
+def test_an_updater_of_ones_own():
+    def work(kv):
+        for _ in range(3):
+            kv.push([4], [1.0])
+
+    with Cluster(KEYS, workers=1, updater=Momentum()) as made:
+        made.run(work)
+        assert made.weights()[4] == pytest.approx(-0.1 * (1 + 1.9 + 2.71))
+
+
+def test_an_exception_reaches_the_caller_with_rank_and_traceback(cluster):
+    def fail_here(kv):
+        if kv.rank == 1:
+            raise KeyError("lost")
+        kv.barrier()
+
+    with pytest.raises(WorkerFailed, match="raised in worker 1") as failure:
+        cluster.run(fail_here)
+    assert failure.value.rank == 1 and "in fail_here" in str(failure.value)
+    assert isinstance(failure.value.__cause__, KeyError)
+    assert cluster.run(lambda kv: kv.pull([0]).tolist()) == [[0.0]] * 3  # and the cluster goes on
+
+
+def test_an_exception_that_can_not_be_pickled_reaches_the_caller_as_text(cluster):
+    def fail(kv):
+        class Local(Exception):
+            pass
+
+        raise Local("only here")
+
+    with pytest.raises(WorkerFailed, match="only here"):
+        cluster.run(fail)
+
+
+def test_a_run_that_failed_leaves_no_push_behind_for_the_next():
+    def fail(kv):
+        if kv.rank == 1:
+            raise ValueError
+        for _ in range(3):
+            kv.start_push([0], [100.0])  # held: worker 1 never ticks
+        kv.barrier()
+
+    with Cluster(KEYS, workers=2, consistency=SYNC) as made:
+        with pytest.raises(WorkerFailed):
+            made.run(fail)
+        made.run(lambda kv: kv.push([0], [1.0]))
+        assert made.weights()[0] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda kv: kv.push([3, 2], [1, 1]), r"sorted and unique, found 2 at position 1 after 3"),
+        (lambda kv: kv.push([2, 2], [1, 1]), r"sorted and unique, found 2"),
+        (lambda kv: kv.pull([-1]), r"lie in \[0, 20\), found -1"),
+        (lambda kv: kv.pull([1, 20]), r"lie in \[0, 20\), found 20 at position 1"),
+        (lambda kv: kv.look([1, 20]), r"lie in \[0, 20\), found 20"),
+        (lambda kv: kv.pull([1.5]), r"keys are \(k,\) int64, found .*float64"),
+        (lambda kv: kv.pull([[1]]), r"keys are \(k,\) int64, found shape \(1, 1\)"),
+        (lambda kv: kv.push([1, 2], [1.0]), r"values have the shape \(2,\) here, found \(1,\)"),
+        (lambda kv: kv.push(None, [1.0]), r"values have the shape \(20,\) here"),
+        (lambda kv: kv.push([1], ["x"]), r"values are float64, found dtype"),
+        (lambda kv: kv.push([1], [1j]), r"values are float64, found dtype complex128"),
+        (lambda kv: kv.push([1], [1.0], rows=0), r"rows is a finite number above 0, found 0"),
+        (lambda kv: kv.pull(np.arange(11)), r"at most max_keys=10 keys, found 11; raise max_keys"),
+        (lambda kv: kv.pull([1], out=np.empty(2)), r"out is a contiguous float64 array of shape \(1,\)"),
+        (lambda kv: kv.wait(99), r"a timestamp is one that this worker got"),
+        (lambda kv: kv.barrier("servers"), r"the servers' own barrier is not a worker's"),
+        (lambda kv: kv.barrier("everyone"), r"found 'everyone'"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_rule_and_evidence(cluster, call, rule):
+    def work(kv):
+        if kv.rank == 0:
+            with pytest.raises(UsageError, match=rule):
+                call(kv)
+        kv.push([0], [1.0])
+
+    cluster.run(work)
+    assert cluster.weights()[0] == 3.0  # nothing of the refused request was applied, and nothing is lost
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"num_keys": 0}, "num_keys"),
+        ({"width": 0}, "width"),
+        ({"servers": 0}, "servers"),
+        ({"workers": 0}, "workers"),
+        ({"workers": 1.5}, "workers"),
+        ({"servers": 21}, "21 servers, 20 keys"),
+        ({"max_keys": 0}, "max_keys"),
+        ({"max_workers": 1}, "max_workers is at least workers=4"),
+        ({"consistency": "sync"}, "consistency is SYNC, BOUNDED"),
+        ({"updater": SGD}, "updater is an instance"),
+        ({"initial": np.zeros(3)}, r"initial is a number or an array \(20, 1\)"),
+        ({"start_method": "thread"}, "start_method"),
+    ],
+)
+def test_a_wrong_setting_is_refused(arguments, rule):
+    with pytest.raises(UsageError, match=rule):
+        Cluster(**{"num_keys": KEYS} | arguments)
+
+
+def test_too_many_keys_for_the_memory_are_refused_up_front():
+    with pytest.raises(OutOfSpace, match="MiB are available"), Cluster(2**42):
+        pass
+
+
+def test_a_cluster_is_used_inside_its_with_block():
+    made = Cluster(KEYS)
+    with pytest.raises(UsageError, match="with block"):
+        made.run(lambda kv: None)
+
+
+def importable(kv):
+    kv.push(None, np.ones(KEYS))
+    return kv.rank
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_other_start_methods(start_method):
+    with Cluster(KEYS, servers=1, workers=2, start_method=start_method, updater=AdaGrad(l2=0.1)) as made:
+        assert made.run(importable) == [0, 1]
+        assert (made.weights() != 0).all()
+
+
+@pytest.mark.parametrize("consistency", [SYNC, BOUNDED(1), ASYNC], ids=str)
+def test_more_requests_than_slots_never_stop_a_worker(consistency):
+    def work(kv):
+        for number in range(200):
+            kv.start_push([number % KEYS], [1.0])
+            kv.start_pull([number % KEYS], callback=lambda values: None)
+        kv.barrier("all")
+
+    with Cluster(KEYS, servers=2, workers=4, consistency=consistency, updater=Add()) as made:
+        made.run(work)
+        assert made.weights().sum() == 800.0

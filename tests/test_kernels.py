@@ -1,0 +1,105 @@
+"""The kernels against numpy and finite differences."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from naive import loss_and_gradient
+
+from shmps import kernels
+from shmps.data import rows_of
+
+
+@pytest.fixture
+def problem():
+    random = np.random.default_rng(3)
+    X = scipy.sparse.random(700, 20, density=0.3, format="csr", random_state=4)
+    return X, np.where(random.random(700) < 0.4, 1.0, -1.0), random.normal(size=21)
+
+
+def taken(X, y, w, intercept):
+    out = np.empty(len(w))
+    loss = kernels.gradient(*rows_of(X, y), w, intercept, out)
+    return loss, out
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_the_gradient_is_the_dense_one(problem, intercept):
+    X, y, w = problem
+    w = w if intercept else w[:-1]
+    loss, gradient = taken(X, y, w, intercept)
+    expected_loss, expected = loss_and_gradient(X.toarray(), y, w, intercept)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_the_gradient_is_the_slope_of_the_loss(problem, intercept):
+    X, y, w = problem
+    w = w if intercept else w[:-1]
+    _, gradient = taken(X, y, w, intercept)
+    for j in range(len(w)):
+        step = np.zeros(len(w))
+        step[j] = 1e-5
+        slope = (taken(X, y, w + step, intercept)[0] - taken(X, y, w - step, intercept)[0]) / 2e-5
+        assert gradient[j] == pytest.approx(slope, abs=1e-8)
+
+
+def test_extreme_margins_give_finite_gradients_and_the_right_loss():
+    X = scipy.sparse.csr_matrix(np.array([[1.0], [1.0], [-1.0]]))
+    loss, gradient = taken(X, np.array([1.0, -1.0, 1.0]), np.array([1e4]), False)
+    assert loss == pytest.approx(2e4 / 3, rel=1e-12)
+    assert gradient[0] == pytest.approx(2 / 3, rel=1e-12)
+
+
+def test_margins_are_products(problem):
+    X, y, w = problem
+    out = np.empty(700)
+    kernels.margins(X.indptr, X.indices, X.data, w, True, out)
+    np.testing.assert_allclose(out, X @ w[:-1] + w[-1], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (5, 0), (40, 40), (3, 90)])
+def test_merge_adds_sparse_vectors(sizes):
+    random = np.random.default_rng(sum(sizes))
+    keys, more = (np.sort(random.choice(100, size, replace=False)) for size in sizes)
+    values, more_values = random.normal(size=(len(keys), 2)), random.normal(size=(len(more), 2))
+    expected = np.zeros((100, 2))
+    expected[keys] += values
+    expected[more] += 0.3 * more_values
+    union, sums = kernels.merge(keys, values, more, more_values, 0.3)
+    np.testing.assert_array_equal(union, np.union1d(keys, more))
+    np.testing.assert_array_equal(sums, expected[union])
+
+
+@pytest.mark.parametrize("keys", [[], [0], [9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [2, 3, 7], [4, 5]])
+def test_cut_is_searchsorted(keys):
+    keys, bounds, cuts = np.array(keys, np.int64), np.array([0, 3, 6, 10]), np.empty(4, np.int64)
+    assert kernels.cut(keys, bounds, cuts) == -1
+    np.testing.assert_array_equal(cuts, np.searchsorted(keys, bounds))
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"), [([-1, 2], 0), ([2, 2], 1), ([5, 3], 1), ([1, 10], 1), ([2**62], 0)]
+)
+def test_cut_finds_the_first_wrong_key(keys, wrong):
+    assert kernels.cut(np.array(keys), np.array([0, 3, 10]), np.empty(3, np.int64)) == wrong
+
+
+def test_localize_is_unique_with_inverse():
+    random = np.random.default_rng(5)
+    seen, position = np.full(1000, -1), np.empty(1000, np.int32)
+    for mark in range(3):
+        indices = random.integers(0, 1000, 200).astype(np.int32)
+        keys, local = kernels.localize(indices, seen, position, mark)
+        expected, inverse = np.unique(indices, return_inverse=True)
+        np.testing.assert_array_equal(keys, expected)
+        np.testing.assert_array_equal(local, inverse)
+
+
+def test_take_rows_is_indexing(problem):
+    X, _, _ = problem
+    chosen = np.array([5, 5, 699, 0])
+    indptr, indices, data = kernels.take_rows(X.indptr, X.indices, X.data, chosen)
+    np.testing.assert_array_equal(
+        scipy.sparse.csr_matrix((data, indices, indptr), shape=(4, 20)).toarray(), X[chosen].toarray()
+    )

@@ -1,0 +1,124 @@
+"""Inboxes and mailboxes, with real processes and real pipes."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from shmps.errors import OutOfSpace
+from shmps.memory import NamelessMemory, available_memory, carve
+from shmps.messages import PULL, PUSH, RECORD_BYTES, SERVER, WORKER, Record, pack, unpack
+from shmps.store import DENSE, Mailbox, Shape, Store
+from shmps.transport import Inboxes, Post
+
+fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def inboxes():
+    made = Inboxes(servers=1, workers=3)
+    yield made
+    made.close()
+
+
+def test_a_record_is_64_bytes_and_comes_back_as_it_was():
+    record = Record(PUSH, 1, 2**40, 3, 4, 2**62, 6, 7)
+    assert len(pack(record)) == RECORD_BYTES == 64
+    assert unpack(pack(record) * 2) == [record, record]
+
+
+def test_many_writers_need_no_lock(inboxes):
+    def write(rank):
+        post = Post(inboxes, (WORKER, rank))
+        for number in range(300):
+            post.send((SERVER, 0), Record(PUSH, rank, number))
+
+    writers = [fork.Process(target=write, args=(rank,)) for rank in range(3)]
+    for writer in writers:
+        writer.start()
+    post, arrived = Post(inboxes, (SERVER, 0)), {0: [], 1: [], 2: []}
+    while sum(map(len, arrived.values())) < 900:
+        for record in post.receive():
+            arrived[record.sender].append(record.timestamp)
+    for writer in writers:
+        writer.join()
+    assert all(numbers == list(range(300)) for numbers in arrived.values())
+
+
+def test_a_full_pipe_blocks_nobody_and_loses_nothing(inboxes):
+    server, worker = Post(inboxes, (SERVER, 0)), Post(inboxes, (WORKER, 0))
+    records = 5000  # a pipe takes about a thousand
+    for number in range(records):
+        server.send((WORKER, 0), Record(PULL, 0, number))
+        worker.send((SERVER, 0), Record(PUSH, 0, number))
+    got = {PULL: [], PUSH: []}
+    while len(got[PULL]) < records or len(got[PUSH]) < records:
+        for record in worker.receive_nowait() + server.receive_nowait():
+            got[record.op].append(record.timestamp)
+    assert got[PULL] == got[PUSH] == list(range(records))
+
+
+def test_who_waits_for_an_answer_also_sends_what_was_kept(inboxes):
+    def echo():
+        post, left = Post(inboxes, (SERVER, 0)), 3000
+        while left:
+            for record in post.receive():
+                post.send((WORKER, 0), record)
+                left -= 1
+        while post._kept:
+            post.receive_nowait()
+
+    post, got = Post(inboxes, (WORKER, 0)), []
+    for number in range(3000):
+        post.send((SERVER, 0), Record(PUSH, 0, number))
+    process = fork.Process(target=echo)
+    process.start()
+    while len(got) < 3000:
+        got += [record.timestamp for record in post.receive()]
+    process.join()
+    assert got == list(range(3000))
+
+
+def test_a_mailbox_is_seen_by_both_sides():
+    shape = Shape(num_keys=10, width=2, state_width=0, servers=2, workers=2, max_keys=4)
+    store = Store(shape)
+
+    def fill():
+        box = Mailbox(store.mailboxes(), shape, 1, 1)
+        box.keys[2][:] = [5, 6, 8, 9]
+        box.values[2][:] = 3.5
+        box.values[DENSE][:] = 4.5
+
+    process = fork.Process(target=fill)
+    process.start()
+    process.join()
+    box = Mailbox(store.mailboxes(), shape, 1, 1)
+    assert box.keys[2].tolist() == [5, 6, 8, 9]
+    assert (box.values[2] == 3.5).all() and box.values[2].shape == (4, 2)
+    assert (box.values[DENSE] == 4.5).all() and box.values[DENSE].shape == (5, 2)
+    other = Mailbox(store.mailboxes(), shape, 1, 0)
+    assert not any(np.any(values) for values in other.values)
+    store.close()
+
+
+def test_workers_can_not_write_parameters():
+    store = Store(Shape(4, 1, 0, 1, 1, 4))
+    weights = store.parameters().weights
+    with pytest.raises(ValueError, match="read-only"):
+        weights[0] = 1.0
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        weights.flags.writeable = True
+    store.close()
+
+
+def test_an_array_does_not_outlive_its_memory():
+    memory = NamelessMemory(4096)
+    [array] = carve({"a": (np.float64, (4,))}, memory.buf)[0].values()
+    array[:] = 2.0
+    memory.close()
+    assert array.tolist() == [2.0] * 4
+
+
+def test_too_little_memory_is_said_before_anything_is_allocated():
+    with pytest.raises(OutOfSpace, match="MiB are available"):
+        NamelessMemory(available_memory() + 2**30)
