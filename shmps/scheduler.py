@@ -27,7 +27,7 @@ from shmps.nodes import Lifeline, Node
 from shmps.outlet import Outlet
 from shmps.transport import Address, Inboxes, Post
 
-_GRACE = 1.0  # seconds that workers have to end by themselves once they know of a death
+_GRACE = 3.0  # seconds that workers have to end by themselves once they know of a death
 _PAUSE = 0.1  # seconds between two calls of `on_pause`
 
 OnReport = Callable[[int, Any], None]

@@ -1,0 +1,208 @@
+"""Whoever dies: nobody hangs, everybody waiting is told who died and how, and nothing stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shmps import ASYNC, SYNC, Cluster, LogisticRegression
+from shmps.errors import Diverged, NodeDied, WorkerFailed
+
+DEADLINE = 30.0  # seconds; only a hang takes as long
+
+
+def wait_for_death(role):
+    """A function for the cluster that waits for somebody else; every worker records what it was told."""
+
+    def work(kv, folder):
+        try:
+            kv.barrier()
+            if kv.rank == 0:
+                pid = os.getpid() if role == "worker" else int(Path(folder, "server").read_text())
+                os.kill(pid, signal.SIGKILL)
+            while True:
+                kv.push(None, np.ones(4))
+                kv.barrier()
+        except NodeDied as error:
+            Path(folder, f"told-{kv.rank}").write_text(str(error))
+            raise
+
+    return work
+
+
+def pid_of_server(cluster):
+    return cluster._scheduler._servers[0].process.pid
+
+
+@pytest.mark.parametrize("consistency", [SYNC, ASYNC], ids=str)
+@pytest.mark.parametrize("role", ["server", "worker"])
+def test_the_death_of_a_node_reaches_everyone_who_waits(role, consistency, tmp_path):
+    with Cluster(4, servers=2, workers=3, consistency=consistency) as cluster:
+        Path(tmp_path, "server").write_text(str(pid_of_server(cluster)))
+        with pytest.raises(
+            NodeDied, match=rf"{role} 0 died \(killed by SIGKILL\).*start the training again"
+        ) as death:
+            cluster.run(wait_for_death(role), tmp_path)
+    assert (death.value.role, death.value.rank, death.value.node_exit_code) == (role, 0, -signal.SIGKILL)
+    told = [path.read_text() for path in sorted(tmp_path.glob("told-*"))]
+    assert len(told) == (3 if role == "server" else 2)
+    assert all(f"{role} 0 died (killed by SIGKILL)" in text for text in told)
+
+
+def test_a_dead_workers_function_is_not_run_again_and_the_cluster_goes_on(tmp_path):
+    def die(kv):
+        Path(tmp_path, f"{kv.rank}-{os.getpid()}").touch()
+        if kv.rank == 1:
+            os._exit(7)
+        kv.barrier()
+
+    with Cluster(4, workers=2) as cluster:
+        with pytest.raises(NodeDied, match=r"worker 1 died \(ended with exit code 7\)"):
+            cluster.run(die)
+        assert len(list(tmp_path.iterdir())) == 2
+        assert cluster.run(lambda kv: kv.rank) == [0, 1]
+
+
+def test_a_server_that_dies_between_two_runs_is_noticed_by_the_next():
+    with Cluster(4, servers=2, workers=1) as cluster:
+        os.kill(pid_of_server(cluster), signal.SIGKILL)
+        with pytest.raises(NodeDied, match="server 0 died"):
+            while True:  # the signal may take a moment to arrive
+                cluster.run(lambda kv: None)
+
+
+def test_a_worker_that_never_asks_anything_does_not_hold_up_the_news():
+    def busy(kv):
+        if kv.rank == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while True:
+            pass
+
+    with Cluster(4, workers=2) as cluster, pytest.raises(NodeDied, match="worker 0"):
+        cluster.run(busy)
+
+
+def test_an_interrupt_in_the_caller_ends_the_workers_and_goes_on():
+    def report_for_ever(kv):
+        while True:
+            kv.report(kv.rank)
+
+    def interrupt(rank, value):
+        raise KeyboardInterrupt
+
+    with Cluster(4, workers=2) as cluster:
+        with pytest.raises(KeyboardInterrupt):
+            cluster.run(report_for_ever, on_report=interrupt)
+        assert cluster.run(lambda kv: kv.rank) == [0, 1]
+
+
+def test_divergence_is_named_with_its_iteration():
+    X = np.full((10, 1), 1e200)
+    y = np.arange(10) % 2
+    with pytest.raises(Diverged, match=r"at iteration \d+ of worker \d.*lower the learning rate"):
+        LogisticRegression(updater="sgd", learning_rate=1e200, l2=0, batch_size=1).fit(X, y)
+
+
+def test_a_server_whose_updater_raises_ends_the_run():
+    from shmps import Add
+
+    class Broken(Add):
+        def update(self, keys, gradient, values, state, step):
+            if step.tick > 2:
+                raise RuntimeError("broken on purpose")
+
+    def work(kv):
+        for _ in range(3):
+            kv.push([0], [1.0])
+
+    with Cluster(4, workers=1, updater=Broken()) as cluster, pytest.raises(NodeDied, match="exit code 1"):
+        cluster.run(work)
+
+
+SCRIPT = """
+import os, sys, threading
+import numpy as np
+from shmps import ASYNC, SYNC, Cluster
+
+def work(kv):
+    while True:
+        kv.push(None, np.ones(5))
+        if kv.look()[0] > 50:
+            kv.report(os.getpid())
+
+def main():
+    with Cluster(5, servers=2, workers=2, consistency={mode}) as cluster:
+        cluster.run(work, on_report=lambda rank, pid: print(pid, flush=True))
+
+if {threaded}:
+    thread = threading.Thread(target=main)
+    thread.start()
+    thread.join()
+else:
+    main()
+"""
+
+
+def children_of(pid):
+    return [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("mode", ["SYNC", "ASYNC"])
+@pytest.mark.parametrize(
+    ("number", "threaded"),
+    [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGTERM, False), (signal.SIGINT, False)],
+)
+def test_nothing_outlives_the_parent(number, threaded, mode, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(mode=mode, threaded=threaded))
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
+        assert int(parent.stdout.readline())  # the run is going on
+        nodes = children_of(parent.pid)
+        assert len(nodes) == 4
+        parent.send_signal(number)
+        deadline = time.monotonic() + DEADLINE
+        while any(map(alive, nodes)):
+            assert time.monotonic() < deadline, "nodes outlive their parent"
+        parent.communicate(timeout=DEADLINE)
+
+
+def test_ctrl_c_from_the_terminal_shows_one_traceback_only(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(mode="SYNC", threaded=False))
+    with subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        assert int(parent.stdout.readline())
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: to the nodes too
+        _, errors = parent.communicate(timeout=DEADLINE)
+    assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_function_that_exits_the_process_is_a_death_or_a_failure():
+    def leave(kv):
+        sys.exit(3)
+
+    with Cluster(4, workers=2) as cluster, pytest.raises((WorkerFailed, NodeDied)):
+        cluster.run(leave)
