@@ -63,8 +63,8 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     by_keys = [point for point in points if point["parameters"] == FIXED_PARAMETERS]
     by_parameters = [point for point in points if point["keys"] == FIXED_KEYS]
     text = (
-        f"{settings['requests']:,} times pull + push a round; median (min to max) of {settings['rounds']} rounds"
-        "\n\n"
+        f"pull + push, {settings['requests']:,} times a round; "
+        f"median (min to max) of {settings['rounds']} rounds\n\n"
         f"{_table(by_keys, 'keys', 'parameters')}\n\n{_table(by_parameters, 'parameters', 'keys')}"
     )
     if results["left_out"]:

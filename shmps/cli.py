@@ -103,7 +103,7 @@ def predict(options: argparse.Namespace) -> None:
     X, dropped = fit_columns(X, model.num_features)
     if dropped:
         print(
-            f"shmps: {dropped} non-zeros of {options.data} belong to features that the model does not have: dropped",
+            f"shmps: dropped {dropped} non-zeros of {options.data}: their features are not in the model",
             file=sys.stderr,
         )
     if options.proba:

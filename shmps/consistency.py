@@ -1,6 +1,6 @@
 """When a pull may be answered and whether pushes wait for their tick: a value, and a vector clock.
 
-Bulk-synchronous, stale-synchronous (Ho et al., NIPS 2013) and asynchronous training differ by this value only.
+Bulk-synchronous, stale-synchronous (Ho et al., NIPS 2013) and asynchronous training differ by it alone.
 """
 
 import math

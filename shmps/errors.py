@@ -38,8 +38,8 @@ class NodeDied(ShmpsError, RuntimeError):
         )
         return (
             f"{self.role} {self.rank} died ({how}): what it had not acknowledged is lost; start the training "
-            f"again, and if it was not you who killed it look for its last words above or in the kernel's log "
-            f"(out of memory shows there as SIGKILL)"
+            "again; if nobody killed it on purpose, look for its last words above, or in the kernel's log "
+            "(where a lack of memory shows as SIGKILL)"
         )
 
 

@@ -5,11 +5,12 @@ Shapes: `keys` (k,) int64 sorted and unique; `values` (k, width) float64; `weigh
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-kernel = njit(cache=True, error_model="numpy")  # compiled once per machine; x / 0 is inf, as in numpy
+kernel: Any = njit(cache=True, error_model="numpy")  # compiled once per machine; x / 0 is inf, as in numpy
 
 _BLOCK = 256  # rows whose margins are taken before their gradients: small enough to stay in the cache
 

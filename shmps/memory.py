@@ -60,6 +60,11 @@ class NamelessMemory(SharedMemory):
     def unlink(self) -> None:
         """Nothing to do: there is no name."""
 
+    def all(self) -> memoryview:
+        """The bytes, to read and write."""
+        assert self._buf is not None, "closed"
+        return self._buf
+
     def read_only(self) -> memoryview:
         """A second mapping of the same bytes that cannot be written through."""
         return memoryview(mmap.mmap(self._fd, self._size, prot=mmap.PROT_READ))
@@ -95,7 +100,7 @@ def carve(fields: Fields, buffer=None) -> tuple[dict[str, np.ndarray], int]:
     for name, (dtype, shape) in fields.items():
         count = int(np.prod(shape, dtype=np.int64))
         if buffer is not None:
-            flat = np.frombuffer(buffer, dtype, count, offset) if count else np.empty(0, dtype)
+            flat: np.ndarray = np.frombuffer(buffer, dtype, count, offset) if count else np.empty(0, dtype)
             arrays[name] = flat.reshape(shape)
         offset += -(-count * np.dtype(dtype).itemsize // _LINE) * _LINE
     return arrays, max(offset, _LINE)

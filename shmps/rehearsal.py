@@ -1,4 +1,4 @@
-"""A push and a pull in one process, so that numba compiles before the nodes are forked and they inherit it."""
+"""A push and a pull in one process: numba compiles before the nodes are forked, and they inherit it."""
 
 import copy
 

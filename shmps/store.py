@@ -1,4 +1,4 @@
-"""What the nodes share: the parameters, their servers' books, and the mailboxes, as arrays in shared memory."""
+"""What the nodes share: parameters, the servers' books and mailboxes, as arrays in shared memory."""
 
 from dataclasses import dataclass
 
@@ -99,11 +99,11 @@ class Store:
         self._cut = sizes[0]
 
     def parameters(self, writable: bool = False) -> "Parameters":
-        buffer = self._memory.buf if writable else self._memory.read_only()
+        buffer = self._memory.all() if writable else self._memory.read_only()
         return Parameters(self.shape, carve(self.shape.parameter_fields(), buffer)[0])
 
     def mailboxes(self) -> dict[str, np.ndarray]:
-        return carve(self.shape.mailbox_fields(), memoryview(self._memory.buf)[self._cut :])[0]
+        return carve(self.shape.mailbox_fields(), self._memory.all()[self._cut :])[0]
 
     def close(self) -> None:
         self._memory.close()

@@ -241,7 +241,7 @@ class FTRL(Updater):
     state_width = 2  # z, n of the paper
 
     def __init__(
-        self, alpha: float = 0.1, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0, unpenalized: int = -1
+        self, alpha: float = 0.5, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0, unpenalized: int = -1
     ):
         self.alpha, self.beta = positive("alpha", alpha), positive("beta", beta)
         self.l1, self.l2 = not_negative("l1", l1), not_negative("l2", l2)

@@ -121,7 +121,7 @@ class KVWorker:
         return self._start(PUSH, keys, values, rows, callback, None)
 
     def start_pull(self, keys=None, callback: Callback | None = None, out: np.ndarray | None = None) -> int:
-        """Like `pull`, but returns a timestamp to `wait` for; `callback` gets the values instead of `wait`."""
+        """Like `pull`, but returns a timestamp to `wait` for; a `callback` gets the values instead."""
         return self._start(PULL, keys, None, 1.0, callback, out)
 
     def start_push_pull(
@@ -160,7 +160,7 @@ class KVWorker:
         return self._flat(out)
 
     def barrier(self, group: str = WORKERS) -> None:
-        """Wait until all live workers are here; `group="all"`: and every server has handled all sent before."""
+        """Wait until all live workers are here; "all": and every server has handled what was sent before."""
         if group not in GROUPS:
             raise UsageError(
                 f"a worker waits with the group {' or '.join(map(repr, GROUPS))}, found {group!r}"

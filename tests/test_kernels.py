@@ -52,7 +52,7 @@ def test_extreme_margins_give_finite_gradients_and_the_right_loss():
 
 
 def test_margins_are_products(problem):
-    X, y, w = problem
+    X, _, w = problem
     out = np.empty(700)
     kernels.margins(X.indptr, X.indices, X.data, w, True, out)
     np.testing.assert_allclose(out, X @ w[:-1] + w[-1], rtol=1e-12, atol=1e-13)

@@ -1,4 +1,4 @@
-"""Promise 1: in sync mode the weights are those of a serial loop, to the bit, however many servers there are."""
+"""Promise 1: in sync mode the weights are those of a serial loop, to the bit, with any number of servers."""
 
 import numpy as np
 import pytest

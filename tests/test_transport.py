@@ -113,7 +113,7 @@ def test_workers_can_not_write_parameters():
 
 def test_an_array_does_not_outlive_its_memory():
     memory = NamelessMemory(4096)
-    [array] = carve({"a": (np.float64, (4,))}, memory.buf)[0].values()
+    [array] = carve({"a": (np.float64, (4,))}, memory.all())[0].values()
     array[:] = 2.0
     memory.close()
     assert array.tolist() == [2.0] * 4
