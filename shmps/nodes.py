@@ -1,6 +1,7 @@
 """Node processes: how one is started, watched and ended, and what it does first."""
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -95,6 +96,7 @@ def _live(lifeline: Lifeline, body: Callable[..., None], *args: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     lifeline.watch()
+    gc.freeze()  # what the parent had made is not searched for garbage, here least of all
     body(*args)
 
 

@@ -147,7 +147,16 @@ class Server:
             self._pull(record)
 
     def _answer(self, record: Record) -> None:
-        answer = record._replace(op=ANSWER, sender=self.rank, version=self.version)
+        answer = Record(
+            ANSWER,
+            self.rank,
+            record.timestamp,
+            record.slot,
+            record.size,
+            record.number,
+            self.version,
+            record.run,
+        )
         self._answers.append(((WORKER, record.sender), answer))
 
     def _leave(self, record: Record) -> None:
@@ -175,6 +184,7 @@ class Server:
 def serve(server: Server, post: Post) -> None:
     """Handle what arrives, for ever: a server ends by being killed."""
     while True:
+        answers: Answers = []
         for record in post.receive():
-            for address, answer in server.handle(record):
-                post.send(address, answer)
+            answers += server.handle(record)
+        post.send_all(answers)

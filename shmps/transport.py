@@ -12,6 +12,7 @@ from multiprocessing import reduction
 
 from shmps.messages import RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 
+_ATOMIC = select.PIPE_BUF // RECORD_BYTES  # records that a pipe takes all or none of
 _AT_ONCE = 1024 * RECORD_BYTES
 
 Address = tuple[int, int]  # role, rank
@@ -28,8 +29,7 @@ class Inboxes:
         ]
         self._pipes: dict[Address, tuple[int, int]] = {}
         for address in addresses:
-            self._pipes[address] = read_end, write_end = os.pipe()
-            os.set_blocking(read_end, False)
+            self._pipes[address] = _, write_end = os.pipe()
             os.set_blocking(write_end, False)
 
     def read_end(self, address: Address) -> int:
@@ -61,7 +61,18 @@ class Post:
 
     def send(self, address: Address, record: Record) -> None:
         """Write `record` to the inbox at `address` now, or keep it until that pipe takes it; never blocks."""
-        data = pack(record)
+        self._write(address, pack(record))
+
+    def send_all(self, messages: list[tuple[Address, Record]]) -> None:
+        """Like `send` for each, but what goes to one address goes in one write, and wakes it once."""
+        parcels: dict[Address, list[bytes]] = {}
+        for address, record in messages:
+            parcels.setdefault(address, []).append(pack(record))
+        for address, parts in parcels.items():
+            for first in range(0, len(parts), _ATOMIC):
+                self._write(address, b"".join(parts[first : first + _ATOMIC]))
+
+    def _write(self, address: Address, data: bytes) -> None:
         if address in self._kept:  # records of one sender arrive in the order they were sent
             self._kept[address].append(data)
             return
@@ -72,26 +83,23 @@ class Post:
 
     def receive(self) -> list[Record]:
         """The records in the inbox, at least one: waits for it."""
-        while not (records := self.receive_nowait()):
-            self._sleep()
-        return records
+        while self._kept and not self._poll(None):
+            pass
+        return unpack(os.read(self.inbox, _AT_ONCE))
 
     def receive_nowait(self) -> list[Record]:
         """The records in the inbox, perhaps none."""
-        if self._kept:
-            self._retry()
-        try:
-            return unpack(os.read(self.inbox, _AT_ONCE))
-        except BlockingIOError:
-            return []
+        return unpack(os.read(self.inbox, _AT_ONCE)) if self._poll(0) else []
 
-    def _sleep(self) -> None:
-        """Until the inbox can be read or a full pipe written."""
+    def _poll(self, timeout: int | None) -> bool:
+        """Whether the inbox has records; waits for them, or until a full pipe takes more."""
         ready = select.poll()
         ready.register(self.inbox, select.POLLIN)
         for address in self._kept:
             ready.register(self._inboxes.write_end(address), select.POLLOUT)
-        ready.poll()
+        descriptors = {descriptor for descriptor, _ in ready.poll(timeout)}
+        self._retry()
+        return self.inbox in descriptors
 
     def _retry(self) -> None:
         """Write what was kept, as far as the pipes take it now."""

@@ -1,6 +1,7 @@
 """A worker's client: push, pull, look, wait, barrier. What a function run on the cluster gets as `kv`."""
 
 import collections
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -206,7 +207,7 @@ class KVWorker:
                 )
         if op != PULL:
             values = self._checked_values(values, count)
-            if not (rows > 0 and np.isfinite(rows)):
+            if not (rows > 0 and math.isfinite(rows)):
                 raise UsageError(f"rows is a finite number above 0, found {rows!r}")
             self._pushes += 1
         if out is not None:
