@@ -1,11 +1,12 @@
 """Rounds and pushes per second of a training, beside its gradient kernel alone.
 
-Three things, taking turns in every repeat so that what else the machine does hits all of them:
+Four things, taking turns in every repeat so that what else the machine does hits all of them:
 
     loops   `iterations` sync rounds over whole shards, with 1 and with 2 servers
     pushes  `epochs` over minibatches: sync of 256 rows, async of 256 and of 64
     kernel  `iterations` steps of the same descent over all rows in this process, without any server;
             only the calls of `shmps.kernels.gradient` are timed
+    pipes   as many pushes as in `pushes`, through pipes with nothing behind them (see `pipes.py`)
 
 A training's seconds run from the first worker's start to the last worker's end: without loading, compiling
 and starting processes, but with a minibatch's localisation at its first visit. One training of each kind
@@ -15,7 +16,9 @@ Results: "kernel": {"nonzeros_per_second"}. "loops": per number of servers {"var
 "iterations_per_second" (rounds in which every worker takes part), "nonzeros_per_second",
 "kernel_ratio": seconds divided by what the kernel of the same repeat would need for the same non-zeros,
 shared out evenly over `cores`}. "pushes": per variant {"variant", "mode", "batch_size", "seconds",
-"pushes_per_second" (of all workers together), "nonzeros_per_second"}. All spreads over the repeats.
+"pushes_per_second" (of all workers together), "nonzeros_per_second", "of_pipes": pushes per second divided
+by those of the bare pipes of the same repeat}. "pipes": {"sync", "async"}, pushes per second. All spreads
+over the repeats.
 """
 
 import time
@@ -24,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from bench import pipes
 from bench.record import markdown, shown, spread, usable_cores
 from shmps import LogisticRegression, datasets
 from shmps.kernels import gradient
@@ -67,21 +71,25 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "cores": cores,
     }
     kernel: list[float] = []
+    bare: dict[str, list[float]] = {"sync": [], "async": []}
     trained: dict[Variant, list[Result]] = {variant: [] for variant in LOOPS + PUSHES}
     with tqdm(total=(repeats + 1) * (1 + len(trained)), desc="rounds", disable=None, leave=False) as bar:
         for _ in range(repeats + 1):
             kernel.append(_kernel_seconds(X, y, iterations))
+            for mode, rates in bare.items():
+                rates.append(pipes.pushes_per_second(WORKERS, 32 * epochs, mode == "sync"))
             bar.update()
             for variant, results in trained.items():
                 results.append(_train(variant, X, y, iterations, epochs))
                 bar.update()
-    del kernel[0]  # the first time round is the warm-up
-    for results in trained.values():
-        del results[0]
+    series: list[list[Any]] = [kernel, *bare.values(), *trained.values()]
+    for timings in series:
+        del timings[0]  # the warm-up
     return settings, {
         "kernel": {"nonzeros_per_second": spread(iterations * X.nnz / seconds for seconds in kernel)},
         "loops": [_loop(variant, trained[variant], kernel, cores) for variant in LOOPS],
-        "pushes": [_pushes(variant, trained[variant]) for variant in PUSHES],
+        "pushes": [_pushes(variant, trained[variant], bare[variant.mode]) for variant in PUSHES],
+        "pipes": {mode: spread(rates) for mode, rates in bare.items()},
     }
 
 
@@ -115,16 +123,18 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         ],
     )
     pushes = markdown(
-        ["minibatches", "seconds", "pushes/s", "non-zeros/s, millions"],
+        ["minibatches", "seconds", "pushes/s", "non-zeros/s, millions", "of the bare pipes"],
         [
             [
                 push["variant"],
                 shown(push["seconds"], ".3f"),
                 shown(push["pushes_per_second"]),
                 shown(push["nonzeros_per_second"], ".1f", 1e6),
+                shown(push["of_pipes"], ".2f"),
             ]
             for push in results["pushes"]
-        ],
+        ]
+        + [[f"{mode}, bare pipes", "", shown(rates), "", ""] for mode, rates in results["pipes"].items()],
     )
     caption = (
         f"{settings['data']}, {settings['nonzeros']:,} non-zeros, {settings['workers']} workers on "
@@ -176,13 +186,15 @@ def _loop(variant: Variant, trained: list[Result], kernel: list[float], cores: i
     }
 
 
-def _pushes(variant: Variant, trained: list[Result]) -> dict[str, Any]:
+def _pushes(variant: Variant, trained: list[Result], bare: list[float]) -> dict[str, Any]:
+    rates = [result.iterations / result.seconds["train"] for result in trained]
     return {
         "variant": variant.name,
         "mode": variant.mode,
         "batch_size": variant.batch_size,
         "seconds": spread(_seconds(trained)),
-        "pushes_per_second": spread(result.iterations / result.seconds["train"] for result in trained),
+        "pushes_per_second": spread(rates),
+        "of_pipes": spread(rate / limit for rate, limit in zip(rates, bare, strict=True)),
         "nonzeros_per_second": spread(result.nonzeros_per_second for result in trained),
     }
 

@@ -211,7 +211,7 @@ class LogisticRegression:
             raise UsageError(f"mode is one of {', '.join(MODES)}; found {self.mode!r}")
         if (self.bound is not None) != (self.mode == "bounded"):
             raise UsageError(
-                f"a bound goes with mode='bounded' and no other; found mode={self.mode!r}, bound={self.bound!r}"
+                f"a bound goes with mode='bounded' only; found mode={self.mode!r}, bound={self.bound!r}"
             )
         if self.bound is not None:
             return BOUNDED(self.bound)
