@@ -97,8 +97,12 @@ class Batches:
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Every batch once."""
-        for index in np.random.default_rng([1, self._seed, number, self._rank]).permutation(len(self)):
+        order = range(1) if len(self) == 1 else self._order(number)
+        for index in order:
             yield self[int(index)]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([1, self._seed, epoch, self._rank]).permutation(len(self))
 
     def __getitem__(self, index: int) -> Batch:
         if not self._size:

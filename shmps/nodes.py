@@ -66,8 +66,7 @@ class Node:
         self.process = context.Process(
             target=_live, args=(lifeline, body, *args), name=f"shmps-{ROLES[role]}-{rank}", daemon=True
         )
-        with _signals_blocked():
-            self.process.start()
+        self.process.start()
         pid = self.process.pid
         assert pid is not None
         self.death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(self.process.sentinel)
@@ -101,8 +100,9 @@ def _live(lifeline: Lifeline, body: Callable[..., None], *args: Any) -> None:
 
 
 @contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Until a new process has set its own, no signal may run the parent's handlers in it."""
+def signals_blocked() -> Iterator[None]:
+    """Start nodes inside: a child must not run the parent's handlers before it has set its own, nor may an
+    interrupt lose a node between its start and its place in the books."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield

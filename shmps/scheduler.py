@@ -23,11 +23,11 @@ from shmps.messages import (
     WORKERS,
     Record,
 )
-from shmps.nodes import Lifeline, Node
+from shmps.nodes import Lifeline, Node, signals_blocked
 from shmps.outlet import Outlet
 from shmps.transport import Address, Inboxes, Post
 
-_GRACE = 3.0  # seconds that workers have to end by themselves once they know of a death
+_GRACE = 3.0  # seconds that workers have to end by themselves after their result, or a death
 _PAUSE = 0.1  # seconds between two calls of `on_pause`
 
 OnReport = Callable[[int, Any], None]
@@ -99,7 +99,8 @@ class Scheduler:
         self._run = 0
 
     def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
-        self._servers.append(Node(self._context, SERVER, rank, self._lifeline, body, *args))
+        with signals_blocked():
+            self._servers.append(Node(self._context, SERVER, rank, self._lifeline, body, *args))
 
     def check_servers(self) -> None:
         """Raises NodeDied if one has ended."""
@@ -128,9 +129,12 @@ class Scheduler:
             )
         try:
             for rank in range(len(outlets)):
-                node = Node(self._context, WORKER, rank, self._lifeline, body, rank, self._run, *args)
-                self._workers.append(node)
-            return self._watch(outlets, on_report, on_pause)
+                with signals_blocked():
+                    node = Node(self._context, WORKER, rank, self._lifeline, body, rank, self._run, *args)
+                    self._workers.append(node)
+            results = self._watch(outlets, on_report, on_pause)
+            self._let_workers_end()
+            return results
         finally:
             while self._workers:
                 self._workers.pop().end()
@@ -172,13 +176,11 @@ class Scheduler:
         barriers: Barriers,
         on_report: OnReport,
     ) -> None:
-        if record.op == BARRIER:
-            # A server's answer has slot SERVER; its run is not the worker's.
-            role = SERVER if record.slot == SERVER else WORKER
-            if role == SERVER or record.run == self._run:
-                self._send(barriers.enter(role, record.sender, GROUPS[record.size], record.number))
-        elif record.run != self._run:
+        if record.run != self._run:
             return  # left over from a run that was broken off
+        if record.op == BARRIER:
+            role = SERVER if record.slot == SERVER else WORKER  # the servers say so
+            self._send(barriers.enter(role, record.sender, GROUPS[record.size], record.number))
         elif record.op == REPORT:
             value = outlets[record.sender].read(record.size)
             self._post.send((WORKER, record.sender), Record(READ, run=self._run))
@@ -208,6 +210,10 @@ class Scheduler:
             self._post.send(
                 (WORKER, node.rank), Record(DIED, slot=role, size=rank, number=exit_code, run=self._run)
             )
+        self._let_workers_end()
+
+    def _let_workers_end(self) -> None:
+        """They may still have to flush what they printed."""
         until = time.monotonic() + _GRACE
         for node in self._workers:
             node.process.join(max(0.0, until - time.monotonic()))

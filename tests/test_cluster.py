@@ -146,6 +146,11 @@ def test_who_has_finished_holds_no_barrier_up(cluster):
     cluster.run(lambda kv: kv.barrier() if kv.rank else None)
 
 
+def test_what_a_worker_prints_is_seen(cluster, capfd):
+    cluster.run(lambda kv: print(f"worker {kv.rank} was here"))
+    assert sorted(capfd.readouterr().out.splitlines()) == [f"worker {rank} was here" for rank in range(3)]
+
+
 def test_initial_values():
     for initial, expected in ((0.5, [0.5] * KEYS), (np.arange(KEYS), list(range(KEYS)))):
         with Cluster(KEYS, workers=1, initial=initial) as made:

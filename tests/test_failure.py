@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import alive, children_of
 
 from shmps import ASYNC, SYNC, Cluster, LogisticRegression
 from shmps.errors import Diverged, NodeDied, WorkerFailed
@@ -146,21 +147,6 @@ if {threaded}:
 else:
     main()
 """
-
-
-def children_of(pid):
-    return [
-        int(child)
-        for path in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in path.read_text().split()
-    ]
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.mark.parametrize("mode", ["SYNC", "ASYNC"])

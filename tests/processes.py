@@ -1,0 +1,19 @@
+"""Looking at processes from outside."""
+
+from pathlib import Path
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that any thread of `pid` started and that are still there."""
+    return [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,265 @@
+"""The command line as a person uses it: what it prints, what it ends with, and what it leaves."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from processes import alive, children_of
+
+from shmps import datasets
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--data", "synth:a9a", "--workers", "2", "--epochs", "2"]
+DEADLINE = 60.0  # seconds; only a hang takes as long
+has_a9a = (datasets.data_folder() / "a9a").exists()
+
+
+def command(*arguments, program=("run.py",), **options):
+    # A proxy that refuses: no test reaches the network.
+    environment = os.environ | {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    environment |= options.pop("environment", {})
+    return subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        **options,
+    )
+
+
+def shmps(*arguments):
+    return command(*arguments, program=("-c", "import sys, shmps.cli; sys.exit(shmps.cli.main())"))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A training file, and a model learned from it."""
+    folder = tmp_path_factory.mktemp("cli")
+    lines = [f"{1 if i % 3 else 0} {1 + i % 3}:1 {4 + i % 5}:0.5" for i in range(60)]
+    (folder / "train.svm").write_text("\n".join(lines))
+    done = command(
+        "--data", folder / "train.svm", "--workers", 2, "--epochs", 40, "--model", folder / "model"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_table_says_everything():
+    done = command(*SMALL, "--async")
+    assert done.returncode == 0
+    rows = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert rows == [
+        "data",
+        "mode",
+        "workers, servers",
+        "updater",
+        "iterations",
+        "wall seconds",
+        "accuracy",
+        "log-loss",
+        "AUC",
+        "samples/s",
+        "non-zeros/s",
+        "delay p50, p99, max",
+        "workers' time",
+        "note",
+    ]
+    assert re.search(r"load .*, compile .*, start .*, train ", done.stdout)
+    assert re.search(r"accuracy +0\.8\d+ on the test rows \(majority 0\.7\d+\)", done.stdout)
+    assert re.search(r"computing \d+%, waiting \d+%, sleeping \d+%, talking \d+%", done.stdout)
+    assert "\r" not in done.stderr  # no bar: stderr is no terminal
+
+
+def test_json_is_one_object_and_nothing_else():
+    done = command(*SMALL, "--bound", 3, "--json")
+    result = json.loads(done.stdout)
+    assert result["settings"]["mode"] == "bounded 3"
+    assert 0.8 < result["metrics"]["accuracy"] < 0.9 and result["metrics"]["baseline"] > 0.7
+    assert set(result["seconds"]) == {"load", "compile", "start", "train"}
+    assert set(result["shares"]) == {"computing", "waiting", "sleeping", "talking"}
+    assert sum(result["delays"]["histogram"]) == result["iterations"]
+
+
+def test_quiet_prints_nothing():
+    done = command(*SMALL, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_log_lines_are_those_of_dist_lr():
+    done = command(*SMALL, "--log", "--test-interval", 50)
+    lines = [line for line in done.stderr.splitlines() if "Iteration" in line]
+    assert lines and all(
+        re.fullmatch(r"\d\d:\d\d:\d\d Iteration \d+, accuracy: 0\.\d+", line) for line in lines
+    )
+
+
+def test_a_terminal_gets_a_bar():
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 160))
+    with subprocess.Popen(
+        [sys.executable, "run.py", *SMALL, "--epochs", "30"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:  # the other end has gone
+                break
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"accuracy 0." in shown and b"delay " in shown and b"samples/s" in shown
+
+
+def test_without_a9a_and_network_the_generated_set_is_used_and_this_is_said(tmp_path):
+    done = command("--workers", 2, "--epochs", 1, environment={"SHMPS_DATA_DIR": str(tmp_path)})
+    assert done.returncode == 0
+    first_line = done.stderr.splitlines()[0]
+    assert "generated" in first_line and "a9a" in first_line
+    assert re.search(r"data +synth:a9a", done.stdout) and first_line in done.stdout
+
+
+def test_naming_a9a_never_falls_back(tmp_path):
+    done = command("--data", "a9a", environment={"SHMPS_DATA_DIR": str(tmp_path)})
+    assert done.returncode == 3 and done.stdout == ""
+    assert str(tmp_path) in done.stderr and "https://" in done.stderr
+
+
+@pytest.mark.skipif(not has_a9a, reason="a9a is not in $SHMPS_DATA_DIR or data/")
+@pytest.mark.parametrize("mode", [["--sync"], ["--async"], ["--bound", "4"]], ids=" ".join)
+def test_default_settings_reach_the_accuracy_of_a9a(mode):
+    done = command("--workers", 4, "--data", "a9a", "--json", *mode)
+    assert json.loads(done.stdout)["metrics"]["accuracy"] >= 0.845
+
+
+def test_a_model_predicts_labels_and_probabilities(files):
+    labels = shmps("predict", files / "model", files / "train.svm")
+    assert labels.returncode == 0 and set(labels.stdout.split()) == {"0", "1"}
+    chances = shmps("predict", files / "model", files / "train.svm", "--proba")
+    assert [float(chance) > 0.5 for chance in chances.stdout.split()] == [
+        label == "1" for label in labels.stdout.split()
+    ]
+
+
+def test_predict_says_how_much_of_the_data_the_model_does_not_know(files):
+    (files / "wide.svm").write_text("1 1:1 99:1\n")
+    done = shmps("predict", files / "model", files / "wide.svm")
+    assert done.returncode == 0 and "dropped 1 non-zeros" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--workers", 0], 2, "workers is a whole number from 1 up, found 0"),
+        (["--workers", "two"], 2, "invalid int value"),
+        (["--servers", 500], 2, "500 servers"),
+        (["--learning-rate", -1], 2, "learning_rate is a finite number above 0"),
+        (["--learning-rate", "nan"], 2, "learning_rate is a finite number above 0"),
+        (["--l2", -1], 2, "l2 is a finite number from 0 up"),
+        (["--l1", 0.1], 2, "l1 needs updater='ftrl'"),
+        (["--schedule", "1/t"], 2, "a schedule needs updater='sgd'"),
+        (["--bound", -1], 2, "from 0 up, found -1"),
+        (["--batch-size", -1], 2, "batch_size"),
+        (["--epochs", 0], 2, "epochs"),
+        (["--seed", -1], 2, "random_state"),
+        (["--slow-worker", "fast"], 2, "RANK:FACTOR"),
+        (["--slow-worker", "7:2"], 2, "a rank below workers=4"),
+        (["--sync", "--async"], 2, "not allowed with"),
+        (["--async", "--bound", 1], 2, "not allowed with"),
+        (["--epochs", 1, "--iterations", 1], 2, "not allowed with"),
+        (["--updater", "adam"], 2, "invalid choice"),
+        (["--data", "no/such/file"], 3, "no/such/file"),
+        (["--data", "tests"], 3, "directory"),
+        (["--data", "synth:b9b"], 3, "synth:b9b"),
+        (["--data", "README.md"], 3, "README.md:3:1: a label must be"),
+    ],
+)
+def test_bad_input_is_an_error_with_its_exit_code_and_no_traceback(arguments, code, words):
+    done = command(*([] if "--data" in arguments else ["--data", "synth:a9a"]), *arguments)
+    assert done.returncode == code
+    assert words in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_damaged_model_is_refused(files):
+    damaged = files / "damaged"
+    damaged.write_bytes((files / "model").read_bytes()[:-1])
+    done = shmps("predict", damaged, files / "train.svm")
+    assert done.returncode == 3 and str(damaged) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_model_that_can_not_be_written_is_said(files):
+    done = command(*SMALL, "--model", files / "no" / "folder" / "model")
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+
+
+def test_divergence_ends_with_5_and_says_what_to_try(tmp_path):
+    data = tmp_path / "huge.svm"
+    data.write_text("0 1:1e200\n1 1:1e200\n" * 20)
+    done = command("--data", data, "--updater", "sgd", "--l2", 0, "--learning-rate", 1e200, "--batch-size", 1)
+    assert done.returncode == 5
+    assert re.search(r"at iteration \d+", done.stderr) and "lower the learning rate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_traceback(files):
+    lines = "\n".join(["1 1:1"] * 50_000)
+    (files / "long.svm").write_text(lines)
+    predict = f"import sys, shmps.cli; sys.exit(shmps.cli.main(['predict', {str(files / 'model')!r}, {str(files / 'long.svm')!r}]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", predict], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_everything_with_its_exit_code(number, code):
+    endless = [
+        "--data",
+        "synth:a9a",
+        "--workers",
+        "2",
+        "--epochs",
+        "1000000",
+        "--log",
+        "--test-interval",
+        "5",
+    ]
+    with subprocess.Popen(
+        [sys.executable, "run.py", *endless],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while "Iteration" not in process.stderr.readline():
+            pass
+        nodes = children_of(process.pid)
+        assert len(nodes) == 3
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == code and "Traceback" not in errors
+    deadline = time.monotonic() + DEADLINE
+    while any(map(alive, nodes)):
+        assert time.monotonic() < deadline
+
+
+def test_help_speaks_of_the_things_by_their_names():
+    done = shmps("train", "--help")
+    assert done.returncode == 0
+    for word in ("shard", "push, pull", "tick", "bound", "delay", "updater", "exit codes"):
+        assert word in done.stdout
