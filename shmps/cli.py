@@ -12,7 +12,8 @@ import numpy as np
 import tqdm
 
 from shmps import datasets, models
-from shmps.errors import ShmpsError
+from shmps.data import binary_labels
+from shmps.errors import DataError, ShmpsError
 from shmps.estimator import LEARNING_RATES, LogisticRegression
 from shmps.result import Progress
 from shmps.svmlight import fit_columns, read
@@ -74,6 +75,8 @@ def _complain(message: str, code: int) -> int:
 
 def train(options: argparse.Namespace) -> None:
     estimator = _estimator(options)
+    if options.model:
+        _check_folder(options.model)
     began = time.monotonic()
     dataset = datasets.load(
         options.data,
@@ -86,15 +89,38 @@ def train(options: argparse.Namespace) -> None:
     if not options.quiet:
         _say_what_starts(options, dataset, estimator)
     eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
+    _check_labels(dataset, options.test)
     with _Bar(options) as bar:
         estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved)
-    if options.model:
-        models.save(estimator.model(), options.model)
     result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
     if options.json:
         print(json.dumps(result.to_dict()))
     elif not options.quiet:
         print(result.table())
+    if options.model:
+        models.save(estimator.model(), options.model)
+
+
+def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:
+    """Here the files' names are known."""
+    binary_labels(dataset.train_y, dataset.name)
+    if dataset.test_y is None:
+        return
+    strange = np.setdiff1d(dataset.test_y, dataset.train_y)
+    if len(strange):
+        raise DataError(
+            f"{test}: its labels are those of {dataset.name}, {np.unique(dataset.train_y).tolist()}, "
+            f"found {strange.tolist()}"
+        )
+
+
+def _check_folder(path: str) -> None:
+    """Before training, not after it."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(
+            f"{path}: a model is written into a folder that exists and can be written to; make {folder}"
+        )
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -113,7 +139,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def _label(label: Any) -> str:
-    return f"{label:g}" if isinstance(label, float) else str(label)
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def _estimator(options: argparse.Namespace) -> LogisticRegression:
@@ -163,7 +189,6 @@ class _Bar:
         self._log = options.log
         silent = options.quiet or options.log or not sys.stderr.isatty()
         self._bar = tqdm.tqdm(disable=silent, unit="tick", dynamic_ncols=True, leave=False, file=sys.stderr)
-        self._batch_size = options.batch_size
 
     def __enter__(self) -> "_Bar":
         return self
@@ -180,10 +205,9 @@ class _Bar:
         if self._log:
             clock = time.strftime("%H:%M:%S")
             print(f"{clock} Iteration {progress.iteration}, accuracy: {metrics.accuracy:g}", file=sys.stderr)
-        rate = self._bar.format_dict["rate"] or 0.0
         self._bar.set_postfix_str(
             f"accuracy {metrics.accuracy:.4f}, loss {metrics.log_loss:.4f}, delay {delays.p50}/{delays.max}, "
-            f"{rate * self._batch_size:,.0f} samples/s"
+            f"{progress.samples_per_second:,.0f} samples/s"
         )
 
 

@@ -1,18 +1,20 @@
 """The cluster: what others build on. Starts servers, runs functions in workers, gives back the parameters."""
 
 import contextlib
+import errno
 import multiprocessing
+import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from shmps.checks import whole
 from shmps.consistency import SYNC, Consistency
-from shmps.errors import UsageError
-from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Record
-from shmps.outlet import Outlet
+from shmps.errors import OutOfSpace, UsageError
+from shmps.messages import FAILED, LEAVE, RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.outlet import Outlet, Outlets
 from shmps.rehearsal import rehearse
 from shmps.scheduler import OnReport, Scheduler
 from shmps.server import Server, serve
@@ -91,15 +93,15 @@ class Cluster:
 
     def __enter__(self) -> "Cluster":
         rehearse(self.updater, self._shape.width)
-        with contextlib.ExitStack() as resources:
+        with _named_shortages(), contextlib.ExitStack() as resources:
             self._store = Store(self._shape)
             resources.callback(self._store.close)
             self._fill()
             self._inboxes = Inboxes(self.num_servers, self._shape.workers)
             resources.callback(self._inboxes.close)
-            self._outlets = [Outlet() for _ in range(self.num_workers)]
-            for outlet in self._outlets:
-                resources.callback(outlet.close)
+            self._outlets = [Outlets() for _ in range(self.num_workers)]
+            for outlets in self._outlets:
+                resources.callback(outlets.close)
             self._scheduler = Scheduler(self._context, self._inboxes)
             resources.callback(self._scheduler.close)
             for rank in range(self.num_servers):
@@ -134,7 +136,10 @@ class Cluster:
         self._must_be_open()
         tick = int(self._parameters.done.max())
         shared = (self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater)
-        return self._scheduler.run(self._outlets, tick, on_report, on_pause, _work, *shared, function, args)
+        with _named_shortages():
+            return self._scheduler.run(
+                self._outlets, tick, on_report, on_pause, _work, *shared, function, args
+            )
 
     def weights(self) -> np.ndarray:
         """A copy of all values, (num_keys,) or (num_keys, width): a snapshot, if no run is going on."""
@@ -175,6 +180,20 @@ class Cluster:
         self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))
 
 
+@contextlib.contextmanager
+def _named_shortages() -> Iterator[None]:
+    """What the system refuses for lack of something, said as such."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
+            raise
+        raise OutOfSpace(
+            f"every node needs a process and about five descriptors: {error.strerror}; "
+            f"use fewer workers and servers, or raise the limits (ulimit -n, ulimit -u)"
+        ) from error
+
+
 def _server(rank: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater) -> None:
     arrays = store.mailboxes()
     mailboxes = [Mailbox(arrays, store.shape, worker, rank) for worker in range(store.shape.workers)]
@@ -190,7 +209,7 @@ def _work(
     num_workers: int,
     store: Store,
     inboxes: Inboxes,
-    outlets: list[Outlet],
+    outlets: list[Outlets],
     consistency: Consistency,
     updater: Updater,
     function: Callable[..., Any],
@@ -198,26 +217,38 @@ def _work(
 ) -> None:
     arrays = store.mailboxes()
     mailboxes = [Mailbox(arrays, store.shape, rank, server) for server in range(store.shape.servers)]
-    post, outlet = Post(inboxes, (WORKER, rank)), outlets[rank]
+    post, last_words = Post(inboxes, (WORKER, rank)), outlets[rank].last_words
     op = RESULT
     try:
         kv = KVWorker(
-            rank, run, num_workers, consistency, updater, store.parameters(), mailboxes, post, outlet
+            rank,
+            run,
+            num_workers,
+            consistency,
+            updater,
+            store.parameters(),
+            mailboxes,
+            post,
+            outlets[rank].reports,
         )
         result = function(kv, *args)
-        kv.finish()
-        size = outlet.write(result)
+        kv.flush()
+        size = last_words.write(result)
+        for server in range(store.shape.servers):
+            post.send((SERVER, server), Record(LEAVE, rank, run=run))
     except BaseException as exception:
-        op, size = FAILED, _write_failure(outlet, exception)
+        op, size = FAILED, _write_failure(last_words, exception)
     post.send((SCHEDULER, 0), Record(op, rank, size=size, run=run))
+    post.flush()
 
 
-def _write_failure(outlet: Outlet, exception: BaseException) -> int:
+def _write_failure(last_words: Outlet, exception: BaseException) -> int:
     text = "".join(traceback.format_exception(exception))
     try:
-        return outlet.write((exception, text))
-    except Exception:  # not every exception can be pickled; its text always can
-        return outlet.write((None, text))
+        pickle.loads(pickle.dumps(exception))
+        return last_words.write((exception, text))
+    except Exception:  # not every exception survives pickling; its text always does
+        return last_words.write((None, text))
 
 
 def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from shmps.checks import whole
+from shmps.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,10 @@ class Consistency:
 
     bound: float
     hold_pushes: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.bound >= 0:
+            raise UsageError(f"a bound is 0 or more ticks, found {self.bound!r}")
 
     def __str__(self) -> str:
         if self.hold_pushes:

@@ -40,8 +40,14 @@ class Batch(NamedTuple):
 
 
 def to_csr(X: Any) -> scipy.sparse.csr_matrix:
-    """Any matrix as CSR with float64 values; what is CSR float64 already is not copied."""
-    return scipy.sparse.csr_matrix(X, dtype=np.float64)
+    """Any matrix as CSR with float64 values; what is CSR float64 already is not copied.
+
+    Raises DataError if X is no matrix of numbers.
+    """
+    try:
+        return scipy.sparse.csr_matrix(X, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"X is a matrix of numbers (rows, features), dense or sparse: {error}") from error
 
 
 def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray) -> Rows:
@@ -53,6 +59,8 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
 
     Raises DataError unless there are exactly two.
     """
+    if y.dtype.kind == "f" and np.isnan(y).any():
+        raise DataError(f"{name}: labels have exactly two values, found nan; drop the rows without a label")
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) != 2:
         found = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
@@ -64,7 +72,8 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
                 else "add rows of a second class"
             )
         )
-    return codes * 2.0 - 1.0, (classes[0].item(), classes[1].item())
+    negative, positive = classes.tolist()
+    return codes * 2.0 - 1.0, (negative, positive)
 
 
 def shard(rows: Rows, rank: int, workers: int) -> Rows:

@@ -1,5 +1,6 @@
 """LogisticRegression: scikit-learn's conventions over a cluster, without importing scikit-learn."""
 
+import contextlib
 import inspect
 import math
 import time
@@ -13,7 +14,7 @@ from shmps.checks import whole
 from shmps.cluster import Cluster
 from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
 from shmps.data import Rows, binary_labels, most_keys, rows_of, to_csr
-from shmps.errors import DataError, Diverged, UsageError, WorkerFailed
+from shmps.errors import DataError, Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.models import Model
 from shmps.rehearsal import rehearse
 from shmps.result import Delays, Progress, Result, shares_of
@@ -132,11 +133,19 @@ class LogisticRegression:
         def evaluate(rank: int, snapshot: trainer.Snapshot) -> None:
             metrics = trainer.measure(tested, snapshot.weights, self.fit_intercept)
             history.append(
-                Progress(snapshot.iteration, snapshot.seconds, metrics, Delays.of(cluster.delays()))
+                Progress(
+                    snapshot.iteration,
+                    snapshot.seconds,
+                    metrics,
+                    Delays.of(cluster.delays()),
+                    float(cluster.ticks().sum()) * rows_per_tick / snapshot.seconds,
+                )
             )
             on_progress(history[-1])
 
-        planned = self._planned_ticks(rows.num_rows)
+        ticks_per_epoch = self._ticks_per_epoch(rows.num_rows)
+        planned = self.iterations * self.workers if self.iterations else self.epochs * ticks_per_epoch
+        rows_per_tick = rows.num_rows / ticks_per_epoch
         with cluster:
             try:
                 accounts = cluster.run(
@@ -148,14 +157,22 @@ class LogisticRegression:
                     on_pause=lambda: on_pause(int(cluster.ticks().sum()), planned),
                 )
             except KeyboardInterrupt:
-                self._keep(cluster.weights())
+                with contextlib.suppress(NodeDied):
+                    self._keep(cluster.weights())
                 raise
             except WorkerFailed as failure:
-                raise (failure.__cause__ if isinstance(failure.__cause__, Diverged) else failure) from None
+                if isinstance(failure.__cause__, ShmpsError | MemoryError):
+                    raise failure.__cause__ from None
+                raise
             self._keep(cluster.weights())
             delays = Delays.of(cluster.delays())
-        trained = max(account.ended for account in accounts) - min(account.began for account in accounts)
+        started = min(account.began for account in accounts)
         self.n_iter_ = max(account.iterations for account in accounts)
+        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
+            raise Diverged(
+                f"the weights must stay finite, and are not after {self.n_iter_} iterations; "
+                f"lower the learning rate, or scale the features to about 1"
+            )
         self.result_ = Result(
             settings=self._settings(str(consistency), updater),
             metrics=self._final_metrics(tested),
@@ -165,8 +182,8 @@ class LogisticRegression:
             nonzeros=sum(account.nonzeros for account in accounts),
             seconds={
                 "compile": compiled - began,
-                "start": time.monotonic() - compiled - trained,
-                "train": trained,
+                "start": started - compiled,
+                "train": max(account.ended for account in accounts) - started,
             },
             shares=shares_of(accounts),
             delays=delays,
@@ -218,12 +235,7 @@ class LogisticRegression:
         return SYNC if self.mode == "sync" else ASYNC
 
     def _training_rows(self, X: Any, y: Any) -> Rows:
-        X = to_csr(X)
-        y = np.asarray(y)
-        if y.shape != (X.shape[0],):
-            raise DataError(f"y has one label per row: {X.shape[0]} rows, found shape {y.shape}")
-        if not np.isfinite(X.data).all():
-            raise DataError("values of X are finite, found nan or inf; drop or impute them")
+        X, y = _checked(X, y, "")
         labels, classes = binary_labels(y, "y")
         if X.shape[0] < self.workers:
             raise UsageError(f"every worker has at least one row: {self.workers} workers, {X.shape[0]} rows")
@@ -233,25 +245,27 @@ class LogisticRegression:
 
     def _rows(self, X: Any, y: Any) -> Rows:
         """Rows to evaluate on. Raises DataError for labels or columns that training did not have."""
-        X, y = to_csr(X), np.asarray(y)
+        X, y = _checked(X, y, "eval_set: ")
         if X.shape[1] != self.n_features_in_:
             raise DataError(f"eval_set has the {self.n_features_in_} features of X, found {X.shape[1]}")
-        strange = set(np.unique(y).tolist()) - set(self.classes_.tolist())
+        strange = [label for label in np.unique(y).tolist() if label not in self.classes_.tolist()]
         if strange:
-            raise DataError(
-                f"eval_set has the labels of y, {self.classes_.tolist()}, found {sorted(strange)}"
-            )
+            raise DataError(f"eval_set has the labels of y, {self.classes_.tolist()}, found {strange}")
         return rows_of(X, np.where(y == self.classes_[1], 1.0, -1.0))
 
     def _plan(self) -> trainer.Plan:
         if self.iterations is not None:
             whole("iterations", self.iterations, least=1)
         if self.slow_worker is not None:
-            rank, factor = self.slow_worker
-            if not (0 <= rank < self.workers and math.isfinite(factor) and factor >= 1):
+            try:
+                rank, factor = self.slow_worker
+                fits = 0 <= rank < self.workers and math.isfinite(factor) and factor >= 1
+            except (TypeError, ValueError):
+                fits = False
+            if not fits:
                 raise UsageError(
                     f"slow_worker is a rank below workers={self.workers} and a factor from 1 up, "
-                    f"found {self.slow_worker}"
+                    f"found {self.slow_worker!r}"
                 )
         return trainer.Plan(
             batch_size=whole("batch_size", self.batch_size, least=0),
@@ -277,17 +291,11 @@ class LogisticRegression:
             return AdaGrad(rate, l2=self.l2, unpenalized=unpenalized)
         return SGD(rate, l2=self.l2, schedule=self.schedule, unpenalized=unpenalized)
 
-    def _planned_ticks(self, rows: int) -> int:
-        if self.iterations is not None:
-            return self.iterations * self.workers
+    def _ticks_per_epoch(self, rows: int) -> int:
         sizes = np.diff(np.arange(self.workers + 1) * rows // self.workers)
-        return self.epochs * int(sum(-(-size // self.batch_size) if self.batch_size else 1 for size in sizes))
+        return int(sum(-(-size // self.batch_size) if self.batch_size else 1 for size in sizes))
 
     def _keep(self, weights: np.ndarray) -> None:
-        if not np.isfinite(weights).all():
-            raise Diverged(
-                "the weights must stay finite; lower the learning rate, or scale the features to about 1"
-            )
         features = self.n_features_in_
         self.coef_ = weights[:features].reshape(1, features)
         self.intercept_ = weights[features:] if self.fit_intercept else np.zeros(1)
@@ -299,3 +307,15 @@ class LogisticRegression:
         settings = self.get_params() | {"mode": mode}
         settings["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return settings
+
+
+def _checked(X: Any, y: Any, name: str) -> tuple[Any, np.ndarray]:
+    """X as CSR and y as an array, with as many rows and only finite values; DataError if not."""
+    X, y = to_csr(X), np.asarray(y)
+    if 0 in X.shape:
+        raise DataError(f"{name}X has at least one row and one feature, found shape {X.shape}")
+    if y.shape != (X.shape[0],):
+        raise DataError(f"{name}y has one label per row: {X.shape[0]} rows, found shape {y.shape}")
+    if not np.isfinite(X.data).all():
+        raise DataError(f"{name}values of X are finite, found nan or inf; drop or impute them")
+    return X, y

@@ -132,8 +132,17 @@ def _cgroup_available() -> list[int]:
             for folder in (own, *own.parents):
                 # "max" is no number and a missing file no limit: neither bounds anything.
                 with contextlib.suppress(OSError, ValueError):
-                    left.append(int((folder / limit).read_text()) - int((folder / usage).read_text()))
+                    used = int((folder / usage).read_text()) - _reclaimable(folder)
+                    left.append(int((folder / limit).read_text()) - used)
     return left
+
+
+def _reclaimable(cgroup: Path) -> int:
+    """Bytes of files' pages that count as used and that the kernel gives back when asked for memory."""
+    for line in (cgroup / "memory.stat").read_text().splitlines():
+        if line.startswith(("inactive_file ", "total_inactive_file ")):
+            return int(line.split()[1])
+    return 0
 
 
 def _too_little(size: int, available: int) -> OutOfSpace:

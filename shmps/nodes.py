@@ -51,42 +51,48 @@ class Lifeline:
 
 
 class Node:
-    """A running server or worker. `death` is a descriptor that becomes readable when it has ended."""
+    """A server or worker process. `death` is a descriptor that becomes readable when it has ended."""
 
     def __init__(
-        self,
-        context: Any,
-        role: int,
-        rank: int,
-        lifeline: Lifeline,
-        body: Callable[..., None],
-        *args: Any,
+        self, context: Any, role: int, rank: int, lifeline: Lifeline, body: Callable[..., None], *args: Any
     ):
         self.role, self.rank = role, rank
         self.process = context.Process(
             target=_live, args=(lifeline, body, *args), name=f"shmps-{ROLES[role]}-{rank}", daemon=True
         )
-        self.process.start()
-        pid = self.process.pid
-        assert pid is not None
-        self.death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(self.process.sentinel)
+        self.death = -1
+
+    def start(self) -> None:
+        with _signals_blocked():
+            self.process.start()
+            pid = self.process.pid
+            self.death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(self.process.sentinel)
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs; minus the signal that ended it."""
         return self.process.exitcode
 
-    def end(self) -> None:
-        """Kill it if it runs, and wait for its exit.
-
-        Ending is killing: a node owns nothing that outlives it, so there is one way to end and it is
-        exercised all the time (Candea & Fox, Crash-Only Software, HotOS 2003).
-        """
-        self.process.kill()
-        self.process.join()
+    def close(self) -> None:
         if self.death >= 0:
             os.close(self.death)
             self.death = -1
+
+
+def end(nodes: list[Node]) -> None:
+    """Kill those that run, wait for their exits, and forget them all.
+
+    Ending is killing: a node owns nothing that outlives it, so there is one way to end and it is exercised
+    all the time (Candea & Fox, Crash-Only Software, HotOS 2003).
+    """
+    with _signals_blocked():
+        started = [node for node in nodes if node.process.pid is not None]
+        for node in started:
+            node.process.kill()
+        for node in started:
+            node.process.join()
+            node.close()
+        nodes.clear()
 
 
 def _live(lifeline: Lifeline, body: Callable[..., None], *args: Any) -> None:
@@ -100,9 +106,9 @@ def _live(lifeline: Lifeline, body: Callable[..., None], *args: Any) -> None:
 
 
 @contextlib.contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Start nodes inside: a child must not run the parent's handlers before it has set its own, nor may an
-    interrupt lose a node between its start and its place in the books."""
+def _signals_blocked() -> Iterator[None]:
+    """A child must not run the parent's handlers before it has set its own; nor may a second interrupt stop
+    the cleaning up after the first."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Outlet:
-    """One worker's file; the scheduler reads what the worker has announced."""
+    """One file: the worker replaces its content and announces it, the scheduler reads it."""
 
     def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
@@ -47,3 +47,14 @@ class Outlet:
 
     def __setstate__(self, state):
         self._descriptor = state.detach()
+
+
+class Outlets:
+    """A worker's two: its last words must not wait for, nor overwrite, a report that is not read yet."""
+
+    def __init__(self) -> None:
+        self.reports, self.last_words = Outlet(), Outlet()
+
+    def close(self) -> None:
+        self.reports.close()
+        self.last_words.close()

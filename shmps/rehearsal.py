@@ -1,5 +1,6 @@
 """A push and a pull in one process: numba compiles before the nodes are forked, and they inherit it."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -16,21 +17,20 @@ def rehearse(updater: Updater, width: int) -> None:
     """Run every kernel that servers and clients use, on a store of two keys."""
     updater = copy.deepcopy(updater)
     shape = Shape(2, width, updater.state_width, servers=1, workers=2, max_keys=2)
-    store = Store(shape)
-    parameters = store.parameters(writable=True)
-    updater.start(parameters.weights, shape.state_of(parameters.state))
-    arrays = store.mailboxes()
-    arrays["keys"][:] = np.arange(2)
-    arrays["rows"][:] = 1
-    mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
-    for consistency in (SYNC, ASYNC):
-        server = Server(0, parameters, mailboxes, consistency, updater)
-        server.handle(Record(START, size=2, number=0, run=1))
-        for number, slot in ((1, 0), (2, DENSE)):
-            for worker in range(2):
-                server.handle(Record(PUSH, worker, number, slot, 2, number, run=1))
-        server.handle(Record(PULL, 0, 3, 0, 2, 0, run=1))
-    keys = np.arange(2)
-    cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
-    store.parameters().read(keys, 0, updater, np.empty((2, width)))
-    store.close()
+    with contextlib.closing(Store(shape)) as store:
+        parameters = store.parameters(writable=True)
+        updater.start(parameters.weights, shape.state_of(parameters.state))
+        arrays = store.mailboxes()
+        arrays["keys"][:] = np.arange(2)
+        arrays["rows"][:] = 1
+        mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
+        for consistency in (SYNC, ASYNC):
+            server = Server(0, parameters, mailboxes, consistency, updater)
+            server.handle(Record(START, size=2, number=0, run=1))
+            for number, slot in ((1, 0), (2, DENSE)):
+                for worker in range(2):
+                    server.handle(Record(PUSH, worker, number, slot, 2, number, run=1))
+            server.handle(Record(PULL, 0, 3, 0, 2, 0, run=1))
+        keys = np.arange(2)
+        cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
+        store.parameters().read(keys, 0, updater, np.empty((2, width)))

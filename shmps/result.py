@@ -42,6 +42,7 @@ class Progress:
     seconds: float
     metrics: Metrics
     delays: Delays
+    samples_per_second: float  # of all workers, since the start
 
 
 @dataclass(frozen=True)

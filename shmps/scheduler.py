@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from shmps.errors import NodeDied, WorkerFailed
+from shmps.errors import NodeDied, UsageError, WorkerFailed
 from shmps.messages import (
     ALL,
     BARRIER,
@@ -23,8 +23,8 @@ from shmps.messages import (
     WORKERS,
     Record,
 )
-from shmps.nodes import Lifeline, Node, signals_blocked
-from shmps.outlet import Outlet
+from shmps.nodes import Lifeline, Node, end
+from shmps.outlet import Outlets
 from shmps.transport import Address, Inboxes, Post
 
 _GRACE = 3.0  # seconds that workers have to end by themselves after their result, or a death
@@ -72,6 +72,16 @@ class Barriers:
                 sent += [((SERVER, s), Record(BARRIER, size=GROUPS.index(ALL))) for s in range(self._servers)]
             if group == WORKERS or len(self._servers_in) == self._servers:
                 sent += self._release(group)
+        if (
+            not sent
+            and not self._asking
+            and self._live
+            and self._live <= set().union(*self._workers_in.values())
+        ):
+            raise UsageError(
+                "workers wait in one barrier at a time, found some in the workers' and the others in that of "
+                "all nodes: none can open; let every worker name the same group"
+            )
         return sent
 
     def _release(self, group: str) -> list[tuple[Address, Record]]:
@@ -99,8 +109,8 @@ class Scheduler:
         self._run = 0
 
     def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
-        with signals_blocked():
-            self._servers.append(Node(self._context, SERVER, rank, self._lifeline, body, *args))
+        self._servers.append(Node(self._context, SERVER, rank, self._lifeline, body, *args))
+        self._servers[-1].start()
 
     def check_servers(self) -> None:
         """Raises NodeDied if one has ended."""
@@ -110,7 +120,7 @@ class Scheduler:
 
     def run(
         self,
-        outlets: list[Outlet],
+        outlets: list[Outlets],
         tick: int,
         on_report: OnReport,
         on_pause: Callable[[], None],
@@ -129,23 +139,20 @@ class Scheduler:
             )
         try:
             for rank in range(len(outlets)):
-                with signals_blocked():
-                    node = Node(self._context, WORKER, rank, self._lifeline, body, rank, self._run, *args)
-                    self._workers.append(node)
+                node = Node(self._context, WORKER, rank, self._lifeline, body, rank, self._run, *args)
+                self._workers.append(node)  # before it starts: an interrupt in between must not lose it
+                node.start()
             results = self._watch(outlets, on_report, on_pause)
             self._let_workers_end()
             return results
         finally:
-            while self._workers:
-                self._workers.pop().end()
+            end(self._workers)
 
     def close(self) -> None:
-        for node in self._servers:
-            node.end()
-        self._servers = []
+        end(self._workers + self._servers)
         self._lifeline.close()
 
-    def _watch(self, outlets: list[Outlet], on_report: OnReport, on_pause: Callable[[], None]) -> list[Any]:
+    def _watch(self, outlets: list[Outlets], on_report: OnReport, on_pause: Callable[[], None]) -> list[Any]:
         """Until every worker has given its result: for a message or a death, never for one of them alone."""
         results: dict[int, Any] = {}
         barriers = Barriers(len(outlets), len(self._servers))
@@ -156,8 +163,9 @@ class Scheduler:
         paused = time.monotonic()
         while len(results) < len(outlets):
             descriptors = [descriptor for descriptor, _ in ready.poll(1000 * _PAUSE)]
-            # A worker's last words are in the inbox by the time its death is seen.
-            for record in self._post.receive_nowait():
+            # A worker's last words are in the inbox by the time its death is seen. Reports come last: what
+            # the caller does with them takes time.
+            for record in sorted(self._post.receive_nowait(), key=lambda record: record.op == REPORT):
                 self._take_in(record, outlets, results, barriers, on_report)
             for node in filter(None, map(deaths.get, descriptors)):
                 ready.unregister(node.death)
@@ -171,7 +179,7 @@ class Scheduler:
     def _take_in(
         self,
         record: Record,
-        outlets: list[Outlet],
+        outlets: list[Outlets],
         results: dict[int, Any],
         barriers: Barriers,
         on_report: OnReport,
@@ -182,14 +190,14 @@ class Scheduler:
             role = SERVER if record.slot == SERVER else WORKER  # the servers say so
             self._send(barriers.enter(role, record.sender, GROUPS[record.size], record.number))
         elif record.op == REPORT:
-            value = outlets[record.sender].read(record.size)
+            value = outlets[record.sender].reports.read(record.size)
             self._post.send((WORKER, record.sender), Record(READ, run=self._run))
             on_report(record.sender, value)
         elif record.op == RESULT:
-            results[record.sender] = outlets[record.sender].read(record.size)
+            results[record.sender] = outlets[record.sender].last_words.read(record.size)
             self._send(barriers.finished(record.sender))
         elif record.op == FAILED:
-            exception, text = outlets[record.sender].read(record.size)
+            exception, text = outlets[record.sender].last_words.read(record.size)
             self._tell_workers(WORKER, record.sender, 1)
             raise WorkerFailed(record.sender, text) from exception
 

@@ -53,20 +53,12 @@ class Server:
         self._held: dict[int, collections.deque[tuple[int, Record]]] = {}  # with its number of arrival
         self._parked: list[Record] = []
         self._answers: Answers = []
-        self._handlers = {
-            START: self._start,
-            PUSH: self._push,
-            PUSH_PULL: self._push,
-            PULL: self._pull,
-            LEAVE: self._leave,
-            BARRIER: self._barrier,
-        }
 
     def handle(self, record: Record) -> Answers:
         """Take one record; returns what is to be sent now, and to whom."""
         self._answers = []
-        if record.op in (START, BARRIER) or record.run == self._run:
-            self._handlers[record.op](record)
+        if record.op == START or record.run == self._run:
+            self._handlers[record.op](self, record)
         return self._answers
 
     @property
@@ -168,6 +160,15 @@ class Server:
     def _barrier(self, record: Record) -> None:
         """All that came before this record has been handled: say so."""
         self._answers.append(((SCHEDULER, 0), record._replace(sender=self.rank, slot=SERVER)))
+
+    _handlers = {  # noqa: RUF012
+        START: _start,
+        PUSH: _push,
+        PUSH_PULL: _push,
+        PULL: _pull,
+        LEAVE: _leave,
+        BARRIER: _barrier,
+    }
 
     def _keys(self, record: Record) -> np.ndarray:
         if record.slot == DENSE:

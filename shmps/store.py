@@ -86,7 +86,7 @@ class Mailbox:
 
 
 class Store:
-    """The shared arrays of a cluster; `with` it, or close it.
+    """The shared arrays of a cluster; to be closed.
 
     Servers write `parameters`, workers only read them. Raises OutOfSpace if they do not fit in memory.
     """

@@ -85,7 +85,7 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         nonzeros += batch.rows.nonzeros
         if kv.rank == 0 and plan.test_interval and iteration % plan.test_interval == 0:
             kv.report(Snapshot(iteration, time.monotonic() - began, kv.look(np.arange(num_keys))))
-    kv.finish()
+    kv.flush()
     ended = time.monotonic()
     return Account(
         began, ended, iteration, row_count, nonzeros, computing, kv.seconds_waiting - waited, slept

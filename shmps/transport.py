@@ -28,9 +28,13 @@ class Inboxes:
             *((WORKER, w) for w in range(workers)),
         ]
         self._pipes: dict[Address, tuple[int, int]] = {}
-        for address in addresses:
-            self._pipes[address] = _, write_end = os.pipe()
-            os.set_blocking(write_end, False)
+        try:
+            for address in addresses:
+                self._pipes[address] = _, write_end = os.pipe()
+                os.set_blocking(write_end, False)
+        except OSError:
+            self.close()
+            raise
 
     def read_end(self, address: Address) -> int:
         return self._pipes[address][0]
@@ -100,6 +104,11 @@ class Post:
         descriptors = {descriptor for descriptor, _ in ready.poll(timeout)}
         self._retry()
         return self.inbox in descriptors
+
+    def flush(self) -> None:
+        """Wait until everything is written: the last thing a node does."""
+        while self._kept:
+            self._poll(None)
 
     def _retry(self) -> None:
         """Write what was kept, as far as the pipes take it now."""

@@ -134,7 +134,8 @@ class SGD(Updater):
         return self.learning_rate * SCHEDULES[self.schedule](tick)
 
     def update(self, keys, gradient, values, state, step):
-        _sgd(keys, gradient, values, state, step.age, self._rate(step.tick), self.l2, self.unpenalized)
+        after = step.age + self.penalty(step.tick)
+        _sgd(keys, gradient, values, state, step.age, after, self._rate(step.tick), self.l2, self.unpenalized)
 
     def penalty(self, tick):
         return -math.log1p(-self._rate(tick) * self.l2)
@@ -148,16 +149,15 @@ class SGD(Updater):
 
 
 @kernel
-def _sgd(keys, gradient, values, state, age, rate, l2, unpenalized):
+def _sgd(keys, gradient, values, state, age, after, rate, l2, unpenalized):
     if l2 > 0:
         _sgd_catch_up(keys, values, state, age, unpenalized)
-        now = age - math.log1p(-rate * l2)
     for i in range(len(keys)):
         keep = 1.0 if keys[i] == unpenalized else 1.0 - rate * l2
         for d in range(values.shape[1]):
             values[i, d] = values[i, d] * keep - rate * gradient[i, d]
             if l2 > 0:
-                state[i, d, 0] = now
+                state[i, d, 0] = after
 
 
 @kernel

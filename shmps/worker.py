@@ -16,7 +16,6 @@ from shmps.messages import (
     BARRIER,
     DIED,
     GROUPS,
-    LEAVE,
     PULL,
     PUSH,
     PUSH_PULL,
@@ -161,7 +160,11 @@ class KVWorker:
         return self._flat(out)
 
     def barrier(self, group: str = WORKERS) -> None:
-        """Wait until all live workers are here; "all": and every server has handled what was sent before."""
+        """Wait until all live workers are here; "all": and every server has handled what was sent before.
+
+        Who waits here does not tick. In sync and bounded mode a push, or a pull beyond the bound, of another
+        worker may be waiting for just that: let all workers push equally often between two barriers.
+        """
         if group not in GROUPS:
             raise UsageError(
                 f"a worker waits with the group {' or '.join(map(repr, GROUPS))}, found {group!r}"
@@ -183,13 +186,11 @@ class KVWorker:
         self._send_scheduler(REPORT, size=self._outlet.write(value))
         self._call_back()
 
-    def finish(self) -> None:
-        """Wait for what is under way, then leave the vector clock."""
+    def flush(self) -> None:
+        """Wait until everything this worker asked for is answered, and its callbacks have run."""
         while self._requests or self._due or self._report_unread:  # a callback may start more
             self._wait_until(lambda: not self._requests and not self._report_unread)
             self._call_back()
-        for server in range(self.num_servers):
-            self._post.send((SERVER, server), Record(LEAVE, self.rank, run=self._run))
 
     # How a request is made: slice the keys, fill the slots of all servers, announce.
 
@@ -209,11 +210,11 @@ class KVWorker:
             values = self._checked_values(values, count)
             if not (rows > 0 and math.isfinite(rows)):
                 raise UsageError(f"rows is a finite number above 0, found {rows!r}")
-            self._pushes += 1
         if out is not None:
             out = self._checked_out(out, count)
         slot = self._take_slot(self._free_dense if keys is None else self._free)
         self._timestamp += 1
+        self._pushes += op != PULL  # nothing can be refused from here on: a number once used must be sent
         self._callbacks_expected += callback is not None
         for server, mailbox in enumerate(self._mailboxes):
             begin, end = cuts[server], cuts[server + 1]
@@ -261,9 +262,10 @@ class KVWorker:
 
     def _checked_out(self, out: np.ndarray, count: int) -> np.ndarray:
         wanted = (count,) if self._shape.width == 1 else (count, self._shape.width)
-        if out.shape != wanted or out.dtype != np.float64 or not out.flags.c_contiguous:
+        fits = isinstance(out, np.ndarray) and out.shape == wanted and out.dtype == np.float64
+        if not (fits and out.flags.c_contiguous and out.flags.writeable):
             raise UsageError(
-                f"out is a contiguous float64 array of shape {wanted}, found {out.dtype} {out.shape}"
+                f"out is a contiguous, writeable float64 array of shape {wanted}, found {out!r:.80}"
             )
         return out.reshape(count, self._shape.width)
 

@@ -206,6 +206,35 @@ def test_an_exception_that_can_not_be_pickled_reaches_the_caller_as_text(cluster
         cluster.run(fail)
 
 
+def test_last_words_do_not_overwrite_a_report_that_is_not_read_yet(cluster):
+    def report_and_fail(kv):
+        kv.report(np.arange(100_000))
+        raise ValueError("after the report")
+
+    with pytest.raises(WorkerFailed, match="after the report"):
+        cluster.run(report_and_fail)
+
+
+class Odd(Exception):
+    """Can be pickled, but not unpickled."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def test_an_exception_that_can_not_be_unpickled_reaches_the_caller_as_text(cluster):
+    def fail(kv):
+        raise Odd("strange", 2)
+
+    with pytest.raises(WorkerFailed, match="Odd: strange"):
+        cluster.run(fail)
+
+
+def test_barriers_of_different_groups_are_refused(cluster):
+    with pytest.raises(UsageError, match="wait in one barrier at a time"):
+        cluster.run(lambda kv: kv.barrier("all" if kv.rank else "workers"))
+
+
 def test_a_run_that_failed_leaves_no_push_behind_for_the_next():
     def fail(kv):
         if kv.rank == 1:
@@ -237,7 +266,11 @@ def test_a_run_that_failed_leaves_no_push_behind_for_the_next():
         (lambda kv: kv.push([1], [1j]), r"values are float64, found dtype complex128"),
         (lambda kv: kv.push([1], [1.0], rows=0), r"rows is a finite number above 0, found 0"),
         (lambda kv: kv.pull(np.arange(11)), r"at most max_keys=10 keys, found 11; raise max_keys"),
-        (lambda kv: kv.pull([1], out=np.empty(2)), r"out is a contiguous float64 array of shape \(1,\)"),
+        (
+            lambda kv: kv.pull([1], out=np.empty(2)),
+            r"out is a contiguous, writeable float64 array of shape \(1,\)",
+        ),
+        (lambda kv: kv.push_pull([1], [1.0], out=[0.0]), r"out is a contiguous, writeable float64 array"),
         (lambda kv: kv.wait(99), r"a timestamp is one that this worker got"),
         (lambda kv: kv.barrier("servers"), r"the servers' own barrier is not a worker's"),
         (lambda kv: kv.barrier("everyone"), r"found 'everyone'"),

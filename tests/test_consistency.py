@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from shmps import ASYNC, BOUNDED, SYNC, Add, Cluster
+from shmps import ASYNC, BOUNDED, SYNC, Add, Cluster, Consistency
 from shmps.consistency import VectorClock
 from shmps.errors import UsageError
 
@@ -22,6 +22,12 @@ def test_the_modes_are_values():
 def test_a_bound_counts_ticks(bound):
     with pytest.raises(UsageError, match="a bound"):
         BOUNDED(bound)
+
+
+@pytest.mark.parametrize("bound", [-1, math.nan])
+def test_a_bound_below_zero_is_refused(bound):
+    with pytest.raises(UsageError, match="a bound is 0 or more ticks"):
+        Consistency(bound)
 
 
 @pytest.mark.parametrize(("lead", "answered"), [(0, True), (2, True), (3, False)])

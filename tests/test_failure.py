@@ -102,6 +102,29 @@ def test_an_interrupt_in_the_caller_ends_the_workers_and_goes_on():
         assert cluster.run(lambda kv: kv.rank) == [0, 1]
 
 
+@pytest.mark.parametrize("moment", range(4))
+def test_an_interrupt_while_nodes_start_loses_none_of_them(moment, monkeypatch):
+    """Whether it comes before or after a worker's process was started."""
+    from shmps.nodes import Node
+
+    start, calls = Node.start, []
+
+    def interrupted(node):
+        calls.append(node)
+        if len(calls) == moment // 2 + 1:
+            if moment % 2:
+                start(node)
+            raise KeyboardInterrupt
+        start(node)
+
+    with Cluster(4, workers=2) as cluster:
+        monkeypatch.setattr(Node, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cluster.run(lambda kv: kv.barrier())
+        monkeypatch.undo()
+        assert cluster.run(lambda kv: kv.rank) == [0, 1]
+
+
 def test_divergence_is_named_with_its_iteration():
     X = np.full((10, 1), 1e200)
     y = np.arange(10) % 2
