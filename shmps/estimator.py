@@ -110,6 +110,10 @@ class LogisticRegression:
         gone, the weights so far are kept, and the interrupt goes on.
         """
         self.check()
+        for learned in ("coef_", "intercept_", "n_iter_", "result_"):
+            self.__dict__.pop(
+                learned, None
+            )  # what an earlier fit learned does not go with this one's classes
         rows = self._training_rows(X, y)
         tested = rows if eval_set is None else self._rows(*eval_set)
         plan, consistency = self._plan(), self.consistency()

@@ -11,10 +11,11 @@ import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import alive, children_of
 
-from shmps import datasets
+from shmps import datasets, models
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data", "synth:a9a", "--workers", "2", "--epochs", "2"]
@@ -95,12 +96,15 @@ def test_quiet_prints_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_log_lines_are_those_of_dist_lr():
-    done = command(*SMALL, "--log", "--test-interval", 50)
+def test_log_lines_are_those_of_dist_lr_and_leave_stdout_to_json():
+    done = command(*SMALL, "--log", "--json", "--test-interval", 20)
     lines = [line for line in done.stderr.splitlines() if "Iteration" in line]
-    assert lines and all(
-        re.fullmatch(r"\d\d:\d\d:\d\d Iteration \d+, accuracy: 0\.\d+", line) for line in lines
-    )
+    told = [re.fullmatch(r"\d\d:\d\d:\d\d Iteration (\d+), accuracy: (0\.\d+)", line) for line in lines]
+    history = json.loads(done.stdout)["history"]
+    assert [line.groups() for line in told] == [
+        (str(at["iteration"]), f"{at['metrics']['accuracy']:g}") for at in history
+    ]
+    assert [at["iteration"] for at in history] == list(range(20, 129, 20))
 
 
 def test_a_terminal_gets_a_bar():
@@ -143,6 +147,28 @@ def test_naming_a9a_never_falls_back(tmp_path):
 def test_default_settings_reach_the_accuracy_of_a9a(mode):
     done = command("--workers", 4, "--data", "a9a", "--json", *mode)
     assert json.loads(done.stdout)["metrics"]["accuracy"] >= 0.845
+
+
+def test_the_generated_set_is_learned_to_within_a_hundredth_of_the_best_there_is():
+    result = json.loads(command("--data", "synth:a9a", "--json").stdout)
+    best = float(re.search(r"more than (0\.\d+) accuracy", result["note"])[1])
+    assert result["data"] == "synth:a9a" and result["measured_on"] == "test"
+    assert abs(result["metrics"]["accuracy"] - best) <= 0.01
+
+
+@pytest.fixture
+def opposites(tmp_path):
+    """A model with the weights 2 and -1 and an intercept of 0.25, and four rows."""
+    models.save(models.Model(np.array([2.0, -1.0]), 0.25, (-1.0, 1.0)), tmp_path / "model")
+    (tmp_path / "rows.svm").write_text("1 1:1\n1 2:1\n1\n1 1:1 2:3\n")
+    return tmp_path / "model", tmp_path / "rows.svm"
+
+
+def test_probabilities_are_those_of_the_larger_label(opposites):
+    done = shmps("predict", *opposites, "--proba")
+    margins = np.array([2.25, -0.75, 0.25, -0.75])
+    printed = [float(chance) for chance in done.stdout.split()]
+    np.testing.assert_allclose(printed, 1 / (1 + np.exp(-margins)), rtol=1e-15)
 
 
 def test_a_model_predicts_labels_and_probabilities(files):
@@ -205,6 +231,22 @@ def test_a_model_that_can_not_be_written_is_said(files):
     assert done.returncode == 3 and "Traceback" not in done.stderr
 
 
+def test_labels_of_a_file_are_refused_under_its_name(files):
+    (files / "one.svm").write_text("1 1:1\n" * 9)
+    (files / "strange.svm").write_text("0 1:1\n5 1:1\n")
+    one = command("--data", files / "one.svm")
+    assert one.returncode == 3 and f"{files / 'one.svm'}: labels have exactly two values" in one.stderr
+    strange = command("--data", files / "train.svm", "--test", files / "strange.svm")
+    assert strange.returncode == 3 and "strange.svm" in strange.stderr and "[5.0]" in strange.stderr
+
+
+def test_large_labels_are_written_in_full(files):
+    (files / "dates.svm").write_text("20240101 1:1\n20240102 2:1\n" * 20)
+    command("--data", files / "dates.svm", "--workers", 1, "--quiet", "--model", files / "dates")
+    predicted = shmps("predict", files / "dates", files / "dates.svm")
+    assert set(predicted.stdout.split()) == {"20240101", "20240102"}
+
+
 def test_divergence_ends_with_5_and_says_what_to_try(tmp_path):
     data = tmp_path / "huge.svm"
     data.write_text("0 1:1e200\n1 1:1e200\n" * 20)
@@ -217,13 +259,29 @@ def test_divergence_ends_with_5_and_says_what_to_try(tmp_path):
 def test_a_reader_that_has_gone_is_no_traceback(files):
     lines = "\n".join(["1 1:1"] * 50_000)
     (files / "long.svm").write_text(lines)
-    predict = f"import sys, shmps.cli; sys.exit(shmps.cli.main(['predict', {str(files / 'model')!r}, {str(files / 'long.svm')!r}]))"
+    arguments = ["predict", str(files / "model"), str(files / "long.svm")]
+    predict = f"import sys, shmps.cli; sys.exit(shmps.cli.main({arguments}))"
     with subprocess.Popen(
         [sys.executable, "-c", predict], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         process.stdout.readline()
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_table_that_nobody_reads_is_no_traceback(files):
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(
+        [sys.executable, "run.py", "--data", files / "train.svm", "--workers", "2"],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(write)
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert b"Traceback" not in errors and b"BrokenPipe" not in errors
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -173,7 +173,7 @@ def test_the_delay_is_the_versions_between_a_pull_and_its_push():
 
 
 def test_a_barrier_is_answered_after_what_came_before():
-    [(address, record)] = Bench(ASYNC).server.handle(Record(BARRIER, size=1, number=4))
+    [(address, record)] = Bench(ASYNC).server.handle(Record(BARRIER, size=1, number=4, run=1))
     assert address == (SCHEDULER, 0) and record.op == BARRIER
 
 

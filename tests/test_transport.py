@@ -60,13 +60,11 @@ def test_a_full_pipe_blocks_nobody_and_loses_nothing(inboxes):
 
 def test_who_waits_for_an_answer_also_sends_what_was_kept(inboxes):
     def echo():
-        post, left = Post(inboxes, (SERVER, 0)), 3000
-        while left:
-            for record in post.receive():
-                post.send((WORKER, 0), record)
-                left -= 1
-        while post._kept:
-            post.receive_nowait()
+        post, records = Post(inboxes, (SERVER, 0)), []
+        while len(records) < 3000:  # no answer before all have come
+            records += post.receive()
+        post.send_all([((WORKER, 0), record) for record in records])
+        post.flush()
 
     post, got = Post(inboxes, (WORKER, 0)), []
     for number in range(3000):
