@@ -8,11 +8,13 @@ at most as many requests under way as its mailbox has slots, and a server only e
 import collections
 import os
 import select
+import time
 from multiprocessing import reduction
 
 from shmps.messages import RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 
 _ATOMIC = select.PIPE_BUF // RECORD_BYTES  # records that a pipe takes all or none of
+_SPIN = 100e-6  # seconds
 _AT_ONCE = 1024 * RECORD_BYTES
 
 Address = tuple[int, int]  # role, rank
@@ -62,6 +64,8 @@ class Post:
         self.inbox = inboxes.read_end(address)
         self._inboxes = inboxes
         self._kept: dict[Address, collections.deque[bytes]] = {}
+        self._arrivals = select.poll()
+        self._arrivals.register(self.inbox, select.POLLIN)
 
     def send(self, address: Address, record: Record) -> None:
         """Write `record` to the inbox at `address` now, or keep it until that pipe takes it; never blocks."""
@@ -86,7 +90,14 @@ class Post:
             self._kept[address] = collections.deque([data])
 
     def receive(self) -> list[Record]:
-        """The records in the inbox, at least one: waits for it."""
+        """The records in the inbox, at least one: waits for it.
+
+        It yields the processor for a moment before it sleeps: waking an idle core can take longer
+        than the answer (`python -m bench requests`), and a core with anything else to do does that.
+        """
+        spin_until = time.perf_counter() + _SPIN
+        while not self._arrivals.poll(0) and time.perf_counter() < spin_until:
+            os.sched_yield()
         while self._kept and not self._poll(None):
             pass
         return unpack(os.read(self.inbox, _AT_ONCE))
