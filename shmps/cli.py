@@ -174,7 +174,7 @@ def _say_what_starts(
     rows, features = dataset.train_X.shape
     print(
         f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
-        f"{estimator.consistency()}, {options.workers} workers, {options.servers} servers",
+        f"{estimator.consistency()}, workers: {options.workers}, servers: {options.servers}",
         file=sys.stderr,
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,6 +18,7 @@ from shmps.errors import DataError, Diverged, NodeDied, ShmpsError, UsageError, 
 from shmps.models import Model
 from shmps.rehearsal import rehearse
 from shmps.result import Delays, Progress, Result, shares_of
+from shmps.scheduler import OnReport
 from shmps.updaters import FTRL, SGD, AdaGrad, Updater
 
 MODES = ("sync", "async", "bounded")
@@ -110,10 +111,9 @@ class LogisticRegression:
         gone, the weights so far are kept, and the interrupt goes on.
         """
         self.check()
+        # What an earlier fit learned does not go with this one's classes.
         for learned in ("coef_", "intercept_", "n_iter_", "result_"):
-            self.__dict__.pop(
-                learned, None
-            )  # what an earlier fit learned does not go with this one's classes
+            self.__dict__.pop(learned, None)
         rows = self._training_rows(X, y)
         tested = rows if eval_set is None else self._rows(*eval_set)
         plan, consistency = self._plan(), self.consistency()
@@ -151,32 +151,19 @@ class LogisticRegression:
         planned = self.iterations * self.workers if self.iterations else self.epochs * ticks_per_epoch
         rows_per_tick = rows.num_rows / ticks_per_epoch
         with cluster:
-            try:
-                accounts = cluster.run(
-                    trainer.train,
-                    rows,
-                    num_keys,
-                    plan,
-                    on_report=evaluate,
-                    on_pause=lambda: on_pause(int(cluster.ticks().sum()), planned),
-                )
-            except KeyboardInterrupt:
-                with contextlib.suppress(NodeDied):
-                    self._keep(cluster.weights())
-                raise
-            except WorkerFailed as failure:
-                if isinstance(failure.__cause__, ShmpsError | MemoryError):
-                    raise failure.__cause__ from None
-                raise
-            self._keep(cluster.weights())
+            accounts = self._run(
+                cluster,
+                (rows, num_keys, plan),
+                evaluate,
+                lambda: on_pause(int(cluster.ticks().sum()), planned),
+            )
             delays = Delays.of(cluster.delays())
         started = min(account.began for account in accounts)
-        self.n_iter_ = max(account.iterations for account in accounts)
-        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
-            raise Diverged(
-                f"the weights must stay finite, and are not after {self.n_iter_} iterations; "
-                f"lower the learning rate, or scale the features to about 1"
-            )
+        seconds = {
+            "compile": compiled - began,
+            "start": started - compiled,
+            "train": max(account.ended for account in accounts) - started,
+        }
         self.result_ = Result(
             settings=self._settings(str(consistency), updater),
             metrics=self._final_metrics(tested),
@@ -184,16 +171,35 @@ class LogisticRegression:
             iterations=sum(account.iterations for account in accounts),
             rows=sum(account.rows for account in accounts),
             nonzeros=sum(account.nonzeros for account in accounts),
-            seconds={
-                "compile": compiled - began,
-                "start": started - compiled,
-                "train": max(account.ended for account in accounts) - started,
-            },
+            seconds=seconds,
             shares=shares_of(accounts),
             delays=delays,
             history=history,
         )
         return self
+
+    def _run(
+        self, cluster: Cluster, job: tuple[Any, ...], on_report: OnReport, on_pause: Callable[[], None]
+    ) -> list[trainer.Account]:
+        """Train on the running cluster and keep its weights, also when it is interrupted."""
+        try:
+            accounts = cluster.run(trainer.train, *job, on_report=on_report, on_pause=on_pause)
+        except KeyboardInterrupt:
+            with contextlib.suppress(NodeDied):
+                self._keep(cluster.weights())
+            raise
+        except WorkerFailed as failure:
+            if isinstance(failure.__cause__, ShmpsError | MemoryError):
+                raise failure.__cause__ from None
+            raise
+        self._keep(cluster.weights())
+        self.n_iter_ = max(account.iterations for account in accounts)
+        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
+            raise Diverged(
+                f"the weights must stay finite, and are not after {self.n_iter_} iterations; "
+                f"lower the learning rate, or scale the features to about 1"
+            )
+        return accounts
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Margins (rows,): positive for classes_[1]."""
