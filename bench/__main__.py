@@ -2,15 +2,26 @@
 
 import argparse
 import sys
+from types import ModuleType
 
 from tqdm import tqdm
 
-from bench import record, requests, rounds, start
+from bench import cure, grid, record, report, requests, rounds, start, straggler, table, trace
 from shmps.errors import ShmpsError
 
-# Each has `run(quick) -> (settings, results)` and `table(settings, results) -> str`,
-# and a docstring whose first line is listed.
-BENCHMARKS = {"rounds": rounds, "start": start, "requests": requests}
+# Each has `run(quick) -> (settings, results)` and `table(settings, results) -> str`, and a docstring whose
+# first line is listed; some have `figure(settings, results)` and `facts(settings, results)`: see report.
+BENCHMARKS: dict[str, ModuleType] = {
+    "table": table,
+    "trace": trace,
+    "straggler": straggler,
+    "cure": cure,
+    "grid": grid,
+    "rounds": rounds,
+    "start": start,
+    "requests": requests,
+}
+REPORT = "report"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,28 +33,36 @@ def main(arguments: list[str] | None = None) -> int:
     if options.name is None:
         print(listing())
         return 0
-    if options.name not in BENCHMARKS:
-        parser.error(f"NAME is one of {', '.join(BENCHMARKS)}; found {options.name!r}")
+    if options.name not in (*BENCHMARKS, REPORT):
+        parser.error(f"NAME is one of {', '.join((*BENCHMARKS, REPORT))}; found {options.name!r}")
     tqdm.monitor_interval = 0  # no thread of its own: nodes are forked from this process
-    benchmark = BENCHMARKS[options.name]
     try:
-        settings, results = benchmark.run(options.quick)
+        made = report.write(BENCHMARKS) if options.name == REPORT else _run(options.name, options.quick)
+    except ImportError as error:
+        print(f"bench: figures need matplotlib ({error}); pip install -e '.[plot]'", file=sys.stderr)
+        return 1
     except ShmpsError as error:
         print(f"bench: {error}", file=sys.stderr)
         return error.exit_code
-    path = record.save(options.name, settings, results, options.quick)
-    print(benchmark.table(settings, results))
-    print(f"\n{path}", file=sys.stderr)
+    for path in made:
+        print(path, file=sys.stderr)
     return 0
+
+
+def _run(name: str, quick: bool):
+    benchmark = BENCHMARKS[name]
+    settings, results = benchmark.run(quick)
+    path = record.save(name, settings, results, quick)
+    print(f"{benchmark.table(settings, results)}\n")
+    return [path, *report.draw(benchmark, path.stem)]
 
 
 def listing() -> str:
     """One line per benchmark."""
-    width = max(map(len, BENCHMARKS))
-    return "\n".join(
-        f"{name:<{width}}  {(benchmark.__doc__ or '').splitlines()[0]}"
-        for name, benchmark in BENCHMARKS.items()
-    )
+    told = {name: (module.__doc__ or "").splitlines()[0] for name, module in BENCHMARKS.items()}
+    told[REPORT] = "Nothing is measured: the pages and figures, made anew from the results files."
+    width = max(map(len, told))
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in told.items())
 
 
 if __name__ == "__main__":

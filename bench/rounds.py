@@ -178,7 +178,7 @@ def _loop(variant: Variant, trained: list[Result], kernel: list[float], cores: i
         "servers": variant.servers,
         "seconds": spread(seconds),
         "iterations_per_second": spread(
-            result.iterations / WORKERS / result.seconds["train"] for result in trained
+            result.ticks / WORKERS / result.seconds["train"] for result in trained
         ),
         "nonzeros_per_second": spread(result.nonzeros_per_second for result in trained),
         # Of the same repeat, so that a slow minute of the machine is in both.
@@ -187,7 +187,7 @@ def _loop(variant: Variant, trained: list[Result], kernel: list[float], cores: i
 
 
 def _pushes(variant: Variant, trained: list[Result], bare: list[float]) -> dict[str, Any]:
-    rates = [result.iterations / result.seconds["train"] for result in trained]
+    rates = [result.ticks / result.seconds["train"] for result in trained]
     return {
         "variant": variant.name,
         "mode": variant.mode,

@@ -8,9 +8,11 @@ from shmps.errors import UsageError
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """A whole number from `least` up; True is none."""
+    """A whole number from `least` up that 64 bits hold; True is none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise UsageError(f"{name} is a whole number from {least} up, found {value!r}")
+    if int(value) >= 2**62:
+        raise UsageError(f"{name} is a whole number below 2**62, found {value}")
     return int(value)
 
 

@@ -1,11 +1,13 @@
 """The command line: arguments in, progress and tables out."""
 
 import argparse
+import errno
 import json
 import os
 import signal
 import sys
 import time
+import warnings
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,8 +16,9 @@ import tqdm
 from shmps import datasets, models
 from shmps.data import binary_labels
 from shmps.errors import DataError, ShmpsError
-from shmps.estimator import LEARNING_RATES, LogisticRegression
+from shmps.estimator import LogisticRegression
 from shmps.result import Progress
+from shmps.settings import LEARNING_RATES
 from shmps.svmlight import fit_columns, read
 from shmps.updaters import SCHEDULES
 from shmps.version import __version__
@@ -44,8 +47,13 @@ class Terminated(BaseException):
 def main(arguments: list[str] | None = None) -> int:
     """Run `shmps` with `arguments` (default: the process's); returns the exit code."""
     tqdm.tqdm.monitor_interval = 0  # no thread of its own: nodes are forked from this process
+    # A stream is None where it was closed by whoever started us: what would be printed goes nowhere.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGINT, _stop)
+        signal.signal(signal.SIGTERM, _stop)
+        warnings.showwarning = lambda message, *where, **more: _say(str(message))
         options = _parser().parse_args(arguments)
         options.command(options)
         sys.stdout.flush()
@@ -58,25 +66,37 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain("stopped by Ctrl-C", 130)
     except Terminated:
         return _complain("stopped by SIGTERM", 143)
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python flushes stdout once more on its way out.
+    except OSError as error:
+        # Python flushes stdout once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        if isinstance(error, BrokenPipeError):  # whoever read our output has gone, and knows it
+            return 1
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return _complain(
+            f"output must go where it can be written: {error.strerror or error}", 6 if full else 1
+        )
 
 
-def _terminate(number: int, frame: Any) -> NoReturn:
-    raise Terminated
+def _stop(number: int, frame: Any) -> NoReturn:
+    """Once: what comes while we clean up and end changes nothing."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _say(message: str) -> None:
+    print(f"shmps: {message}", file=sys.stderr)
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"shmps: {message}", file=sys.stderr)
+    _say(message)
     return code
 
 
 def train(options: argparse.Namespace) -> None:
     estimator = _estimator(options)
     if options.model:
-        _check_folder(options.model)
+        _check_path(options.model)
     began = time.monotonic()
     dataset = datasets.load(
         options.data,
@@ -86,6 +106,8 @@ def train(options: argparse.Namespace) -> None:
         progress=not options.quiet,
     )
     loaded = time.monotonic() - began
+    if dataset.note and not (options.quiet and options.data):  # a substitute is always said
+        print(dataset.note, file=sys.stderr)
     if not options.quiet:
         _say_what_starts(options, dataset, estimator)
     eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
@@ -93,12 +115,12 @@ def train(options: argparse.Namespace) -> None:
     with _Bar(options) as bar:
         estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved)
     result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
+    if options.model:  # first: what is printed may have nowhere to go
+        models.save(estimator.model(), options.model)
     if options.json:
         print(json.dumps(result.to_dict()))
     elif not options.quiet:
         print(result.table())
-    if options.model:
-        models.save(estimator.model(), options.model)
 
 
 def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:
@@ -114,8 +136,10 @@ def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:
         )
 
 
-def _check_folder(path: str) -> None:
+def _check_path(path: str) -> None:
     """Before training, not after it."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{path}: a model is written to a regular file, found something else; name another")
     folder = os.path.dirname(os.path.abspath(path))
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DataError(
@@ -159,6 +183,7 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
         fit_intercept=options.intercept,
         test_interval=options.test_interval,
         slow_worker=options.slow_worker,
+        tick_time=options.tick_time,
         random_state=options.seed,
         start_method=options.start_method,
     )
@@ -169,8 +194,6 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
 def _say_what_starts(
     options: argparse.Namespace, dataset: datasets.Dataset, estimator: LogisticRegression
 ) -> None:
-    if dataset.note:
-        print(dataset.note, file=sys.stderr)
     rows, features = dataset.train_X.shape
     print(
         f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
@@ -188,7 +211,7 @@ class _Bar:
     def __init__(self, options: argparse.Namespace):
         self._log = options.log
         silent = options.quiet or options.log or not sys.stderr.isatty()
-        self._bar = tqdm.tqdm(disable=silent, unit="tick", dynamic_ncols=True, leave=False, file=sys.stderr)
+        self._bar = tqdm.tqdm(disable=silent, unit=" ticks", dynamic_ncols=True, leave=False, file=sys.stderr)
 
     def __enter__(self) -> "_Bar":
         return self
@@ -206,20 +229,26 @@ class _Bar:
             clock = time.strftime("%H:%M:%S")
             print(f"{clock} Iteration {progress.iteration}, accuracy: {metrics.accuracy:g}", file=sys.stderr)
         self._bar.set_postfix_str(
-            f"accuracy {metrics.accuracy:.4f}, loss {metrics.log_loss:.4f}, delay {delays.p50}/{delays.max}, "
-            f"{progress.samples_per_second:,.0f} samples/s"
+            f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
+            f"loss {metrics.log_loss:.4f}, delay {delays.p50}/{delays.max}, "
+            f"{progress.samples_per_second:,.0f} samples/s",
+            refresh=False,
         )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="shmps", description="A parameter server on one host for sparse logistic regression."
+        prog="shmps",
+        description="A parameter server on one host for sparse logistic regression.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
     described = "Write a label (or a probability) for every row of a file, one per line."
-    predicting = commands.add_parser("predict", help="label the rows of a file", description=described)
+    predicting = commands.add_parser(
+        "predict", help="label the rows of a file", description=described, allow_abbrev=False
+    )
     predicting.add_argument("model", metavar="MODEL", help="a file that `train --model` wrote")
     predicting.add_argument("data", metavar="DATA", help="svmlight rows; their labels are not used")
     predicting.add_argument("--proba", action="store_true", help="probabilities of the larger label instead")
@@ -234,6 +263,7 @@ def _add_train(commands: Any) -> None:
         description="Train sparse logistic regression with a scheduler, servers and workers, all processes.",
         epilog=GLOSSARY,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(command=train)
 
@@ -262,6 +292,13 @@ def _add_train(commands: Any) -> None:
         help="make a straggler: it sleeps before its push",
     )
     nodes.add_argument(
+        "--tick-time",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="a tick lasts at least so long; the rest is slept before the push (default: 0)",
+    )
+    nodes.add_argument(
         "--start-method", choices=("fork", "forkserver", "spawn"), help="of processes (default: fork)"
     )
 
@@ -275,10 +312,19 @@ def _add_train(commands: Any) -> None:
         "--batch-size", type=int, default=256, metavar="ROWS", help="0: the whole shard (default: 256)"
     )
     rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
-    training.add_argument("--updater", choices=LEARNING_RATES, default="adagrad", help="(default: adagrad)")
+    training.add_argument(
+        "--updater",
+        "--rule",
+        choices=LEARNING_RATES,
+        default="adagrad",
+        help="how servers apply gradients (default: adagrad)",
+    )
     training.add_argument("--learning-rate", type=float, metavar="RATE", help=f"(default: {rates})")
     training.add_argument(
-        "--schedule", choices=SCHEDULES, default="constant", help="of sgd's rate; t in ticks"
+        "--schedule",
+        choices=SCHEDULES,
+        default="constant",
+        help="of sgd's rate; t in ticks, delay in versions",
     )
     training.add_argument(
         "--l1", type=float, default=0.0, metavar="L1", help="L1 penalty, ftrl only (default: 0)"
@@ -293,7 +339,7 @@ def _add_train(commands: Any) -> None:
         type=int,
         default=20,
         metavar="N",
-        help="iterations between evaluations (default: 20)",
+        help="iterations between evaluations (default: 20; 0: none)",
     )
     shown.add_argument("--model", metavar="PATH", help="write the model there")
     shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")

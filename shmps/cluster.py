@@ -4,6 +4,7 @@ import contextlib
 import errno
 import multiprocessing
 import pickle
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -90,8 +91,11 @@ class Cluster:
         )
         self._resources = contextlib.ExitStack()
         self._open = False
+        self._running = threading.Lock()
 
     def __enter__(self) -> "Cluster":
+        if self._open:
+            raise UsageError("this Cluster is in use already; make another for a with block inside its own")
         rehearse(self.updater, self._shape.width)
         with _named_shortages(), contextlib.ExitStack() as resources:
             self._store = Store(self._shape)
@@ -99,9 +103,10 @@ class Cluster:
             self._fill()
             self._inboxes = Inboxes(self.num_servers, self._shape.workers)
             resources.callback(self._inboxes.close)
-            self._outlets = [Outlets() for _ in range(self.num_workers)]
-            for outlets in self._outlets:
-                resources.callback(outlets.close)
+            self._outlets = []
+            for _ in range(self.num_workers):
+                self._outlets.append(Outlets())
+                resources.callback(self._outlets[-1].close)
             self._scheduler = Scheduler(self._context, self._inboxes)
             resources.callback(self._scheduler.close)
             for rank in range(self.num_servers):
@@ -113,9 +118,10 @@ class Cluster:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._open = False
-        del self._parameters  # the last view of the shared memory in this process
-        self._resources.close()
+        with self._running:  # by another thread, perhaps
+            self._open = False
+            del self._parameters  # the last view of the shared memory in this process
+            self._resources.close()
 
     def run(
         self,
@@ -131,20 +137,31 @@ class Cluster:
         hands to `kv.report`, `on_pause()` a few times per second.
 
         Raises WorkerFailed (from the worker's own exception) if the function raises, NodeDied if a process
-        dies; the function is not run again. After a server's death the cluster is of no more use.
+        dies; the function is not run again. After a server's death the cluster is of no more use: every call
+        on it raises NodeDied.
         """
         self._must_be_open()
-        tick = int(self._parameters.done.max())
-        shared = (self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater)
-        with _named_shortages():
-            return self._scheduler.run(
-                self._outlets, tick, on_report, on_pause, _work, *shared, function, args
+        if not self._running.acquire(blocking=False):
+            raise UsageError(
+                "a Cluster has one run at a time; wait for it to return, or make another Cluster"
             )
+        try:
+            tick = int(self._parameters.done.max())
+            shared = (
+                self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater,
+            )  # fmt: skip
+            with _named_shortages():
+                return self._scheduler.run(
+                    self._outlets, tick, on_report, on_pause, _work, *shared, function, args
+                )
+        finally:
+            for outlets in self._outlets:
+                outlets.empty()
+            self._running.release()
 
     def weights(self) -> np.ndarray:
         """A copy of all values, (num_keys,) or (num_keys, width): a snapshot, if no run is going on."""
         self._must_be_open()
-        self._scheduler.check_servers()
         out = np.empty((self._shape.num_keys, self._shape.width))
         bounds = self._shape.bounds
         for server in range(self.num_servers):
@@ -153,7 +170,10 @@ class Cluster:
         return out[:, 0] if self._shape.width == 1 else out
 
     def ticks(self) -> np.ndarray:
-        """Pushes of each worker that server 0 has applied, (workers,): also while a run goes on."""
+        """The clock of each worker at server 0, (workers,): also while a run goes on.
+
+        It counts the worker's pushes that were applied; a run begins with all clocks at the furthest.
+        """
         self._must_be_open()
         return self._parameters.done[0, : self.num_workers].copy()
 
@@ -173,6 +193,7 @@ class Cluster:
     def _must_be_open(self) -> None:
         if not self._open:
             raise UsageError("a Cluster is used inside its with block: `with Cluster(...) as cluster:`")
+        self._scheduler.check_servers()
 
     def _fill(self) -> None:
         self._parameters = self._store.parameters(writable=True)
@@ -236,6 +257,7 @@ def _work(
         size = last_words.write(result)
         for server in range(store.shape.servers):
             post.send((SERVER, server), Record(LEAVE, rank, run=run))
+        post.flush()  # a worker that has given its result has left everywhere
     except BaseException as exception:
         op, size = FAILED, _write_failure(last_words, exception)
     post.send((SCHEDULER, 0), Record(op, rank, size=size, run=run))
@@ -252,7 +274,10 @@ def _write_failure(last_words: Outlet, exception: BaseException) -> int:
 
 
 def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:
-    values = np.asarray(initial, dtype=np.float64)
+    try:
+        values = np.asarray(initial, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UsageError(f"initial is a number or an array of numbers, found {initial!r:.80}") from None
     if values.ndim == 0:
         return values
     if values.shape not in ((shape.num_keys,), (shape.num_keys, shape.width)) or (

@@ -97,7 +97,8 @@ class Batches:
         if size:
             # The leading 0 and 1 keep the two streams apart.
             self._shuffled = np.random.default_rng([0, seed, rank]).permutation(rows.num_rows)
-            self._seen = np.full(num_keys, -1, np.int64)
+            self._seen = np.zeros(num_keys, np.int64)  # pages that are not touched take no memory
+            self._mark = 0
             self._position = np.empty(num_keys, np.int32)
             self._keep = workers * 16 * rows.nonzeros < available_memory() // 2
 
@@ -126,7 +127,8 @@ class Batches:
     def _localized(self, index: int) -> Batch:
         chosen = self._shuffled[index * self._size : (index + 1) * self._size]
         indptr, indices, data = take_rows(self._rows.indptr, self._rows.indices, self._rows.data, chosen)
-        keys, local = localize(indices, self._seen, self._position, index)
+        self._mark += 1  # never the same twice: a batch that is not kept is localized again
+        keys, local = localize(indices, self._seen, self._position, self._mark)
         if self._intercept:
             keys = np.append(keys, self._num_keys - 1)
         return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen]))

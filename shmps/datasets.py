@@ -83,11 +83,11 @@ class Dataset:
 
 
 class Unreachable(DataError):
-    """A known file is not there and cannot be downloaded for want of a network; `reason` is one line."""
+    """A known `file` is not there and cannot be downloaded for want of a network; `reason` is one line."""
 
-    def __init__(self, message: str, reason: str):
+    def __init__(self, message: str, file: str, reason: str):
         super().__init__(message)
-        self.reason = reason
+        self.file, self.reason = file, reason
 
 
 def load(
@@ -108,7 +108,7 @@ def load(
             return load("a9a", test=test, data_dir=data_dir, progress=progress)
         except Unreachable as error:
             data = load(SYNTHETIC, test=test, seed=seed)
-            why = f"a9a is neither in the data folder nor to be downloaded ({error.reason})"
+            why = f"{error.file} is neither in the data folder nor to be downloaded ({error.reason})"
             return replace(data, note=f"{why}; {data.note}")
     if name == SYNTHETIC:
         data = synthetic_a9a(seed)
@@ -137,6 +137,8 @@ def data_folder(data_dir: str | None = None) -> Path:
     `data_dir`, else the environment's SHMPS_DATA_DIR, else data/ of the checkout, else the user's cache.
     """
     if given := data_dir or os.environ.get("SHMPS_DATA_DIR"):
+        if os.path.exists(given) and not os.path.isdir(given):
+            raise DataError(f"{given}: the data folder is a folder, found a file; name another")
         return Path(given)
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "run.py").is_file() and (checkout / "setup.cfg").is_file():
@@ -175,9 +177,11 @@ def synthetic_a9a(seed: int = 0) -> Dataset:
         )
         for part in (columns[:train_rows], columns[train_rows:])
     )
+    best = bayes_accuracy(positive[train_rows:])
+    chance = float(np.sqrt(best * (1 - best) / test_rows))
     note = (
-        f"generated data, seed {seed}: no classifier can expect more than "
-        f"{bayes_accuracy(positive[train_rows:]):.4f} accuracy on its test rows"
+        f"generated data, seed {seed}: no classifier can expect more than {best:.4f} accuracy on its test "
+        f"rows, give or take {chance:.3f} by chance"
     )
     return Dataset(SYNTHETIC, train, y[:train_rows], test, y[train_rows:], note)
 
@@ -233,6 +237,7 @@ def _download(source: Source, path: Path, progress: bool) -> None:
         raise Unreachable(
             f"{path}: not there, and {source.url} cannot be downloaded: {reason}; download it where there is "
             f"a network and put it into {path.parent}, or use the generated set {SYNTHETIC}",
+            path.name,
             reason,
         ) from error
     finally:

@@ -68,6 +68,10 @@ class OutOfSpace(ShmpsError, MemoryError):
     exit_code = 6
 
 
+class UnstableRate(UserWarning):
+    """The learning rate is above what is stable at the delay that was measured."""
+
+
 def signal_name(number: int) -> str:
     """`SIGKILL` for 9; the number itself where it has no name."""
     try:

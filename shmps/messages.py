@@ -12,7 +12,7 @@ ANSWER, WELCOME = range(5, 7)
 START = 7
 # a node joins a barrier (size: its group); the scheduler answers with RELEASE
 BARRIER, RELEASE = range(8, 10)
-# worker -> scheduler (size: bytes in its outlet); the scheduler answers a report with READ
+# worker -> scheduler (size: bytes in its outlet, number: from where); it answers a report with READ (size)
 REPORT, RESULT, FAILED, READ = range(10, 14)
 # scheduler -> worker: a node is gone (slot: its role, size: its rank, number: its exit code)
 DIED = 14

@@ -1,10 +1,12 @@
 """Node processes: how one is started, watched and ended, and what it does first."""
 
 import contextlib
+import ctypes
 import gc
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,19 +15,28 @@ from typing import Any
 
 from shmps.messages import ROLES
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Lifeline:
     """By which the nodes notice that the process that started them has died, and go with it.
 
-    A pidfd of the parent, opened by the parent itself, so that it can not be another process's. A thread
-    sleeps on it in every node; so no wait in the node has to.
+    On Linux the kernel kills them, where the main thread started them (its signal follows the thread that
+    forked, not the process). Otherwise, and besides, a pidfd of the parent: opened by the parent itself, so
+    that it can not be another process's. A thread sleeps on it in every node; so no wait in the node has
+    to, but a node that is stopped, or in a kernel that never lets go of the interpreter, goes on.
     """
 
     def __init__(self) -> None:
         self._parent = os.getpid()
+        self._by_main_thread = threading.current_thread() is threading.main_thread()
         self._descriptor = os.pidfd_open(self._parent) if hasattr(os, "pidfd_open") else -1
 
     def watch(self) -> None:
+        """In a node: from now on it goes with its parent."""
+        if self._by_main_thread and sys.platform == "linux" and os.getppid() == self._parent:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         threading.Thread(target=self._go_with_parent, name="lifeline", daemon=True).start()
 
     def _go_with_parent(self) -> None:
@@ -43,10 +54,11 @@ class Lifeline:
             os.close(self._descriptor)
 
     def __getstate__(self):
-        return self._parent, reduction.DupFd(self._descriptor) if self._descriptor >= 0 else None
+        descriptor = reduction.DupFd(self._descriptor) if self._descriptor >= 0 else None
+        return self._parent, self._by_main_thread, descriptor
 
     def __setstate__(self, state):
-        self._parent, descriptor = state
+        self._parent, self._by_main_thread, descriptor = state
         self._descriptor = descriptor.detach() if descriptor else -1
 
 
@@ -63,7 +75,7 @@ class Node:
         self.death = -1
 
     def start(self) -> None:
-        with _signals_blocked():
+        with _signals_held():
             self.process.start()
             pid = self.process.pid
             self.death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(self.process.sentinel)
@@ -85,7 +97,7 @@ def end(nodes: list[Node]) -> None:
     Ending is killing: a node owns nothing that outlives it, so there is one way to end and it is exercised
     all the time (Candea & Fox, Crash-Only Software, HotOS 2003).
     """
-    with _signals_blocked():
+    with _signals_held():
         started = [node for node in nodes if node.process.pid is not None]
         for node in started:
             node.process.kill()
@@ -99,18 +111,33 @@ def _live(lifeline: Lifeline, body: Callable[..., None], *args: Any) -> None:
     # Ctrl-C reaches the whole terminal group: the parent decides. Its own handlers are not ours.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     lifeline.watch()
     gc.freeze()  # what the parent had made is not searched for garbage, here least of all
     body(*args)
 
 
 @contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A child must not run the parent's handlers before it has set its own; nor may a second interrupt stop
-    the cleaning up after the first."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is done: neither loses a node that is just being started, nor
+    stops the cleaning up after the first of them.
+
+    They are blocked, so that a child does not run the parent's handlers before it has set its own. Another
+    thread may still take them, and then Python runs their handlers in the main thread: there they are only
+    noted, and raised at the end.
+    """
+    noted: list[int] = []
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for each in _SIGNALS:
+            if callable(signal.getsignal(each)):
+                handlers[each] = signal.signal(each, lambda number, frame: noted.append(number))
     try:
         yield
     finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number in dict.fromkeys(noted):
+            signal.raise_signal(number)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Outlet:
-    """One file: the worker replaces its content and announces it, the scheduler reads it."""
+    """One file: the worker writes values into it and announces them, the scheduler reads them."""
 
     def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
@@ -21,23 +21,26 @@ class Outlet:
             with tempfile.TemporaryFile() as file:
                 self._descriptor = os.dup(file.fileno())
 
-    def write(self, value: Any) -> int:
-        """Replace the content by `value`; returns its size in bytes."""
+    def write(self, value: Any, offset: int = 0) -> int:
+        """Write `value` from `offset` on; returns its size in bytes."""
         data = memoryview(pickle.dumps(value))
-        os.ftruncate(self._descriptor, 0)
         written = 0
         while written < len(data):
-            written += os.pwrite(self._descriptor, data[written:], written)
+            written += os.pwrite(self._descriptor, data[written:], offset + written)
         return written
 
-    def read(self, size: int) -> Any:
-        parts, offset = [], 0
-        while offset < size:
-            part = os.pread(self._descriptor, size - offset, offset)
+    def read(self, size: int, offset: int = 0) -> Any:
+        parts, end = [], offset + size
+        while offset < end:
+            part = os.pread(self._descriptor, end - offset, offset)
             assert part, "the worker announced more than it wrote"
             parts.append(part)
             offset += len(part)
         return pickle.loads(b"".join(parts))
+
+    def empty(self) -> None:
+        """Give the memory back; nobody must be writing."""
+        os.ftruncate(self._descriptor, 0)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -53,7 +56,16 @@ class Outlets:
     """A worker's two: its last words must not wait for, nor overwrite, a report that is not read yet."""
 
     def __init__(self) -> None:
-        self.reports, self.last_words = Outlet(), Outlet()
+        self.reports = Outlet()
+        try:
+            self.last_words = Outlet()
+        except OSError:
+            self.reports.close()
+            raise
+
+    def empty(self) -> None:
+        self.reports.empty()
+        self.last_words.empty()
 
     def close(self) -> None:
         self.reports.close()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from shmps.metrics import Metrics
+from shmps.stability import Stability
 from shmps.trainer import Account
 
 
@@ -40,6 +41,7 @@ class Progress:
 
     iteration: int  # of worker 0
     seconds: float
+    ticks: int  # of all workers
     metrics: Metrics
     delays: Delays
     samples_per_second: float  # of all workers, since the start
@@ -52,13 +54,14 @@ class Result:
     settings: dict[str, Any]
     metrics: Metrics
     measured_on: str  # "test" or "training"
-    iterations: int  # ticks of all workers together
+    ticks: int  # of all workers together
     rows: int  # visits
     nonzeros: int
     seconds: dict[str, float]  # load, compile, start, train
     shares: dict[str, float]  # of the workers' time: computing, waiting, talking, sleeping
     delays: Delays
     history: list[Progress]
+    stability: Stability | None  # for updaters whose steps are the gradient times one rate
     data: str = ""
     note: str = ""
 
@@ -89,19 +92,23 @@ class Result:
             ("mode", settings["mode"]),
             ("workers, servers", f"{settings['workers']}, {settings['servers']}"),
             ("updater", settings["updater"]),
-            ("iterations", f"{self.iterations:,} ({self.rows:,} rows visited)"),
+            ("ticks", f"{self.ticks:,} of all workers ({self.rows:,} rows visited)"),
             ("wall seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
             (
                 "accuracy",
                 f"{metrics.accuracy:.4f} on the {self.measured_on} rows (majority {metrics.baseline:.4f})",
             ),
-            ("log-loss", f"{metrics.log_loss:.4f}"),
+            ("log-loss", format(metrics.log_loss, ".4f" if metrics.log_loss < 1000 else ".4g")),
             ("AUC", f"{metrics.auc:.4f}"),
             ("samples/s", f"{self.samples_per_second:,.0f}"),
             ("non-zeros/s", f"{self.nonzeros_per_second:,.0f}"),
             ("delay p50, p99, max", f"{self.delays.p50}, {self.delays.p99}, {self.delays.max} versions"),
             ("workers' time", ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())),
         ]
+        if self.stability:
+            lines.append(
+                ("learning rate", f"{settings['learning_rate']:g} (stable up to {self.stability.limit:.3g})")
+            )
         if self.note:
             lines.append(("note", self.note))
         width = max(len(name) for name, _ in lines)

@@ -1,5 +1,6 @@
 """The scheduler: starts the nodes, releases barriers, watches for death. Never on the path of a push."""
 
+import collections
 import select
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from shmps.transport import Address, Inboxes, Post
 
 _GRACE = 3.0  # seconds that workers have to end by themselves after their result, or a death
 _PAUSE = 0.1  # seconds between two calls of `on_pause`
+_SETTLED = -1  # the number of the barrier that the servers are asked for after a run
 
 OnReport = Callable[[int, Any], None]
 
@@ -147,6 +149,25 @@ class Scheduler:
             return results
         finally:
             end(self._workers)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Until every server has handled what workers had sent: the parameters then stand still."""
+        deaths = {node.death: node.rank for node in self._servers}
+        ready = select.poll()
+        for descriptor in (self._post.inbox, *deaths):
+            ready.register(descriptor, select.POLLIN)
+        for rank in deaths.values():
+            self._post.send((SERVER, rank), Record(BARRIER, number=_SETTLED, run=self._run))
+        missing = set(deaths.values())
+        while missing:
+            for descriptor, _ in ready.poll(1000 * _PAUSE):  # not for ever: a full pipe is to be tried again
+                if descriptor in deaths:
+                    ready.unregister(descriptor)
+                    missing.discard(deaths[descriptor])
+            for record in self._post.receive_nowait():
+                if (record.op, record.number, record.run) == (BARRIER, _SETTLED, self._run):
+                    missing.discard(record.sender)
 
     def close(self) -> None:
         end(self._workers + self._servers)
@@ -160,17 +181,24 @@ class Scheduler:
         ready = select.poll()
         for descriptor in (self._post.inbox, *deaths):
             ready.register(descriptor, select.POLLIN)
+        reports: collections.deque[Record] = collections.deque()
         paused = time.monotonic()
-        while len(results) < len(outlets):
-            descriptors = [descriptor for descriptor, _ in ready.poll(1000 * _PAUSE)]
-            # A worker's last words are in the inbox by the time its death is seen. Reports come last: what
-            # the caller does with them takes time.
-            for record in sorted(self._post.receive_nowait(), key=lambda record: record.op == REPORT):
-                self._take_in(record, outlets, results, barriers, on_report)
+        while len(results) < len(outlets) or reports:
+            descriptors = [descriptor for descriptor, _ in ready.poll(0 if reports else 1000 * _PAUSE)]
+            # A worker's last words are in the inbox by the time its death is seen.
+            for record in self._post.receive_nowait():
+                if record.run != self._run:
+                    continue  # left over from a run that was broken off
+                if record.op == REPORT:
+                    reports.append(record)
+                else:
+                    self._take_in(record, outlets, results, barriers)
             for node in filter(None, map(deaths.get, descriptors)):
                 ready.unregister(node.death)
                 if node.role == SERVER or node.rank not in results:
                     self._stop(node)
+            if reports and not descriptors:  # what the caller does with one takes time: nobody waits for it
+                self._hand_out(reports.popleft(), outlets, on_report)
             if time.monotonic() - paused >= _PAUSE:
                 paused = time.monotonic()
                 on_pause()
@@ -182,17 +210,10 @@ class Scheduler:
         outlets: list[Outlets],
         results: dict[int, Any],
         barriers: Barriers,
-        on_report: OnReport,
     ) -> None:
-        if record.run != self._run:
-            return  # left over from a run that was broken off
         if record.op == BARRIER:
             role = SERVER if record.slot == SERVER else WORKER  # the servers say so
             self._send(barriers.enter(role, record.sender, GROUPS[record.size], record.number))
-        elif record.op == REPORT:
-            value = outlets[record.sender].reports.read(record.size)
-            self._post.send((WORKER, record.sender), Record(READ, run=self._run))
-            on_report(record.sender, value)
         elif record.op == RESULT:
             results[record.sender] = outlets[record.sender].last_words.read(record.size)
             self._send(barriers.finished(record.sender))
@@ -201,14 +222,19 @@ class Scheduler:
             self._tell_workers(WORKER, record.sender, 1)
             raise WorkerFailed(record.sender, text) from exception
 
+    def _hand_out(self, report: Record, outlets: list[Outlets], on_report: OnReport) -> None:
+        value = outlets[report.sender].reports.read(report.size, report.number)
+        self._post.send((WORKER, report.sender), Record(READ, size=report.size, run=self._run))
+        on_report(report.sender, value)
+
     def _send(self, messages: list[tuple[Address, Record]]) -> None:
         for address, record in messages:
             self._post.send(address, record._replace(run=self._run))
 
     def _stop(self, dead: Node) -> None:
         dead.process.join()
-        exit_code = dead.exit_code
-        assert exit_code is not None
+        # None where this process ignores SIGCHLD: then the system has thrown the code away.
+        exit_code = 255 if dead.exit_code is None else dead.exit_code
         self._tell_workers(dead.role, dead.rank, exit_code)
         raise NodeDied("server" if dead.role == SERVER else "worker", dead.rank, exit_code)
 

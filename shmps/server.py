@@ -58,7 +58,7 @@ class Server:
         """Take one record; returns what is to be sent now, and to whom."""
         self._answers = []
         if record.op == START or record.run == self._run:
-            self._handlers[record.op](self, record)
+            self._reactions[record.op](self, record)
         return self._answers
 
     @property
@@ -104,13 +104,14 @@ class Server:
 
     def _apply(self, records: Sequence[Record], keys: np.ndarray, gradient: np.ndarray) -> None:
         """One update, which takes in the pushes `records`; then everything that waited for it."""
-        for record in records:
-            delay = min(self.version - record.version, DELAY_BINS - 1)
-            self._parameters.delays[self.rank, delay] += 1
-        step = Step(max(record.number for record in records), float(self._parameters.ages[self.rank]))
+        delays = [self.version - record.version for record in records]
+        for delay in delays:
+            self._parameters.delays[self.rank, min(delay, DELAY_BINS - 1)] += 1
+        tick = max(record.number for record in records)
+        step = Step(tick, float(self._parameters.ages[self.rank]), max(delays), len(records))
         values, state = self._redo.prepare(keys)
         self.updater.update(keys, gradient, values, state, step)
-        age = step.age + self.updater.penalty(step.tick)
+        age = step.age + self.updater.penalty(step)
         self._redo.commit(len(keys), age, {record.sender: record.number for record in records})
         self._redo.apply()
         for record in records:
@@ -161,7 +162,7 @@ class Server:
         """All that came before this record has been handled: say so."""
         self._answers.append(((SCHEDULER, 0), record._replace(sender=self.rank, slot=SERVER)))
 
-    _handlers = {  # noqa: RUF012
+    _reactions = {  # noqa: RUF012
         START: _start,
         PUSH: _push,
         PUSH_PULL: _push,

@@ -25,6 +25,12 @@ class Plan:
     intercept: bool
     seed: int
     slow_worker: tuple[int, float] | None = None  # rank, factor
+    tick_time: float = 0.0  # seconds that a tick lasts at least
+
+    def least_seconds(self, rank: int, computed: float) -> float:
+        """From pull to push of worker `rank`, if its gradient took `computed` seconds."""
+        slowness = self.slow_worker[1] if self.slow_worker and self.slow_worker[0] == rank else 1.0
+        return slowness * max(computed, self.tick_time)
 
 
 class Snapshot(NamedTuple):
@@ -32,6 +38,7 @@ class Snapshot(NamedTuple):
 
     iteration: int
     seconds: float  # since this worker began
+    ticks: int  # of all workers
     weights: np.ndarray
 
 
@@ -58,7 +65,6 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     read, push = (kv.look, kv.push) if held else (kv.pull, kv.start_push)
     own = shard(rows, kv.rank, kv.num_workers)
     batches = Batches(own, plan.batch_size, num_keys, plan.intercept, plan.seed, kv.rank, kv.num_workers)
-    slowness = plan.slow_worker[1] - 1 if plan.slow_worker and plan.slow_worker[0] == kv.rank else 0.0
     out = np.empty(num_keys)
     iteration = row_count = nonzeros = 0
     computing = slept = 0.0
@@ -76,15 +82,17 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
                 f"the loss must stay finite, found {loss} at iteration {iteration} of worker {kv.rank}; "
                 f"lower the learning rate, or scale the features to about 1"
             )
-        if slowness:
-            time.sleep(slowness * spent)
-            slept += slowness * spent
+        rest = plan.least_seconds(kv.rank, spent) - spent
+        if rest > 0:  # after the pull and before the push: slept after the push it would bring no delay
+            time.sleep(rest)
+            slept += rest
         push(batch.keys, mean, rows=batch.rows.num_rows)
         computing += spent
         row_count += batch.rows.num_rows
         nonzeros += batch.rows.nonzeros
         if kv.rank == 0 and plan.test_interval and iteration % plan.test_interval == 0:
-            kv.report(Snapshot(iteration, time.monotonic() - began, kv.look(np.arange(num_keys))))
+            passed, weights = time.monotonic() - began, kv.look(np.arange(num_keys))
+            kv.report(Snapshot(iteration, passed, int(kv.ticks().sum()), weights))
     kv.flush()
     ended = time.monotonic()
     return Account(

@@ -14,6 +14,7 @@ An own updater derives from `Updater`; see the README.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ class Step(NamedTuple):
 
     tick: int  # 1, 2, ...: ticks of the worker that pushes, this one included
     age: float  # penalty accrued before this update
+    delay: int = 0  # versions between its pull and itself; of a held tick: the most of its pushes
+    pushes: int = 1  # that it takes in; of a held tick: one per worker
 
 
 class Push(NamedTuple):
@@ -64,7 +67,7 @@ class Updater:
     def start(self, values, state) -> None:
         """Make `state` (n, width, state_width) fit the initial `values` (n, width)."""
 
-    def penalty(self, tick: int) -> float:
+    def penalty(self, step: Step) -> float:
         """By how much this update's penalty raises the server's age."""
         return 1.0
 
@@ -101,17 +104,20 @@ class Add(Updater):
         return total(pushes, [1.0] * len(pushes))
 
 
-SCHEDULES = {
-    "constant": lambda tick: 1.0,
-    "1/t": lambda tick: 1.0 / tick,
-    "1/sqrt(t)": lambda tick: 1.0 / math.sqrt(tick),
+# What the learning rate is multiplied by at a step.
+SCHEDULES: dict[str, Callable[[Step], float]] = {
+    "constant": lambda step: 1.0,
+    "1/t": lambda step: 1.0 / step.tick,
+    "1/sqrt(t)": lambda step: 1.0 / math.sqrt(step.tick),
+    # Staleness-aware (Zhang et al., IJCAI 2016), for delays that begin at 0.
+    "1/(1+delay)": lambda step: 1.0 / (1.0 + step.delay),
 }
 
 
 class SGD(Updater):
-    """w -= rate_t * (gradient + l2 * w), rate_t = learning_rate * schedule(t); t counts ticks, not pushes.
+    """w -= rate * (gradient + l2 * w), rate = learning_rate * schedule; t counts ticks, not pushes.
 
-    The age is the sum of -log(1 - rate_t * l2): a key absent from some updates is multiplied by the same
+    The age is the sum of -log(1 - rate * l2): a key absent from some updates is multiplied by the same
     factors later (lazy regularisation, Langford, Li & Zhang, JMLR 2009, for L2).
     """
 
@@ -130,15 +136,16 @@ class SGD(Updater):
         self.schedule, self.unpenalized = schedule, unpenalized
         self.state_width = int(self.lazy)
 
-    def _rate(self, tick: int) -> float:
-        return self.learning_rate * SCHEDULES[self.schedule](tick)
+    def rate(self, step: Step) -> float:
+        """What the gradient is multiplied by at this step."""
+        return self.learning_rate * SCHEDULES[self.schedule](step)
 
     def update(self, keys, gradient, values, state, step):
-        after = step.age + self.penalty(step.tick)
-        _sgd(keys, gradient, values, state, step.age, after, self._rate(step.tick), self.l2, self.unpenalized)
+        after = step.age + self.penalty(step)
+        _sgd(keys, gradient, values, state, step.age, after, self.rate(step), self.l2, self.unpenalized)
 
-    def penalty(self, tick):
-        return -math.log1p(-self._rate(tick) * self.l2)
+    def penalty(self, step):
+        return -math.log1p(-self.rate(step) * self.l2)
 
     @property
     def lazy(self):

@@ -1,13 +1,13 @@
 """A worker's client: push, pull, look, wait, barrier. What a function run on the cluster gets as `kv`."""
 
 import collections
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from shmps.checks import positive
 from shmps.consistency import Consistency
 from shmps.errors import NodeDied, UsageError
 from shmps.kernels import cut
@@ -35,6 +35,8 @@ from shmps.transport import Post
 from shmps.updaters import Updater
 
 Callback = Callable[[Any], None]
+
+_MOST_UNREAD = 2**26  # bytes
 
 
 class _Request(NamedTuple):
@@ -91,7 +93,7 @@ class KVWorker:
         self._welcomes: set[int] = set()
         self._barriers = dict.fromkeys(GROUPS, 0)
         self._released = dict.fromkeys(GROUPS, 0)
-        self._report_unread = False
+        self._reported = self._unread = 0  # bytes in the outlet, and those that are not read yet
         self._wait_until(lambda: len(self._welcomes) == self.num_servers)
 
     # Requests that wait.
@@ -132,9 +134,9 @@ class KVWorker:
 
     def wait(self, timestamp: int) -> Any:
         """Until that request is answered by every server; the values, once, if it was a pull."""
-        if not 1 <= timestamp <= self._timestamp:
+        if not (isinstance(timestamp, int) and 1 <= timestamp <= self._timestamp):
             raise UsageError(
-                f"a timestamp is one that this worker got, 1 to {self._timestamp}; found {timestamp}"
+                f"a timestamp is one that this worker got, 1 to {self._timestamp}; found {timestamp!r}"
             )
         self._wait_until(lambda: timestamp not in self._requests)
         self._call_back()
@@ -172,24 +174,34 @@ class KVWorker:
             )
         self._barriers[group] += 1
         generation = self._barriers[group]
+        self._post.flush()  # or this record could overtake a push that a full pipe has not taken yet
         self._send_scheduler(BARRIER, size=GROUPS.index(group), number=generation)
         self._wait_until(lambda: self._released[group] >= generation)
         self._call_back()
 
+    def ticks(self) -> np.ndarray:
+        """The clocks of all workers at server 0 now, (num_workers,); see `Cluster.ticks`."""
+        return self._parameters.done[0, : self.num_workers].copy()
+
     def report(self, value: Any) -> None:
         """Hand a picklable `value` to the caller of `run` (its `on_report`) while the run goes on.
 
-        Waits only if the report before it has not been read yet.
+        Waits only while reports of 64 MiB or more are not read yet.
         """
-        self._wait_until(lambda: not self._report_unread)
-        self._report_unread = True
-        self._send_scheduler(REPORT, size=self._outlet.write(value))
+        self._wait_until(lambda: self._unread < _MOST_UNREAD)
+        if not self._unread:
+            self._reported = 0
+        size = self._outlet.write(value, self._reported)
+        self._send_scheduler(REPORT, size=size, number=self._reported)
+        self._reported += size
+        self._unread += size
+        self._take_in(self._post.receive_nowait())
         self._call_back()
 
     def flush(self) -> None:
         """Wait until everything this worker asked for is answered, and its callbacks have run."""
-        while self._requests or self._due or self._report_unread:  # a callback may start more
-            self._wait_until(lambda: not self._requests and not self._report_unread)
+        while self._requests or self._due:  # a callback may start more
+            self._wait_until(lambda: not self._requests)
             self._call_back()
 
     # How a request is made: slice the keys, fill the slots of all servers, announce.
@@ -208,8 +220,9 @@ class KVWorker:
                 )
         if op != PULL:
             values = self._checked_values(values, count)
-            if not (rows > 0 and math.isfinite(rows)):
-                raise UsageError(f"rows is a finite number above 0, found {rows!r}")
+            rows = positive("rows", rows)
+        if not (callback is None or callable(callback)):
+            raise UsageError(f"a callback is a function of the values, found {callback!r:.80}")
         if out is not None:
             out = self._checked_out(out, count)
         slot = self._take_slot(self._free_dense if keys is None else self._free)
@@ -252,7 +265,10 @@ class KVWorker:
         return f"keys are sorted and unique, {found} after {keys[wrong - 1]}; use np.unique(keys)"
 
     def _checked_values(self, values, count: int) -> np.ndarray:
-        values = np.asarray(values)
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise UsageError(f"values are one array of numbers: {error}") from None
         wanted = (count,) if self._shape.width == 1 else (count, self._shape.width)
         if values.shape != wanted and values.shape != (count, self._shape.width):
             raise UsageError(f"values have the shape {wanted} here, found {values.shape}")
@@ -293,7 +309,7 @@ class KVWorker:
             elif record.op == RELEASE:
                 self._released[GROUPS[record.size]] = record.number
             elif record.op == READ:
-                self._report_unread = False
+                self._unread -= record.size
             elif record.op == WELCOME:
                 self._welcomes.add(record.sender)
                 self._seen[record.sender], self._pushes = record.version, record.number

@@ -64,7 +64,7 @@ def test_the_table_says_everything():
         "mode",
         "workers, servers",
         "updater",
-        "iterations",
+        "ticks",
         "wall seconds",
         "accuracy",
         "log-loss",
@@ -88,7 +88,7 @@ def test_json_is_one_object_and_nothing_else():
     assert 0.8 < result["metrics"]["accuracy"] < 0.9 and result["metrics"]["baseline"] > 0.7
     assert set(result["seconds"]) == {"load", "compile", "start", "train"}
     assert set(result["shares"]) == {"computing", "waiting", "sleeping", "talking"}
-    assert sum(result["delays"]["histogram"]) == result["iterations"]
+    assert sum(result["delays"]["histogram"]) == result["ticks"]
 
 
 def test_quiet_prints_nothing():
@@ -321,3 +321,64 @@ def test_help_speaks_of_the_things_by_their_names():
     assert done.returncode == 0
     for word in ("shard", "push, pull", "tick", "bound", "delay", "updater", "exit codes"):
         assert word in done.stdout
+
+
+def test_a_model_is_kept_though_there_is_no_room_for_the_table(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "run.py", *SMALL, "--model", tmp_path / "model"],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE,
+        )  # fmt: skip
+    assert done.returncode == 6 and "Traceback" not in done.stderr
+    assert "No space left" in done.stderr.splitlines()[-1]
+    assert models.load(tmp_path / "model").num_features == 123
+
+
+def test_a_model_path_that_is_no_file_is_refused_before_training(tmp_path):
+    done = command(*SMALL, "--model", tmp_path)
+    assert (done.returncode, done.stdout) == (3, "") and "regular file" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_changes_nothing(closed, tmp_path):
+    line = f"{sys.executable} run.py {' '.join(SMALL)} --model {tmp_path / 'model'} {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert (tmp_path / "model").exists()
+
+
+def test_a_substitute_is_said_even_when_quiet(tmp_path):
+    done = command("--quiet", "--epochs", 1, "--data-dir", tmp_path)
+    assert done.returncode == 0 and "a9a is neither in the data folder" in done.stderr
+    (tmp_path / "file").touch()
+    refused = command("--epochs", 1, "--data-dir", tmp_path / "file")
+    assert refused.returncode == 3 and "the data folder is a folder" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--batch-size", 10**30], 2),
+        (["--batch-size", 10**15], 0),
+        (["--slow-worker", "0:1e300"], 2),
+        (["--tick-time", "1e300"], 2),
+        (["--mode", "foo"], 2),  # no abbreviation of --model
+    ],
+)
+def test_strange_sizes_and_flags_are_told_or_taken(arguments, code):
+    done = command(*SMALL, *arguments)
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+
+
+def test_an_impatient_second_signal_changes_nothing():
+    with subprocess.Popen(
+        [sys.executable, "run.py", *SMALL[:4], "--iterations", "100000000", "--log"],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as parent:  # fmt: skip
+        while "Iteration" not in parent.stderr.readline():
+            pass
+        for _ in range(6):
+            parent.send_signal(signal.SIGTERM)
+        _, errors = parent.communicate(timeout=DEADLINE)
+    assert parent.returncode == 143
+    assert errors.rstrip().endswith("stopped by SIGTERM") and "Traceback" not in errors

@@ -1,6 +1,10 @@
 """What a function on the cluster can do, and what it is told when it breaks a rule."""
 
+import fcntl
 import os
+import resource
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from numba import njit
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, AdaGrad, Add, Cluster, Updater
 from shmps.errors import OutOfSpace, UsageError, WorkerFailed
+from shmps.messages import SERVER
 
 KEYS = 20
 
@@ -343,3 +348,104 @@ def test_more_requests_than_slots_never_stop_a_worker(consistency):
     with Cluster(KEYS, servers=2, workers=4, consistency=consistency, updater=Add()) as made:
         made.run(work)
         assert made.weights().sum() == 800.0
+
+
+def test_a_report_does_not_wait_for_the_one_before_it_to_be_dealt_with():
+    def work(kv):
+        for number in range(3):
+            kv.report(number)
+        kv.push([0], [1.0])
+
+    dealt_with = []
+
+    def on_report(rank, number):
+        while not dealt_with and not cluster.ticks()[0]:  # the push after the last report
+            assert time.monotonic() < deadline
+        dealt_with.append(number)
+
+    deadline = time.monotonic() + 30
+    with Cluster(4, servers=1, workers=1, consistency=ASYNC) as cluster:
+        cluster.run(work, on_report=on_report)
+    assert dealt_with == [0, 1, 2]
+
+
+def test_a_cluster_has_one_run_at_a_time(cluster):
+    def again(rank, value):
+        with pytest.raises(UsageError, match="one run at a time"):
+            cluster.run(lambda kv: None)
+
+    assert cluster.run(lambda kv: kv.report(kv.rank), on_report=again) == [None] * 3
+    with pytest.raises(UsageError, match="in use already"):
+        cluster.__enter__()
+    assert cluster.run(lambda kv: kv.rank) == [0, 1, 2]
+
+
+def test_the_parameters_stand_still_after_a_run_that_was_broken_off():
+    keys = 300_000
+
+    def work(kv):
+        ones = np.ones(keys)
+        for step in range(10**6):
+            kv.start_push(None, ones)
+            if step == 3 and kv.rank == 0:
+                raise RuntimeError("broken off")
+
+    with Cluster(keys, servers=1, workers=4, consistency=ASYNC) as cluster:
+        for _ in range(3):
+            with pytest.raises(WorkerFailed):
+                cluster.run(work)
+            first, second = cluster.weights(), cluster.weights()
+            assert len(np.unique(first)) == 1  # pushes are whole
+            np.testing.assert_array_equal(first, second)
+
+
+def test_no_push_is_overtaken_by_the_barrier_after_it():
+    workers, pushes = 26, 4
+
+    def work(kv, server):
+        if kv.rank == 0:
+            os.kill(server, signal.SIGSTOP)  # its pipe fills
+        kv.barrier()
+        for _ in range(pushes):
+            kv.start_push([0], [1.0])
+        if kv.rank == 0:
+            os.kill(server, signal.SIGCONT)
+        kv.barrier("all")
+        return float(kv.look()[0])
+
+    with Cluster(1, servers=1, workers=workers, consistency=ASYNC) as cluster:
+        fcntl.fcntl(cluster._inboxes.write_end((SERVER, 0)), fcntl.F_SETPIPE_SZ, 4096)
+        pid = cluster._scheduler._servers[0].process.pid
+        assert cluster.run(work, pid) == [workers * pushes] * workers
+
+
+def test_shortages_of_descriptors_are_said_and_leave_no_memory_behind():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = set(map(int, os.listdir("/proc/self/fd")))
+    free = [number for number in range(len(used) + 60) if number not in used]
+    for left in range(2, 40, 3):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[left], hard))
+        try:
+            with pytest.raises(OutOfSpace, match="descriptors"), Cluster(4, servers=1, workers=8) as cluster:
+                cluster.run(lambda kv: None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    # that no memory stays open is checked after every test
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (lambda kv: kv.push([0], [1.0], rows="many"), "rows is a finite number above 0"),
+        (lambda kv: kv.wait("first"), "a timestamp is one that this worker got"),
+        (lambda kv: kv.start_pull([0], callback=3), "a callback is a function"),
+        (lambda kv: kv.push([0, 1], [[1.0], [1.0, 2.0]]), "values are one array of numbers"),
+    ],
+)
+def test_what_is_no_number_or_function_is_refused_by_name(request_, said):
+    def work(kv):
+        with pytest.raises(UsageError, match=said):
+            request_(kv)
+
+    with Cluster(4, servers=1, workers=1) as cluster:
+        cluster.run(work)

@@ -82,3 +82,15 @@ def test_no_batch_has_more_keys_than_announced(rows, size):
     most = most_keys(rows, size, 31)
     own = Batches(rows, size, 31, True, 0, 0, 1)
     assert max(len(own[index].keys) for index in range(len(own))) <= most
+
+
+def test_a_batch_that_memory_does_not_allow_to_keep_is_the_same_at_every_visit(rows, monkeypatch):
+    kept = batches(rows, size=40)
+    monkeypatch.setattr("shmps.data.available_memory", lambda: 0)
+    cut_anew = batches(rows, size=40)
+    for _ in range(2):
+        for index in range(3):
+            again = cut_anew[index]
+            assert again is not cut_anew[index]
+            np.testing.assert_array_equal(again.keys, kept[index].keys)
+            np.testing.assert_array_equal(dense(again, 30), dense(kept[index], 30))

@@ -272,21 +272,21 @@ def test_the_figures_add_up(workers, servers, batch_size, mode):
     shards = [ROWS * (rank + 1) // workers - ROWS * rank // workers for rank in range(workers)]
     ticks = [epochs * (math.ceil(size / batch_size) if batch_size else 1) for size in shards]
     assert (result.rows, result.nonzeros) == (epochs * ROWS, epochs * np.count_nonzero(X))
-    assert (result.iterations, model.n_iter_) == (sum(ticks), max(ticks))
+    assert (result.ticks, model.n_iter_) == (sum(ticks), max(ticks))
     assert set(result.shares) == {"computing", "waiting", "talking", "sleeping"}
     assert all(0 <= share <= 1 for share in result.shares.values())
     assert sum(result.shares.values()) == pytest.approx(1)
     assert all(seconds >= 0 for seconds in result.seconds.values())
     assert set(result.seconds) == {"compile", "start", "train"}
     assert result.samples_per_second == pytest.approx(result.rows / result.seconds["train"])
-    assert sum(result.delays.histogram) == servers * result.iterations
+    assert sum(result.delays.histogram) == servers * result.ticks
     assert mode == "async" or result.delays.max == 0
 
 
 def test_iterations_count_per_worker_and_go_before_epochs():
     X, y = problem()
     model = LogisticRegression(workers=2, batch_size=16, epochs=1, iterations=37).fit(X, y)
-    assert (model.n_iter_, model.result_.iterations) == (37, 74)
+    assert (model.n_iter_, model.result_.ticks) == (37, 74)
 
 
 def test_a_straggler_sleeps_and_changes_no_bit_in_sync_mode():

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -215,3 +216,66 @@ def test_a_function_that_exits_the_process_is_a_death_or_a_failure():
 
     with Cluster(4, workers=2) as cluster, pytest.raises((WorkerFailed, NodeDied)):
         cluster.run(leave)
+
+
+STOPPED = """
+import os, signal, sys, time
+from shmps import ASYNC, Cluster
+
+def work(kv):
+    kv.report(os.getpid())
+    kv.barrier()
+    time.sleep(1000)
+
+def stop(rank, pid):
+    os.kill(pid, signal.SIGSTOP)
+    print(pid, flush=True)
+
+with Cluster(5, servers=1, workers=1, consistency=ASYNC) as cluster:
+    cluster.run(work, on_report=stop)
+"""
+
+
+def test_a_stopped_node_does_not_outlive_its_parent(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(STOPPED)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert int(parent.stdout.readline())
+        nodes = children_of(parent.pid)
+        assert len(nodes) == 2
+        parent.kill()
+        deadline = time.monotonic() + DEADLINE
+        while any(map(alive, nodes)):
+            assert time.monotonic() < deadline, "a stopped node outlives its parent"
+
+
+def test_an_interrupt_that_another_thread_takes_loses_no_node_that_is_being_started(monkeypatch):
+    threading.Thread(target=(done := threading.Event()).wait, daemon=True).start()
+    fork, pids = os.fork, []
+
+    def fork_and_interrupt():
+        pid = fork()
+        if pid:
+            pids.append(pid)
+            if len(pids) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+        return pid
+
+    try:
+        with Cluster(4, servers=1, workers=2) as cluster:
+            monkeypatch.setattr(os, "fork", fork_and_interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                cluster.run(lambda kv: time.sleep(1000))
+            monkeypatch.undo()
+        assert len(pids) == 2 and not any(map(alive, pids))
+    finally:
+        done.set()
+
+
+def test_every_question_after_a_servers_death_says_so():
+    with Cluster(4, servers=2, workers=1) as cluster:
+        os.kill(pid_of_server(cluster), signal.SIGKILL)
+        cluster._scheduler._servers[0].process.join()
+        for question in (cluster.weights, cluster.ticks, cluster.versions, cluster.delays):
+            with pytest.raises(NodeDied, match="server 0"):
+                question()

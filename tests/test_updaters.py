@@ -34,9 +34,10 @@ class Table:
 
     def push(self, keys, gradient, tick):
         values, state = self.values[keys], self.state[keys]
-        self.updater.update(keys, gradient[:, None], values, state, Step(tick, self.age))
+        step = Step(tick, self.age)
+        self.updater.update(keys, gradient[:, None], values, state, step)
         self.values[keys], self.state[keys] = values, state
-        self.age += self.updater.penalty(tick)
+        self.age += self.updater.penalty(step)
 
     def read(self):
         values = self.values.copy()

@@ -1,0 +1,88 @@
+"""The published sync/async table, and its setting: a9a in four shards, whole-shard gradients, one start.
+
+The table and the trace are those of dist-lr (github.com/ctliu3/dist-lr), a logistic regression on ps-lite.
+What its rules are was read from its source at its first commit: see `shmps.dist_lr`. Its configured learning
+rate of 0.01 is read as 1, since its parser never reaches the decimals. Row 0 of the shuffled training file
+is skipped, the rest cut into four parts; C = 1 of its objective is an l2 of 1 / rows of a part. Its iteration
+i is the state after i + 1 ticks.
+"""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+
+from shmps import LogisticRegression, datasets
+from shmps.dist_lr import c_random
+from shmps.errors import UnstableRate
+from shmps.kernels import gradient
+from shmps.result import Result
+
+WORKERS = 4
+ITERATIONS = 200
+RATE = 1.0
+TICK_TIME = 10.0  # ms: on two cores four workers overlap as they would on four
+MAJORITY = 0.7638  # always answering "no" on a9a.t
+MARKS = (20, 180, 200)  # ticks of worker 0 at which accuracies are told
+
+PUBLISHED = {"sync": {"seconds": 108.0, "accuracy": 0.827}, "async": {"seconds": 70.0, "accuracy": 0.711}}
+PUBLISHED_TRACE = {  # async: accuracy on a9a.t by iteration
+    0: 0.726, 20: 0.832, 40: 0.833, 60: 0.840, 80: 0.797,
+    100: 0.847, 120: 0.669, 140: 0.793, 160: 0.849, 180: 0.711,
+}  # fmt: skip
+
+
+class Setting(NamedTuple):
+    """The rows as dist-lr would have them, shuffled by a seed."""
+
+    name: str
+    note: str
+    X: csr_matrix
+    y: np.ndarray
+    tested: tuple[csr_matrix, np.ndarray]
+
+    @property
+    def l2(self) -> float:
+        return WORKERS / len(self.y)
+
+    def train(self, **parameters: Any) -> Result:
+        """A training from dist-lr's start, evaluated after every tick of worker 0 unless told otherwise."""
+        defaults: dict[str, Any] = {
+            "workers": WORKERS, "batch_size": 0, "iterations": ITERATIONS, "l2": self.l2, "updater": "sgd",
+            "fit_intercept": False, "test_interval": 1, "tick_time": TICK_TIME,
+        }  # fmt: skip
+        estimator = LogisticRegression(**(defaults | parameters))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnstableRate)  # here it is the point
+            estimator.fit(self.X, self.y, self.tested, coef_init=c_random(self.X.shape[1]))
+        return estimator.result_
+
+    def optimum(self) -> np.ndarray:
+        """The weights (features,) with the least log-loss + l2/2 |w|^2 on the training rows, by L-BFGS."""
+
+        def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
+            loss, slope = self._loss(weights)
+            return loss + self.l2 / 2 * weights @ weights, slope + self.l2 * weights
+
+        start = np.zeros(self.X.shape[1])
+        return minimize(objective, start, jac=True, method="L-BFGS-B", tol=1e-12).x
+
+    def log_loss(self, weights: np.ndarray) -> float:
+        """On the training rows."""
+        return self._loss(weights)[0]
+
+    def _loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        slope = np.empty_like(weights)
+        loss = gradient(self.X.indptr, self.X.indices, self.X.data, self.y, weights, False, slope)
+        return float(loss), slope
+
+
+def setting(seed: int) -> Setting:
+    """a9a, or what stands in for it, as `note` then says."""
+    data = datasets.load(None)
+    order = np.random.default_rng(seed).permutation(len(data.train_y))[1:]
+    order = order[: len(order) // WORKERS * WORKERS]
+    assert data.test_X is not None and data.test_y is not None
+    return Setting(data.name, data.note, data.train_X[order], data.train_y[order], (data.test_X, data.test_y))

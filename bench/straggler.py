@@ -1,0 +1,142 @@
+"""One worker of four five times slower: how long each mode takes to come within 1 % of the optimum.
+
+Whole-shard gradients with a tick time, so that only waiting tells the modes apart; SGD at RATE per tick in
+sync, a quarter of it per push elsewhere, from dist-lr's start. The log-loss is that on the training rows; the
+optimum's, of log-loss + l2/2 |w|^2, is found by L-BFGS. Every worker does as many ticks; worker 3 is the slow
+one, and it is worker 0's evaluations that come within 1 % of the optimum.
+
+Results: "optimum": log-loss; "rows": [{"mode", "slow" (whether one worker was), "seconds" and "gradients"
+until within 1 % (null: never), "delay_p50", "delay_p99", "delay_max", "curve"}], seconds and gradients as
+spreads over the repeats, delays and curve of the last.
+"""
+
+from typing import Any
+
+from tqdm import tqdm
+
+from bench import curves, dist_lr, figures
+from bench.record import markdown, shown, spread
+from shmps.result import Result
+
+MODES: dict[str, dict[str, Any]] = {
+    "sync": {"mode": "sync"},
+    "bounded 1": {"mode": "bounded", "bound": 1},
+    "bounded 4": {"mode": "bounded", "bound": 4},
+    "bounded 16": {"mode": "bounded", "bound": 16},
+    "async": {"mode": "async"},
+}
+RATE = 2.0  # of a tick
+SLOW_RANK, FACTOR = 3, 5.0
+WITHIN = 0.01  # of the optimum's log-loss
+
+
+def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    repeats, iterations = (1, 160) if quick else (3, 250)
+    where = dist_lr.setting(0)
+    where = where._replace(tested=(where.X, where.y))
+    optimum = where.log_loss(where.optimum())
+    kinds = [(mode, slow) for slow in (False, True) for mode in MODES]
+    trained: dict[tuple[str, bool], list[Result]] = {kind: [] for kind in kinds}
+    with tqdm(total=repeats * len(kinds), desc="straggler", disable=None, leave=False) as bar:
+        for _ in range(repeats):
+            for mode, slow in kinds:
+                trained[mode, slow].append(_train(where, mode, slow, iterations))
+                bar.update()
+    rows = [_row(mode, slow, results, optimum) for (mode, slow), results in trained.items()]
+    return {
+        "data": where.name, "note": where.note, "workers": dist_lr.WORKERS, "iterations": iterations,
+        "rate": RATE, "tick_time_ms": dist_lr.TICK_TIME, "factor": FACTOR, "repeats": repeats,
+    }, {"optimum": optimum, "rows": rows}  # fmt: skip
+
+
+def _train(where: dist_lr.Setting, mode: str, slow: bool, iterations: int) -> Result:
+    return where.train(
+        learning_rate=RATE if mode == "sync" else RATE / dist_lr.WORKERS,
+        iterations=iterations,
+        slow_worker=(SLOW_RANK, FACTOR) if slow else None,
+        **MODES[mode],
+    )
+
+
+def _row(mode: str, slow: bool, results: list[Result], optimum: float) -> dict[str, Any]:
+    arrivals = [_arrival(curves.curve(result), (1 + WITHIN) * optimum) for result in results]
+    arrived = [arrival for arrival in arrivals if arrival is not None]
+    all_arrived = len(arrived) == len(arrivals)
+    delays = results[-1].delays
+    return {
+        "mode": mode,
+        "slow": slow,
+        "seconds": spread(seconds for seconds, _ in arrived) if all_arrived else None,
+        "gradients": spread(ticks for _, ticks in arrived) if all_arrived else None,
+        "delay_p50": delays.p50,
+        "delay_p99": delays.p99,
+        "delay_max": delays.max,
+        "curve": curves.curve(results[-1]),
+    }
+
+
+def _arrival(curve: curves.Curve, target: float) -> tuple[float, int] | None:
+    """Seconds and gradients when the log-loss first is at the target."""
+    for seconds, ticks, loss in zip(curve["seconds"], curve["ticks"], curve["log_loss"], strict=True):
+        if loss <= target:
+            return seconds, ticks
+    return None
+
+
+def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
+    even = {row["mode"]: row for row in results["rows"] if not row["slow"]}
+    headers = ["mode", "seconds, all alike", "seconds, one slow", "ratio", "gradients, one slow"]
+    headers += ["delay p50", "p99", "max"]
+    rows = []
+    for row in results["rows"]:
+        if row["slow"]:
+            alike = even[row["mode"]]["seconds"]
+            both = alike and row["seconds"]
+            rows.append(
+                [
+                    row["mode"],
+                    shown(alike, ".2f") if alike else "never",
+                    shown(row["seconds"], ".2f") if row["seconds"] else "never",
+                    f"{row['seconds']['median'] / alike['median']:.1f}" if both else "",
+                    shown(row["gradients"]) if row["gradients"] else "",
+                    row["delay_p50"],
+                    row["delay_p99"],
+                    row["delay_max"],
+                ]
+            )
+    return (
+        f"{markdown(headers, rows)}\n\n"
+        f"{settings['data']}, {settings['workers']} workers, ticks of {settings['tick_time_ms']:g} ms, one "
+        f"worker {settings['factor']:g} times slower; seconds and gradients until the training log-loss is "
+        f"within {WITHIN:.0%} of the optimum's {results['optimum']:.4f}; median (min to max) of "
+        f"{settings['repeats']}; delays with one slow, in versions."
+    )
+
+
+def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
+    told = {}
+    seconds = {(row["mode"], row["slow"]): row["seconds"] for row in results["rows"]}
+    for mode in MODES:
+        name, even, slow = mode.replace(" ", "_"), seconds[mode, False], seconds[mode, True]
+        told[f"{name}_seconds"] = f"{slow['median']:.2f}" if slow else "never"
+        told[f"{name}_ratio"] = f"{slow['median'] / even['median']:.1f}" if slow and even else "-"
+    return told
+
+
+def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
+    figure, all_panels = figures.panels(2, "Training loss against wall time, four workers on a9a")
+    for panel, slow in zip(all_panels, (False, True), strict=True):
+        for colour, row in zip(
+            figures.MORE_COLOURS, (r for r in results["rows"] if r["slow"] is slow), strict=False
+        ):
+            panel.plot(
+                row["curve"]["seconds"], row["curve"]["log_loss"], color=colour, lw=1.4, label=row["mode"]
+            )
+        panel.axhline((1 + WITHIN) * results["optimum"], **figures.REFERENCE, label="optimum + 1 %")
+        panel.set(
+            title=f"one worker {settings['factor']:g} times slower" if slow else "all workers alike",
+            xlabel="seconds", ylim=(0.95 * results["optimum"], 0.6),
+        )  # fmt: skip
+        panel.legend(loc="upper right")
+    all_panels[0].set_ylabel("log-loss on the training rows")
+    return figure

@@ -1,0 +1,163 @@
+"""How to train: the parameters of the estimator, their rules, and what they become."""
+
+import inspect
+import itertools
+from typing import Any, Self
+
+from shmps.checks import not_negative, whole
+from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
+from shmps.dist_lr import DistLR
+from shmps.errors import UsageError
+from shmps.trainer import Plan
+from shmps.updaters import FTRL, SGD, AdaGrad, Updater
+
+MODES = ("sync", "async", "bounded")
+# Rates that work on a9a in sync and in async mode; dist-lr's is the one its table was made with.
+LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
+_SLOWEST = 1000  # times
+_LONGEST = 60_000  # ms
+_DESCENTS = {"sgd": SGD, "dist-lr": DistLR}
+
+
+class Settings:
+    """The parameters of a training, by scikit-learn's conventions for estimators."""
+
+    def __init__(
+        self,
+        workers: int = 2,
+        servers: int = 1,
+        mode: str = "sync",
+        bound: int | None = None,
+        updater: str = "adagrad",
+        learning_rate: float | None = None,
+        schedule: str = "constant",
+        l1: float = 0.0,
+        l2: float = 1e-5,
+        batch_size: int = 256,
+        epochs: int = 10,
+        iterations: int | None = None,
+        fit_intercept: bool = True,
+        test_interval: int = 0,
+        slow_worker: tuple[int, float] | None = None,
+        tick_time: float = 0.0,
+        random_state: int = 0,
+        start_method: str | None = None,
+    ):
+        """The parameters, as they are: they are checked by `check`, or when training begins.
+
+        workers, servers: how many processes.
+        mode, bound: "sync", "async" or "bounded", then with a bound in ticks.
+        updater: "sgd", "adagrad", "ftrl" (the only one with l1), or "dist-lr" (see shmps.dist_lr).
+        learning_rate: None for the updater's own.
+        schedule: of the rate of sgd and dist-lr: "constant", "1/t" or "1/sqrt(t)" with t in ticks, or
+        "1/(1+delay)" with the delay in versions.
+        l1, l2: the penalties.
+        batch_size: rows of a minibatch; 0: a worker's whole shard.
+        epochs, iterations: passes over the rows, or else minibatches per worker.
+        test_interval: worker 0's iterations between evaluations; 0: none.
+        slow_worker: (rank, factor) makes a straggler.
+        tick_time: milliseconds that a tick lasts at least; workers that sleep overlap where cores are few.
+        random_state: seed of the minibatches and their order.
+        start_method: of processes: None is the system's own.
+        """
+        self.workers = workers
+        self.servers = servers
+        self.mode = mode
+        self.bound = bound
+        self.updater = updater
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.l1 = l1
+        self.l2 = l2
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.iterations = iterations
+        self.fit_intercept = fit_intercept
+        self.test_interval = test_interval
+        self.slow_worker = slow_worker
+        self.tick_time = tick_time
+        self.random_state = random_state
+        self.start_method = start_method
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise UsageError(f"parameters are {', '.join(known)}; found {name!r}")
+            setattr(self, name, value)
+        return self
+
+    def check(self) -> None:
+        """Raises UsageError for parameters that break a rule: what `fit` would say without its data."""
+        for name in ("workers", "servers"):
+            whole(name, getattr(self, name), least=1)
+        self.consistency()
+        self.plan()
+        self.make_updater(unpenalized=-1)
+
+    def consistency(self) -> Consistency:
+        """The mode as a value. Raises UsageError if mode and bound contradict each other."""
+        if self.mode not in MODES:
+            raise UsageError(f"mode is one of {', '.join(MODES)}; found {self.mode!r}")
+        if (self.bound is not None) != (self.mode == "bounded"):
+            raise UsageError(
+                f"a bound goes with mode='bounded' only; found mode={self.mode!r}, bound={self.bound!r}"
+            )
+        if self.bound is not None:
+            return BOUNDED(self.bound)
+        return SYNC if self.mode == "sync" else ASYNC
+
+    def plan(self) -> Plan:
+        if self.iterations is not None:
+            whole("iterations", self.iterations, least=1)
+        if self.slow_worker is not None:
+            try:
+                rank, factor = self.slow_worker
+                fits = 0 <= rank < self.workers and 1 <= factor <= _SLOWEST
+            except (TypeError, ValueError):
+                fits = False
+            if not fits:
+                raise UsageError(
+                    f"slow_worker is a rank below workers={self.workers} and a factor from 1 to {_SLOWEST}, "
+                    f"found {self.slow_worker!r}"
+                )
+        return Plan(
+            batch_size=whole("batch_size", self.batch_size, least=0),
+            epochs=whole("epochs", self.epochs, least=1),
+            iterations=self.iterations,
+            test_interval=whole("test_interval", self.test_interval, least=0),
+            intercept=bool(self.fit_intercept),
+            seed=whole("random_state", self.random_state, least=0),
+            slow_worker=self.slow_worker,
+            tick_time=self._tick_time(),
+        )
+
+    def _tick_time(self) -> float:
+        """In seconds."""
+        milliseconds = not_negative("tick_time", self.tick_time)
+        if milliseconds > _LONGEST:
+            raise UsageError(f"tick_time is at most {_LONGEST} ms, found {milliseconds:g}")
+        return milliseconds / 1000
+
+    def make_updater(self, unpenalized: int) -> Updater:
+        if self.updater not in LEARNING_RATES:
+            raise UsageError(f"updater is one of {', '.join(LEARNING_RATES)}; found {self.updater!r}")
+        if self.l1 and self.updater != "ftrl":
+            raise UsageError(f"l1 needs updater='ftrl', found {self.updater!r} with l1={self.l1}")
+        if self.schedule != "constant" and self.updater not in _DESCENTS:
+            raise UsageError(f"a schedule needs updater='sgd', found {self.updater!r} with {self.schedule!r}")
+        rate = LEARNING_RATES[self.updater] if self.learning_rate is None else self.learning_rate
+        if self.updater == "ftrl":
+            return FTRL(rate, l1=self.l1, l2=self.l2, unpenalized=unpenalized)
+        if self.updater == "adagrad":
+            return AdaGrad(rate, l2=self.l2, unpenalized=unpenalized)
+        descent = _DESCENTS[self.updater]
+        return descent(rate, l2=self.l2, schedule=self.schedule, unpenalized=unpenalized)
+
+    def ticks_per_epoch(self, rows: int) -> int:
+        cuts = [rows * rank // self.workers for rank in range(self.workers + 1)]
+        sizes = (end - begin for begin, end in itertools.pairwise(cuts))
+        return sum(-(-size // self.batch_size) if self.batch_size else 1 for size in sizes)
