@@ -101,7 +101,8 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
-    told = {"cures": ", ".join(row["remedy"] for row in results["rows"][2:] if row["cures"]) or "none"}
+    told = {"iterations": str(results["rows"][0]["curves"][0]["iteration"][-1])}
+    told |= {"cures": ", ".join(row["remedy"] for row in results["rows"][2:] if row["cures"]) or "none"}
     told["failures"] = ", ".join(row["remedy"] for row in results["rows"][2:] if not row["cures"]) or "none"
     for row in results["rows"]:
         name = row["remedy"].replace(" ", "_").replace("-", "_").lower()
@@ -113,14 +114,15 @@ def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
 
 
 def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
-    figure, (panel,) = figures.panels(1, "What cures async of its swing", height=4.6)
-    for number, row in enumerate(results["rows"]):
-        style = {"color": figures.MORE_COLOURS[number % 6], "linestyle": "-" if number < 6 else "--"}
-        if row["remedy"] in (REFERENCE, PLAIN):
-            style = figures.line("sync" if row["remedy"] == REFERENCE else "async", 0.6)
-        curve = row["curves"][0]
-        panel.plot(curve["iteration"], curve["accuracy"], label=row["remedy"], **style)
-    panel.axhline(dist_lr.MAJORITY, **figures.REFERENCE, label='always "no"')
-    panel.set(xlabel="iteration of worker 0", ylabel="accuracy on the test rows", ylim=(0.65, 0.86))
-    panel.legend(loc="lower right", fontsize="small", ncols=2)
+    """Accuracy against iteration of the first seed."""
+    figure, panels = figures.panels(2, "What cures async of its swing")
+    for panel, settles in zip(panels, (False, True), strict=True):
+        rows = [row for row in results["rows"] if (row["swing"]["median"] <= SWING) is settles]
+        for colour, row in zip(figures.MORE_COLOURS, rows, strict=False):
+            curve = row["curves"][0]
+            panel.plot(curve["iteration"], curve["accuracy"], lw=1.1, color=colour, label=row["remedy"])
+        panel.axhline(dist_lr.MAJORITY, **figures.REFERENCE, label='always "no"')
+        panel.set(title="settles" if settles else "swings", xlabel="iteration of worker 0", ylim=(0.65, 0.86))
+        panel.legend(loc="lower right", fontsize="small")
+    panels[0].set_ylabel("accuracy on the test rows")
     return figure

@@ -102,16 +102,16 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         for row in results["rows"]
     ]
     rates = ", ".join(f"{rate:g}" for rate in results["chosen"]["sync"]["rates"])
-    marks = " and ".join(str(mark) for mark in dist_lr.MARKS)
-    return (
-        f"{markdown(headers, published + rows)}\n\n"
+    *marks, last = map(str, dist_lr.MARKS)
+    caption = (
         f"{settings['data']}, {settings['workers']} workers, one server, {settings['iterations']} iterations "
-        f"of whole shards; accuracy on the test rows after {marks} iterations of worker 0, where always "
-        f'answering "no" scores {100 * dist_lr.MAJORITY:.1f} %; median (min to max) of {settings["seeds"]} '
-        f"shuffles of the rows. A tick lasts at least {dist_lr.TICK_TIME:g} ms, slept between pull and push, "
-        f"so that the workers overlap on fewer cores as they would on as many; not so at full speed. Fair "
-        f"rates (the step of a tick) are the best of {rates} by training loss."
+        f"of whole shards; accuracy on the test rows after {', '.join(marks)} and {last} iterations of "
+        f'worker 0 (always answering "no" scores {100 * dist_lr.MAJORITY:.1f} %); median (min to max) of '
+        f"{settings['seeds']} shuffles of the rows. A tick lasts at least {dist_lr.TICK_TIME:g} ms, slept "
+        f"between pull and push, so that the workers overlap on fewer cores as they would on as many; not so "
+        f"at full speed. Fair rates (the step of a tick) are the best of {rates} by training loss."
     )
+    return f"{markdown(headers, published + rows)}\n\n{caption}"
 
 
 def _speed(row: dict[str, Any]) -> str:
@@ -137,12 +137,12 @@ def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
     """Accuracy against iteration of every seed, dist-lr's rules beside the fair ones."""
     figure, panels = figures.panels(2, "Four workers on a9a: synchrony alone costs next to nothing")
     for panel, rules in zip(panels, ("dist-lr", "fair"), strict=True):
-        for row in results["rows"]:
+        for row in reversed(results["rows"]):  # the steady lines on top
             if row["rules"] == rules and row["tick_time_ms"]:
                 for number, curve in enumerate(row["curves"]):
                     label = None if number else f"{row['mode']}, {settings['seeds']} shuffles"
                     panel.plot(
-                        curve["iteration"], curve["accuracy"], label=label, **figures.line(row["mode"], 0.5)
+                        curve["iteration"], curve["accuracy"], label=label, **figures.line(row["mode"], 0.4)
                     )
         panel.axhline(dist_lr.MAJORITY, **figures.REFERENCE, label='always "no"')
         panel.set(title=f"{rules} rules", xlabel="iteration of worker 0", ylim=(0.6, 0.87))

@@ -79,7 +79,7 @@ def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
 
 def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
     figure, (panel,) = figures.panels(1, "a9a, 4 workers, dist-lr's rules: sync rises, async swings")
-    for mode in MODES:
+    for mode in reversed(MODES):  # the steady line on top
         curve = results[mode]["curve"]
         panel.plot(curve["iteration"], curve["accuracy"], label=f"shmps, {mode}", **figures.line(mode))
     marks = dist_lr.PUBLISHED_TRACE

@@ -14,30 +14,12 @@ import numpy as np
 import tqdm
 
 from shmps import datasets, models
+from shmps.arguments import parser
 from shmps.data import binary_labels
 from shmps.errors import DataError, ShmpsError
 from shmps.estimator import LogisticRegression
 from shmps.result import Progress
-from shmps.settings import LEARNING_RATES
 from shmps.svmlight import fit_columns, read
-from shmps.updaters import SCHEDULES
-from shmps.version import __version__
-
-GLOSSARY = """\
-words:
-  key             a feature's index; its value is a weight
-  shard           a worker's rows
-  push, pull      send gradients, fetch weights
-  tick, clock     one finished minibatch; ticks of a worker
-  sync            a tick's gradients are averaged over the workers and applied as one
-  bound           ticks that a worker may be ahead of the slowest one
-  async           no bound
-  delay           versions of the weights between a pull and its push
-  updater         the servers' rule: how a gradient changes the weights
-
-exit codes: 0 done, 2 usage, 3 data missing or bad, 4 a node died, 5 diverged, 6 out of memory or disk,
-130 Ctrl-C, 143 SIGTERM
-"""
 
 
 class Terminated(BaseException):
@@ -54,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGINT, _stop)
         signal.signal(signal.SIGTERM, _stop)
         warnings.showwarning = lambda message, *where, **more: _say(str(message))
-        options = _parser().parse_args(arguments)
+        options = parser(train, predict).parse_args(arguments)
         options.command(options)
         sys.stdout.flush()
         return 0
@@ -234,124 +216,3 @@ class _Bar:
             f"{progress.samples_per_second:,.0f} samples/s",
             refresh=False,
         )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="shmps",
-        description="A parameter server on one host for sparse logistic regression.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_train(commands)
-    described = "Write a label (or a probability) for every row of a file, one per line."
-    predicting = commands.add_parser(
-        "predict", help="label the rows of a file", description=described, allow_abbrev=False
-    )
-    predicting.add_argument("model", metavar="MODEL", help="a file that `train --model` wrote")
-    predicting.add_argument("data", metavar="DATA", help="svmlight rows; their labels are not used")
-    predicting.add_argument("--proba", action="store_true", help="probabilities of the larger label instead")
-    predicting.set_defaults(command=predict)
-    return parser
-
-
-def _add_train(commands: Any) -> None:
-    parser = commands.add_parser(
-        "train",
-        help="train a model",
-        description="Train sparse logistic regression with a scheduler, servers and workers, all processes.",
-        epilog=GLOSSARY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(command=train)
-
-    data = parser.add_argument_group("data")
-    data.add_argument("--data", metavar="NAME|PATH", help="a9a, synth:a9a or an svmlight file (default: a9a)")
-    data.add_argument(
-        "--test", metavar="PATH", help="svmlight rows to evaluate on (default: the set's own, else --data)"
-    )
-    data.add_argument(
-        "--data-dir", metavar="DIR", help="where named sets are (default: $SHMPS_DATA_DIR, else data/)"
-    )
-
-    nodes = parser.add_argument_group("nodes")
-    nodes.add_argument("--workers", type=int, default=4, metavar="N", help="worker processes (default: 4)")
-    nodes.add_argument("--servers", type=int, default=1, metavar="N", help="server processes (default: 1)")
-    mode = nodes.add_mutually_exclusive_group()
-    mode.add_argument(
-        "--sync", dest="mode", action="store_const", const="sync", help="tick by tick (default)"
-    )
-    mode.add_argument("--async", dest="mode", action="store_const", const="async", help="nobody waits")
-    mode.add_argument("--bound", type=int, metavar="K", help="at most K ticks ahead of the slowest worker")
-    nodes.add_argument(
-        "--slow-worker",
-        type=_rank_and_factor,
-        metavar="RANK:FACTOR",
-        help="make a straggler: it sleeps before its push",
-    )
-    nodes.add_argument(
-        "--tick-time",
-        type=float,
-        default=0.0,
-        metavar="MS",
-        help="a tick lasts at least so long; the rest is slept before the push (default: 0)",
-    )
-    nodes.add_argument(
-        "--start-method", choices=("fork", "forkserver", "spawn"), help="of processes (default: fork)"
-    )
-
-    training = parser.add_argument_group("training")
-    passes = training.add_mutually_exclusive_group()
-    passes.add_argument("--epochs", type=int, metavar="N", help="passes over the rows (default: 10)")
-    passes.add_argument(
-        "--iterations", type=int, metavar="N", help="minibatches per worker, instead of epochs"
-    )
-    training.add_argument(
-        "--batch-size", type=int, default=256, metavar="ROWS", help="0: the whole shard (default: 256)"
-    )
-    rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
-    training.add_argument(
-        "--updater",
-        "--rule",
-        choices=LEARNING_RATES,
-        default="adagrad",
-        help="how servers apply gradients (default: adagrad)",
-    )
-    training.add_argument("--learning-rate", type=float, metavar="RATE", help=f"(default: {rates})")
-    training.add_argument(
-        "--schedule",
-        choices=SCHEDULES,
-        default="constant",
-        help="of sgd's rate; t in ticks, delay in versions",
-    )
-    training.add_argument(
-        "--l1", type=float, default=0.0, metavar="L1", help="L1 penalty, ftrl only (default: 0)"
-    )
-    training.add_argument("--l2", type=float, default=1e-5, metavar="L2", help="L2 penalty (default: 1e-5)")
-    training.add_argument("--intercept", action="store_true", help="learn an intercept, without a penalty")
-    training.add_argument("--seed", type=int, default=0, metavar="N", help="of the minibatches (default: 0)")
-
-    shown = parser.add_argument_group("what is shown and kept")
-    shown.add_argument(
-        "--test-interval",
-        type=int,
-        default=20,
-        metavar="N",
-        help="iterations between evaluations (default: 20; 0: none)",
-    )
-    shown.add_argument("--model", metavar="PATH", help="write the model there")
-    shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
-    shown.add_argument("--log", action="store_true", help="a line per evaluation, as dist-lr prints it")
-    shown.add_argument("--quiet", action="store_true", help="no bar, no table")
-
-
-def _rank_and_factor(text: str) -> tuple[int, float]:
-    try:
-        rank, factor = text.split(":")
-        return int(rank), float(factor)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"RANK:FACTOR, as in 0:5 for a worker 0 five times slower; found {text!r}"
-        ) from None

@@ -382,3 +382,13 @@ def test_an_impatient_second_signal_changes_nothing():
         _, errors = parent.communicate(timeout=DEADLINE)
     assert parent.returncode == 143
     assert errors.rstrip().endswith("stopped by SIGTERM") and "Traceback" not in errors
+
+
+def test_a_rate_that_swings_is_said_once_and_dist_lr_is_a_rule():
+    done = command(
+        "--data", "synth:a9a", "--async", "--rule", "dist-lr", "--learning-rate", 50, "--batch-size", 0,
+        "--iterations", 12, "--tick-time", 5,
+    )  # fmt: skip
+    assert done.returncode == 0 and "updater              dist-lr" in done.stdout
+    assert len(re.findall(r"^shmps: .*stable up to a learning rate of \d", done.stderr, re.MULTILINE)) == 1
+    assert "UnstableRate" not in done.stderr  # a sentence, not Python's form of a warning

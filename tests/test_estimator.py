@@ -470,3 +470,45 @@ def test_a_fit_that_fails_leaves_nothing_of_an_earlier_one():
         model.fit(X[:, :3], np.ones(len(y)))
     with pytest.raises(UsageError, match="not fitted"):
         model.predict(X)
+
+
+# --- where it starts, and how long a tick lasts ---
+
+
+def test_training_starts_at_the_weights_it_is_given():
+    X, y = problem()
+    first = descent(fit_intercept=True, iterations=5).fit(X, y)
+    going_on = descent(fit_intercept=True, iterations=7).fit(
+        X, y, coef_init=first.coef_, intercept_init=first.intercept_
+    )
+    whole = descent(fit_intercept=True, iterations=12).fit(X, y)
+    np.testing.assert_allclose(going_on.coef_, whole.coef_, rtol=1e-12)
+    np.testing.assert_allclose(going_on.intercept_, whole.intercept_, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ({"coef_init": np.zeros(FEATURES + 1)}, f"coef_init is {FEATURES} finite numbers"),
+        ({"coef_init": np.full(FEATURES, math.nan)}, "finite"),
+        ({"coef_init": "zero"}, "finite"),
+        ({"intercept_init": 1.0}, "needs fit_intercept=True"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_a_usage_error(start, said):
+    with pytest.raises(UsageError, match=said):
+        descent().fit(X, Y, **start)
+
+
+def test_a_tick_time_is_slept_and_changes_no_bit_in_sync_mode():
+    slow, fast = (descent(iterations=4, tick_time=ms).fit(X, Y) for ms in (20, 0))
+    assert slow.result_.shares["sleeping"] > 0 == fast.result_.shares["sleeping"]
+    assert slow.result_.seconds["train"] >= 4 * 0.02
+    assert slow.coef_.tobytes() == fast.coef_.tobytes()
+
+
+def test_a_stragglers_tick_time_is_longer_by_its_factor():
+    plan = descent(workers=2, tick_time=20, slow_worker=(1, 5.0)).plan()
+    assert plan.least_seconds(0, computed=0.001) == pytest.approx(0.02)
+    assert plan.least_seconds(1, computed=0.001) == pytest.approx(0.1)
+    assert plan.least_seconds(1, computed=0.03) == pytest.approx(0.15)

@@ -1,0 +1,66 @@
+"""What is read off a curve, and that pages and figures come from the results files."""
+
+import pytest
+
+from bench import __main__ as bench
+from bench import curves, report
+from bench.record import RESULTS
+
+
+def curve(accuracy, log_loss=()):
+    return {"accuracy": list(accuracy), "log_loss": list(log_loss)}
+
+
+def test_a_fall_counts_from_the_best_since_the_mark_was_passed():
+    assert curves.fall(curve([0.9, 0.2, 0.5]), above=0.95) == 0
+    assert curves.fall(curve([0.5, 0.2, 0.84, 0.86, 0.70, 0.85]), above=0.83) == pytest.approx(0.16)
+    assert curves.fall(curve([0.1, 0.2, 0.3]), above=0.15) == 0
+
+
+def test_a_loss_that_only_goes_down_does_not_rise():
+    assert curves.rise(curve([], [9, 1, 0.5, 0.4, 0.3, 0.2])) == 0
+    assert curves.rise(curve([], [0.1, 0.2, 0.3, 0.4, 0.2, 0.5])) == pytest.approx(0.3)
+
+
+def test_every_benchmark_is_listed():
+    lines = bench.listing().splitlines()
+    assert [line.split()[0] for line in lines] == [*bench.BENCHMARKS, bench.REPORT]
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_an_unknown_benchmark_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        bench.main(["speed"])
+    assert exit_.value.code == 2 and "NAME is one of table, trace" in capsys.readouterr().err
+
+
+def test_the_pages_say_what_the_results_files_say():
+    for path, text in report.pages(bench.BENCHMARKS).items():
+        assert path.read_text() == text, f"{path} is not what `python -m bench report` makes"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, module in bench.BENCHMARKS.items() if hasattr(module, "figure")]
+)
+def test_every_figure_is_drawn_from_its_results_file(name, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    (tmp_path / f"{name}.json").write_text((RESULTS / f"{name}.json").read_text())
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    drawn = report.draw(bench.BENCHMARKS[name], name)
+    assert [path.suffix for path in drawn] == [".svg", ".png"]
+    assert "</svg>" in drawn[0].read_text() and drawn[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_published_rules_reproduce_what_was_published():
+    """Of the committed results: the figures that the README shows."""
+    rows = {
+        (row["rules"], row["mode"]): row
+        for row in report.load("table")["results"]["rows"]
+        if row["tick_time_ms"]
+    }
+    sync, asynchronous = rows["dist-lr", "sync"], rows["dist-lr", "async"]
+    assert abs(sync["accuracy"]["180"]["median"] - 0.827) <= 0.002
+    assert sync["fall"]["max"] <= 0.005
+    assert asynchronous["fall"]["min"] > 0.05
+    assert asynchronous["delay_p50"]["min"] >= 2
+    assert any(row["cures"] for row in report.load("cure")["results"]["rows"][2:])
