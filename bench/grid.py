@@ -173,7 +173,7 @@ def _draw_delays(figure: Any, panel: Any, settings: dict[str, Any], results: dic
     panel.plot([3], [dist_lr.RATE], "*", ms=15, mfc="white", mec="black", label="the published async row")
     _scale(panel.yaxis, panel.set_yscale)
     panel.set(
-        title="async, 1 to 9 workers", xlabel="delay, versions (workers - 1)",
+        title="async, 1 to 9 workers", ylim=(0.085, 11), xlabel="delay, versions (workers - 1)",
         ylabel="learning rate of a push",
     )  # fmt: skip
     panel.legend(loc="upper right")

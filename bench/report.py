@@ -15,7 +15,7 @@ from bench.record import RESULTS, ROOT
 
 README, STORY, BENCH_README = ROOT / "README.md", ROOT / "bench" / "story.md", ROOT / "bench" / "README.md"
 _TABLE = re.compile(
-    r"(<!-- table: made by `python -m bench report` -->\n).*?(\n<!-- end of table -->)", re.DOTALL
+    r"(<!-- table: made by `python -m bench report` -->\n).*?(<!-- end of table -->)", re.DOTALL
 )
 _COMMENT = "<!-- Made by `python -m bench report` from story.md and results/*.json: change those. -->\n\n"
 
@@ -27,7 +27,9 @@ def load(name: str) -> dict[str, Any]:
 def pages(benchmarks: dict[str, ModuleType]) -> dict[Path, str]:
     """What the two pages should say."""
     filled = {name: _facts(module, load(name)) for name, module in benchmarks.items()}
-    readme = _TABLE.sub(lambda found: found[1] + filled["table"]["table"] + found[2], README.read_text())
+    readme = _TABLE.sub(
+        lambda found: f"{found[1]}\n{filled['table']['table']}\n\n{found[2]}", README.read_text()
+    )
     return {README: readme, BENCH_README: _COMMENT + STORY.read_text().format(**filled)}
 
 
