@@ -56,7 +56,9 @@ class Setting(NamedTuple):
         estimator = LogisticRegression(**(defaults | parameters))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnstableRate)  # here it is the point
-            estimator.fit(self.X, self.y, self.tested, coef_init=c_random(self.X.shape[1]))
+            own_start = estimator.updater == "dist-lr"
+            start = None if own_start else c_random(self.X.shape[1])
+            estimator.fit(self.X, self.y, self.tested, coef_init=start)
         return estimator.result_
 
     def optimum(self) -> np.ndarray:
@@ -74,8 +76,8 @@ class Setting(NamedTuple):
         return self._loss(weights)[0]
 
     def _loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        slope = np.empty_like(weights)
-        loss = gradient(self.X.indptr, self.X.indices, self.X.data, self.y, weights, False, slope)
+        X, slope = self.X, np.zeros_like(weights)
+        loss = gradient(X.indptr, X.indices, X.data, self.y, weights, False, len(self.y), slope)
         return float(loss), slope
 
 

@@ -38,7 +38,8 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     taus, rates, iterations = ((0, 3), RATES[4::6], 100) if quick else (TAUS, RATES, 200)
     where = dist_lr.setting(0)
     rows = rows_of(where.X, where.y)
-    steepest = curvature(rows, where.optimum(), False, sample=len(where.y)) + where.l2
+    steepest = curvature(rows, where.optimum(), False, where.l2, nonzeros=rows.nonzeros)
+    assert steepest is not None
     with tqdm(total=len(rates) * (len(taus) + len(MODES)), desc="grid", disable=None, leave=False) as bar:
         delays = [
             {"workers": tau + 1}

@@ -149,7 +149,8 @@ def _kernel_seconds(X: Any, y: np.ndarray, iterations: int) -> float:
     seconds = 0.0
     for _ in range(iterations):
         start = time.perf_counter()
-        gradient(X.indptr, X.indices, X.data, y, weights, False, mean)
+        mean[:] = 0.0
+        gradient(X.indptr, X.indices, X.data, y, weights, False, len(y), mean)
         seconds += time.perf_counter() - start
         weights -= RATE * mean
     return seconds

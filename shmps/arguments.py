@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from shmps.settings import LEARNING_RATES
+from shmps.settings import LEARNING_RATES, ON_WORKER_DEATH
 from shmps.updaters import SCHEDULES
 from shmps.version import __version__
 
@@ -88,6 +88,22 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         default=0.0,
         metavar="MS",
         help="a tick lasts at least so long; the rest is slept before the push (default: 0)",
+    )
+    nodes.add_argument(
+        "--on-worker-death",
+        choices=ON_WORKER_DEATH,
+        default=ON_WORKER_DEATH[0],
+        help="start it again, let the others go on, or end (default: respawn)",
+    )
+    nodes.add_argument(
+        "--join-at", type=int, metavar="EPOCH", help="one more worker comes in with this epoch"
+    )
+    nodes.add_argument(
+        "--node-timeout",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="a node without a sign of life for so long is replaced (default: 60; 0: never)",
     )
     nodes.add_argument(
         "--start-method", choices=("fork", "forkserver", "spawn"), help="of processes (default: fork)"

@@ -1,7 +1,7 @@
 """The command line: arguments in, progress and tables out."""
 
 import argparse
-import errno
+import contextlib
 import json
 import os
 import signal
@@ -16,8 +16,9 @@ import tqdm
 from shmps import datasets, models
 from shmps.arguments import parser
 from shmps.data import binary_labels
-from shmps.errors import DataError, ShmpsError
+from shmps.errors import DataError, OutOfSpace, ShmpsError
 from shmps.estimator import LogisticRegression
+from shmps.events import Event
 from shmps.result import Progress
 from shmps.svmlight import fit_columns, read
 
@@ -38,7 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.showwarning = lambda message, *where, **more: _say(str(message))
         options = parser(train, predict).parse_args(arguments)
         options.command(options)
-        sys.stdout.flush()
         return 0
     except ShmpsError as error:
         return _complain(str(error), error.exit_code)
@@ -48,15 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain("stopped by Ctrl-C", 130)
     except Terminated:
         return _complain("stopped by SIGTERM", 143)
-    except OSError as error:
-        # Python flushes stdout once more on its way out.
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python flushes stdout once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # whoever read our output has gone, and knows it
-            return 1
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return _complain(
-            f"output must go where it can be written: {error.strerror or error}", 6 if full else 1
-        )
+        return 1
 
 
 def _stop(number: int, frame: Any) -> NoReturn:
@@ -67,7 +62,24 @@ def _stop(number: int, frame: Any) -> NoReturn:
 
 
 def _say(message: str) -> None:
-    print(f"shmps: {message}", file=sys.stderr)
+    _tell(f"shmps: {message}")
+
+
+def _tell(line: str) -> None:
+    """To stderr. Where that takes nothing, a training goes on all the same."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _output(text: str) -> None:
+    """To stdout. Raises OutOfSpace where that is full; BrokenPipeError where nobody reads."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or its end would try once more
+        raise OutOfSpace(f"the output must go where there is room for it: {error.strerror}") from error
 
 
 def _complain(message: str, code: int) -> int:
@@ -89,20 +101,20 @@ def train(options: argparse.Namespace) -> None:
     )
     loaded = time.monotonic() - began
     if dataset.note and not (options.quiet and options.data):  # a substitute is always said
-        print(dataset.note, file=sys.stderr)
+        _tell(dataset.note)
     if not options.quiet:
         _say_what_starts(options, dataset, estimator)
     eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
     _check_labels(dataset, options.test)
     with _Bar(options) as bar:
-        estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved)
+        estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved, bar.happened)
     result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
     if options.model:  # first: what is printed may have nowhere to go
         models.save(estimator.model(), options.model)
     if options.json:
-        print(json.dumps(result.to_dict()))
+        _output(json.dumps(result.to_dict()))
     elif not options.quiet:
-        print(result.table())
+        _output(result.table())
 
 
 def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:
@@ -134,14 +146,13 @@ def predict(options: argparse.Namespace) -> None:
     X, _ = read(options.data)
     X, dropped = fit_columns(X, model.num_features)
     if dropped:
-        print(
-            f"shmps: dropped {dropped} non-zeros of {options.data}: their features are not in the model",
-            file=sys.stderr,
+        _say(
+            f"dropped {dropped} non-zeros of {options.data}: their features are not in the model",
         )
     if options.proba:
-        np.savetxt(sys.stdout, model.predict_proba(X)[:, 1], fmt="%.17g")
+        _output("\n".join(f"{share:.17g}" for share in model.predict_proba(X)[:, 1]))
     else:
-        print("\n".join(_label(label) for label in model.predict(X)))
+        _output("\n".join(_label(label) for label in model.predict(X)))
 
 
 def _label(label: Any) -> str:
@@ -166,6 +177,9 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
         test_interval=options.test_interval,
         slow_worker=options.slow_worker,
         tick_time=options.tick_time,
+        on_worker_death=options.on_worker_death,
+        join_at=options.join_at,
+        node_timeout=options.node_timeout or None,
         random_state=options.seed,
         start_method=options.start_method,
     )
@@ -177,21 +191,20 @@ def _say_what_starts(
     options: argparse.Namespace, dataset: datasets.Dataset, estimator: LogisticRegression
 ) -> None:
     rows, features = dataset.train_X.shape
-    print(
+    _tell(
         f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
         f"{estimator.consistency()}, workers: {options.workers}, servers: {options.servers}",
-        file=sys.stderr,
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if options.workers > cores:
-        print(f"{options.workers} workers share {cores} cores: they take turns", file=sys.stderr)
+        _tell(f"{options.workers} workers share {cores} cores: they take turns")
 
 
 class _Bar:
     """The progress bar, or dist-lr's log lines; nothing where stderr is no terminal."""
 
     def __init__(self, options: argparse.Namespace):
-        self._log = options.log
+        self._log, self._quiet = options.log, options.quiet
         silent = options.quiet or options.log or not sys.stderr.isatty()
         self._bar = tqdm.tqdm(disable=silent, unit=" ticks", dynamic_ncols=True, leave=False, file=sys.stderr)
 
@@ -205,11 +218,16 @@ class _Bar:
         self._bar.total = planned
         self._bar.update(done - self._bar.n)
 
+    def happened(self, event: Event) -> None:
+        if not self._quiet:
+            with contextlib.suppress(OSError):
+                self._bar.write(str(event), file=sys.stderr)
+
     def evaluated(self, progress: Progress) -> None:
         metrics, delays = progress.metrics, progress.delays
         if self._log:
             clock = time.strftime("%H:%M:%S")
-            print(f"{clock} Iteration {progress.iteration}, accuracy: {metrics.accuracy:g}", file=sys.stderr)
+            _tell(f"{clock} Iteration {progress.iteration}, accuracy: {metrics.accuracy:g}")
         self._bar.set_postfix_str(
             f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
             f"loss {metrics.log_loss:.4f}, delay {delays.p50}/{delays.max}, "

@@ -6,20 +6,23 @@ import multiprocessing
 import pickle
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from shmps.checks import whole
+from shmps.checks import positive, whole
 from shmps.consistency import SYNC, Consistency
 from shmps.errors import OutOfSpace, UsageError
-from shmps.messages import FAILED, LEAVE, RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.events import Event
+from shmps.failpoints import Failpoint
+from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Record
 from shmps.outlet import Outlet, Outlets
 from shmps.rehearsal import rehearse
-from shmps.scheduler import OnReport, Scheduler
+from shmps.scheduler import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run, Scheduler
 from shmps.server import Server, serve
-from shmps.store import Mailbox, Shape, Store
+from shmps.store import Books, Log, Mailbox, Pulse, Shape, Store
 from shmps.transport import Inboxes, Post
 from shmps.updaters import Add, Updater
 from shmps.worker import KVWorker
@@ -37,6 +40,9 @@ class Cluster:
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
     max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
     max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
+    node_timeout: seconds without a sign of life after which a node is taken for hung, killed and treated as
+    dead; None: never. Every call of a worker on its `kv` that waits is a sign of life, and `kv.beat`.
+    failpoints: where nodes are to be killed, for tests.
     start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (they must be
     importable, and the script needs a main guard).
 
@@ -54,7 +60,9 @@ class Cluster:
         initial: Any = 0.0,
         max_keys: int | None = None,
         max_workers: int | None = None,
+        node_timeout: float | None = None,
         start_method: str | None = None,
+        failpoints: Sequence[Failpoint] = (),
     ):
         for name, value in (
             ("num_keys", num_keys),
@@ -82,6 +90,8 @@ class Cluster:
             raise UsageError(f"updater is an instance of a class derived from Updater, found {updater!r}")
         self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
         self._shape = Shape(num_keys, width, self.updater.state_width, servers, max_workers, max_keys)
+        self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
+        self._failpoints = tuple(failpoints)
         self._initial = _checked_initial(initial, self._shape)
         methods = multiprocessing.get_all_start_methods()
         if start_method not in (None, *methods):
@@ -104,14 +114,18 @@ class Cluster:
             self._inboxes = Inboxes(self.num_servers, self._shape.workers)
             resources.callback(self._inboxes.close)
             self._outlets = []
-            for _ in range(self.num_workers):
+            for _ in range(self._shape.workers):
                 self._outlets.append(Outlets())
                 resources.callback(self._outlets[-1].close)
-            self._scheduler = Scheduler(self._context, self._inboxes)
+            self._books = Books(self._parameters, self._store.mailboxes())
+            resources.callback(delattr, self, "_books")
+            self._scheduler = Scheduler(
+                self._context, self._inboxes, self._books, self._node_timeout, self._failpoints
+            )
             resources.callback(self._scheduler.close)
             for rank in range(self.num_servers):
                 self._scheduler.start_server(
-                    rank, _server, rank, self._store, self._inboxes, self.consistency, self.updater
+                    rank, _server, self._store, self._inboxes, self.consistency, self.updater
                 )
             self._resources = resources.pop_all()
         self._open = True
@@ -129,35 +143,99 @@ class Cluster:
         *args: Any,
         on_report: OnReport = lambda rank, value: None,
         on_pause: Callable[[], None] = lambda: None,
+        on_event: OnEvent = lambda event: None,
+        on_worker_death: str = FAIL,
+        join_at: int | None = None,
     ) -> list[Any]:
         """`function(kv, *args)` in every worker; their results in rank order.
 
         Each run has worker processes of its own (a few ms under fork); what is to last is in the parameters
         or in the results, which must be picklable. `on_report(rank, value)` is called here for what a worker
-        hands to `kv.report`, `on_pause()` a few times per second.
+        hands to `kv.report`, `on_pause()` a few times per second, `on_event` for every `Event`: deaths, and
+        workers that come and go.
+
+        A server that dies is replaced, and nothing is lost. on_worker_death: "fail" (NodeDied), "respawn"
+        (the function is run again in the dead worker's place; `kv.resumed` tells how many of its pushes count
+        already), or "continue" (its committed pushes are completed, its result is None, and `kv.ranks`
+        leaves it out). join_at: the epoch (see `kv.ranks`) at which one more worker comes in, as by
+        `add_worker`.
 
         Raises WorkerFailed (from the worker's own exception) if the function raises, NodeDied if a process
-        dies; the function is not run again. After a server's death the cluster is of no more use: every call
-        on it raises NodeDied.
+        dies that is not replaced, or one has died three times without progress.
         """
+        if on_worker_death not in (FAIL, RESPAWN, CONTINUE):
+            raise UsageError(
+                f"on_worker_death is {FAIL!r}, {RESPAWN!r} or {CONTINUE!r}; found {on_worker_death!r}"
+            )
+        if join_at is not None and self.num_workers == self._shape.workers:
+            raise UsageError(f"one more worker needs a Cluster with max_workers above {self.num_workers}")
         self._must_be_open()
         if not self._running.acquire(blocking=False):
             raise UsageError(
                 "a Cluster has one run at a time; wait for it to return, or make another Cluster"
             )
         try:
-            tick = int(self._parameters.done.max())
-            shared = (
-                self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater,
-            )  # fmt: skip
+            self._books.forget_commits()
+            work = _Work(
+                self.num_workers,
+                self._store,
+                self._inboxes,
+                self._outlets,
+                self.consistency,
+                self.updater,
+            )
+            run = Run(
+                self.num_workers,
+                self._books.tick,
+                self._outlets,
+                work,
+                function,
+                args,
+                on_report,
+                on_pause,
+                on_event,
+                on_worker_death,
+                join_at,
+            )
             with _named_shortages():
-                return self._scheduler.run(
-                    self._outlets, tick, on_report, on_pause, _work, *shared, function, args
-                )
+                return self._scheduler.run(run)
         finally:
             for outlets in self._outlets:
                 outlets.empty()
             self._running.release()
+
+    def add_worker(self) -> int:
+        """One more worker for the run that goes on; its rank. To be called by a callback of `run`, say.
+
+        It comes in with the next epoch that a worker asks `kv.ranks` for: the function runs in it too, and
+        its clock begins at the tick of the worker that asked first, at all servers.
+        """
+        rank = self._scheduler.ranks_started
+        self._must_be_running()
+        if rank >= self._shape.workers:
+            raise UsageError(
+                f"at most max_workers={self._shape.workers} workers take part, and have; make it more"
+            )
+        self._scheduler.add_worker(rank)
+        return rank
+
+    def remove_worker(self, rank: int) -> None:
+        """It is left out from the next epoch that a worker asks `kv.ranks` for."""
+        self._must_be_running()
+        if rank not in self._scheduler.dividing or len(self._scheduler.dividing) == 1:
+            raise UsageError(
+                f"to be removed: one of the workers {self._scheduler.dividing}, not the last; found {rank!r}"
+            )
+        self._scheduler.remove_worker(rank)
+
+    def _must_be_running(self) -> None:
+        if not self._running.locked():
+            raise UsageError("workers are added and removed while a run goes on: by its callbacks, say")
+
+    @property
+    def events(self) -> list[Event]:
+        """What has happened to nodes since the start."""
+        return list(self._scheduler.events)
 
     def weights(self) -> np.ndarray:
         """A copy of all values, (num_keys,) or (num_keys, width): a snapshot, if no run is going on."""
@@ -215,53 +293,58 @@ def _named_shortages() -> Iterator[None]:
         ) from error
 
 
-def _server(rank: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater) -> None:
+def _server(
+    rank: int, life: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
+) -> None:
     arrays = store.mailboxes()
     mailboxes = [Mailbox(arrays, store.shape, worker, rank) for worker in range(store.shape.workers)]
     serve(
-        Server(rank, store.parameters(writable=True), mailboxes, consistency, updater),
+        Server(rank, life, store.parameters(writable=True), mailboxes, consistency, updater),
         Post(inboxes, (SERVER, rank)),
+        Pulse(arrays, store.shape, SERVER, rank),
     )
 
 
-def _work(
-    rank: int,
-    run: int,
-    num_workers: int,
-    store: Store,
-    inboxes: Inboxes,
-    outlets: list[Outlets],
-    consistency: Consistency,
-    updater: Updater,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-) -> None:
-    arrays = store.mailboxes()
-    mailboxes = [Mailbox(arrays, store.shape, rank, server) for server in range(store.shape.servers)]
-    post, last_words = Post(inboxes, (WORKER, rank)), outlets[rank].last_words
-    op = RESULT
-    try:
-        kv = KVWorker(
-            rank,
-            run,
-            num_workers,
-            consistency,
-            updater,
-            store.parameters(),
-            mailboxes,
-            post,
-            outlets[rank].reports,
-        )
-        result = function(kv, *args)
-        kv.flush()
-        size = last_words.write(result)
-        for server in range(store.shape.servers):
-            post.send((SERVER, server), Record(LEAVE, rank, run=run))
-        post.flush()  # a worker that has given its result has left everywhere
-    except BaseException as exception:
-        op, size = FAILED, _write_failure(last_words, exception)
-    post.send((SCHEDULER, 0), Record(op, rank, size=size, run=run))
-    post.flush()
+@dataclass(frozen=True)
+class _Work:
+    """What every worker of a cluster does around the function that it is given."""
+
+    num_workers: int
+    store: Store
+    inboxes: Inboxes
+    outlets: list[Outlets]
+    consistency: Consistency
+    updater: Updater
+
+    def __call__(
+        self, rank: int, life: int, tick: int, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        shape, arrays = self.store.shape, self.store.mailboxes()
+        mailboxes = [Mailbox(arrays, shape, rank, server) for server in range(shape.servers)]
+        post, last_words = Post(self.inboxes, (WORKER, rank)), self.outlets[rank].last_words
+        op = RESULT
+        try:
+            kv = KVWorker(
+                rank,
+                life,
+                self.num_workers,
+                tick,
+                self.consistency,
+                self.updater,
+                self.store.parameters(),
+                mailboxes,
+                Log(arrays, rank),
+                Pulse(arrays, shape, WORKER, rank),
+                post,
+                self.outlets[rank].reports,
+            )
+            result = function(kv, *args)
+            kv.flush()
+            size = last_words.write(result)
+        except BaseException as exception:
+            op, size = FAILED, _write_failure(last_words, exception)
+        post.send((SCHEDULER, 0), Record(op, rank, size=size, life=life))
+        post.flush()
 
 
 def _write_failure(last_words: Outlet, exception: BaseException) -> int:

@@ -45,9 +45,13 @@ class VectorClock:
     def __init__(self) -> None:
         self._ticks: dict[int, int] = {}
 
-    def start(self, workers: int, tick: int) -> None:
-        """Forget everyone; workers 0 to `workers` - 1 stand at `tick`."""
-        self._ticks = dict.fromkeys(range(workers), tick)
+    def start(self, clocks: list[int]) -> None:
+        """Forget everyone; workers 0, 1, ... stand at `clocks`."""
+        self._ticks = dict(enumerate(clocks))
+
+    def enter(self, rank: int, clock: int) -> None:
+        """A worker comes in, or is back, at its clock."""
+        self._ticks[rank] = clock
 
     def tick(self, rank: int, clock: int) -> None:
         if rank in self._ticks:
@@ -57,8 +61,10 @@ class VectorClock:
         self._ticks.pop(rank, None)
 
     @property
-    def ranks(self) -> list[int]:
-        return sorted(self._ticks)
+    def behind(self) -> list[int]:
+        """Who stands at the least clock, in rank order."""
+        slowest = self.slowest
+        return sorted(rank for rank, clock in self._ticks.items() if clock == slowest)
 
     @property
     def slowest(self) -> float:

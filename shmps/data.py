@@ -82,25 +82,27 @@ def shard(rows: Rows, rank: int, workers: int) -> Rows:
 
 
 class Batches:
-    """The batches of one shard, cut by (seed, rank), in an order by (seed, epoch, rank).
+    """The batches of one shard, cut by (seed, rank), in an order by (seed, epoch, rank), and by the `ranks`
+    that divide the rows.
 
     A size of 0 is the whole shard, in place. Others are localized when first visited, and kept for later
-    epochs where memory allows: where the copies of all `workers` take less than half of what is available.
+    epochs where memory allows: where the copies of all workers take less than half of what is available.
     """
 
     def __init__(
-        self, rows: Rows, size: int, num_keys: int, intercept: bool, seed: int, rank: int, workers: int
+        self, rows: Rows, size: int, num_keys: int, intercept: bool, seed: int, rank: int, ranks: list[int]
     ):
         self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
-        self._seed, self._rank = seed, rank
+        # A division among others than ranks 0, 1, ... has streams of its own.
+        self._own = [seed, rank, *(ranks if ranks != list(range(len(ranks))) else [])]
         self._kept: dict[int, Batch] = {}
         if size:
             # The leading 0 and 1 keep the two streams apart.
-            self._shuffled = np.random.default_rng([0, seed, rank]).permutation(rows.num_rows)
+            self._shuffled = np.random.default_rng([0, *self._own]).permutation(rows.num_rows)
             self._seen = np.zeros(num_keys, np.int64)  # pages that are not touched take no memory
             self._mark = 0
             self._position = np.empty(num_keys, np.int32)
-            self._keep = workers * 16 * rows.nonzeros < available_memory() // 2
+            self._keep = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
 
     def __len__(self) -> int:
         return -(-self._rows.num_rows // self._size) if self._size else 1
@@ -112,7 +114,7 @@ class Batches:
             yield self[int(index)]
 
     def _order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([1, self._seed, epoch, self._rank]).permutation(len(self))
+        return np.random.default_rng([1, epoch, *self._own]).permutation(len(self))
 
     def __getitem__(self, index: int) -> Batch:
         if not self._size:

@@ -1,8 +1,10 @@
-"""The rules of dist-lr, the ps-lite example behind the published sync/async table, exactly as they are.
+"""The rules of dist-lr, the ps-lite example behind the published sync/async table, as they are.
 
 Sync applies the gradient of the worker that comes last, divided by the number of workers; async applies every
-push at the full learning rate. So a tick of async moves about workers**2 times as far as one of sync, and
-the two differ in more than their synchrony: `SGD` is the rule under which they can be compared.
+push at the full learning rate. So a tick of async moves about workers**2 times as far as one of sync, and the
+two differ in more than their synchrony: `SGD` is the rule under which they can be compared. One thing is not
+the original's: it pushes the penalty with the gradient, computed from the weights that it pulled; here the
+servers apply it, to the weights that they have.
 """
 
 import numpy as np

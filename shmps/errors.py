@@ -31,15 +31,10 @@ class NodeDied(ShmpsError, RuntimeError):
         self.role, self.rank, self.node_exit_code = role, rank, exit_code
 
     def __str__(self) -> str:
-        how = (
-            f"killed by {signal_name(-self.node_exit_code)}"
-            if self.node_exit_code < 0
-            else (f"ended with exit code {self.node_exit_code}")
-        )
         return (
-            f"{self.role} {self.rank} died ({how}): what it had not acknowledged is lost; start the training "
-            "again; if nobody killed it on purpose, look for its last words above, or in the kernel's log "
-            "(where a lack of memory shows as SIGKILL)"
+            f"{self.role} {self.rank} died ({how_it_ended(self.node_exit_code)}) and was not replaced: start "
+            "the training again; if nobody killed it on purpose, look for its last words above, or in the "
+            "kernel's log (where a lack of memory shows as SIGKILL)"
         )
 
 
@@ -72,9 +67,11 @@ class UnstableRate(UserWarning):
     """The learning rate is above what is stable at the delay that was measured."""
 
 
-def signal_name(number: int) -> str:
-    """`SIGKILL` for 9; the number itself where it has no name."""
+def how_it_ended(exit_code: int) -> str:
+    """Of a process: by a signal's name, or with a code."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
     try:
-        return signal.Signals(number).name
+        return f"killed by {signal.Signals(-exit_code).name}"
     except ValueError:
-        return f"signal {number}"
+        return f"killed by signal {-exit_code}"

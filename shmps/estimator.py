@@ -1,6 +1,7 @@
 """LogisticRegression: scikit-learn's conventions over a cluster, without importing scikit-learn."""
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from shmps.errors import (
 from shmps.models import Model
 from shmps.rehearsal import rehearse
 from shmps.result import Delays, Progress, Result, shares_of
-from shmps.scheduler import OnReport
+from shmps.scheduler import OnEvent, OnReport
 from shmps.settings import Settings
 from shmps.stability import Stability, curvature, stable_rate
 from shmps.updaters import SGD, Step, Updater
@@ -49,13 +50,15 @@ class LogisticRegression(Settings):
         eval_set: tuple[Any, Any] | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_pause: OnPause = lambda done, planned: None,
+        on_event: OnEvent = lambda event: None,
         coef_init: Any = None,
         intercept_init: Any = None,
     ) -> "LogisticRegression":
         """Train on X (rows, features), dense or sparse, and y (rows,) with two labels.
 
         eval_set: (X, y) to evaluate on, else the training rows. on_progress gets every evaluation as it is
-        made, on_pause (ticks done, ticks planned) a few times per second; both run in this process.
+        made, on_pause (ticks done, ticks planned) a few times per second, on_event what happens to nodes; all
+        run in this process.
         coef_init (features,), intercept_init: the weights to start from (default: zero).
 
         Raises UsageError, DataError, NodeDied, Diverged, OutOfSpace. On KeyboardInterrupt the processes are
@@ -82,6 +85,8 @@ class LogisticRegression(Settings):
             updater=updater,
             initial=self._initial(coef_init, intercept_init),
             max_keys=most_keys(rows, plan.batch_size, num_keys),
+            max_workers=self.workers + (self.join_at is not None),
+            node_timeout=self.node_timeout,
             start_method=self.start_method,
         )
         history: list[Progress] = []
@@ -108,11 +113,11 @@ class LogisticRegression(Settings):
                 (rows, num_keys, plan),
                 evaluate,
                 lambda: on_pause(int(cluster.ticks().sum()), planned),
+                on_event,
             )
+            events = cluster.events
             delays = Delays.of(cluster.delays())
         stability = self._stability(rows, updater, consistency, delays)
-        if stability and stability.advice:
-            warnings.warn(stability.advice, UnstableRate, stacklevel=2)
         started = min(account.began for account in accounts)
         seconds = {
             "compile": compiled - began,
@@ -131,15 +136,32 @@ class LogisticRegression(Settings):
             delays=delays,
             history=history,
             stability=stability,
+            events=events,
         )
+        if stability and stability.advice:
+            warnings.warn(stability.advice, UnstableRate, stacklevel=2)
         return self
 
     def _run(
-        self, cluster: Cluster, job: tuple[Any, ...], on_report: OnReport, on_pause: Callable[[], None]
+        self,
+        cluster: Cluster,
+        job: tuple[Any, ...],
+        on_report: OnReport,
+        on_pause: Callable[[], None],
+        on_event: OnEvent,
     ) -> list[trainer.Account]:
         """Train on the running cluster and keep its weights, also when it is interrupted."""
         try:
-            accounts = cluster.run(trainer.train, *job, on_report=on_report, on_pause=on_pause)
+            results = cluster.run(
+                trainer.train,
+                *job,
+                on_report=on_report,
+                on_pause=on_pause,
+                on_event=on_event,
+                on_worker_death=self.on_worker_death,
+                join_at=self.join_at,
+            )
+            accounts = [account for account in results if account is not None]
         except KeyboardInterrupt:
             with contextlib.suppress(NodeDied):
                 self._keep(cluster.weights())
@@ -201,6 +223,8 @@ class LogisticRegression(Settings):
 
     def _initial(self, coef_init: Any, intercept_init: Any) -> np.ndarray:
         """Weights (num_keys,) to start from."""
+        if self.updater == "dist-lr" and (coef_init is not None or intercept_init is not None):
+            raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
         start = np.zeros(self.n_features_in_ + int(self.fit_intercept))
         if coef_init is not None:
             start[: self.n_features_in_] = _start("coef_init", coef_init, self.n_features_in_)
@@ -215,11 +239,15 @@ class LogisticRegression(Settings):
     ) -> Stability | None:
         if not isinstance(updater, SGD):
             return None
+        steepest = curvature(rows, self._weights(), self.fit_intercept, updater.l2)
+        if steepest is None:
+            return None
+        # Workers that a bound holds up go on together, and their steps from the same weights add up.
+        delay = delays.p99 if math.isfinite(consistency.bound) else delays.p50
         pushes = self.workers if consistency.hold_pushes else 1
-        rate = updater.rate(Step(self.n_iter_, 0.0, delays.p50, pushes))
-        steepest = curvature(rows, self._weights(), self.fit_intercept) + updater.l2
-        limit = stable_rate(steepest, delays.p50) * updater.learning_rate / rate
-        return Stability(updater.learning_rate, limit, delays.p50, steepest)
+        rate = updater.rate(Step(self.n_iter_, 0.0, delay, pushes))
+        limit = stable_rate(steepest, delay) * updater.learning_rate / rate
+        return Stability(updater.learning_rate, limit, delay, steepest)
 
     def _keep(self, weights: np.ndarray) -> None:
         features = self.n_features_in_

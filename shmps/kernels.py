@@ -12,29 +12,28 @@ from numba import njit
 
 kernel: Any = njit(cache=True, error_model="numpy")  # compiled once per machine; x / 0 is inf, as in numpy
 
-_BLOCK = 256  # rows whose margins are taken before their gradients: small enough to stay in the cache
+BLOCK = 256  # rows whose margins are taken before their gradients: small enough to stay in the cache
 
 
 @kernel
-def gradient(indptr, indices, data, labels, weights, intercept, out):
-    """Mean gradient of the logistic loss into `out` (n,); returns the mean loss.
+def gradient(indptr, indices, data, labels, weights, intercept, total, out):
+    """Add these rows' part of the mean gradient over `total` rows to `out` (n,).
 
-    loss_i = log(1 + exp(-z_i)), z_i = labels_i * margin_i, labels in {-1, +1};
-    out = mean_i -labels_i / (1 + exp(z_i)) * x_i. With `intercept` the last weight belongs to a feature
-    that is 1 in every row and is not stored.
+    Returns their part of the mean loss. loss_i = log(1 + exp(-z_i)), z_i = labels_i * margin_i, labels in
+    {-1, +1}; out += sum_i -labels_i / (1 + exp(z_i)) * x_i / total. With `intercept` the last weight belongs
+    to a feature that is 1 in every row and is not stored. Rows that are cut at multiples of BLOCK and given
+    piece by piece come to the same bits.
 
     Margins of a block of rows first, then the exponentials, then the scatter: each loop stays simple, and
     the block's second reading comes from the cache. The product of (1 + exp(-|z|)) over a block is at most
     2**256, so that one logarithm serves all its rows.
     """
     rows = len(indptr) - 1
-    for j in range(len(out)):
-        out[j] = 0.0
-    slopes = np.empty(_BLOCK)
+    slopes = np.empty(BLOCK)
     bias = weights[-1] if intercept else 0.0
     loss = 0.0
-    for first in range(0, rows, _BLOCK):
-        last = min(first + _BLOCK, rows)
+    for first in range(0, rows, BLOCK):
+        last = min(first + BLOCK, rows)
         for i in range(first, last):
             margin = bias
             for p in range(indptr[i], indptr[i + 1]):
@@ -46,7 +45,7 @@ def gradient(indptr, indices, data, labels, weights, intercept, out):
             e = math.exp(-abs(z))
             product *= 1.0 + e
             loss += max(-z, 0.0)
-            slopes[i - first] = -labels[i] * (e if z > 0 else 1.0) / ((1.0 + e) * rows)
+            slopes[i - first] = -labels[i] * (e if z > 0 else 1.0) / ((1.0 + e) * total)
         loss += math.log(product)
         for i in range(first, last):
             slope = slopes[i - first]
@@ -54,7 +53,7 @@ def gradient(indptr, indices, data, labels, weights, intercept, out):
                 out[indices[p]] += slope * data[p]
             if intercept:
                 out[-1] += slope
-    return loss / rows
+    return loss / total
 
 
 @kernel

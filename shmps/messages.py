@@ -5,29 +5,42 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 # worker -> server
-PUSH, PULL, PUSH_PULL, LEAVE = range(1, 5)
+PUSH, PULL, PUSH_PULL = range(1, 4)
 # server -> worker
-ANSWER, WELCOME = range(5, 7)
-# scheduler -> server
-START = 7
-# a node joins a barrier (size: its group); the scheduler answers with RELEASE
-BARRIER, RELEASE = range(8, 10)
+ANSWER, WELCOME = range(4, 6)
+# scheduler -> server: a new run, in which workers 0 to `size` - 1, of the lives from `timestamp` on, stand at
+# tick `number`; worker `slot` comes in, in its life `timestamp`, at tick `number` or where it was; it has
+# finished; and: answer when all that came before is handled
+START, ENTER, LEAVE, SETTLE = range(6, 10)
+# server -> scheduler
+SETTLED = 10
+# a worker joins the barrier of generation `number`; the scheduler answers with RELEASE
+BARRIER, RELEASE = range(11, 13)
 # worker -> scheduler (size: bytes in its outlet, number: from where); it answers a report with READ (size)
-REPORT, RESULT, FAILED, READ = range(10, 14)
-# scheduler -> worker: a node is gone (slot: its role, size: its rank, number: its exit code)
-DIED = 14
+REPORT, RESULT, FAILED, READ = range(13, 17)
+# worker -> scheduler: who divides the rows in epoch `number`? It stands at tick `version`. The scheduler
+# answers with one PART per rank: this is number `number` of `size`, rank `slot`
+EPOCH, PART = range(17, 19)
+# scheduler -> worker: a node is gone for good (slot: its role, size: its rank, number: its exit code)
+DIED = 19
+# scheduler -> node: show a sign of life
+PING = 20
 
 SCHEDULER, SERVER, WORKER = range(3)
 ROLES = ("scheduler", "server", "worker")
 WORKERS, ALL = "workers", "all"
 GROUPS = (WORKERS, ALL)
 
-_STRUCT = struct.Struct("<8q")
+_STRUCT = struct.Struct("<2i7q")
 RECORD_BYTES = _STRUCT.size
 
 
 class Record(NamedTuple):
-    """One record: eight 64-bit integers, so that a write is atomic (64 <= PIPE_BUF)."""
+    """One record: 64 bytes, so that a write is atomic (64 <= PIPE_BUF).
+
+    A life is the incarnation of a node: every process of a cluster has another one, later ones larger. What
+    was sent by or to a dead process is known by it, and dropped.
+    """
 
     op: int
     sender: int = 0  # rank within its role, which the op tells
@@ -36,7 +49,8 @@ class Record(NamedTuple):
     size: int = 0  # keys for this server; elsewhere as said above
     number: int = 0  # of a push: 1, 2, ... for its worker; of a pull: the pushes before it
     version: int = 0  # of a push: the version it was computed from; of an answer: the version read
-    run: int = 0  # the incarnation of the worker: records of earlier ones are dropped
+    life: int = 0  # of the sender
+    to: int = 0  # the life of the addressee
 
 
 def pack(record: Iterable[int]) -> bytes:

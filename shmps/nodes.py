@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import reduction
 from typing import Any
 
+from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -66,13 +67,32 @@ class Node:
     """A server or worker process. `death` is a descriptor that becomes readable when it has ended."""
 
     def __init__(
-        self, context: Any, role: int, rank: int, lifeline: Lifeline, body: Callable[..., None], *args: Any
+        self,
+        context: Any,
+        role: int,
+        rank: int,
+        life: int,
+        lifeline: Lifeline,
+        failpoints: list[Failpoint],
+        body: Callable[..., None],
+        *args: Any,
     ):
-        self.role, self.rank = role, rank
+        self.role, self.rank, self.life = role, rank, life
         self.process = context.Process(
-            target=_live, args=(lifeline, body, *args), name=f"shmps-{ROLES[role]}-{rank}", daemon=True
+            target=_live,
+            args=(lifeline, failpoints, body, *args),
+            name=f"shmps-{ROLES[role]}-{rank}",
+            daemon=True,
         )
         self.death = -1
+        self.hung = self.pinged = False
+        self._beats, self._beaten = -1, 0.0
+
+    def silence(self, beats: int, now: float) -> float:
+        """Seconds since the first look at which its count of beats was this."""
+        if beats != self._beats:
+            self._beats, self._beaten, self.pinged = beats, now, False
+        return now - self._beaten
 
     def start(self) -> None:
         with _signals_held():
@@ -92,7 +112,7 @@ class Node:
 
 
 def end(nodes: list[Node]) -> None:
-    """Kill those that run, wait for their exits, and forget them all.
+    """Kill those that run, and wait for their exits.
 
     Ending is killing: a node owns nothing that outlives it, so there is one way to end and it is exercised
     all the time (Candea & Fox, Crash-Only Software, HotOS 2003).
@@ -104,15 +124,16 @@ def end(nodes: list[Node]) -> None:
         for node in started:
             node.process.join()
             node.close()
-        nodes.clear()
 
 
-def _live(lifeline: Lifeline, body: Callable[..., None], *args: Any) -> None:
+def _live(lifeline: Lifeline, failpoints: list[Failpoint], body: Callable[..., None], *args: Any) -> None:
     # Ctrl-C reaches the whole terminal group: the parent decides. Its own handlers are not ours.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     lifeline.watch()
+    for failpoint in failpoints:
+        arm(failpoint.place, failpoint.visit)
     gc.freeze()  # what the parent had made is not searched for garbage, here least of all
     body(*args)
 

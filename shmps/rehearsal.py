@@ -25,12 +25,12 @@ def rehearse(updater: Updater, width: int) -> None:
         arrays["rows"][:] = 1
         mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
         for consistency in (SYNC, ASYNC):
-            server = Server(0, parameters, mailboxes, consistency, updater)
-            server.handle(Record(START, size=2, number=0, run=1))
+            server = Server(0, 1, parameters, mailboxes, consistency, updater)
+            server.handle(Record(START, size=2, timestamp=1, to=1))
             for number, slot in ((1, 0), (2, DENSE)):
                 for worker in range(2):
-                    server.handle(Record(PUSH, worker, number, slot, 2, number, run=1))
-            server.handle(Record(PULL, 0, 3, 0, 2, 0, run=1))
+                    server.handle(Record(PUSH, worker, number, slot, 2, number, life=1 + worker, to=1))
+            server.handle(Record(PULL, 0, 3, 0, 2, 0, life=1, to=1))
         keys = np.arange(2)
         cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
         store.parameters().read(keys, 0, updater, np.empty((2, width)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shmps.events import Event
 from shmps.metrics import Metrics
 from shmps.stability import Stability
 from shmps.trainer import Account
@@ -61,6 +62,7 @@ class Result:
     shares: dict[str, float]  # of the workers' time: computing, waiting, talking, sleeping
     delays: Delays
     history: list[Progress]
+    events: list[Event]
     stability: Stability | None  # for updaters whose steps are the gradient times one rate
     data: str = ""
     note: str = ""
@@ -84,6 +86,11 @@ class Result:
             | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}
         )
 
+    def _deaths(self) -> str:
+        deaths = [event for event in self.events if event.exit_code is not None]
+        slowest = max((event.seconds or 0.0 for event in deaths), default=0.0)
+        return f"{len(deaths)}, the longest pause {1000 * slowest:.0f} ms"
+
     def table(self) -> str:
         """The table at the end of a run."""
         settings, metrics, seconds = self.settings, self.metrics, self.seconds
@@ -105,6 +112,8 @@ class Result:
             ("delay p50, p99, max", f"{self.delays.p50}, {self.delays.p99}, {self.delays.max} versions"),
             ("workers' time", ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())),
         ]
+        if self.events:
+            lines.append(("deaths survived", self._deaths()))
         if self.stability:
             lines.append(
                 ("learning rate", f"{settings['learning_rate']:g} (stable up to {self.stability.limit:.3g})")

@@ -1,253 +1,417 @@
-"""The scheduler: starts the nodes, releases barriers, watches for death. Never on the path of a push."""
+"""The scheduler: starts the nodes, releases barriers, replaces who dies. Never on the path of a push."""
 
 import collections
 import select
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from shmps.errors import NodeDied, UsageError, WorkerFailed
+from shmps.errors import NodeDied, WorkerFailed
+from shmps.events import Event
+from shmps.failpoints import Failpoint, reach
 from shmps.messages import (
-    ALL,
     BARRIER,
     DIED,
+    ENTER,
+    EPOCH,
     FAILED,
-    GROUPS,
+    LEAVE,
+    PART,
+    PING,
     READ,
     RELEASE,
     REPORT,
     RESULT,
+    ROLES,
     SCHEDULER,
     SERVER,
+    SETTLE,
+    SETTLED,
     START,
     WORKER,
-    WORKERS,
     Record,
 )
 from shmps.nodes import Lifeline, Node, end
 from shmps.outlet import Outlets
-from shmps.transport import Address, Inboxes, Post
+from shmps.roster import Barrier, Deaths, Division
+from shmps.store import Books
+from shmps.transport import Inboxes, Post
 
 _GRACE = 3.0  # seconds that workers have to end by themselves after their result, or a death
 _PAUSE = 0.1  # seconds between two calls of `on_pause`
-_SETTLED = -1  # the number of the barrier that the servers are asked for after a run
 
 OnReport = Callable[[int, Any], None]
+OnEvent = Callable[[Event], None]
+
+FAIL, RESPAWN, CONTINUE = "fail", "respawn", "continue"
 
 
-class Barriers:
-    """Who waits for whom: a state machine without I/O.
+@dataclass
+class Run:
+    """One function on the workers: what is asked for, and how far it is."""
 
-    A barrier is a set of ranks with a generation. The workers' opens when all of them that have not finished
-    are in it; that of all nodes then asks the servers, and opens when they have answered too.
-    """
+    workers: int
+    tick: int  # at which their clocks start
+    outlets: list[Outlets]
+    body: Callable[..., None]  # body(rank, life, function, *args)
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    on_report: OnReport
+    on_pause: Callable[[], None]
+    on_event: OnEvent
+    on_worker_death: str
+    join_at: int | None = None  # the epoch at which one more worker comes in
+    first_life: int = 0
+    results: dict[int, Any] = field(default_factory=dict)
+    reports: collections.deque[tuple[Record, Any]] = field(default_factory=collections.deque)
 
-    def __init__(self, workers: int, servers: int):
-        self._live = set(range(workers))
-        self._servers = servers
-        self._workers_in: dict[str, dict[int, int]] = {
-            group: {} for group in GROUPS
-        }  # rank -> its generation
-        self._servers_in: set[int] = set()
-        self._asking = False
+    def __post_init__(self) -> None:
+        self.barrier, self.division = Barrier(range(self.workers)), Division(range(self.workers))
+        if self.join_at is not None:
+            self.division.join(self.workers, self.join_at)
+        self.deaths = Deaths()
+        self.abandoned: set[int] = set()
+        self.ranks = set(range(self.workers))  # all that were ever started
 
-    def enter(self, role: int, rank: int, group: str, generation: int) -> list[tuple[Address, Record]]:
-        """A node arrives; what is to be sent."""
-        if role == WORKER:
-            self._workers_in[group][rank] = generation
-        elif self._asking:
-            self._servers_in.add(rank)
-        return self._advance()
 
-    def finished(self, rank: int) -> list[tuple[Address, Record]]:
-        """A worker has finished its function: nobody waits for it; what is to be sent."""
-        self._live.discard(rank)
-        return self._advance()
-
-    def _advance(self) -> list[tuple[Address, Record]]:
-        sent = []
-        for group, waiting in self._workers_in.items():
-            if not waiting or not self._live <= waiting.keys():
-                continue
-            if group == ALL and not self._asking:
-                self._asking = True
-                sent += [((SERVER, s), Record(BARRIER, size=GROUPS.index(ALL))) for s in range(self._servers)]
-            if group == WORKERS or len(self._servers_in) == self._servers:
-                sent += self._release(group)
-        if (
-            not sent
-            and not self._asking
-            and self._live
-            and self._live <= set().union(*self._workers_in.values())
-        ):
-            raise UsageError(
-                "workers wait in one barrier at a time, found some in the workers' and the others in that of "
-                "all nodes: none can open; let every worker name the same group"
-            )
-        return sent
-
-    def _release(self, group: str) -> list[tuple[Address, Record]]:
-        waiting, self._workers_in[group] = self._workers_in[group], {}
-        if group == ALL:
-            self._asking, self._servers_in = False, set()
-        return [
-            ((WORKER, rank), Record(RELEASE, size=GROUPS.index(group), number=generation))
-            for rank, generation in waiting.items()
-        ]
+def nobody(kv: Any, *args: Any) -> None:
+    """What takes the place of a worker that is given up: its committed pushes are completed, no more."""
 
 
 class Scheduler:
     """Runs the nodes of one cluster. It has no thread of its own: it watches while `run` waits for workers.
 
-    Nobody waits for a node between two runs; a server that died then is noticed by the next call.
+    Between two runs nobody waits for a node; a server that died then is replaced by the next call.
+    `node_timeout`: seconds without a sign of life after which a node is taken for hung; None: never.
     """
 
-    def __init__(self, context: Any, inboxes: Inboxes):
-        self._context, self._inboxes = context, inboxes
+    def __init__(
+        self,
+        context: Any,
+        inboxes: Inboxes,
+        books: Books,
+        node_timeout: float | None,
+        failpoints: tuple[Failpoint, ...] = (),
+    ):
+        self._context, self._inboxes, self._books = context, inboxes, books
+        self._node_timeout, self._failpoints = node_timeout, failpoints
         self._lifeline = Lifeline()
         self._post = Post(inboxes, (SCHEDULER, 0))
-        self._servers: list[Node] = []
-        self._workers: list[Node] = []
-        self._run = 0
+        self._life = 0
+        self._nodes: dict[int, Node] = {}  # by the descriptor that tells of its death
+        self._servers: dict[int, Node] = {}
+        self._workers: dict[int, Node] = {}
+        self._ready = select.poll()
+        self._ready.register(self._post.inbox, select.POLLIN)
+        self._run: Run | None = None
+        self._deaths = Deaths()  # of servers
+        self._given_up: dict[int, int] = {}  # server -> its last exit code
+        self._unsettled: dict[int, tuple[float, Event] | None] = {}  # server -> its predecessor's death
+        self._looked = time.monotonic()
+        self.events: list[Event] = []
 
     def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
-        self._servers.append(Node(self._context, SERVER, rank, self._lifeline, body, *args))
-        self._servers[-1].start()
+        self._server_body = body, args
+        self._servers[rank] = self._launch(SERVER, rank, body, *args)
 
     def check_servers(self) -> None:
-        """Raises NodeDied if one has ended."""
-        for node in self._servers:
-            if node.exit_code is not None:
-                raise NodeDied("server", node.rank, node.exit_code)
+        """Between two runs: replace those that have died, and wait until they are at work.
 
-    def run(
-        self,
-        outlets: list[Outlets],
-        tick: int,
-        on_report: OnReport,
-        on_pause: Callable[[], None],
-        body: Callable[..., None],
-        *args: Any,
-    ) -> list[Any]:
-        """`body(rank, run, *args)` in a new process per worker; their results in rank order.
-
-        The workers' clocks start at `tick`. Raises NodeDied, or WorkerFailed from the worker's exception.
+        Raises NodeDied if one was given up: then the cluster is of no more use.
         """
-        self.check_servers()
-        self._run += 1
-        for server in self._servers:
-            self._post.send(
-                (SERVER, server.rank), Record(START, size=len(outlets), number=tick, run=self._run)
-            )
-        try:
-            for rank in range(len(outlets)):
-                node = Node(self._context, WORKER, rank, self._lifeline, body, rank, self._run, *args)
-                self._workers.append(node)  # before it starts: an interrupt in between must not lose it
-                node.start()
-            results = self._watch(outlets, on_report, on_pause)
-            self._let_workers_end()
-            return results
-        finally:
-            end(self._workers)
+        for rank, exit_code in self._given_up.items():
+            raise NodeDied("server", rank, exit_code)
+        if self._run is None and any(node.exit_code is not None for node in self._servers.values()):
             self._settle()
 
-    def _settle(self) -> None:
-        """Until every server has handled what workers had sent: the parameters then stand still."""
-        deaths = {node.death: node.rank for node in self._servers}
-        ready = select.poll()
-        for descriptor in (self._post.inbox, *deaths):
-            ready.register(descriptor, select.POLLIN)
-        for rank in deaths.values():
-            self._post.send((SERVER, rank), Record(BARRIER, number=_SETTLED, run=self._run))
-        missing = set(deaths.values())
-        while missing:
-            for descriptor, _ in ready.poll(1000 * _PAUSE):  # not for ever: a full pipe is to be tried again
-                if descriptor in deaths:
-                    ready.unregister(descriptor)
-                    missing.discard(deaths[descriptor])
-            for record in self._post.receive_nowait():
-                if (record.op, record.number, record.run) == (BARRIER, _SETTLED, self._run):
-                    missing.discard(record.sender)
+    def run(self, run: Run) -> list[Any]:
+        """The results of the workers, in rank order.
+
+        Raises NodeDied, or WorkerFailed from a worker's exception.
+        """
+        self.check_servers()
+        self._run = run
+        run.first_life = self._life + 1
+        self._life += run.workers
+        for rank in self._servers:
+            self._send_server(rank, self._started())
+        try:
+            for rank in range(run.workers):
+                self._start_worker(rank, run.first_life + rank, run.function)
+            while len(run.results) < len(run.ranks) or run.reports:
+                self._turn()
+            self._let_workers_end()
+            return [run.results[rank] for rank in sorted(run.results)]
+        finally:
+            self._end_workers()
+            self._run = None
+            self._settle()
+
+    @property
+    def dividing(self) -> list[int]:
+        """Ranks that will divide the rows when all changes hold."""
+        return self._run.division.latest if self._run is not None else []
+
+    @property
+    def ranks_started(self) -> int:
+        """The rank of the next worker to be added."""
+        return 0 if self._run is None else max((*self._run.ranks, *self.dividing)) + 1
+
+    def add_worker(self, rank: int) -> None:
+        """It comes in with the next epoch."""
+        assert self._run is not None
+        self._run.division.join(rank)
+
+    def remove_worker(self, rank: int) -> None:
+        """It leaves with the next epoch."""
+        assert self._run is not None
+        self._run.division.leave(rank)
+        self._happened(Event("left", "worker", rank, self._books.tick))
 
     def close(self) -> None:
-        end(self._workers + self._servers)
+        self._end_workers()
+        end(list(self._servers.values()))
         self._lifeline.close()
+        del self._books  # views of shared memory
 
-    def _watch(self, outlets: list[Outlets], on_report: OnReport, on_pause: Callable[[], None]) -> list[Any]:
-        """Until every worker has given its result: for a message or a death, never for one of them alone."""
-        results: dict[int, Any] = {}
-        barriers = Barriers(len(outlets), len(self._servers))
-        deaths = {node.death: node for node in (*self._servers, *self._workers)}
-        ready = select.poll()
-        for descriptor in (self._post.inbox, *deaths):
-            ready.register(descriptor, select.POLLIN)
-        reports: collections.deque[Record] = collections.deque()
-        paused = time.monotonic()
-        while len(results) < len(outlets) or reports:
-            descriptors = [descriptor for descriptor, _ in ready.poll(0 if reports else 1000 * _PAUSE)]
-            # A worker's last words are in the inbox by the time its death is seen.
-            for record in self._post.receive_nowait():
-                if record.run != self._run:
-                    continue  # left over from a run that was broken off
-                if record.op == REPORT:
-                    reports.append(record)
-                else:
-                    self._take_in(record, outlets, results, barriers)
-            for node in filter(None, map(deaths.get, descriptors)):
-                ready.unregister(node.death)
-                if node.role == SERVER or node.rank not in results:
-                    self._stop(node)
-            if reports and not descriptors:  # what the caller does with one takes time: nobody waits for it
-                self._hand_out(reports.popleft(), outlets, on_report)
-            if time.monotonic() - paused >= _PAUSE:
-                paused = time.monotonic()
-                on_pause()
-        return [results[rank] for rank in range(len(outlets))]
+    # Starting and ending.
 
-    def _take_in(
-        self,
-        record: Record,
-        outlets: list[Outlets],
-        results: dict[int, Any],
-        barriers: Barriers,
-    ) -> None:
+    def _launch(self, role: int, rank: int, body: Callable[..., None], *args: Any, life: int = 0) -> Node:
+        if not life:
+            self._life += 1
+            life = self._life
+        kills = [point for point in self._failpoints if (point.role, point.rank) == (role, rank)]
+        self._failpoints = tuple(point for point in self._failpoints if point not in kills)
+        node = Node(self._context, role, rank, life, self._lifeline, kills, body, rank, life, *args)
+        (self._servers if role == SERVER else self._workers)[rank] = node  # an interrupt must not lose it
+        node.start()
+        self._nodes[node.death] = node
+        self._ready.register(node.death, select.POLLIN)
+        return node
+
+    def _start_worker(self, rank: int, life: int, function: Callable[..., Any]) -> None:
+        run = self._run
+        assert run is not None
+        run.ranks.add(rank)
+        self._launch(WORKER, rank, run.body, run.tick, function, run.args, life=life)
+
+    def _end_workers(self) -> None:
+        for node in self._workers.values():
+            self._forget(node)
+        end(list(self._workers.values()))
+        self._workers.clear()
+
+    def _forget(self, node: Node) -> None:
+        if self._nodes.pop(node.death, None):
+            self._ready.unregister(node.death)
+
+    def _settle(self) -> None:
+        """Until every server has handled what workers had sent: the parameters then stand still.
+
+        One that takes too long is killed: its successor begins with nothing to handle.
+        """
+        for rank in self._servers:
+            if rank not in self._unsettled and rank not in self._given_up:
+                self._unsettled[rank] = None
+                self._send_server(rank, Record(SETTLE))
+        until = time.monotonic() + _GRACE
+        while self._unsettled:
+            self._turn()
+            if time.monotonic() > until:
+                until += _GRACE
+                for rank in self._unsettled:
+                    self._servers[rank].hung = True
+                    self._servers[rank].process.kill()
+
+    # One turn of the loop: wait for a message or a death, never for one of them alone.
+
+    def _turn(self) -> None:
+        run = self._run
+        waiting = run is not None and bool(run.reports)
+        descriptors = [descriptor for descriptor, _ in self._ready.poll(0 if waiting else 1000 * _PAUSE)]
+        # A worker's last words are in the inbox by the time its death is seen.
+        for record in self._post.receive_nowait():
+            reach("scheduler: record taken")
+            self._take_in(record)
+        for node in filter(None, map(self._nodes.get, descriptors)):
+            self._died(node)
+        if run is not None and run.reports and not descriptors:
+            record, value = run.reports.popleft()
+            self._post.send((WORKER, record.sender), Record(READ, size=record.size, to=record.life))
+            run.on_report(record.sender, value)  # it takes time: nobody waits for it
+        if time.monotonic() - self._looked >= _PAUSE:
+            self._looked = time.monotonic()
+            self._look_for_hung_nodes()
+            if run is not None:
+                run.on_pause()
+
+    def _take_in(self, record: Record) -> None:
+        if record.op == SETTLED:
+            if record.life == self._servers[record.sender].life:
+                self._settled(record.sender)
+            return
+        run, node = self._run, self._workers.get(record.sender)
+        if run is None or node is None or record.life != node.life:
+            return  # of a former life
+        outlets = run.outlets[record.sender]
         if record.op == BARRIER:
-            role = SERVER if record.slot == SERVER else WORKER  # the servers say so
-            self._send(barriers.enter(role, record.sender, GROUPS[record.size], record.number))
+            self._release(run.barrier.enter(record.sender, record.number))
+        elif record.op == EPOCH:
+            self._divide(run, record)
+        elif record.op == REPORT:
+            run.reports.append((record, outlets.reports.read(record.size, record.number)))
         elif record.op == RESULT:
-            results[record.sender] = outlets[record.sender].last_words.read(record.size)
-            self._send(barriers.finished(record.sender))
+            run.results[record.sender] = outlets.last_words.read(record.size)
+            for rank in self._servers:
+                self._send_server(rank, Record(LEAVE, slot=record.sender))
+            self._release(run.barrier.finish(record.sender))
         elif record.op == FAILED:
-            exception, text = outlets[record.sender].last_words.read(record.size)
+            exception, text = outlets.last_words.read(record.size)
             self._tell_workers(WORKER, record.sender, 1)
             raise WorkerFailed(record.sender, text) from exception
 
-    def _hand_out(self, report: Record, outlets: list[Outlets], on_report: OnReport) -> None:
-        value = outlets[report.sender].reports.read(report.size, report.number)
-        self._post.send((WORKER, report.sender), Record(READ, size=report.size, run=self._run))
-        on_report(report.sender, value)
+    def _release(self, released: dict[int, int]) -> None:
+        for rank, generation in released.items():
+            self._send_worker(rank, Record(RELEASE, number=generation))
 
-    def _send(self, messages: list[tuple[Address, Record]]) -> None:
-        for address, record in messages:
-            self._post.send(address, record._replace(run=self._run))
+    def _divide(self, run: Run, asked: Record) -> None:
+        """Answer who divides the rows in an epoch; who comes in because of it does so at the asker's tick.
 
-    def _stop(self, dead: Node) -> None:
-        dead.process.join()
+        In sync mode no server can have applied a later tick, since the asker has not pushed it; and all
+        servers read of the newcomer before anything that the asker will send.
+        """
+        for rank in run.division.ask(asked.number):
+            self._life += 1
+            enter = Record(ENTER, slot=rank, timestamp=self._life, number=asked.version)
+            for server in self._servers:
+                self._send_server(server, enter)
+            self._post.flush()
+            run.barrier.add(rank)
+            self._start_worker(rank, self._life, run.function)
+            self._happened(Event("joined", "worker", rank, asked.version))
+        ranks = run.division.ranks(asked.number)
+        for place, rank in enumerate(ranks):
+            self._send_worker(asked.sender, Record(PART, slot=rank, size=len(ranks), number=place))
+        if not ranks:
+            self._send_worker(asked.sender, Record(PART))
+
+    # Deaths. A timeout is none: a hung node is killed, and its exit awaited, before another takes its place.
+
+    def _look_for_hung_nodes(self) -> None:
+        if self._node_timeout is None:
+            return
+        for node in (*self._servers.values(), *self._workers.values()):
+            if node.death not in self._nodes:
+                continue
+            silence = node.silence(self._books.beats(node.role, node.rank), self._looked)
+            if silence > self._node_timeout:
+                node.hung = True
+                node.process.kill()
+            elif silence > self._node_timeout / 4 and not node.pinged:
+                node.pinged = True
+                self._send(node, Record(PING))
+
+    def _died(self, node: Node) -> None:
+        node.process.join()
         # None where this process ignores SIGCHLD: then the system has thrown the code away.
-        exit_code = 255 if dead.exit_code is None else dead.exit_code
-        self._tell_workers(dead.role, dead.rank, exit_code)
-        raise NodeDied("server" if dead.role == SERVER else "worker", dead.rank, exit_code)
+        exit_code = 255 if node.exit_code is None else node.exit_code
+        self._forget(node)
+        run = self._run
+        if node.role == SERVER:
+            if self._deaths.one_too_many(SERVER, node.rank, self._books.version(node.rank)):
+                self._given_up[node.rank] = exit_code
+                self._unsettled.pop(node.rank, None)
+                self._give_up(node, exit_code)
+            self._replace_server(node, exit_code)
+        elif run is not None and node.rank not in run.results:
+            policy = run.on_worker_death
+            progress = self._books.clock(node.rank)
+            alone = policy == CONTINUE and run.division.latest == [node.rank]
+            if policy == FAIL or alone or run.deaths.one_too_many(WORKER, node.rank, progress):
+                self._give_up(node, exit_code)
+            self._replace_worker(run, node, exit_code)
+
+    def _replace_server(self, node: Node, exit_code: int) -> None:
+        began, rank = time.monotonic(), node.rank
+        again = self._books.unapplied(rank)
+        reach("scheduler: before successor")
+        node.close()
+        body, args = self._server_body
+        self._launch(SERVER, rank, body, *args)
+        reach("scheduler: after successor")
+        run = self._run
+        if run is not None:
+            self._send_server(rank, self._started())
+            for worker in sorted(run.ranks):
+                life = self._workers[worker].life if worker in self._workers else 0
+                if life and life != run.first_life + worker:
+                    self._send_server(rank, Record(ENTER, slot=worker, timestamp=life))
+                if worker in run.results:
+                    self._send_server(rank, Record(LEAVE, slot=worker))
+        event = Event(_what(node), "server", rank, self._books.tick, exit_code, "recovered", 0.0, again)
+        self._unsettled[rank] = began, event
+        self._send_server(rank, Record(SETTLE))
+
+    def _settled(self, rank: int) -> None:
+        death = self._unsettled.pop(rank, None)
+        if death is not None:
+            began, event = death
+            self._happened(event.took(time.monotonic() - began))
+
+    def _replace_worker(self, run: Run, node: Node, exit_code: int) -> None:
+        began, rank = time.monotonic(), node.rank
+        again = self._books.unacknowledged(rank)
+        goes_on = run.on_worker_death == RESPAWN and rank not in run.abandoned
+        if not goes_on:
+            run.abandoned.add(rank)
+            run.division.leave(rank)
+        node.close()
+        self._life += 1
+        for server in self._servers:
+            self._send_server(server, Record(ENTER, slot=rank, timestamp=self._life))
+        self._start_worker(rank, self._life, run.function if goes_on else nobody)
+        outcome = "started again" if goes_on else "its rows go to the others"
+        event = Event(_what(node), "worker", rank, self._books.tick, exit_code, outcome, 0.0, again)
+        self._happened(event.took(time.monotonic() - began))
+
+    def _give_up(self, node: Node, exit_code: int) -> None:
+        self._tell_workers(node.role, node.rank, exit_code)
+        raise NodeDied(ROLES[node.role], node.rank, exit_code)
 
     def _tell_workers(self, role: int, rank: int, exit_code: int) -> None:
         """Whoever waits for the dead gets an error, and a moment to clean up after itself."""
-        for node in self._workers:
-            self._post.send(
-                (WORKER, node.rank), Record(DIED, slot=role, size=rank, number=exit_code, run=self._run)
-            )
+        for worker in self._workers:
+            self._send_worker(worker, Record(DIED, slot=role, size=rank, number=exit_code))
         self._let_workers_end()
 
     def _let_workers_end(self) -> None:
         """They may still have to flush what they printed."""
         until = time.monotonic() + _GRACE
-        for node in self._workers:
+        for node in self._workers.values():
             node.process.join(max(0.0, until - time.monotonic()))
+
+    def _happened(self, event: Event) -> None:
+        self.events.append(event)
+        if self._run is not None:
+            self._run.on_event(event)
+
+    # Sending.
+
+    def _started(self) -> Record:
+        run = self._run
+        assert run is not None
+        return Record(START, size=run.workers, timestamp=run.first_life, number=run.tick)
+
+    def _send_server(self, rank: int, record: Record) -> None:
+        self._send(self._servers[rank], record)
+
+    def _send_worker(self, rank: int, record: Record) -> None:
+        self._send(self._workers[rank], record)
+
+    def _send(self, node: Node, record: Record) -> None:
+        self._post.send((node.role, node.rank), record._replace(to=node.life))
+
+
+def _what(node: Node) -> str:
+    return "hung" if node.hung else "died"

@@ -9,21 +9,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from shmps.consistency import Consistency, VectorClock
+from shmps.failpoints import reach
 from shmps.messages import (
     ANSWER,
-    BARRIER,
+    ENTER,
     LEAVE,
+    PING,
     PULL,
     PUSH,
     PUSH_PULL,
     SCHEDULER,
-    SERVER,
+    SETTLE,
+    SETTLED,
     START,
     WELCOME,
     WORKER,
     Record,
 )
-from shmps.store import DELAY_BINS, DENSE, Mailbox, Parameters
+from shmps.store import DELAY_BINS, DENSE, Mailbox, Parameters, Pulse
 from shmps.transport import Address, Post
 from shmps.updaters import Push, Step, Updater
 
@@ -31,25 +34,30 @@ Answers = list[tuple[Address, Record]]
 
 
 class Server:
-    """Owns one partition: applies pushes to it and answers pulls from it."""
+    """Owns one partition: applies pushes to it and answers pulls from it.
+
+    In its life (see `messages.Record`) it takes only what is addressed to it, from the scheduler and from the
+    lives of workers that the scheduler has named.
+    """
 
     def __init__(
         self,
         rank: int,
+        life: int,
         parameters: Parameters,
         mailboxes: list[Mailbox],
         consistency: Consistency,
         updater: Updater,
     ):
-        self.rank, self.consistency, self.updater = rank, consistency, updater
+        self.rank, self.life, self.consistency, self.updater = rank, life, consistency, updater
         self.clock = VectorClock()
         self._parameters, self._mailboxes = parameters, mailboxes
         self._all_keys = np.arange(*parameters.shape.bounds[rank : rank + 2])
         self._redo = parameters.redo_slot(rank)
         if self._redo.pending:
             self._redo.apply()
-        self._run = 0
         self._arrivals = 0
+        self._lives: dict[int, int] = {}  # of the workers
         self._held: dict[int, collections.deque[tuple[int, Record]]] = {}  # with its number of arrival
         self._parked: list[Record] = []
         self._answers: Answers = []
@@ -57,8 +65,11 @@ class Server:
     def handle(self, record: Record) -> Answers:
         """Take one record; returns what is to be sent now, and to whom."""
         self._answers = []
-        if record.op == START or record.run == self._run:
-            self._reactions[record.op](self, record)
+        if record.to == self.life:
+            if record.op in self._from_scheduler:
+                self._from_scheduler[record.op](self, record)
+            elif record.life == self._lives.get(record.sender):
+                self._from_worker[record.op](self, record)
         return self._answers
 
     @property
@@ -67,15 +78,30 @@ class Server:
         return int(self._parameters.versions[self.rank])
 
     def _start(self, record: Record) -> None:
-        """A new run: `size` workers stand at tick `number`; what the last run left unanswered is void."""
-        self._run = record.run
-        self.clock.start(record.size, record.number)
-        self._parameters.done[self.rank] = record.number
-        self._held = {worker: collections.deque() for worker in self.clock.ranks}
-        self._parked = []
-        for worker in self.clock.ranks:
-            welcome = Record(WELCOME, self.rank, version=self.version, number=record.number, run=record.run)
-            self._answers.append(((WORKER, worker), welcome))
+        """A run, from its beginning or after this server's predecessor has died: nothing is held or parked.
+
+        A worker has the clock that it has reached in this run, if it has.
+        """
+        done = self._parameters.done[self.rank]
+        np.maximum(done, record.number, out=done)
+        self.clock.start(done[: record.size].tolist())
+        self._lives, self._held, self._parked = {}, {}, []
+        for worker in range(record.size):
+            self._welcome(worker, record.timestamp + worker)
+
+    def _enter(self, record: Record) -> None:
+        """A worker comes in, or a new life of one, which asks again what its last left unanswered."""
+        done = self._parameters.done[self.rank]
+        done[record.slot] = max(done[record.slot], record.number)
+        self.clock.enter(record.slot, int(done[record.slot]))
+        self._parked = [parked for parked in self._parked if parked.sender != record.slot]
+        self._welcome(record.slot, record.timestamp)
+
+    def _welcome(self, worker: int, life: int) -> None:
+        self._lives[worker], self._held[worker] = life, collections.deque()
+        done = int(self._parameters.done[self.rank, worker])
+        welcome = Record(WELCOME, self.rank, version=self.version, number=done, life=self.life, to=life)
+        self._answers.append(((WORKER, worker), welcome))
 
     def _push(self, record: Record) -> None:
         done = self._parameters.done[self.rank, record.sender]
@@ -91,10 +117,8 @@ class Server:
                 self._apply([record], self._keys(record), self._values(record))
 
     def _apply_complete_ticks(self) -> None:
-        while self.clock.ranks and all(self._held[worker] for worker in self.clock.ranks):
-            arrivals, records = zip(
-                *(self._held[worker].popleft() for worker in self.clock.ranks), strict=True
-            )
+        while (behind := self.clock.behind) and all(self._held[worker] for worker in behind):
+            arrivals, records = zip(*(self._held[worker].popleft() for worker in behind), strict=True)
             order = {arrival: place for place, arrival in enumerate(sorted(arrivals))}
             pushes = [
                 Push(self._keys(record), self._values(record), self._rows(record), order[arrival])
@@ -114,6 +138,7 @@ class Server:
         age = step.age + self.updater.penalty(step)
         self._redo.commit(len(keys), age, {record.sender: record.number for record in records})
         self._redo.apply()
+        reach("server: applied")
         for record in records:
             self.clock.tick(record.sender, record.number)
         for record in records:
@@ -148,28 +173,26 @@ class Server:
             record.size,
             record.number,
             self.version,
-            record.run,
+            self.life,
+            record.life,
         )
         self._answers.append(((WORKER, record.sender), answer))
 
     def _leave(self, record: Record) -> None:
-        """The worker has finished: nobody waits for it any more."""
-        self.clock.leave(record.sender)
+        """Worker `slot` has finished: nobody waits for it any more."""
+        self.clock.leave(record.slot)
         self._apply_complete_ticks()
         self._answer_parked()
 
-    def _barrier(self, record: Record) -> None:
+    def _settle(self, record: Record) -> None:
         """All that came before this record has been handled: say so."""
-        self._answers.append(((SCHEDULER, 0), record._replace(sender=self.rank, slot=SERVER)))
+        self._answers.append(((SCHEDULER, 0), Record(SETTLED, self.rank, life=self.life)))
 
-    _reactions = {  # noqa: RUF012
-        START: _start,
-        PUSH: _push,
-        PUSH_PULL: _push,
-        PULL: _pull,
-        LEAVE: _leave,
-        BARRIER: _barrier,
-    }
+    def _ping(self, record: Record) -> None:
+        """To have been woken is the sign of life."""
+
+    _from_scheduler = {START: _start, ENTER: _enter, LEAVE: _leave, SETTLE: _settle, PING: _ping}  # noqa: RUF012
+    _from_worker = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}  # noqa: RUF012
 
     def _keys(self, record: Record) -> np.ndarray:
         if record.slot == DENSE:
@@ -183,10 +206,15 @@ class Server:
         return float(self._mailboxes[record.sender].rows[record.slot])
 
 
-def serve(server: Server, post: Post) -> None:
+def serve(server: Server, post: Post, pulse: Pulse) -> None:
     """Handle what arrives, for ever: a server ends by being killed."""
     while True:
         answers: Answers = []
-        for record in post.receive():
+        records = post.receive()
+        pulse.beat()
+        for record in records:
+            reach("server: record taken")
             answers += server.handle(record)
+        reach("server: before answers")
         post.send_all(answers)
+        reach("server: after answers")

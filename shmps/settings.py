@@ -4,13 +4,15 @@ import inspect
 import itertools
 from typing import Any, Self
 
-from shmps.checks import not_negative, whole
+from shmps.checks import not_negative, positive, whole
 from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
 from shmps.dist_lr import DistLR
 from shmps.errors import UsageError
+from shmps.scheduler import CONTINUE, FAIL, RESPAWN
 from shmps.trainer import Plan
 from shmps.updaters import FTRL, SGD, AdaGrad, Updater
 
+ON_WORKER_DEATH = (RESPAWN, CONTINUE, FAIL)
 MODES = ("sync", "async", "bounded")
 # Rates that work on a9a in sync and in async mode; dist-lr's is the one its table was made with.
 LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
@@ -40,6 +42,9 @@ class Settings:
         test_interval: int = 0,
         slow_worker: tuple[int, float] | None = None,
         tick_time: float = 0.0,
+        on_worker_death: str = RESPAWN,
+        join_at: int | None = None,
+        node_timeout: float | None = 60.0,
         random_state: int = 0,
         start_method: str | None = None,
     ):
@@ -57,6 +62,10 @@ class Settings:
         test_interval: worker 0's iterations between evaluations; 0: none.
         slow_worker: (rank, factor) makes a straggler.
         tick_time: milliseconds that a tick lasts at least; workers that sleep overlap where cores are few.
+        on_worker_death: "respawn" (it is started again and goes on), "continue" (the others go on, and
+        divide its rows from the next epoch on) or "fail".
+        join_at: the epoch at which one more worker comes in; None: never.
+        node_timeout: seconds without a sign of life after which a node is taken for hung and replaced.
         random_state: seed of the minibatches and their order.
         start_method: of processes: None is the system's own.
         """
@@ -76,6 +85,9 @@ class Settings:
         self.test_interval = test_interval
         self.slow_worker = slow_worker
         self.tick_time = tick_time
+        self.on_worker_death = on_worker_death
+        self.join_at = join_at
+        self.node_timeout = node_timeout
         self.random_state = random_state
         self.start_method = start_method
 
@@ -113,6 +125,14 @@ class Settings:
     def plan(self) -> Plan:
         if self.iterations is not None:
             whole("iterations", self.iterations, least=1)
+        if self.join_at is not None:
+            whole("join_at", self.join_at, least=0)
+        if self.on_worker_death not in ON_WORKER_DEATH:
+            raise UsageError(
+                f"on_worker_death is one of {', '.join(ON_WORKER_DEATH)}; found {self.on_worker_death!r}"
+            )
+        if self.node_timeout is not None:
+            positive("node_timeout", self.node_timeout)
         if self.slow_worker is not None:
             try:
                 rank, factor = self.slow_worker
@@ -133,6 +153,7 @@ class Settings:
             seed=whole("random_state", self.random_state, least=0),
             slow_worker=self.slow_worker,
             tick_time=self._tick_time(),
+            elastic=self.join_at is not None or self.on_worker_death == CONTINUE,
         )
 
     def _tick_time(self) -> float:

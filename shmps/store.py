@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shmps.failpoints import reach
 from shmps.kernels import gather, scatter
 from shmps.memory import Fields, NamelessMemory, carve
+from shmps.messages import WORKER
 from shmps.updaters import Updater
 
 SLOTS = 4  # sparse requests that a worker may have under way
@@ -62,6 +64,11 @@ class Shape:
     def mailbox_fields(self) -> Fields:
         workers, room = self.workers, self.mailbox_bounds[-1]
         return {
+            "beats": (np.int64, (self.servers + workers,)),
+            "committed": (np.int64, (workers,)),
+            "numbers": (np.int64, (workers, SLOTS + 1)),
+            "sizes": (np.int64, (workers, SLOTS + 1, self.servers)),
+            "versions": (np.int64, (workers, SLOTS + 1, self.servers)),
             "rows": (np.float64, (workers, SLOTS + 1)),
             "keys": (np.int64, (workers, SLOTS, room)),
             "values": (np.float64, (workers, SLOTS, room, self.width)),
@@ -83,6 +90,90 @@ class Mailbox:
         self.values = [arrays["values"][worker, slot, room] for slot in range(SLOTS)]
         self.values.append(arrays["all_values"][worker, begin:end])
         self.rows = arrays["rows"][worker]
+
+
+class Log:
+    """A worker's redo log: which pushes lie in its mailboxes, so that whoever takes over can announce them.
+
+    A push counts once `commit` has stored its number, which is after the slots of all servers are filled.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], worker: int):
+        self._committed, self._worker = arrays["committed"], worker
+        self._numbers, self._rows = arrays["numbers"][worker], arrays["rows"][worker]
+        self._sizes, self._versions = arrays["sizes"][worker], arrays["versions"][worker]
+
+    @property
+    def committed(self) -> int:
+        """The number of the last push that is whole."""
+        return int(self._committed[self._worker])
+
+    def clear(self, slot: int) -> None:
+        """Before the slot is filled anew: what lies in it was answered."""
+        self._numbers[slot] = 0
+
+    def note(self, slot: int, number: int, rows: float, sizes: list[int], versions: list[int]) -> None:
+        """Push `number` lies in `slot`: `sizes` keys for each server, computed from their `versions`."""
+        self._rows[slot], self._sizes[slot], self._versions[slot] = rows, sizes, versions
+        self._numbers[slot] = number
+
+    def commit(self, number: int) -> None:
+        self._committed[self._worker] = number
+
+    def pending(self, done: int) -> list[tuple[int, int, list[int], list[int]]]:
+        """Committed pushes above `done` in order: number, slot, sizes, versions."""
+        found = [
+            (int(number), slot, self._sizes[slot].tolist(), self._versions[slot].tolist())
+            for slot, number in enumerate(self._numbers)
+            if done < number <= self.committed
+        ]
+        return sorted(found)
+
+
+class Books:
+    """What the scheduler reads of the nodes while they work."""
+
+    def __init__(self, parameters: "Parameters", arrays: dict[str, np.ndarray]):
+        self._parameters = parameters
+        self._beats, self._committed = arrays["beats"], arrays["committed"]
+
+    @property
+    def tick(self) -> int:
+        """That of the furthest worker."""
+        return int(self._parameters.done.max())
+
+    def version(self, server: int) -> int:
+        return int(self._parameters.versions[server])
+
+    def clock(self, worker: int) -> int:
+        """Pushes that all servers have applied."""
+        return int(self._parameters.done[:, worker].min())
+
+    def unapplied(self, server: int) -> int:
+        """Committed pushes that this server has not applied."""
+        return int(np.maximum(self._committed - self._parameters.done[server], 0).sum())
+
+    def unacknowledged(self, worker: int) -> int:
+        """Its committed pushes that not all servers have applied."""
+        return max(int(self._committed[worker]) - self.clock(worker), 0)
+
+    def forget_commits(self) -> None:
+        """Of a run that was broken off: nobody goes on with them."""
+        self._committed[:] = 0
+
+    def beats(self, role: int, rank: int) -> int:
+        return int(self._beats[rank + (self._parameters.shape.servers if role == WORKER else 0)])
+
+
+class Pulse:
+    """A node's sign of life: a count that only it raises."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, role: int, rank: int):
+        place = rank + (shape.servers if role == WORKER else 0)
+        self._beats = arrays["beats"][place : place + 1]
+
+    def beat(self) -> None:
+        self._beats[0] += 1
 
 
 class Store:
@@ -170,7 +261,9 @@ class RedoSlot:
         self._done[:] = self._parameters.done[self._server]
         for rank, number in done.items():
             self._done[rank] = number
+        reach("server: slot written")
         self._committed[self._server] = self._parameters.versions[self._server] + 1
+        reach("server: committed")
 
     def apply(self) -> None:
         """Copy the after-image into place; may be repeated."""
@@ -178,6 +271,7 @@ class RedoSlot:
         count = self._count[server]
         keys = self._keys[:count]
         scatter(self._values[:count], keys, parameters.weights)
+        reach("server: half applied")
         scatter(self._state[:count], keys, parameters.state)
         parameters.ages[server] = self._age[server]
         parameters.done[server] = self._done

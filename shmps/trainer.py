@@ -1,7 +1,9 @@
 """The loop of one worker, and the evaluation of the weights that it hands out."""
 
+import itertools
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,9 +11,11 @@ import numpy as np
 
 from shmps.data import Batch, Batches, Rows, shard
 from shmps.errors import Diverged
-from shmps.kernels import gradient, margins
+from shmps.kernels import BLOCK, gradient, margins
 from shmps.metrics import Metrics, evaluate
 from shmps.worker import KVWorker
+
+_PIECE = 2**25  # non-zeros between two signs of life: a tenth of a second
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Plan:
     seed: int
     slow_worker: tuple[int, float] | None = None  # rank, factor
     tick_time: float = 0.0  # seconds that a tick lasts at least
+    elastic: bool = False  # workers may come and go: who divides the rows is asked anew every epoch
 
     def least_seconds(self, rank: int, computed: float) -> float:
         """From pull to push of worker `rank`, if its gradient took `computed` seconds."""
@@ -58,24 +63,24 @@ class Account(NamedTuple):
 def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     """Pull, compute a gradient, push; over this worker's shard.
 
-    In sync mode a look after the push was acknowledged is exactly a pull, and costs no message. Raises
-    Diverged when the loss is no longer finite.
+    In sync mode a look after the push was acknowledged is exactly a pull, and costs no message. A worker in a
+    dead one's place goes on after the pushes that count already. Raises Diverged when the loss is no longer
+    finite.
     """
     held = kv.consistency.hold_pushes
     read, push = (kv.look, kv.push) if held else (kv.pull, kv.start_push)
-    own = shard(rows, kv.rank, kv.num_workers)
-    batches = Batches(own, plan.batch_size, num_keys, plan.intercept, plan.seed, kv.rank, kv.num_workers)
     out = np.empty(num_keys)
-    iteration = row_count = nonzeros = 0
+    iteration = kv.resumed
+    row_count = nonzeros = 0
     computing = slept = 0.0
     kv.barrier()
     began, waited = time.monotonic(), kv.seconds_waiting
-    for batch in _visits(batches, plan):
+    for batch in itertools.islice(_visits(kv, rows, num_keys, plan), kv.resumed, plan.iterations):
         iteration += 1
         weights = read(batch.keys)
         start = time.perf_counter()
         mean = out[: len(weights)]
-        loss = gradient(*batch.rows, weights, plan.intercept, mean)
+        loss = _gradient(kv, batch.rows, weights, plan.intercept, mean)
         spent = time.perf_counter() - start
         if not math.isfinite(loss):
             raise Diverged(
@@ -84,13 +89,14 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
             )
         rest = plan.least_seconds(kv.rank, spent) - spent
         if rest > 0:  # after the pull and before the push: slept after the push it would bring no delay
-            time.sleep(rest)
+            _sleep(kv, rest)
             slept += rest
         push(batch.keys, mean, rows=batch.rows.num_rows)
         computing += spent
         row_count += batch.rows.num_rows
         nonzeros += batch.rows.nonzeros
         if kv.rank == 0 and plan.test_interval and iteration % plan.test_interval == 0:
+            kv.flush()  # this worker's own push is in what is evaluated
             passed, weights = time.monotonic() - began, kv.look(np.arange(num_keys))
             kv.report(Snapshot(iteration, passed, int(kv.ticks().sum()), weights))
     kv.flush()
@@ -100,17 +106,40 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     )
 
 
-def _visits(batches: Batches, plan: Plan):
-    """The batches in the order of their visits."""
-    left = plan.epochs * len(batches) if plan.iterations is None else plan.iterations
-    epoch = 0
-    while left > 0:
-        for batch in batches.epoch(epoch):
-            yield batch
-            left -= 1
-            if left == 0:
-                return
-        epoch += 1
+def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[Batch]:
+    """The batches in the order of their visits, epoch by epoch, of the rows that are ours in it."""
+    everyone = list(range(kv.num_workers))
+    ranks: list[int] | None = None
+    batches: Batches | None = None
+    for epoch in range(plan.epochs) if plan.iterations is None else itertools.count():
+        before, ranks = ranks, kv.ranks(epoch) if plan.elastic else everyone
+        if kv.rank not in ranks:
+            if before is not None and kv.rank in before:
+                return  # removed
+            continue  # not yet in
+        if ranks != before:
+            own = shard(rows, ranks.index(kv.rank), len(ranks))
+            batches = Batches(own, plan.batch_size, num_keys, plan.intercept, plan.seed, kv.rank, ranks)
+        assert batches is not None
+        yield from batches.epoch(epoch)
+
+
+def _gradient(kv: KVWorker, rows: Rows, weights: np.ndarray, intercept: bool, out: np.ndarray) -> float:
+    """Mean gradient into `out`; returns the mean loss. In pieces, with a sign of life after each."""
+    out[:] = 0.0
+    loss, step = 0.0, max(_PIECE * rows.num_rows // max(rows.nonzeros, 1) // BLOCK, 1) * BLOCK
+    for begin in range(0, rows.num_rows, step):
+        piece = rows.part(begin, min(begin + step, rows.num_rows))
+        loss += gradient(*piece, weights, intercept, rows.num_rows, out)
+        kv.beat()
+    return loss
+
+
+def _sleep(kv: KVWorker, seconds: float) -> None:
+    while seconds > 0:
+        time.sleep(min(seconds, 0.1))
+        kv.beat()
+        seconds -= 0.1
 
 
 def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
@@ -122,11 +151,11 @@ def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
 
 def rehearse(rows: Rows, num_keys: int, plan: Plan) -> None:
     """One row's gradient in this process: what numba compiles here is there in every node forked later."""
-    batches = Batches(rows.part(0, 1), plan.batch_size, num_keys, plan.intercept, 0, 0, 1)
+    batches = Batches(rows.part(0, 1), plan.batch_size, num_keys, plan.intercept, 0, 0, [0])
     batch: Batch = batches[0]
     weights = np.zeros(num_keys if batch.keys is None else len(batch.keys))
     out = np.empty(len(weights))
-    gradient(*batch.rows, weights, plan.intercept, out)
+    gradient(*batch.rows, weights, plan.intercept, 1, out)
     weights.flags.writeable = False  # as a look is: another type to numba
-    gradient(*batch.rows, weights, plan.intercept, out)
+    gradient(*batch.rows, weights, plan.intercept, 1, out)
     measure(rows.part(0, 1), np.zeros(num_keys), plan.intercept)

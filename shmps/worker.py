@@ -1,21 +1,26 @@
 """A worker's client: push, pull, look, wait, barrier. What a function run on the cluster gets as `kv`."""
 
 import collections
+import itertools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from shmps.checks import positive
+from shmps.checks import positive, whole
 from shmps.consistency import Consistency
 from shmps.errors import NodeDied, UsageError
+from shmps.failpoints import reach
 from shmps.kernels import cut
 from shmps.messages import (
+    ALL,
     ANSWER,
     BARRIER,
     DIED,
+    EPOCH,
     GROUPS,
+    PART,
     PULL,
     PUSH,
     PUSH_PULL,
@@ -24,30 +29,19 @@ from shmps.messages import (
     REPORT,
     ROLES,
     SCHEDULER,
-    SERVER,
     WELCOME,
     WORKERS,
     Record,
 )
 from shmps.outlet import Outlet
-from shmps.store import DENSE, SLOTS, Mailbox, Parameters
+from shmps.requests import Request, Requests
+from shmps.store import Log, Mailbox, Parameters, Pulse
 from shmps.transport import Post
 from shmps.updaters import Updater
 
 Callback = Callable[[Any], None]
 
-_MOST_UNREAD = 2**26  # bytes
-
-
-class _Request(NamedTuple):
-    """A request under way: where its parts lie, and which servers have not answered yet."""
-
-    op: int
-    slot: int
-    cuts: list[int]  # server s has the keys [cuts[s], cuts[s + 1]) of the request
-    unanswered: set[int]
-    callback: Callback | None
-    out: np.ndarray | None
+_MOST_REPORTED = 2**26  # bytes
 
 
 class KVWorker:
@@ -57,6 +51,9 @@ class KVWorker:
     width is 1, else (k, width). A timestamp numbers a request of this worker. Every push is a tick, at every
     server, whichever keys it has.
 
+    `resumed` counts the pushes that this rank had committed in this run before its process died and this one
+    took its place: 0, but for a function that `Cluster.run` was told to run again.
+
     Every method raises UsageError for arguments that break a rule, and NodeDied as soon as a node that it
     may be waiting for has died.
     """
@@ -64,37 +61,41 @@ class KVWorker:
     def __init__(
         self,
         rank: int,
-        run: int,
+        life: int,
         num_workers: int,
+        tick: int,
         consistency: Consistency,
         updater: Updater,
         parameters: Parameters,
         mailboxes: list[Mailbox],
+        log: Log,
+        pulse: Pulse,
         post: Post,
         outlet: Outlet,
     ):
         self.rank, self.num_workers, self.num_servers = rank, num_workers, len(mailboxes)
         self.consistency = consistency
         self.seconds_waiting = 0.0  # blocked until a record came
-        self._run, self._updater = run, updater
+        self._life, self._updater, self._pulse = life, updater, pulse
         self._parameters, self._mailboxes, self._post, self._outlet = parameters, mailboxes, post, outlet
         self._shape = parameters.shape
         self._bounds = self._shape.bounds
         self._bounds_array = np.array(self._bounds)
         self._cuts = np.empty(self.num_servers + 1, np.int64)
-        self._seen = [0] * self.num_servers  # the version last read, by server
-        self._free, self._free_dense = list(range(SLOTS)), [DENSE]
-        self._timestamp = self._pushes = 0
-        self._requests: dict[int, _Request] = {}
+        self._requests = Requests(rank, life, log, self.num_servers)
         self._answers: dict[int, np.ndarray] = {}
         self._due: collections.deque[tuple[Callback, Any]] = collections.deque()
         self._callbacks_expected = 0
         self._calling_back = False
-        self._welcomes: set[int] = set()
-        self._barriers = dict.fromkeys(GROUPS, 0)
-        self._released = dict.fromkeys(GROUPS, 0)
-        self._reported = self._unread = 0  # bytes in the outlet, and those that are not read yet
-        self._wait_until(lambda: len(self._welcomes) == self.num_servers)
+        self._barrier = self._released = 0  # generations
+        self._parts: list[int] = []
+        self._parts_expected = -1
+        self._reported = self._unread = 0  # bytes in the outlet, and those not dealt with yet
+        self._wait_until(lambda: self._requests.welcomed)
+        for address, record in self._requests.recover():
+            self._post.send(address, record)
+        self._wait_until(lambda: not self._requests.under_way)
+        self.resumed = self._requests.pushes - tick
 
     # Requests that wait.
 
@@ -134,11 +135,10 @@ class KVWorker:
 
     def wait(self, timestamp: int) -> Any:
         """Until that request is answered by every server; the values, once, if it was a pull."""
-        if not (isinstance(timestamp, int) and 1 <= timestamp <= self._timestamp):
-            raise UsageError(
-                f"a timestamp is one that this worker got, 1 to {self._timestamp}; found {timestamp!r}"
-            )
-        self._wait_until(lambda: timestamp not in self._requests)
+        latest = self._requests.timestamp
+        if not (isinstance(timestamp, int) and 1 <= timestamp <= latest):
+            raise UsageError(f"a timestamp is one that this worker got, 1 to {latest}; found {timestamp!r}")
+        self._wait_until(lambda: timestamp not in self._requests.under_way)
         self._call_back()
         return self._answers.pop(timestamp, None)
 
@@ -151,7 +151,7 @@ class KVWorker:
         acknowledged, it is exactly a pull; with `keys=None` only if no penalty is owed (see updaters).
         """
         self._call_back()
-        self._seen = self._parameters.versions.tolist()
+        self._requests.seen = self._parameters.versions.tolist()
         if keys is None:
             return self._flat(self._parameters.weights)
         keys, cuts = self._cut(keys)
@@ -172,23 +172,38 @@ class KVWorker:
                 f"a worker waits with the group {' or '.join(map(repr, GROUPS))}, found {group!r}"
                 + ("; the servers' own barrier is not a worker's" if group == "servers" else "")
             )
-        self._barriers[group] += 1
-        generation = self._barriers[group]
-        self._post.flush()  # or this record could overtake a push that a full pipe has not taken yet
-        self._send_scheduler(BARRIER, size=GROUPS.index(group), number=generation)
-        self._wait_until(lambda: self._released[group] >= generation)
+        if group == ALL:
+            self._wait_until(lambda: not self._requests.under_way)
+        self._barrier += 1
+        self._send_scheduler(BARRIER, number=self._barrier)
+        self._wait_until(lambda: self._released >= self._barrier)
         self._call_back()
+
+    def ranks(self, epoch: int) -> list[int]:
+        """Who divides the rows among themselves in `epoch` (0, 1, ...): the same for all who ask.
+
+        Workers that were added, removed, or given up after their death come in or leave with an epoch that
+        nobody has asked for before.
+        """
+        self._parts, self._parts_expected = [], -1
+        self._send_scheduler(EPOCH, number=whole("epoch", epoch, least=0), version=self._requests.pushes)
+        self._wait_until(lambda: len(self._parts) == self._parts_expected)
+        return list(self._parts)
 
     def ticks(self) -> np.ndarray:
         """The clocks of all workers at server 0 now, (num_workers,); see `Cluster.ticks`."""
         return self._parameters.done[0, : self.num_workers].copy()
 
+    def beat(self) -> None:
+        """Show a sign of life, as every call that waits does: for who computes long between two calls."""
+        self._pulse.beat()
+
     def report(self, value: Any) -> None:
         """Hand a picklable `value` to the caller of `run` (its `on_report`) while the run goes on.
 
-        Waits only while reports of 64 MiB or more are not read yet.
+        Waits only after 64 MiB of reports, until they are dealt with.
         """
-        self._wait_until(lambda: self._unread < _MOST_UNREAD)
+        self._wait_until(lambda: not self._unread or self._reported < _MOST_REPORTED)
         if not self._unread:
             self._reported = 0
         size = self._outlet.write(value, self._reported)
@@ -200,8 +215,8 @@ class KVWorker:
 
     def flush(self) -> None:
         """Wait until everything this worker asked for is answered, and its callbacks have run."""
-        while self._requests or self._due:  # a callback may start more
-            self._wait_until(lambda: not self._requests)
+        while self._requests.under_way or self._due:  # a callback may start more
+            self._wait_until(lambda: not self._requests.under_way)
             self._call_back()
 
     # How a request is made: slice the keys, fill the slots of all servers, announce.
@@ -225,9 +240,10 @@ class KVWorker:
             raise UsageError(f"a callback is a function of the values, found {callback!r:.80}")
         if out is not None:
             out = self._checked_out(out, count)
-        slot = self._take_slot(self._free_dense if keys is None else self._free)
-        self._timestamp += 1
-        self._pushes += op != PULL  # nothing can be refused from here on: a number once used must be sent
+        requests, dense = self._requests, keys is None
+        if not requests.has_slot(dense):
+            self._wait_until(lambda: requests.has_slot(dense))
+        slot = requests.take_slot(dense)
         self._callbacks_expected += callback is not None
         for server, mailbox in enumerate(self._mailboxes):
             begin, end = cuts[server], cuts[server + 1]
@@ -235,17 +251,14 @@ class KVWorker:
                 mailbox.keys[slot][: end - begin] = keys[begin:end]
             if op != PULL:
                 mailbox.values[slot][: end - begin] = values[begin:end]
-        self._mailboxes[0].rows[slot] = rows
-        self._requests[self._timestamp] = _Request(
-            op, slot, cuts, set(range(self.num_servers)), callback, out
-        )
+            reach("worker: slots half filled")
+        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
+        request = requests.start(op, slot, rows, sizes, callback, out)
         for server in range(self.num_servers):
-            announcement = Record(
-                op, self.rank, self._timestamp, slot, cuts[server + 1] - cuts[server],
-                self._pushes, self._seen[server], self._run,
-            )  # fmt: skip
-            self._post.send((SERVER, server), announcement)
-        return self._timestamp
+            self._post.send(*requests.announce(request, server))
+            reach("worker: half announced")
+        reach("worker: announced")
+        return request.timestamp
 
     def _cut(self, keys) -> tuple[np.ndarray, list[int]]:
         """Sorted keys do the work: server s has keys[cuts[s]:cuts[s + 1]]."""
@@ -285,12 +298,6 @@ class KVWorker:
             )
         return out.reshape(count, self._shape.width)
 
-    def _take_slot(self, free: list[int]) -> int:
-        """A slot from `free`; waits for one."""
-        if not free:
-            self._wait_until(lambda: bool(free))
-        return free.pop()
-
     # What comes in.
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
@@ -298,49 +305,48 @@ class KVWorker:
             began = time.perf_counter()
             records = self._post.receive()
             self.seconds_waiting += time.perf_counter() - began
+            self._pulse.beat()
             self._take_in(records)
 
     def _take_in(self, records: list[Record]) -> None:
         for record in records:
-            if record.run != self._run:
-                continue  # meant for a former incarnation
+            if record.to != self._life:
+                continue  # meant for a former life
             if record.op == ANSWER:
-                self._answered(record)
+                request = self._requests.answer(record)
+                if request is not None:
+                    self._answered(request)
+            elif record.op == WELCOME:
+                for address, announcement in self._requests.welcome(record):
+                    self._post.send(address, announcement)
             elif record.op == RELEASE:
-                self._released[GROUPS[record.size]] = record.number
+                self._released = record.number
             elif record.op == READ:
                 self._unread -= record.size
-            elif record.op == WELCOME:
-                self._welcomes.add(record.sender)
-                self._seen[record.sender], self._pushes = record.version, record.number
+            elif record.op == PART:
+                self._parts_expected = record.size
+                self._parts += [record.slot] * (record.size > 0)
             elif record.op == DIED:
                 raise NodeDied(ROLES[record.slot], record.size, record.number)
 
-    def _answered(self, record: Record) -> None:
-        request = self._requests.get(record.timestamp)
-        if request is None:
-            return
-        request.unanswered.discard(record.sender)
-        if request.op != PUSH:
-            self._seen[record.sender] = record.version
-        if request.unanswered:
-            return
-        del self._requests[record.timestamp]
+    def _answered(self, request: Request) -> None:
+        reach("worker: answered")
         values = None if request.op == PUSH else self._collect(request)
-        (self._free_dense if request.slot == DENSE else self._free).append(request.slot)
+        self._requests.free(request.slot)
         if request.callback is not None:
             self._callbacks_expected -= 1
             self._due.append((request.callback, values))
         elif values is not None:
-            self._answers[record.timestamp] = values
+            self._answers[request.timestamp] = values
 
-    def _collect(self, request: _Request) -> np.ndarray:
+    def _collect(self, request: Request) -> np.ndarray:
         """The answers of all servers as one array: copied out, so that the slot is free again."""
-        cuts = request.cuts
-        out = np.empty((cuts[-1], self._shape.width)) if request.out is None else request.out
-        for server, mailbox in enumerate(self._mailboxes):
-            begin, end = cuts[server], cuts[server + 1]
-            out[begin:end] = mailbox.values[request.slot][: end - begin]
+        total = sum(request.sizes)
+        out = np.empty((total, self._shape.width)) if request.out is None else request.out
+        begin = 0
+        for mailbox, size in zip(self._mailboxes, request.sizes, strict=True):
+            out[begin : begin + size] = mailbox.values[request.slot][:size]
+            begin += size
         return self._flat(out)
 
     def _flat(self, values: np.ndarray) -> np.ndarray:
@@ -361,4 +367,4 @@ class KVWorker:
             self._calling_back = False
 
     def _send_scheduler(self, op: int, **fields: int) -> None:
-        self._post.send((SCHEDULER, 0), Record(op, self.rank, run=self._run, **fields))
+        self._post.send((SCHEDULER, 0), Record(op, self.rank, life=self._life, **fields))

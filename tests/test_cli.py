@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from processes import alive, children_of
 
-from shmps import datasets, models
+from shmps import cli, datasets, models
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data", "synth:a9a", "--workers", "2", "--epochs", "2"]
@@ -370,18 +370,40 @@ def test_strange_sizes_and_flags_are_told_or_taken(arguments, code):
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
 
 
-def test_an_impatient_second_signal_changes_nothing():
+def test_the_first_signal_is_the_last_that_counts(monkeypatch):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(cli.Terminated):
+            cli._stop(signal.SIGTERM, None)
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in before)
+        with pytest.raises(KeyboardInterrupt):
+            cli._stop(signal.SIGINT, None)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_server_that_is_stopped_does_not_stop_the_end(tmp_path):
     with subprocess.Popen(
         [sys.executable, "run.py", *SMALL[:4], "--iterations", "100000000", "--log"],
         cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as parent:  # fmt: skip
         while "Iteration" not in parent.stderr.readline():
             pass
-        for _ in range(6):
-            parent.send_signal(signal.SIGTERM)
+        server = min(children_of(parent.pid))
+        os.kill(server, signal.SIGSTOP)
+        parent.send_signal(signal.SIGTERM)
         _, errors = parent.communicate(timeout=DEADLINE)
-    assert parent.returncode == 143
-    assert errors.rstrip().endswith("stopped by SIGTERM") and "Traceback" not in errors
+    assert parent.returncode == 143 and "stopped by SIGTERM" in errors and not alive(server)
+
+
+def test_a_log_that_finds_no_room_costs_no_training(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "run.py", *SMALL, "--log", "--model", tmp_path / "model"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=full, text=True, timeout=DEADLINE,
+        )  # fmt: skip
+    assert done.returncode == 0 and "accuracy" in done.stdout and (tmp_path / "model").exists()
 
 
 def test_a_rate_that_swings_is_said_once_and_dist_lr_is_a_rule():

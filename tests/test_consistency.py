@@ -38,14 +38,14 @@ def test_a_pull_may_be_answered_up_to_the_bound(lead, answered):
 
 def test_the_slowest_is_the_least_of_those_present():
     clock = VectorClock()
-    clock.start(3, tick=4)
+    clock.start([4, 4, 4])
     clock.tick(0, 6)
     clock.tick(1, 5)
     assert clock.slowest == 4
     clock.leave(2)
     assert clock.slowest == 5
     clock.tick(2, 9)  # who has left does not come back by a late tick
-    assert clock.ranks == [0, 1]
+    assert clock.behind == [1]
     clock.leave(0)
     clock.leave(1)
     assert clock.slowest == math.inf

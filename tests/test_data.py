@@ -26,7 +26,7 @@ def dense(batch, num_keys):
 
 
 def batches(rows, size=10, seed=0, rank=0):
-    return Batches(rows, size, 30, False, seed, rank, 1)
+    return Batches(rows, size, 30, False, seed, rank, [0])
 
 
 def test_labels_become_signs_and_are_kept():
@@ -50,7 +50,7 @@ def test_shards_cover_all_rows_once(rows):
 @pytest.mark.parametrize("size", [0, 1, 10, 1000])
 def test_an_epoch_visits_every_row_once(rows, size):
     own = shard(rows, 1, 2)
-    everything = dense(Batches(own, 0, 30, False, 0, 1, 2)[0], 30)
+    everything = dense(Batches(own, 0, 30, False, 0, 1, [0, 1])[0], 30)
     visited = np.vstack([dense(batch, 30) for batch in batches(own, size).epoch(0)])
     np.testing.assert_array_equal(visited[np.lexsort(visited.T)], everything[np.lexsort(everything.T)])
 
@@ -73,14 +73,14 @@ def test_a_batch_is_localized_once_and_kept(rows):
 
 
 def test_the_intercepts_key_comes_last(rows):
-    batch = Batches(rows, 10, 31, True, 0, 0, 1)[0]
+    batch = Batches(rows, 10, 31, True, 0, 0, [0])[0]
     assert batch.keys[-1] == 30
 
 
 @pytest.mark.parametrize("size", [1, 10, 1000])
 def test_no_batch_has_more_keys_than_announced(rows, size):
     most = most_keys(rows, size, 31)
-    own = Batches(rows, size, 31, True, 0, 0, 1)
+    own = Batches(rows, size, 31, True, 0, 0, [0])
     assert max(len(own[index].keys) for index in range(len(own))) <= most
 
 

@@ -17,9 +17,24 @@ def problem():
 
 
 def taken(X, y, w, intercept):
-    out = np.empty(len(w))
-    loss = kernels.gradient(*rows_of(X, y), w, intercept, out)
+    out = np.zeros(len(w))
+    loss = kernels.gradient(*rows_of(X, y), w, intercept, len(y), out)
     return loss, out
+
+
+def test_the_gradient_comes_to_the_same_bits_piece_by_piece(problem):
+    X, y, w = problem
+    X, y = scipy.sparse.vstack([X] * 40, format="csr"), np.tile(y, 40)
+    assert len(y) > 3 * kernels.BLOCK
+    whole, pieces = np.zeros(len(w)), np.zeros(len(w))
+    rows = rows_of(X, y)
+    loss = kernels.gradient(*rows, w, True, len(y), whole)
+    losses = [
+        kernels.gradient(*rows.part(begin, begin + 2 * kernels.BLOCK), w, True, len(y), pieces)
+        for begin in range(0, len(y), 2 * kernels.BLOCK)
+    ]
+    assert pieces.tobytes() == whole.tobytes()
+    assert sum(losses) == pytest.approx(loss, rel=1e-14)
 
 
 @pytest.mark.parametrize("intercept", [False, True])

@@ -6,12 +6,14 @@ from shmps import ASYNC, BOUNDED, SYNC, Add
 from shmps.memory import carve
 from shmps.messages import (
     ANSWER,
-    BARRIER,
+    ENTER,
     LEAVE,
     PULL,
     PUSH,
     PUSH_PULL,
     SCHEDULER,
+    SETTLE,
+    SETTLED,
     START,
     WELCOME,
     WORKER,
@@ -37,13 +39,27 @@ class Bench:
         arrays = in_plain_memory(shape.mailbox_fields())
         self.mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(WORKERS)]
         self.consistency = consistency
+        self.life = self.first_life = 0
         self.restart()
-        self.server.handle(Record(START, size=WORKERS, run=1))
+        self.start()
 
     def restart(self):
-        self.server = Server(0, self.parameters, self.mailboxes, self.consistency, self.updater)
+        """A successor, in a life of its own."""
+        self.life += 1
+        self.server = Server(0, self.life, self.parameters, self.mailboxes, self.consistency, self.updater)
 
-    def send(self, op, worker, number, keys=(0,), value=1.0, version=0, run=1, slot=0):
+    def start(self, tick=0):
+        """A run; the lives of its workers."""
+        self.first_life += 100
+        return self.server.handle(
+            Record(START, size=WORKERS, timestamp=self.first_life, number=tick, to=self.life)
+        )
+
+    def tell(self, op, **fields):
+        """A record of the scheduler's; what is sent because of it."""
+        return self.server.handle(Record(op, to=self.life, **fields))
+
+    def send(self, op, worker, number, keys=(0,), value=1.0, version=0, life=None, slot=0):
         """Send a request; the ranks that get an answer."""
         box = self.mailboxes[worker]
         if slot != DENSE:
@@ -51,7 +67,10 @@ class Bench:
         if op != PULL:
             box.values[slot][: len(keys)] = value
         box.rows[slot] = 1.0
-        answers = self.server.handle(Record(op, worker, number, slot, len(keys), number, version, run))
+        life = self.first_life + worker if life is None else life
+        answers = self.server.handle(
+            Record(op, worker, number, slot, len(keys), number, version, life, self.life)
+        )
         assert all(record.op == ANSWER for _, record in answers)
         return [rank for (_, rank), _ in answers]
 
@@ -60,9 +79,12 @@ class Bench:
 
 
 def test_a_start_welcomes_every_worker():
-    answers = Bench(ASYNC).server.handle(Record(START, size=2, number=5, run=2))
-    assert [address for address, _ in answers] == [(WORKER, 0), (WORKER, 1)]
-    assert all(record.op == WELCOME and record.number == 5 and record.run == 2 for _, record in answers)
+    server = Bench(ASYNC)
+    answers = server.start(tick=5)
+    assert [address for address, _ in answers] == [(WORKER, worker) for worker in range(WORKERS)]
+    for worker, (_, record) in enumerate(answers):
+        assert record.op == WELCOME and record.number == 5
+        assert (record.life, record.to) == (server.life, server.first_life + worker)
 
 
 def test_async_applies_and_answers_a_push_on_arrival():
@@ -112,7 +134,7 @@ def test_who_has_left_holds_nobody_up():
     server = Bench(SYNC)
     server.send(PUSH, 0, 1)
     server.send(PUSH, 1, 1)
-    answers = server.server.handle(Record(LEAVE, 2, run=1))
+    answers = server.tell(LEAVE, slot=2)
     assert [rank for (_, rank), _ in answers] == [0, 1]
 
 
@@ -139,20 +161,71 @@ def test_a_push_after_a_gap_waits_to_be_announced_again():
     assert server.weight() == 2.0
 
 
-def test_a_record_of_an_earlier_run_is_dropped():
+def test_a_record_of_a_former_life_is_dropped():
     server = Bench(ASYNC)
-    server.server.handle(Record(START, size=WORKERS, run=2))
-    assert server.send(PUSH, 0, 1, run=1) == []
+    former = server.first_life
+    server.start()
+    assert server.send(PUSH, 0, 1, life=former) == []
+    predecessor, successor = server.life, server.life + 1
+    server.restart()
+    server.start()
+    server.life = predecessor
+    assert server.send(PUSH, 0, 1) == []
     assert server.weight() == 0.0
+    server.life = successor
+    assert server.send(PUSH, 0, 1) == [0]
 
 
 def test_a_new_run_forgets_what_the_last_one_left_held():
     server = Bench(SYNC)
     server.send(PUSH, 0, 1, value=100.0)
-    server.server.handle(Record(START, size=WORKERS, run=2))
+    server.start()
     for worker in range(WORKERS):
-        server.send(PUSH, worker, 1, run=2)
+        server.send(PUSH, worker, 1)
     assert server.weight() == 3.0
+
+
+def test_a_successor_stands_where_its_predecessor_stood_and_asks_for_what_was_held():
+    server = Bench(SYNC)
+    for worker in range(WORKERS):
+        server.send(PUSH, worker, 1)
+    server.send(PUSH, 0, 2)  # held when the server dies
+    server.restart()
+    welcomes = server.start()
+    assert [record.number for _, record in welcomes] == [1, 1, 1]
+    for worker in (0, 1, 2):
+        server.send(PUSH, worker, 2)
+    assert server.weight() == 6.0
+
+
+def test_a_worker_that_is_back_has_nothing_held_or_parked():
+    server = Bench(BOUNDED(0))
+    server.send(PUSH, 0, 1)
+    assert server.send(PULL, 0, 1) == []  # parked: it is ahead
+    [(address, record)] = server.tell(ENTER, slot=0, timestamp=999)
+    assert address == (WORKER, 0) and (record.op, record.number, record.to) == (WELCOME, 1, 999)
+    server.send(PUSH, 1, 1)
+    assert server.send(PUSH, 2, 1) == [2]  # the pull of the dead is not answered
+    held = Bench(SYNC)
+    held.send(PUSH, 0, 1, value=100.0)
+    held.tell(ENTER, slot=0, timestamp=999)
+    held.send(PUSH, 0, 1, life=999)
+    held.send(PUSH, 1, 1)
+    held.send(PUSH, 2, 1)
+    assert held.weight() == 3.0
+
+
+def test_a_worker_that_comes_in_at_a_later_tick_holds_nobody_up_before_it():
+    server = Bench(SYNC)
+    server.tell(LEAVE, slot=2)
+    server.tell(ENTER, slot=2, timestamp=999, number=2)
+    for tick in (1, 2):
+        server.send(PUSH, 0, tick)
+        assert server.send(PUSH, 1, tick) == [0, 1]
+    server.send(PUSH, 0, 3)
+    assert server.send(PUSH, 1, 3) == []  # from the third tick on it counts
+    assert server.send(PUSH, 2, 3, life=999) == [0, 1, 2]
+    assert server.weight() == 7.0
 
 
 def test_a_push_without_a_key_ticks_all_the_same():
@@ -172,9 +245,10 @@ def test_the_delay_is_the_versions_between_a_pull_and_its_push():
     assert server.parameters.delays[0, :3].tolist() == [2, 1, 1]
 
 
-def test_a_barrier_is_answered_after_what_came_before():
-    [(address, record)] = Bench(ASYNC).server.handle(Record(BARRIER, size=1, number=4, run=1))
-    assert address == (SCHEDULER, 0) and record.op == BARRIER
+def test_it_says_when_it_has_handled_what_came_before():
+    server = Bench(ASYNC)
+    [(address, record)] = server.tell(SETTLE)
+    assert address == (SCHEDULER, 0) and (record.op, record.life) == (SETTLED, server.life)
 
 
 def test_all_keys_need_no_list():

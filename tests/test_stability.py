@@ -41,16 +41,62 @@ def problem(rows=1500, features=5):
     return X, y
 
 
+def one_class_after_the_other(rows=8192):
+    X, _ = problem(rows)
+    return X, np.where(np.arange(rows) % 2, 1.0, -1.0)
+
+
+def rows_that_sum_to_zero():
+    X, y = problem()
+    return X - X.mean(axis=1, keepdims=True), y
+
+
+def separable():
+    X, _ = problem()
+    return X, np.where(X @ [1.0, -2.0, 3.0, 0.5, -1.0] > 0.3, 1.0, -1.0)
+
+
+def exact_curvature(X, y, intercept, l2):
+    """By dense linear algebra, at the minimum."""
+    penalty = np.full(X.shape[1] + intercept, l2)
+    if intercept:
+        X, penalty[-1] = np.hstack([X, np.ones((len(X), 1))]), 0.0
+
+    def objective(w):
+        loss, slope = loss_and_gradient(X, y, w)
+        return loss + penalty / 2 @ w**2, slope + penalty * w
+
+    p = 1 / (1 + np.exp(-X @ minimize(objective, np.zeros(X.shape[1]), jac=True).x))
+    return np.linalg.eigvalsh(X.T * (p * (1 - p)) @ X / len(y) + np.diag(penalty)).max()
+
+
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize("swung", [0.0, 5.0])
-def test_the_curvature_is_the_largest_eigenvalue_at_the_optimum_wherever_training_ended(intercept, swung):
-    X, y = problem()
+@pytest.mark.parametrize(
+    ("data", "l2"),
+    [
+        (problem, 0.0),
+        (problem, 0.1),
+        (one_class_after_the_other, 0.0),
+        (rows_that_sum_to_zero, 0.0),
+        (separable, 0.1),
+        (separable, 0.01),
+    ],
+)
+def test_the_curvature_is_the_largest_eigenvalue_at_the_minimum_wherever_training_ended(
+    data, l2, swung, intercept
+):
+    X, y = data()
     start = np.full(X.shape[1] + intercept, swung)
-    optimum = minimize(lambda w: loss_and_gradient(X, y, w, intercept), np.zeros_like(start), jac=True).x
-    full = np.hstack([X, np.ones((len(X), 1))]) if intercept else X
-    p = 1 / (1 + np.exp(-full @ optimum))
-    exact = np.linalg.eigvalsh(full.T * (p * (1 - p)) @ full / len(y)).max()
-    assert curvature(rows_of(to_csr(X), y), start, intercept) == pytest.approx(exact, rel=0.02)
+    found = curvature(rows_of(to_csr(X), y), start, intercept, l2)
+    assert found == pytest.approx(exact_curvature(X, y, intercept, l2), rel=0.1)
+
+
+def test_of_wide_data_nothing_is_said():
+    X, y = problem(rows=40, features=60)
+    assert curvature(rows_of(to_csr(X), y), np.zeros(60), False, 0.0) is None
+    model = descent(100.0).fit(X, y)
+    assert model.result_.stability is None
 
 
 def descent(rate, mode="async", **more):
@@ -92,3 +138,13 @@ def test_the_limit_of_a_staleness_aware_rate_allows_for_its_shorter_steps():
     stability = descent(0.01, schedule="1/(1+delay)").fit(*problem()).result_.stability
     shorter = 1 + stability.delay
     assert stability.limit == pytest.approx(shorter * stable_rate(stability.curvature, stability.delay))
+
+
+def test_where_a_bound_holds_workers_up_the_largest_delays_count():
+    """Steps of several workers from the same weights add up: bounded 0 is no better than async."""
+    model = LogisticRegression(
+        workers=4, mode="bounded", bound=0, updater="sgd", batch_size=0, iterations=12, learning_rate=0.01,
+        fit_intercept=False, l2=0.0, tick_time=5,
+    ).fit(*problem())  # fmt: skip
+    result = model.result_
+    assert result.stability.delay == result.delays.p99 >= 2

@@ -1,0 +1,92 @@
+"""Who takes part in a run: barriers, the division of the rows, and when a death is one too many.
+
+State machines without I/O; the scheduler does what they decide.
+"""
+
+_MOST_DEATHS = 3  # without progress in between
+
+
+class Barrier:
+    """Opens when all workers that have not finished are in it. Generations number its openings: 1, 2, ...
+
+    A worker that takes a dead one's place runs its function again, and so comes to barriers that have opened.
+    """
+
+    def __init__(self, ranks: range):
+        self._live = set(ranks)
+        self._inside: dict[int, int] = {}  # rank -> its generation
+        self._opened = 0
+
+    def enter(self, rank: int, generation: int) -> dict[int, int]:
+        """A worker arrives; who is to be released, by rank with its generation."""
+        if generation <= self._opened:
+            return {rank: generation}
+        self._inside[rank] = generation
+        return self._advance()
+
+    def add(self, rank: int) -> None:
+        self._live.add(rank)
+
+    def finish(self, rank: int) -> dict[int, int]:
+        """Nobody waits for this worker any more; who is to be released."""
+        self._live.discard(rank)
+        return self._advance()
+
+    def _advance(self) -> dict[int, int]:
+        if not self._inside or not self._live <= self._inside.keys():
+            return {}
+        released, self._inside = self._inside, {}
+        self._opened = max(released.values())
+        return released
+
+
+class Division:
+    """Which ranks divide the rows, by epoch. Changes hold from the first epoch that nobody has asked for."""
+
+    def __init__(self, ranks: range):
+        self._from = [(0, list(ranks))]  # epoch, ranks
+        self._begun = -1
+        self._joining: list[tuple[int, int]] = []  # rank, earliest epoch
+        self._leaving: set[int] = set()
+
+    def join(self, rank: int, earliest: int = 0) -> None:
+        self._joining.append((rank, earliest))
+
+    def leave(self, rank: int) -> None:
+        self._leaving.add(rank)
+
+    def ask(self, epoch: int) -> list[int]:
+        """Somebody asks who divides the rows in `epoch`; the ranks that come in because of it."""
+        joined: list[int] = []
+        if epoch > self._begun:
+            self._begun = epoch
+            joined = [rank for rank, earliest in self._joining if earliest <= epoch]
+            if joined or self._leaving:
+                self._joining = [(rank, earliest) for rank, earliest in self._joining if earliest > epoch]
+                ranks = [rank for rank in (*self._from[-1][1], *joined) if rank not in self._leaving]
+                self._from.append((epoch, sorted(ranks)))
+                self._leaving = set()
+        return joined
+
+    def ranks(self, epoch: int) -> list[int]:
+        return next(ranks for first, ranks in reversed(self._from) if first <= epoch)
+
+    @property
+    def latest(self) -> list[int]:
+        """Who will divide the rows when all changes hold."""
+        ranks = (*self._from[-1][1], *(rank for rank, _ in self._joining))
+        return [rank for rank in ranks if rank not in self._leaving]
+
+
+class Deaths:
+    """Counts the deaths of each node since it last made progress."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, int], tuple[int, int]] = {}  # node -> progress, deaths at it
+
+    def one_too_many(self, role: int, rank: int, progress: int) -> bool:
+        """A node has died at `progress`, a number that grows; whether to give it up."""
+        before, deaths = self._seen.get((role, rank), (-1, 0))
+        deaths = deaths + 1 if progress == before else 1
+        self._seen[role, rank] = progress, deaths
+        return deaths >= _MOST_DEATHS
