@@ -50,10 +50,10 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
                     rate = SHARE * measured.limit
                 trained[name].append(where.train(**({"learning_rate": rate} | parameters)))
             bar.update(len(trained))
-    return {
-        "data": shuffles[0].name, "note": shuffles[0].note, "workers": dist_lr.WORKERS, "seeds": seeds,
-        "tick_time_ms": dist_lr.TICK_TIME, "share": SHARE, "gap": GAP, "swing": SWING, "ratio": RATIO,
-    }, {"rows": [_row(name, trained) for name in trained]}  # fmt: skip
+    settings = shuffles[0].described | {
+        "seeds": seeds, "share": SHARE, "gap": GAP, "swing": SWING, "ratio": RATIO,
+    }  # fmt: skip
+    return settings, {"rows": [_row(name, trained) for name in trained]}
 
 
 def _row(name: str, trained: dict[str, list[Result]]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     ]
     return (
         f"{markdown(headers, rows)}\n\n"
-        f"{settings['data']}, {settings['workers']} workers, ticks of {settings['tick_time_ms']:g} ms; "
+        f"{dist_lr.told(settings)}, {settings['workers']} workers, ticks of {settings['tick_time_ms']:g} ms; "
         f"median (min to max) of {settings['seeds']} shuffles; swing: most less least accuracy over the "
         f"last half. A cure ends within {settings['gap']:g} of fair sync's accuracy, swings by no more than "
         f"{settings['swing']:g} and takes no more than {settings['ratio']:g} times plain async's time."
@@ -101,15 +101,12 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
+    remedies = results["rows"][2:]
     told = {"iterations": str(results["rows"][0]["curves"][0]["iteration"][-1])}
-    told |= {"cures": ", ".join(row["remedy"] for row in results["rows"][2:] if row["cures"]) or "none"}
-    told["failures"] = ", ".join(row["remedy"] for row in results["rows"][2:] if not row["cures"]) or "none"
+    told["cures"] = ", ".join(row["remedy"] for row in remedies if row["cures"]) or "nothing"
+    told["failures"] = ", ".join(row["remedy"] for row in remedies if not row["cures"]) or "nothing"
     for row in results["rows"]:
-        name = row["remedy"].replace(" ", "_").replace("-", "_").lower()
-        told[f"{name}_swing"] = f"{row['swing']['median']:.3f}"
-        told[f"{name}_ratio"] = f"{row['ratio']['median']:.2f}"
-        told[f"{name}_rate"] = f"{row['rate']['median']:.2g}"
-        told[f"{name}_final"] = f"{100 * row['final']['median']:.1f} %"
+        told[f"{row['remedy'].replace(' ', '_').replace('-', '_')}_swing"] = f"{row['swing']['median']:.3f}"
     return told
 
 
@@ -121,7 +118,7 @@ def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
         for colour, row in zip(figures.MORE_COLOURS, rows, strict=False):
             curve = row["curves"][0]
             panel.plot(curve["iteration"], curve["accuracy"], lw=1.1, color=colour, label=row["remedy"])
-        panel.axhline(dist_lr.MAJORITY, **figures.REFERENCE, label='always "no"')
+        panel.axhline(settings["majority"], **figures.REFERENCE, label='always "no"')
         panel.set(title="settles" if settles else "swings", xlabel="iteration of worker 0", ylim=(0.65, 0.86))
         panel.legend(loc="lower right", fontsize="small")
     panels[0].set_ylabel("accuracy on the test rows")

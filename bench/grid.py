@@ -13,6 +13,7 @@ it), "settled" (the highest rate below which all settled), "swung" (the least ra
 Rates are those of an update: of a push in async and bounded, of a tick in sync.
 """
 
+import math
 import statistics
 from typing import Any
 
@@ -50,10 +51,8 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             {"mode": name} | _line(where, parameters, rates, iterations, steepest, bar)
             for name, parameters in MODES.items()
         ]
-    return {
-        "data": where.name, "note": where.note, "iterations": iterations, "rates": list(rates),
-        "tick_time_ms": dist_lr.TICK_TIME, "rise": RISE,
-    }, {"curvature": steepest, "delays": delays, "modes": modes}  # fmt: skip
+    settings = where.described | {"iterations": iterations, "rates": list(rates), "rise": RISE}
+    return settings, {"curvature": steepest, "delays": delays, "modes": modes}
 
 
 def _line(
@@ -109,26 +108,25 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     return (
         f"{markdown(['workers, async', *headers], rows(results['delays'], 'workers'))}\n\n"
         f"{markdown(['mode, 4 workers', *headers], rows(results['modes'], 'mode'))}\n\n"
-        f"{settings['data']}, ticks of {settings['tick_time_ms']:g} ms, {settings['iterations']} iterations "
-        f"per worker; learning rates of an update, a factor of {FACTOR:.2f} apart; the largest eigenvalue of "
-        f"the Hessian at the optimum is {results['curvature']:.3f}."
+        f"{dist_lr.told(settings)}, ticks of {settings['tick_time_ms']:g} ms, {settings['iterations']} "
+        f"iterations per worker; learning rates of an update, a factor of {FACTOR:.2f} apart; the largest "
+        f"eigenvalue of the Hessian at the optimum is {results['curvature']:.3f}."
     )
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
-    told = {"curvature": f"{results['curvature']:.3f}"}
-    held = [line for line in results["delays"] if line["swung"]]
-    told["held"] = str(sum(_as_predicted(line) for line in held))
-    told["lines"] = str(len(held))
-    for line in results["delays"]:
-        told[f"limit_{line['workers']}"] = f"{line['predicted']:.2f}"
-        told[f"settled_{line['workers']}"] = f"{line['settled']:.2f}"
-        told[f"swung_{line['workers']}"] = f"{line['swung']:.2f}" if line["swung"] else "none"
-    for line in results["modes"]:
-        name = line["mode"].replace(" ", "_")
-        told[f"{name}_settled"] = f"{line['settled']:.2f}"
-        told[f"{name}_swung"] = f"{line['swung']:.2f}" if line["swung"] else "none"
-    return told
+    lines = {line["workers"]: line for line in results["delays"]}
+    held = [line for line in lines.values() if line["swung"]]
+    modes = {line["mode"]: line for line in results["modes"]}
+    return {
+        "curvature": f"{results['curvature']:.3f}",
+        "held": str(sum(_as_predicted(line) for line in held)),
+        "lines": str(len(held)),
+        "limit_0": f"{stable_rate(results['curvature'], 0):.2f}",
+        "limit_3": f"{stable_rate(results['curvature'], 3):.2f}",
+        "limit_0_of_four": f"{stable_rate(results['curvature'], 0) / dist_lr.WORKERS:.2f}",
+        "bounded_0_swung": f"{modes['bounded 0']['swung'] or math.inf:.2f}",
+    }
 
 
 def _as_predicted(line: dict[str, Any]) -> bool:
@@ -137,42 +135,48 @@ def _as_predicted(line: dict[str, Any]) -> bool:
 
 
 def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
-    figure, (left, right) = figures.panels(
-        2, "Above the predicted limit async swings, below it settles", height=4.8, share=False
-    )
-    _draw_delays(figure, left, settings, results)
-    four = next((line for line in results["delays"] if line["workers"] == dist_lr.WORKERS), None)
-    lines = results["modes"] + ([{"mode": "async"} | four] if four else [])
-    for colour, line in zip(figures.MORE_COLOURS, lines, strict=False):
+    """Where the loss swings, over delay and rate; and the accuracy at every rate, a small panel per line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 6.6), layout="constrained")
+    figure.suptitle("Above the predicted limit async swings, below it settles")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.5))
+    left, right = halves
+    _draw_delays(left, settings, results)
+    lines = [(f"async, delay {line['workers'] - 1}", line) for line in results["delays"]]
+    lines += [(f"{line['mode']}, 4 workers", line) for line in results["modes"]]
+    columns = 4
+    panels = right.subplots(-(-len(lines) // columns), columns, sharex=True, sharey=True, squeeze=False)
+    right.supxlabel("learning rate of an update", fontsize="medium")
+    right.supylabel("accuracy: final (line), last half (band); dotted: predicted limit", fontsize="medium")
+    for panel, (title, line) in zip(panels.flat, lines, strict=False):
         rates, low, high, final = (
             [run[name] for run in line["runs"]] for name in ("rate", "low", "high", "accuracy")
         )
-        right.fill_between(rates, low, high, color=colour, alpha=0.2, linewidth=0)
-        right.plot(rates, final, "o-", ms=3, lw=1.2, color=colour, label=line["mode"])
-        right.axvline(line["predicted"], color=colour, linestyle=":")
-    _scale(right.xaxis, right.set_xscale)
-    right.set(
-        title="4 workers; band: last half; dotted: predicted limits", xlabel="learning rate of an update",
-        ylabel="accuracy on the test rows", ylim=(0.6, 0.87),
-    )  # fmt: skip
-    right.legend(loc="lower left")
+        panel.fill_between(rates, low, high, color=figures.COLOURS["async"], alpha=0.3, linewidth=0)
+        panel.plot(rates, final, lw=1.2, color=figures.COLOURS["sync"])
+        panel.axvline(line["predicted"], **figures.REFERENCE)
+        _scale(panel.xaxis, panel.set_xscale, (0.1, 0.5, 2))
+        panel.set_title(title, fontsize="small")
+        panel.set_ylim(0.6, 0.87)
     return figure
 
 
-def _draw_delays(figure: Any, panel: Any, settings: dict[str, Any], results: dict[str, Any]) -> None:
+def _draw_delays(figure: Any, settings: dict[str, Any], results: dict[str, Any]) -> None:
     from matplotlib.colors import LogNorm
 
-    rates, lines = settings["rates"], results["delays"]
-    for line in lines:
+    panel = figure.subplots()
+    for line in results["delays"]:
         rises = [max(run["rise"], 1e-4) for run in line["runs"]]
-        delays, norm = [line["workers"] - 1] * len(rates), LogNorm(1e-4, 1)
-        dots = panel.scatter(delays, rates, c=rises, s=90, marker="s", cmap="cividis_r", norm=norm)
+        delays, norm = [line["workers"] - 1] * len(rises), LogNorm(1e-4, 1)
+        style = {"s": 80, "marker": "s", "cmap": "cividis_r", "norm": norm}
+        dots = panel.scatter(delays, settings["rates"], c=rises, **style)
     figure.colorbar(dots, ax=panel, label="rise of the log-loss in the last half")
     taus = range(len(TAUS))
     limits = [stable_rate(results["curvature"], tau) for tau in taus]
     panel.plot(taus, limits, "o-", color=figures.COLOURS["async"], lw=1.5, ms=4, label="predicted limit")
     panel.plot([3], [dist_lr.RATE], "*", ms=15, mfc="white", mec="black", label="the published async row")
-    _scale(panel.yaxis, panel.set_yscale)
+    _scale(panel.yaxis, panel.set_yscale, (0.1, 0.2, 0.5, 1, 2, 4))
     panel.set(
         title="async, 1 to 9 workers", ylim=(0.085, 11), xlabel="delay, versions (workers - 1)",
         ylabel="learning rate of a push",
@@ -180,6 +184,6 @@ def _draw_delays(figure: Any, panel: Any, settings: dict[str, Any], results: dic
     panel.legend(loc="upper right")
 
 
-def _scale(axis: Any, set_scale: Any) -> None:
+def _scale(axis: Any, set_scale: Any, ticks: tuple[float, ...]) -> None:
     set_scale("log")
-    axis.set_ticks([0.1, 0.2, 0.5, 1, 2, 4], ["0.1", "0.2", "0.5", "1", "2", "4"])
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])

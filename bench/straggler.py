@@ -43,10 +43,10 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
                 trained[mode, slow].append(_train(where, mode, slow, iterations))
                 bar.update()
     rows = [_row(mode, slow, results, optimum) for (mode, slow), results in trained.items()]
-    return {
-        "data": where.name, "note": where.note, "workers": dist_lr.WORKERS, "iterations": iterations,
-        "rate": RATE, "tick_time_ms": dist_lr.TICK_TIME, "factor": FACTOR, "repeats": repeats,
-    }, {"optimum": optimum, "rows": rows}  # fmt: skip
+    settings = where.described | {
+        "iterations": iterations, "rate": RATE, "factor": FACTOR, "repeats": repeats,
+    }  # fmt: skip
+    return settings, {"optimum": optimum, "rows": rows}
 
 
 def _train(where: dist_lr.Setting, mode: str, slow: bool, iterations: int) -> Result:
@@ -106,20 +106,21 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
             )
     return (
         f"{markdown(headers, rows)}\n\n"
-        f"{settings['data']}, {settings['workers']} workers, ticks of {settings['tick_time_ms']:g} ms, one "
-        f"worker {settings['factor']:g} times slower; seconds and gradients until the training log-loss is "
-        f"within {WITHIN:.0%} of the optimum's {results['optimum']:.4f}; median (min to max) of "
-        f"{settings['repeats']}; delays with one slow, in versions."
+        f"{dist_lr.told(settings)}, {settings['workers']} workers, ticks of "
+        f"{settings['tick_time_ms']:g} ms, one worker {settings['factor']:g} times slower; seconds and "
+        f"gradients until the training log-loss is within {WITHIN:.0%} of the optimum's "
+        f"{results['optimum']:.4f}; median (min to max) of {settings['repeats']}; delays with one slow, in "
+        f"versions."
     )
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
-    told = {}
+    told = {"factor": f"{settings['factor']:g}"}
     seconds = {(row["mode"], row["slow"]): row["seconds"] for row in results["rows"]}
     for mode in MODES:
-        name, even, slow = mode.replace(" ", "_"), seconds[mode, False], seconds[mode, True]
-        told[f"{name}_seconds"] = f"{slow['median']:.2f}" if slow else "never"
-        told[f"{name}_ratio"] = f"{slow['median'] / even['median']:.1f}" if slow and even else "-"
+        even, slow = seconds[mode, False], seconds[mode, True]
+        ratio = f"{slow['median'] / even['median']:.1f}" if slow and even else "-"
+        told[f"{mode.replace(' ', '_')}_ratio"] = ratio
     return told
 
 
