@@ -232,6 +232,10 @@ class Cluster:
         if not self._running.locked():
             raise UsageError("workers are added and removed while a run goes on: by its callbacks, say")
 
+    def node_pids(self) -> list[int]:
+        """The processes of the servers, and of the workers if a run goes on."""
+        return self._scheduler.node_pids()
+
     @property
     def events(self) -> list[Event]:
         """What has happened to nodes since the start."""

@@ -158,6 +158,10 @@ class Scheduler:
         """The rank of the next worker to be added."""
         return 0 if self._run is None else max((*self._run.ranks, *self.dividing)) + 1
 
+    def node_pids(self) -> list[int]:
+        nodes = (*self._servers.values(), *self._workers.values())
+        return [node.process.pid for node in nodes if node.process.pid is not None]
+
     def add_worker(self, rank: int) -> None:
         """It comes in with the next epoch."""
         assert self._run is not None
