@@ -143,6 +143,11 @@ def _segments() -> int:
     return sum("memfd:shmps" in link for link in links)
 
 
+def failed(results: dict[str, Any]) -> bool:
+    counts = [results[name] for name in ("lost", "doubled", "wrong")]
+    return any(counts) or any(results["left"].values())
+
+
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     pause = results["pause_ms"]
     rows = [
