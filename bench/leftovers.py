@@ -79,8 +79,12 @@ def _run(path: Path, method: str, end: str, starting: bool, chance: random.Rando
     before = set(os.listdir("/dev/shm"))
     with subprocess.Popen(
         [sys.executable, path, method, end],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-    ) as script:  # fmt: skip
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as script:
         assert script.stdout is not None
         if starting:
             time.sleep(chance.uniform(0, STARTING))

@@ -15,7 +15,7 @@ from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster
 from shmps.data import rows_of
 from shmps.failpoints import SERVER_PLACES, WORKER_PLACES, Failpoint
 from shmps.messages import SERVER, WORKER
-from shmps.scheduler import CONTINUE, RESPAWN
+from shmps.runs import CONTINUE, RESPAWN
 from shmps.trainer import Plan, train
 
 KEYS, WORKERS, PUSHES = 12, 3, 12
