@@ -95,7 +95,7 @@ def _signal(pid: int, number: int) -> bool:
 
 
 def run(quick: bool, minutes: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    minutes = minutes or (0.5 if quick else 10.0)
+    minutes = minutes or (0.5 if quick else 13.0)
     random, seed = np.random.default_rng(), int(time.time())
     counts = {"kills": 0, "stops": 0, "hangs": 0}
     found = {"lost": 0, "doubled": 0, "wrong": 0}
