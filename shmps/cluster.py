@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from shmps.errors import OutOfSpace, UsageError
 from shmps.events import Event
 from shmps.failpoints import Failpoint
 from shmps.outlet import Outlets
+from shmps.redo import checksum
 from shmps.rehearsal import rehearse
 from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.scheduler import Scheduler
@@ -36,6 +38,8 @@ class Cluster:
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
     max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
     max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
+    replicas: 1: every server keeps a copy of its predecessor's partition, from which one that is damaged is
+    made anew, and a push is acknowledged when it is in both (needs two servers).
     node_timeout: seconds without a sign of life after which a node is taken for hung, killed and treated as
     dead; None: never. Every call of a worker on its `kv` that waits is a sign of life, and `kv.beat`.
     failpoints: where nodes are to be killed, for tests.
@@ -56,6 +60,7 @@ class Cluster:
         initial: Any = 0.0,
         max_keys: int | None = None,
         max_workers: int | None = None,
+        replicas: int = 0,
         node_timeout: float | None = None,
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
@@ -85,7 +90,13 @@ class Cluster:
         if not isinstance(self.updater, Updater):
             raise UsageError(f"updater is an instance of a class derived from Updater, found {updater!r}")
         self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
-        self._shape = Shape(num_keys, width, self.updater.state_width, servers, max_workers, max_keys)
+        self._shape = Shape(
+            num_keys, width, self.updater.state_width, servers, max_workers, max_keys, replicas
+        )
+        if replicas not in (0, 1) or replicas >= servers:
+            raise UsageError(
+                f"replicas is 0, or 1 with two servers or more; found {replicas!r}, {servers} servers"
+            )
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
         self._initial = _checked_initial(initial, self._shape)
@@ -116,7 +127,12 @@ class Cluster:
             self._books = Books(self._parameters, self._store.mailboxes())
             resources.callback(delattr, self, "_books")
             self._scheduler = Scheduler(
-                self._context, self._inboxes, self._books, self._node_timeout, self._failpoints
+                self._context,
+                self._inboxes,
+                self._books,
+                self.num_servers,
+                self._node_timeout,
+                self._failpoints,
             )
             resources.callback(self._scheduler.close)
             for rank in range(self.num_servers):
@@ -277,6 +293,10 @@ class Cluster:
         self._parameters = self._store.parameters(writable=True)
         self._parameters.weights[:] = self._initial
         self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))
+        if self._shape.replicas:
+            for server, (begin, end) in enumerate(itertools.pairwise(self._shape.bounds)):
+                self._parameters.here.checksums[server] = checksum(self._parameters.here, slice(begin, end))
+            self._parameters.replica.copy_from(self._parameters.here)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ SERVER_PLACES = (
     "server: before answers",
     "server: after answers",
 )
+TAIL_PLACES = ("tail: half applied", "tail: copied")
 WORKER_PLACES = (
     "worker: slots half filled",
     "worker: before commit",

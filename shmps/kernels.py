@@ -106,6 +106,24 @@ def scatter(values, keys, rows):
 
 
 @kernel
+def digest(keys, values, state):
+    """A 64-bit sum over the bits of values (k, width) and state (k, m), each mixed with its key and column.
+
+    The mixing is the finaliser of MurmurHash3 (Appleby 2011); sums wrap.
+    """
+    total = np.uint64(0)
+    for i in range(len(keys)):
+        for d in range(values.shape[1] + state.shape[1]):
+            word = values[i, d] if d < values.shape[1] else state[i, d - values.shape[1]]
+            h = np.float64(word).view(np.uint64) ^ (np.uint64(keys[i]) * np.uint64(0x9E3779B97F4A7C15))
+            h ^= np.uint64(d) << np.uint64(32)
+            h = (h ^ (h >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+            h = (h ^ (h >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+            total += h ^ (h >> np.uint64(33))
+    return np.int64(total)
+
+
+@kernel
 def add_scaled(total, values, factor):
     """total += factor * values, (k, width) each."""
     for i in range(total.shape[0]):

@@ -8,6 +8,7 @@ import numpy as np
 from shmps.consistency import ASYNC, SYNC
 from shmps.kernels import cut
 from shmps.messages import PULL, PUSH, START, Record
+from shmps.redo import checksum
 from shmps.server import Server
 from shmps.store import DENSE, Mailbox, Shape, Store
 from shmps.updaters import Updater
@@ -32,5 +33,6 @@ def rehearse(updater: Updater, width: int) -> None:
                     server.handle(Record(PUSH, worker, number, slot, 2, number, life=1 + worker, to=1))
             server.handle(Record(PULL, 0, 3, 0, 2, 0, life=1, to=1))
         keys = np.arange(2)
+        checksum(parameters.here, slice(0, 2))
         cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
         store.parameters().read(keys, 0, updater, np.empty((2, width)))

@@ -16,6 +16,7 @@ from shmps.messages import (
     FAILED,
     LEAVE,
     PART,
+    PEER,
     PING,
     READ,
     RELEASE,
@@ -52,10 +53,11 @@ class Scheduler:
         context: Any,
         inboxes: Inboxes,
         books: Books,
+        num_servers: int,
         node_timeout: float | None,
         failpoints: tuple[Failpoint, ...] = (),
     ):
-        self._context, self._inboxes, self._books = context, inboxes, books
+        self._context, self._inboxes, self._books, self._num_servers = context, inboxes, books, num_servers
         self._node_timeout, self._failpoints = node_timeout, failpoints
         self._lifeline = Lifeline()
         self._post = Post(inboxes, (SCHEDULER, 0))
@@ -74,7 +76,19 @@ class Scheduler:
 
     def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
         self._server_body = body, args
-        self._servers[rank] = self._launch(SERVER, rank, body, *args)
+        self._launch(SERVER, rank, body, *args)
+        self._introduce(rank)
+
+    def _introduce(self, rank: int) -> None:
+        """Tell a server and its neighbours of each other's lives: they keep each other's replicas."""
+        neighbours = {(rank - 1) % self._num_servers, (rank + 1) % self._num_servers} & self._servers.keys()
+        for ship in (0, 1):  # whoever ships is known to the other by then
+            for other in neighbours:
+                life = self._servers[other].life
+                self._send_server(rank, Record(PEER, slot=other, timestamp=life, size=ship))
+            for other in neighbours:
+                life = self._servers[rank].life
+                self._send_server(other, Record(PEER, slot=rank, timestamp=life, size=ship))
 
     def check_servers(self) -> None:
         """Between two runs: replace those that have died, and wait until they are at work.
@@ -305,6 +319,7 @@ class Scheduler:
         body, args = self._server_body
         self._launch(SERVER, rank, body, *args)
         reach("scheduler: after successor")
+        self._introduce(rank)
         run = self._run
         if run is not None:
             self._send_server(rank, self._started())

@@ -14,18 +14,23 @@ from shmps.messages import (
     ANSWER,
     ENTER,
     LEAVE,
+    PEER,
     PING,
     PULL,
     PUSH,
     PUSH_PULL,
     SCHEDULER,
+    SERVER,
     SETTLE,
     SETTLED,
+    SHIP,
+    SHIPPED,
     START,
     WELCOME,
     WORKER,
     Record,
 )
+from shmps.redo import Redo
 from shmps.store import DELAY_BINS, DENSE, Mailbox, Parameters, Pulse
 from shmps.transport import Address, Post
 from shmps.updaters import Push, Step, Updater
@@ -53,9 +58,14 @@ class Server:
         self.clock = VectorClock()
         self._parameters, self._mailboxes = parameters, mailboxes
         self._all_keys = np.arange(*parameters.shape.bounds[rank : rank + 2])
-        self._redo = parameters.redo_slot(rank)
-        if self._redo.pending:
-            self._redo.apply()
+        servers = parameters.shape.servers
+        self._tail = (rank + 1) % servers if parameters.shape.replicas else None
+        self._redo = Redo(parameters, rank)
+        self._of_head = Redo(parameters, (rank - 1) % servers)
+        if not self._redo.recover():
+            raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
+        self._peers: dict[int, int] = {}  # the lives of the servers that keep our replica, and whose we keep
+        self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
         self._arrivals = 0
         self._lives: dict[int, int] = {}  # of the workers
         self._held: dict[int, collections.deque[tuple[int, Record]]] = {}  # with its number of arrival
@@ -68,6 +78,9 @@ class Server:
         if record.to == self.life:
             if record.op in self._from_scheduler:
                 self._from_scheduler[record.op](self, record)
+            elif record.op in self._from_server:
+                if record.life == self._peers.get(record.sender):
+                    self._from_server[record.op](self, record)
             elif record.life == self._lives.get(record.sender):
                 self._from_worker[record.op](self, record)
         return self._answers
@@ -86,6 +99,7 @@ class Server:
         np.maximum(done, record.number, out=done)
         self.clock.start(done[: record.size].tolist())
         self._lives, self._held, self._parked = {}, {}, []
+        self._unshipped.clear()
         for worker in range(record.size):
             self._welcome(worker, record.timestamp + worker)
 
@@ -107,24 +121,35 @@ class Server:
         done = self._parameters.done[self.rank, record.sender]
         held = self._held[record.sender]
         if record.number <= done:
-            self._complete(record)  # applied before: acknowledged again
+            self._acknowledge(record)  # applied before
         elif record.number == done + len(held) + 1:  # neither held already nor after a gap
+            held.append((self._arrivals, record))
+            self._arrivals += 1
+            self._apply_held()
+
+    def _apply_held(self) -> None:
+        """As far as the mode and the replica's backlog allow."""
+        while self._redo.has_room:
             if self.consistency.hold_pushes:
-                held.append((self._arrivals, record))
-                self._arrivals += 1
-                self._apply_complete_ticks()
+                behind = self.clock.behind
+                if not behind or not all(self._held[worker] for worker in behind):
+                    return
+                self._apply_tick([self._held[worker].popleft() for worker in behind])
             else:
+                waiting = [held for held in self._held.values() if held]
+                if not waiting:
+                    return
+                _, record = min(waiting, key=lambda held: held[0][0]).popleft()
                 self._apply([record], self._keys(record), self._values(record))
 
-    def _apply_complete_ticks(self) -> None:
-        while (behind := self.clock.behind) and all(self._held[worker] for worker in behind):
-            arrivals, records = zip(*(self._held[worker].popleft() for worker in behind), strict=True)
-            order = {arrival: place for place, arrival in enumerate(sorted(arrivals))}
-            pushes = [
-                Push(self._keys(record), self._values(record), self._rows(record), order[arrival])
-                for arrival, record in zip(arrivals, records, strict=True)
-            ]
-            self._apply(records, *self.updater.reduce(pushes))
+    def _apply_tick(self, held: list[tuple[int, Record]]) -> None:
+        """One push of each worker, in rank order, with their numbers of arrival."""
+        order = {arrival: place for place, arrival in enumerate(sorted(arrival for arrival, _ in held))}
+        pushes = [
+            Push(self._keys(record), self._values(record), self._rows(record), order[arrival])
+            for arrival, record in held
+        ]
+        self._apply([record for _, record in held], *self.updater.reduce(pushes))
 
     def _apply(self, records: Sequence[Record], keys: np.ndarray, gradient: np.ndarray) -> None:
         """One update, which takes in the pushes `records`; then everything that waited for it."""
@@ -141,12 +166,20 @@ class Server:
         reach("server: applied")
         for record in records:
             self.clock.tick(record.sender, record.number)
+        self._ship(self.version)
         for record in records:
-            self._complete(record)
+            self._acknowledge(record)
         self._answer_parked()
 
+    def _acknowledge(self, record: Record) -> None:
+        """The push is in: say so, as soon as the replica has it too."""
+        if self._redo.replicated == self.version:
+            self._complete(record)
+        else:
+            self._unshipped.append((self.version, record))
+
     def _complete(self, record: Record) -> None:
-        """The push is in: acknowledge it, or go on with its pull."""
+        """Acknowledge a push, or go on with its pull."""
         if record.op == PUSH_PULL:
             self._pull(record)
         else:
@@ -181,8 +214,45 @@ class Server:
     def _leave(self, record: Record) -> None:
         """Worker `slot` has finished: nobody waits for it any more."""
         self.clock.leave(record.slot)
-        self._apply_complete_ticks()
+        self._apply_held()
         self._answer_parked()
+
+    # Replication by chain (van Renesse & Schneider, OSDI 2004), of length two: this server is the head of its
+    # own partition and the tail of its predecessor's.
+
+    def _peer(self, record: Record) -> None:
+        """Neighbour `slot` has the life `timestamp`. If it knows ours, and is our tail, it gets what it lacks."""
+        self._peers[record.slot] = record.timestamp
+        if record.slot == self._tail and record.size:
+            for version in range(self._redo.replicated + 1, self.version + 1):
+                self._ship(version)
+            self._acknowledge_up_to(self._redo.replicated)  # its predecessor may have died before it said so
+
+    def _ship(self, version: int) -> None:
+        """Tell the tail that our redo slot of `version` is to be copied."""
+        if self._tail is not None and self._tail in self._peers:
+            ship = Record(SHIP, self.rank, version=version, life=self.life, to=self._peers[self._tail])
+            self._answers.append(((SERVER, self._tail), ship))
+
+    def _shipped_to_us(self, record: Record) -> None:
+        """Copy the head's version, unless it is in; a gap is refused, it will be shipped again."""
+        if record.version == self._of_head.replicated + 1:
+            self._of_head.replicate(record.version)
+            reach("tail: copied")
+        if record.version <= self._of_head.replicated:
+            shipped = Record(SHIPPED, self.rank, version=record.version, life=self.life, to=record.life)
+            self._answers.append(((SERVER, record.sender), shipped))
+
+    def _shipped(self, record: Record) -> None:
+        """The tail has our updates up to this version."""
+        self._acknowledge_up_to(record.version)
+
+    def _acknowledge_up_to(self, version: int) -> None:
+        while self._unshipped and self._unshipped[0][0] <= version:
+            _, push = self._unshipped.popleft()
+            if push.life == self._lives.get(push.sender):
+                self._complete(push)
+        self._apply_held()
 
     def _settle(self, record: Record) -> None:
         """All that came before this record has been handled: say so."""
@@ -191,7 +261,8 @@ class Server:
     def _ping(self, record: Record) -> None:
         """To have been woken is the sign of life."""
 
-    _from_scheduler = {START: _start, ENTER: _enter, LEAVE: _leave, SETTLE: _settle, PING: _ping}  # noqa: RUF012
+    _from_scheduler = {START: _start, ENTER: _enter, LEAVE: _leave, SETTLE: _settle, PEER: _peer, PING: _ping}  # noqa: RUF012
+    _from_server = {SHIP: _shipped_to_us, SHIPPED: _shipped}  # noqa: RUF012
     _from_worker = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}  # noqa: RUF012
 
     def _keys(self, record: Record) -> np.ndarray:

@@ -1,17 +1,18 @@
 """What the nodes share: parameters, the servers' books and mailboxes, as arrays in shared memory."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from shmps.failpoints import reach
-from shmps.kernels import gather, scatter
+from shmps.kernels import gather
 from shmps.memory import Fields, NamelessMemory, carve
 from shmps.messages import WORKER
 from shmps.updaters import Updater
 
 SLOTS = 4  # sparse requests that a worker may have under way
 DENSE = SLOTS  # the slot of a request for all keys
+RING = 4
 DELAY_BINS = 4096  # the last one counts every delay from there up
 
 
@@ -25,6 +26,7 @@ class Shape:
     servers: int
     workers: int
     max_keys: int
+    replicas: int = 0
 
     @property
     def bounds(self) -> list[int]:
@@ -43,23 +45,37 @@ class Shape:
         return rows.reshape(len(rows), self.width, self.state_width)
 
     def parameter_fields(self) -> Fields:
-        n, width, servers, workers = self.num_keys, self.width, self.servers, self.workers
+        servers, workers, ring = self.servers, self.workers, self.ring
         return {
-            "weights": (np.float64, (n, width)),
-            "state": (np.float64, (n, width * self.state_width)),
-            "versions": (np.int64, (servers,)),
-            "ages": (np.float64, (servers,)),
-            "done": (np.int64, (servers, workers)),
+            **self._image_fields("", self.num_keys),
+            **self._image_fields("replica_", self.num_keys if self.replicas else 0),
             "delays": (np.int64, (servers, DELAY_BINS)),
-            # The redo slots: one per server, over its own range of keys.
+            # The redo slots: `ring` per server, over its own range of keys.
             "redo_committed": (np.int64, (servers,)),
-            "redo_count": (np.int64, (servers,)),
-            "redo_age": (np.float64, (servers,)),
-            "redo_done": (np.int64, (servers, workers)),
-            "redo_keys": (np.int64, (n,)),
-            "redo_values": (np.float64, (n, width)),
-            "redo_state": (np.float64, (n, width * self.state_width)),
+            "redo_count": (np.int64, (ring, servers)),
+            "redo_age": (np.float64, (ring, servers)),
+            "redo_checksum": (np.int64, (ring, servers)),
+            "redo_done": (np.int64, (ring, servers, workers)),
+            "redo_keys": (np.int64, (ring, self.num_keys)),
+            "redo_values": (np.float64, (ring, self.num_keys, self.width)),
+            "redo_state": (np.float64, (ring, self.num_keys, self.width * self.state_width)),
         }
+
+    def _image_fields(self, prefix: str, n: int) -> Fields:
+        shapes: dict[str, tuple[type, tuple[int, ...]]] = {
+            "weights": (np.float64, (n, self.width)),
+            "state": (np.float64, (n, self.width * self.state_width)),
+            "versions": (np.int64, (self.servers,)),
+            "ages": (np.float64, (self.servers,)),
+            "done": (np.int64, (self.servers, self.workers)),
+            "checksums": (np.int64, (self.servers,)),
+        }
+        return {prefix + name: field for name, field in shapes.items()}
+
+    @property
+    def ring(self) -> int:
+        """Redo slots of a server: those that the replica does not have yet must stay."""
+        return RING if self.replicas else 1
 
     def mailbox_fields(self) -> Fields:
         workers, room = self.workers, self.mailbox_bounds[-1]
@@ -202,18 +218,34 @@ class Store:
         self._memory.close()
 
 
+class Image(NamedTuple):
+    """All partitions with their servers' books: the parameters themselves, or their replica."""
+
+    weights: np.ndarray  # (n, width)
+    state: np.ndarray  # (n, width * m)
+    versions: np.ndarray  # (servers,)
+    ages: np.ndarray  # (servers,)
+    done: np.ndarray  # (servers, workers): the last push applied
+    checksums: np.ndarray  # (servers,) of weights and state
+
+    @staticmethod
+    def of(arrays: dict[str, np.ndarray], prefix: str) -> "Image":
+        return Image(*(arrays[prefix + name] for name in Image._fields))
+
+    def copy_from(self, other: "Image") -> None:
+        for mine, theirs in zip(self, other, strict=True):
+            mine[:] = theirs
+
+
 class Parameters:
     """Weights (n, width), updater state (n, width * m) and each server's books, as arrays."""
 
     def __init__(self, shape: Shape, arrays: dict[str, np.ndarray]):
         self.shape = shape
-        self.weights, self.state = arrays["weights"], arrays["state"]
-        self.versions, self.ages = arrays["versions"], arrays["ages"]
-        self.done, self.delays = arrays["done"], arrays["delays"]
-        self._arrays = arrays
-
-    def redo_slot(self, server: int) -> "RedoSlot":
-        return RedoSlot(self, self._arrays, server)
+        self.arrays = arrays
+        self.here, self.replica = Image.of(arrays, ""), Image.of(arrays, "replica_")
+        self.weights, self.state, self.versions, self.ages, self.done, _ = self.here
+        self.delays = arrays["delays"]
 
     def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
         """The values under `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
@@ -222,59 +254,3 @@ class Parameters:
             state = np.empty((len(keys), self.state.shape[1]))
             gather(self.state, keys, state)
             updater.catch_up(keys, out, self.shape.state_of(state), float(self.ages[server]))
-
-
-class RedoSlot:
-    """A server's after-image beside its partition: an update is applied whole or not at all.
-
-    1. `prepare` brings the before-image of the keys into the slot, and the updater turns it into the
-       after-image. 2. `commit` notes the new books and stores the new version in one aligned 8-byte store,
-       made in Python between two calls, so that no compiler can move it. 3. `apply` copies everything into
-       place, the version last. A successor that finds a committed version above the applied one repeats 3.
-    """
-
-    def __init__(self, parameters: Parameters, arrays: dict[str, np.ndarray], server: int):
-        bounds = parameters.shape.bounds
-        mine = slice(bounds[server], bounds[server + 1])
-        self._parameters, self._server = parameters, server
-        self._keys, self._values = arrays["redo_keys"][mine], arrays["redo_values"][mine]
-        self._state = arrays["redo_state"][mine]
-        self._committed, self._count = arrays["redo_committed"], arrays["redo_count"]
-        self._age, self._done = arrays["redo_age"], arrays["redo_done"][server]
-
-    @property
-    def pending(self) -> bool:
-        """Whether an update was committed that is not all in place."""
-        return bool(self._committed[self._server] > self._parameters.versions[self._server])
-
-    def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of values (k, width) and state (k, width, m) under `keys`, in the slot."""
-        count = len(keys)
-        values, state = self._values[:count], self._state[:count]
-        self._keys[:count] = keys
-        gather(self._parameters.weights, keys, values)
-        gather(self._parameters.state, keys, state)
-        return values, self._parameters.shape.state_of(state)
-
-    def commit(self, count: int, age: float, done: dict[int, int]) -> None:
-        """The first `count` entries are the after-image; `done`: the last push applied, by worker."""
-        self._count[self._server] = count
-        self._age[self._server] = age
-        self._done[:] = self._parameters.done[self._server]
-        for rank, number in done.items():
-            self._done[rank] = number
-        reach("server: slot written")
-        self._committed[self._server] = self._parameters.versions[self._server] + 1
-        reach("server: committed")
-
-    def apply(self) -> None:
-        """Copy the after-image into place; may be repeated."""
-        parameters, server = self._parameters, self._server
-        count = self._count[server]
-        keys = self._keys[:count]
-        scatter(self._values[:count], keys, parameters.weights)
-        reach("server: half applied")
-        scatter(self._state[:count], keys, parameters.state)
-        parameters.ages[server] = self._age[server]
-        parameters.done[server] = self._done
-        parameters.versions[server] = self._committed[server]

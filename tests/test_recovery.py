@@ -13,7 +13,7 @@ import scipy.sparse
 
 from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster
 from shmps.data import rows_of
-from shmps.failpoints import SERVER_PLACES, WORKER_PLACES, Failpoint
+from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
 from shmps.messages import SERVER, WORKER
 from shmps.runs import CONTINUE, RESPAWN
 from shmps.trainer import Plan, train
@@ -69,6 +69,69 @@ def test_every_push_arrives_exactly_once_whoever_is_killed_wherever(point, mode)
         [event] = cluster.events
         assert (event.role, event.rank) == (("scheduler", "server", "worker")[point[0]], 1)
         assert event.exit_code == -signal.SIGKILL and "died (killed by SIGKILL)" in str(event)
+
+
+def assert_replica_is_the_partition(cluster):
+    here, replica = cluster._parameters.here, cluster._parameters.replica
+    for name, mine, theirs in zip(here._fields, here, replica, strict=True):
+        assert name == "done" or mine.tobytes() == theirs.tobytes(), name
+    # A run begins with all clocks at the furthest: that is noted with the next update.
+    assert (here.done >= replica.done).all()
+
+
+WITH_REPLICA = [
+    *((SERVER, rank, place, visit) for place in TAIL_PLACES for rank in (0, 1) for visit in (1, 7)),
+    *((SERVER, 1, place, 5) for place in SERVER_PLACES),
+    (WORKER, 1, "worker: half announced", 5),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("point", WITH_REPLICA, ids=lambda point: f"{point[1]}-{point[2]}-{point[3]}")
+def test_with_a_replica_every_push_arrives_once_and_in_both(point, mode):
+    with Cluster(
+        KEYS, servers=2, workers=WORKERS, replicas=1, consistency=MODES[mode], failpoints=[Failpoint(*point)]
+    ) as cluster:
+        cluster.run(add_deltas, on_worker_death=RESPAWN)
+        assert cluster.weights().tolist() == expected().tolist()
+        assert len(cluster.events) == 1
+        assert_replica_is_the_partition(cluster)
+
+
+def test_a_tail_that_is_slow_holds_pushes_up_and_loses_none():
+    """More versions than redo slots are under way while the tail is stopped."""
+
+    def work(kv, tail):
+        if kv.rank == 0:
+            os.kill(tail, signal.SIGSTOP)
+        for number in range(1, PUSHES + 1):
+            keys, values = delta(kv.rank, number)
+            kv.start_push(keys, values)
+            if number == 3 and kv.rank == 0:
+                os.kill(tail, signal.SIGCONT)
+
+    with Cluster(KEYS, servers=3, workers=WORKERS, replicas=1, consistency=ASYNC) as cluster:
+        cluster.run(work, cluster._scheduler._servers[1].process.pid)
+        assert cluster.weights().tolist() == expected().tolist()
+        assert_replica_is_the_partition(cluster)
+
+
+@pytest.mark.parametrize("what", ["weights", "state"])
+def test_a_damaged_partition_is_made_anew_from_its_replica(what):
+    def push(kv, numbers):
+        for number in numbers:
+            kv.push(*delta(0, number))
+
+    with Cluster(KEYS, servers=2, workers=1, replicas=1, consistency=ASYNC, updater=AdaGrad(0.1)) as cluster:
+        cluster.run(push, range(1, 5))
+        before = cluster.weights()
+        getattr(cluster._parameters, what).view(np.uint8).reshape(-1)[3] ^= 16
+        server = cluster._scheduler._servers[0]
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.join()
+        assert cluster.weights().tobytes() == before.tobytes()
+        cluster.run(push, [5])
+        assert_replica_is_the_partition(cluster)
 
 
 TRAINING = Plan(batch_size=16, epochs=4, iterations=None, test_interval=3, intercept=True, seed=0)

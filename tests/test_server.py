@@ -19,6 +19,7 @@ from shmps.messages import (
     WORKER,
     Record,
 )
+from shmps.redo import Redo
 from shmps.server import Server
 from shmps.store import DENSE, Mailbox, Parameters, Shape
 
@@ -259,7 +260,7 @@ def test_all_keys_need_no_list():
 
 def test_a_successor_finishes_an_update_that_was_committed():
     server = Bench(ASYNC)
-    redo = server.parameters.redo_slot(0)
+    redo = Redo(server.parameters, 0)
     values, _ = redo.prepare(np.array([2, 5]))
     values[:] = 7.0
     redo.commit(2, 1.0, {1: 1})
@@ -272,7 +273,7 @@ def test_a_successor_finishes_an_update_that_was_committed():
 
 def test_a_successor_drops_an_update_that_was_not_committed():
     server = Bench(ASYNC)
-    values, _ = server.parameters.redo_slot(0).prepare(np.array([2]))
+    values, _ = Redo(server.parameters, 0).prepare(np.array([2]))
     values[:] = 7.0
     server.restart()
     assert server.weight(2) == 0.0 and server.server.version == 0
