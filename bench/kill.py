@@ -4,7 +4,8 @@ Rounds of ROUND pushes per worker, sync, bounded and async in turn, two servers 
 `Add`. What a push adds is a whole number that follows from (seed, rank, number), and one more key counts the
 pushes of its worker: so what must be there after a round can be computed to the last bit. Ten times per
 second one node, any, is killed; or it is stopped, and woken after a tenth of a second, or not at all: then it
-is taken for hung, killed, and replaced. One at a time: the next when the last was dealt with.
+is taken for hung, killed, and replaced. One at a time: the next when the last was dealt with, and everyone
+has ticked since.
 
 Results: "rounds", "pushes", "kills", "stops" (woken), "hangs" (not woken), "deaths" by role, as the cluster
 told of them; "lost" and "doubled" (pushes), "wrong" (coordinates), all of which must be 0; "pause_ms" of a
@@ -65,7 +66,7 @@ class Killer:
     def __init__(self, cluster: Cluster, random: np.random.Generator, counts: dict[str, int]):
         self._cluster, self._random, self.counts = cluster, random, counts
         self._stopped: int | None = None
-        self._dealt_with, self._until = 0, 0.0
+        self._dealt_with, self._until, self._ticks = 0, 0.0, -1
 
     def __call__(self) -> None:
         if self._stopped is not None:
@@ -74,7 +75,10 @@ class Killer:
         events = len(self._cluster.events)
         if events == self._dealt_with and time.monotonic() < self._until:
             return  # the last is not dealt with
-        self._dealt_with = events
+        ticks = int(self._cluster.ticks().min())
+        if ticks <= self._ticks:
+            return  # three deaths without a tick would be one too many
+        self._dealt_with, self._ticks = events, ticks
         nodes = self._cluster.node_pids()
         pid = nodes[int(self._random.integers(len(nodes)))]
         kind = self._random.choice(["kills", "stops", "hangs"], p=[0.9, 0.06, 0.04])

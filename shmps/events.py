@@ -15,7 +15,9 @@ class Event:
     tick: int  # of the furthest worker
     exit_code: int | None = None
     outcome: str = ""
-    seconds: float | None = None  # from the death's notice until the successor was at work
+    seconds: float | None = (
+        None  # from the death's notice until a server's successor was at work, a worker's ran
+    )
     announced_again: int = 0  # pushes that the successor had to be told of
 
     def took(self, seconds: float) -> "Event":

@@ -8,9 +8,9 @@ from typing import NamedTuple
 PUSH, PULL, PUSH_PULL = range(1, 4)
 # server -> worker
 ANSWER, WELCOME = range(4, 6)
-# scheduler -> server: a new run, in which workers 0 to `size` - 1, of the lives from `timestamp` on, stand at
-# tick `number`; worker `slot` comes in, in its life `timestamp`, at tick `number` or where it was; it has
-# finished; and: answer when all that came before is handled
+# scheduler -> server: a run, or its going on, in which `size` workers come in before anything is done;
+# worker `slot` comes in, in its life `timestamp`, at tick `number` or where it has got to in this run; it has
+# finished; and: answer when all that came before is handled (`number` is given back)
 START, ENTER, LEAVE, SETTLE = range(6, 10)
 # server -> scheduler
 SETTLED = 10

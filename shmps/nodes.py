@@ -31,12 +31,11 @@ class Lifeline:
 
     def __init__(self) -> None:
         self._parent = os.getpid()
-        self._by_main_thread = threading.current_thread() is threading.main_thread()
         self._descriptor = os.pidfd_open(self._parent) if hasattr(os, "pidfd_open") else -1
 
-    def watch(self) -> None:
-        """In a node: from now on it goes with its parent."""
-        if self._by_main_thread and sys.platform == "linux" and os.getppid() == self._parent:
+    def watch(self, by_main_thread: bool) -> None:
+        """In a node: from now on it goes with its parent, whose main thread started it or did not."""
+        if by_main_thread and sys.platform == "linux" and os.getppid() == self._parent:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         threading.Thread(target=self._go_with_parent, name="lifeline", daemon=True).start()
 
@@ -56,10 +55,10 @@ class Lifeline:
 
     def __getstate__(self):
         descriptor = reduction.DupFd(self._descriptor) if self._descriptor >= 0 else None
-        return self._parent, self._by_main_thread, descriptor
+        return self._parent, descriptor
 
     def __setstate__(self, state):
-        self._parent, self._by_main_thread, descriptor = state
+        self._parent, descriptor = state
         self._descriptor = descriptor.detach() if descriptor else -1
 
 
@@ -80,22 +79,34 @@ class Node:
         self.role, self.rank, self.life = role, rank, life
         self.process = context.Process(
             target=_live,
-            args=(lifeline, failpoints, body, *args),
+            args=(
+                lifeline,
+                threading.current_thread() is threading.main_thread(),
+                failpoints,
+                body,
+                *args,
+            ),
             name=f"shmps-{ROLES[role]}-{rank}",
             daemon=True,
         )
         self.death = -1
         self.hung = self.pinged = False
-        self._beats, self._beaten = -1, 0.0
+        self.has_beaten = False
+        self._beats, self._looked, self._silent = 0, 0.0, 0.0
 
-    def silence(self, beats: int, now: float) -> float:
-        """Seconds since the first look at which its count of beats was this."""
+    def silence(self, beats: int, now: float, most: float) -> float:
+        """Seconds of looking since its count of beats changed; of a gap between two looks `most` counts."""
         if beats != self._beats:
-            self._beats, self._beaten, self.pinged = beats, now, False
-        return now - self._beaten
+            self._beats, self._silent, self.pinged, self.has_beaten = beats, 0.0, False, True
+        else:
+            self._silent += min(now - self._looked, most)
+        self._looked = now
+        return self._silent
 
-    def start(self) -> None:
-        with _signals_held():
+    def start(self, beats: int) -> None:
+        """`beats`: the count that its predecessor left."""
+        self._beats, self._looked = beats, time.monotonic()
+        with signals_held():
             self.process.start()
             pid = self.process.pid
             self.death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(self.process.sentinel)
@@ -117,7 +128,7 @@ def end(nodes: list[Node]) -> None:
     Ending is killing: a node owns nothing that outlives it, so there is one way to end and it is exercised
     all the time (Candea & Fox, Crash-Only Software, HotOS 2003).
     """
-    with _signals_held():
+    with signals_held():
         started = [node for node in nodes if node.process.pid is not None]
         for node in started:
             node.process.kill()
@@ -126,12 +137,18 @@ def end(nodes: list[Node]) -> None:
             node.close()
 
 
-def _live(lifeline: Lifeline, failpoints: list[Failpoint], body: Callable[..., None], *args: Any) -> None:
+def _live(
+    lifeline: Lifeline,
+    by_main_thread: bool,
+    failpoints: list[Failpoint],
+    body: Callable[..., None],
+    *args: Any,
+) -> None:
     # Ctrl-C reaches the whole terminal group: the parent decides. Its own handlers are not ours.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    lifeline.watch()
+    lifeline.watch(by_main_thread)
     for failpoint in failpoints:
         arm(failpoint.place, failpoint.visit)
     gc.freeze()  # what the parent had made is not searched for garbage, here least of all
@@ -139,7 +156,7 @@ def _live(lifeline: Lifeline, failpoints: list[Failpoint], body: Callable[..., N
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait until the block is done: neither loses a node that is just being started, nor
     stops the cleaning up after the first of them.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from shmps.consistency import ASYNC, SYNC
 from shmps.kernels import cut
-from shmps.messages import PULL, PUSH, START, Record
+from shmps.messages import ENTER, PULL, PUSH, START, Record
 from shmps.redo import checksum
 from shmps.server import Server
 from shmps.store import DENSE, Mailbox, Shape, Store
@@ -27,7 +27,9 @@ def rehearse(updater: Updater, width: int) -> None:
         mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
         for consistency in (SYNC, ASYNC):
             server = Server(0, 1, parameters, mailboxes, consistency, updater)
-            server.handle(Record(START, size=2, timestamp=1, to=1))
+            server.handle(Record(START, size=2, to=1))
+            for worker in range(2):
+                server.handle(Record(ENTER, slot=worker, timestamp=1 + worker, to=1))
             for number, slot in ((1, 0), (2, DENSE)):
                 for worker in range(2):
                     server.handle(Record(PUSH, worker, number, slot, 2, number, life=1 + worker, to=1))

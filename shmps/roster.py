@@ -53,7 +53,11 @@ class Division:
         self._joining.append((rank, earliest))
 
     def leave(self, rank: int) -> None:
-        self._leaving.add(rank)
+        """From now on, or from the next epoch on, it is not to be counted on."""
+        coming = [rank for rank, _ in self._joining]
+        self._joining = [(other, earliest) for other, earliest in self._joining if other != rank]
+        if rank not in coming:
+            self._leaving.add(rank)
 
     def ask(self, epoch: int) -> list[int]:
         """Somebody asks who divides the rows in `epoch`; the ranks that come in because of it."""

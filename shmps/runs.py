@@ -31,7 +31,6 @@ class Run:
     on_event: OnEvent
     on_worker_death: str
     join_at: int | None = None  # the epoch at which one more worker comes in
-    first_life: int = 0
     results: dict[int, Any] = field(default_factory=dict)
     reports: collections.deque[tuple[Record, Any]] = field(default_factory=collections.deque)
 
@@ -41,7 +40,7 @@ class Run:
             self.division.join(self.workers, self.join_at)
         self.deaths = Deaths()
         self.abandoned: set[int] = set()
-        self.ranks = set(range(self.workers))  # all that were ever started
+        self.entered = dict.fromkeys(range(self.workers), self.tick)  # rank -> the tick at which it came in
 
 
 def nobody(kv: Any, *args: Any) -> None:

@@ -31,7 +31,7 @@ from shmps.messages import (
     WORKER,
     Record,
 )
-from shmps.nodes import Lifeline, Node, end
+from shmps.nodes import Lifeline, Node, end, signals_held
 from shmps.roster import Deaths
 from shmps.runs import CONTINUE, FAIL, RESPAWN, Run, nobody
 from shmps.store import Books
@@ -39,6 +39,7 @@ from shmps.transport import Inboxes, Post
 
 _GRACE = 3.0  # seconds that workers have to end by themselves after their result, or a death
 _PAUSE = 0.1  # seconds between two calls of `on_pause`
+_BOOT = 60.0  # seconds that a process has until its first sign of life
 
 
 class Scheduler:
@@ -70,13 +71,16 @@ class Scheduler:
         self._run: Run | None = None
         self._deaths = Deaths()  # of servers
         self._given_up: dict[int, int] = {}  # server -> its last exit code
-        self._unsettled: dict[int, tuple[float, Event] | None] = {}  # server -> its predecessor's death
+        # server -> the number of what it is to answer, and its predecessor's death
+        self._unsettled: dict[int, tuple[int, tuple[float, Event] | None]] = {}
+        self._questions = 0
+        self._lives: dict[int, int] = {}  # of the workers
         self._looked = time.monotonic()
         self.events: list[Event] = []
 
     def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
         self._server_body = body, args
-        self._launch(SERVER, rank, body, *args)
+        self._launch(SERVER, rank, self._next_life(), body, *args)
         self._introduce(rank)
 
     def _introduce(self, rank: int) -> None:
@@ -107,21 +111,22 @@ class Scheduler:
         """
         self.check_servers()
         self._run = run
-        run.first_life = self._life + 1
-        self._life += run.workers
+        self._lives = {rank: self._next_life() for rank in range(run.workers)}
         for rank in self._servers:
-            self._send_server(rank, self._started())
+            self._tell_of_run(run, rank)
         try:
             for rank in range(run.workers):
-                self._start_worker(rank, run.first_life + rank, run.function)
-            while len(run.results) < len(run.ranks) or run.reports:
+                self._start_worker(run, rank, run.function)
+            while len(run.results) < len(run.entered) or run.reports:
                 self._turn()
             self._let_workers_end()
             return [run.results[rank] for rank in sorted(run.results)]
         finally:
             self._end_workers()
-            self._run = None
-            self._settle()
+            try:
+                self._settle()
+            finally:
+                self._run = None
 
     @property
     def dividing(self) -> list[int]:
@@ -131,7 +136,7 @@ class Scheduler:
     @property
     def ranks_started(self) -> int:
         """The rank of the next worker to be added."""
-        return 0 if self._run is None else max((*self._run.ranks, *self.dividing)) + 1
+        return 0 if self._run is None else max((*self._run.entered, *self.dividing)) + 1
 
     def node_pids(self) -> list[int]:
         nodes = (*self._servers.values(), *self._workers.values())
@@ -156,24 +161,34 @@ class Scheduler:
 
     # Starting and ending.
 
-    def _launch(self, role: int, rank: int, body: Callable[..., None], *args: Any, life: int = 0) -> Node:
-        if not life:
-            self._life += 1
-            life = self._life
+    def _next_life(self) -> int:
+        self._life += 1
+        return self._life
+
+    def _launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> None:
         kills = [point for point in self._failpoints if (point.role, point.rank) == (role, rank)]
         self._failpoints = tuple(point for point in self._failpoints if point not in kills)
         node = Node(self._context, role, rank, life, self._lifeline, kills, body, rank, life, *args)
-        (self._servers if role == SERVER else self._workers)[rank] = node  # an interrupt must not lose it
-        node.start()
-        self._nodes[node.death] = node
-        self._ready.register(node.death, select.POLLIN)
-        return node
+        (self._servers if role == SERVER else self._workers)[rank] = node
+        with signals_held():  # from when it runs it is watched
+            node.start(self._books.beats(role, rank))
+            self._nodes[node.death] = node
+            self._ready.register(node.death, select.POLLIN)
 
-    def _start_worker(self, rank: int, life: int, function: Callable[..., Any]) -> None:
-        run = self._run
-        assert run is not None
-        run.ranks.add(rank)
-        self._launch(WORKER, rank, run.body, run.tick, function, run.args, life=life)
+    def _start_worker(self, run: Run, rank: int, function: Callable[..., Any]) -> None:
+        self._launch(WORKER, rank, self._lives[rank], run.body, run.entered[rank], function, run.args)
+
+    def _tell_of_run(self, run: Run, server: int) -> None:
+        """All that a server, new or not, must know of the run."""
+        self._send_server(server, Record(START, size=len(run.entered)))
+        for worker in run.entered:
+            self._tell_of_worker(run, server, worker)
+        for worker in run.results:
+            self._send_server(server, Record(LEAVE, slot=worker))
+
+    def _tell_of_worker(self, run: Run, server: int, worker: int) -> None:
+        enter = Record(ENTER, slot=worker, timestamp=self._lives[worker], number=run.entered[worker])
+        self._send_server(server, enter)
 
     def _end_workers(self) -> None:
         for node in self._workers.values():
@@ -188,20 +203,29 @@ class Scheduler:
     def _settle(self) -> None:
         """Until every server has handled what workers had sent: the parameters then stand still.
 
-        One that takes too long is killed: its successor begins with nothing to handle.
+        One that shows no sign of life meanwhile is killed: its successor begins with nothing to handle.
         """
-        for rank in self._servers:
-            if rank not in self._unsettled and rank not in self._given_up:
-                self._unsettled[rank] = None
-                self._send_server(rank, Record(SETTLE))
-        until = time.monotonic() + _GRACE
+        for rank, node in self._servers.items():
+            if rank in self._given_up:
+                continue
+            if (
+                node.death not in self._nodes
+            ):  # an interrupt, or a shortage, came between its death and a successor
+                self._replace_server(node, 255 if node.exit_code is None else node.exit_code)
+            else:
+                self._ask_to_settle(rank, None)
         while self._unsettled:
             self._turn()
-            if time.monotonic() > until:
-                until += _GRACE
-                for rank in self._unsettled:
-                    self._servers[rank].hung = True
-                    self._servers[rank].process.kill()
+            for rank in self._unsettled:
+                node = self._servers[rank]
+                if self._silence(node) > (_GRACE if node.has_beaten else _BOOT):
+                    self._kill_hung(node)
+
+    def _ask_to_settle(self, rank: int, death: tuple[float, Event] | None) -> None:
+        self._questions += 1
+        before = self._unsettled.get(rank)
+        self._unsettled[rank] = self._questions, death or (before[1] if before else None)
+        self._send_server(rank, Record(SETTLE, number=self._questions))
 
     # One turn of the loop: wait for a message or a death, never for one of them alone.
 
@@ -228,7 +252,7 @@ class Scheduler:
     def _take_in(self, record: Record) -> None:
         if record.op == SETTLED:
             if record.life == self._servers[record.sender].life:
-                self._settled(record.sender)
+                self._settled(record.sender, record.number)
             return
         run, node = self._run, self._workers.get(record.sender)
         if run is None or node is None or record.life != node.life:
@@ -261,13 +285,12 @@ class Scheduler:
         servers read of the newcomer before anything that the asker will send.
         """
         for rank in run.division.ask(asked.number):
-            self._life += 1
-            enter = Record(ENTER, slot=rank, timestamp=self._life, number=asked.version)
+            run.entered[rank], self._lives[rank] = asked.version, self._next_life()
             for server in self._servers:
-                self._send_server(server, enter)
+                self._tell_of_worker(run, server, rank)
             self._post.flush()
             run.barrier.add(rank)
-            self._start_worker(rank, self._life, run.function)
+            self._start_worker(run, rank, run.function)
             self._happened(Event("joined", "worker", rank, asked.version))
         ranks = run.division.ranks(asked.number)
         for place, rank in enumerate(ranks):
@@ -280,16 +303,21 @@ class Scheduler:
     def _look_for_hung_nodes(self) -> None:
         if self._node_timeout is None:
             return
-        for node in (*self._servers.values(), *self._workers.values()):
-            if node.death not in self._nodes:
-                continue
-            silence = node.silence(self._books.beats(node.role, node.rank), self._looked)
-            if silence > self._node_timeout:
-                node.hung = True
-                node.process.kill()
+        for node in list(self._nodes.values()):
+            silence = self._silence(node)
+            if silence > (self._node_timeout if node.has_beaten else max(self._node_timeout, _BOOT)):
+                self._kill_hung(node)
             elif silence > self._node_timeout / 4 and not node.pinged:
                 node.pinged = True
                 self._send(node, Record(PING))
+
+    def _silence(self, node: Node) -> float:
+        """Seconds of looking at it without a sign of life: no time in which nobody looked, or could have."""
+        return node.silence(self._books.beats(node.role, node.rank), time.monotonic(), 2 * _PAUSE)
+
+    def _kill_hung(self, node: Node) -> None:
+        node.hung = True
+        node.process.kill()
 
     def _died(self, node: Node) -> None:
         node.process.join()
@@ -317,27 +345,21 @@ class Scheduler:
         reach("scheduler: before successor")
         node.close()
         body, args = self._server_body
-        self._launch(SERVER, rank, body, *args)
+        self._launch(SERVER, rank, self._next_life(), body, *args)
         reach("scheduler: after successor")
         self._introduce(rank)
-        run = self._run
-        if run is not None:
-            self._send_server(rank, self._started())
-            for worker in sorted(run.ranks):
-                life = self._workers[worker].life if worker in self._workers else 0
-                if life and life != run.first_life + worker:
-                    self._send_server(rank, Record(ENTER, slot=worker, timestamp=life))
-                if worker in run.results:
-                    self._send_server(rank, Record(LEAVE, slot=worker))
+        if self._run is not None:
+            self._tell_of_run(self._run, rank)
         event = Event(_what(node), "server", rank, self._books.tick, exit_code, "recovered", 0.0, again)
-        self._unsettled[rank] = began, event
-        self._send_server(rank, Record(SETTLE))
+        self._ask_to_settle(rank, (began, event))
 
-    def _settled(self, rank: int) -> None:
-        death = self._unsettled.pop(rank, None)
-        if death is not None:
-            began, event = death
-            self._happened(event.took(time.monotonic() - began))
+    def _settled(self, rank: int, number: int) -> None:
+        question, death = self._unsettled.get(rank, (0, None))
+        if number == question:
+            del self._unsettled[rank]
+            if death is not None:
+                began, event = death
+                self._happened(event.took(time.monotonic() - began))
 
     def _replace_worker(self, run: Run, node: Node, exit_code: int) -> None:
         began, rank = time.monotonic(), node.rank
@@ -347,10 +369,10 @@ class Scheduler:
             run.abandoned.add(rank)
             run.division.leave(rank)
         node.close()
-        self._life += 1
+        self._lives[rank] = self._next_life()
         for server in self._servers:
-            self._send_server(server, Record(ENTER, slot=rank, timestamp=self._life))
-        self._start_worker(rank, self._life, run.function if goes_on else nobody)
+            self._tell_of_worker(run, server, rank)
+        self._start_worker(run, rank, run.function if goes_on else nobody)
         outcome = "started again" if goes_on else "its rows go to the others"
         event = Event(_what(node), "worker", rank, self._books.tick, exit_code, outcome, 0.0, again)
         self._happened(event.took(time.monotonic() - began))
@@ -377,11 +399,6 @@ class Scheduler:
             self._run.on_event(event)
 
     # Sending.
-
-    def _started(self) -> Record:
-        run = self._run
-        assert run is not None
-        return Record(START, size=run.workers, timestamp=run.first_life, number=run.tick)
 
     def _send_server(self, rank: int, record: Record) -> None:
         self._send(self._servers[rank], record)

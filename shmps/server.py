@@ -68,6 +68,7 @@ class Server:
         self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
         self._arrivals = 0
         self._lives: dict[int, int] = {}  # of the workers
+        self._awaited = 0  # workers that are in the run and have not come in yet
         self._held: dict[int, collections.deque[tuple[int, Record]]] = {}  # with its number of arrival
         self._parked: list[Record] = []
         self._answers: Answers = []
@@ -91,31 +92,32 @@ class Server:
         return int(self._parameters.versions[self.rank])
 
     def _start(self, record: Record) -> None:
-        """A run, from its beginning or after this server's predecessor has died: nothing is held or parked.
-
-        A worker has the clock that it has reached in this run, if it has.
-        """
-        done = self._parameters.done[self.rank]
-        np.maximum(done, record.number, out=done)
-        self.clock.start(done[: record.size].tolist())
+        """A run, or its going on after this server's predecessor has died: nothing is held or parked."""
+        self.clock.start([])
         self._lives, self._held, self._parked = {}, {}, []
         self._unshipped.clear()
-        for worker in range(record.size):
-            self._welcome(worker, record.timestamp + worker)
+        self._awaited = record.size
 
     def _enter(self, record: Record) -> None:
         """A worker comes in, or a new life of one, which asks again what its last left unanswered."""
-        done = self._parameters.done[self.rank]
-        done[record.slot] = max(done[record.slot], record.number)
-        self.clock.enter(record.slot, int(done[record.slot]))
-        self._parked = [parked for parked in self._parked if parked.sender != record.slot]
-        self._welcome(record.slot, record.timestamp)
-
-    def _welcome(self, worker: int, life: int) -> None:
-        self._lives[worker], self._held[worker] = life, collections.deque()
-        done = int(self._parameters.done[self.rank, worker])
-        welcome = Record(WELCOME, self.rank, version=self.version, number=done, life=self.life, to=life)
+        worker, done = record.slot, self._parameters.done[self.rank]
+        done[worker] = max(done[worker], record.number)
+        self.clock.enter(worker, int(done[worker]))
+        self._parked = [parked for parked in self._parked if parked.sender != worker]
+        self._lives[worker], self._held[worker] = record.timestamp, collections.deque()
+        welcome = Record(
+            WELCOME,
+            self.rank,
+            version=self.version,
+            number=int(done[worker]),
+            life=self.life,
+            to=record.timestamp,
+        )
         self._answers.append(((WORKER, worker), welcome))
+        self._awaited = max(0, self._awaited - 1)
+        if not self._awaited:
+            self._apply_held()
+            self._answer_parked()
 
     def _push(self, record: Record) -> None:
         done = self._parameters.done[self.rank, record.sender]
@@ -129,7 +131,7 @@ class Server:
 
     def _apply_held(self) -> None:
         """As far as the mode and the replica's backlog allow."""
-        while self._redo.has_room:
+        while self._redo.has_room and not self._awaited:
             if self.consistency.hold_pushes:
                 behind = self.clock.behind
                 if not behind or not all(self._held[worker] for worker in behind):
@@ -186,7 +188,7 @@ class Server:
             self._answer(record)
 
     def _pull(self, record: Record) -> None:
-        if not self.consistency.may_answer(record.number, self.clock.slowest):
+        if self._awaited or not self.consistency.may_answer(record.number, self.clock.slowest):
             self._parked.append(record)
             return
         self._parameters.read(self._keys(record), self.rank, self.updater, self._values(record))
@@ -221,7 +223,7 @@ class Server:
     # own partition and the tail of its predecessor's.
 
     def _peer(self, record: Record) -> None:
-        """Neighbour `slot` has the life `timestamp`. If it knows ours, and is our tail, it gets what it lacks."""
+        """Neighbour `slot` has this life. If it is our tail and knows us, it gets what it lacks."""
         self._peers[record.slot] = record.timestamp
         if record.slot == self._tail and record.size:
             for version in range(self._redo.replicated + 1, self.version + 1):
@@ -256,7 +258,9 @@ class Server:
 
     def _settle(self, record: Record) -> None:
         """All that came before this record has been handled: say so."""
-        self._answers.append(((SCHEDULER, 0), Record(SETTLED, self.rank, life=self.life)))
+        self._answers.append(
+            ((SCHEDULER, 0), Record(SETTLED, self.rank, number=record.number, life=self.life))
+        )
 
     def _ping(self, record: Record) -> None:
         """To have been woken is the sign of life."""

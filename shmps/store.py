@@ -154,6 +154,7 @@ class Books:
     def __init__(self, parameters: "Parameters", arrays: dict[str, np.ndarray]):
         self._parameters = parameters
         self._beats, self._committed = arrays["beats"], arrays["committed"]
+        self._numbers = arrays["numbers"]
 
     @property
     def tick(self) -> int:
@@ -178,6 +179,7 @@ class Books:
     def forget_commits(self) -> None:
         """Of a run that was broken off: nobody goes on with them."""
         self._committed[:] = 0
+        self._numbers[:] = 0
 
     def beats(self, role: int, rank: int) -> int:
         return int(self._beats[rank + (self._parameters.shape.servers if role == WORKER else 0)])

@@ -70,13 +70,16 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     held = kv.consistency.hold_pushes
     read, push = (kv.look, kv.push) if held else (kv.pull, kv.start_push)
     out = np.empty(num_keys)
-    iteration = kv.resumed
-    row_count = nonzeros = 0
+    iteration = row_count = nonzeros = 0
     computing = slept = 0.0
     kv.barrier()
     began, waited = time.monotonic(), kv.seconds_waiting
-    for batch in itertools.islice(_visits(kv, rows, num_keys, plan), kv.resumed, plan.iterations):
+    for batch in itertools.islice(_visits(kv, rows, num_keys, plan), plan.iterations):
         iteration += 1
+        row_count += batch.rows.num_rows
+        nonzeros += batch.rows.nonzeros
+        if iteration <= kv.resumed:
+            continue
         weights = read(batch.keys)
         start = time.perf_counter()
         mean = out[: len(weights)]
@@ -93,8 +96,6 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
             slept += rest
         push(batch.keys, mean, rows=batch.rows.num_rows)
         computing += spent
-        row_count += batch.rows.num_rows
-        nonzeros += batch.rows.nonzeros
         if kv.rank == 0 and plan.test_interval and iteration % plan.test_interval == 0:
             kv.flush()  # this worker's own push is in what is evaluated
             passed, weights = time.monotonic() - began, kv.look(np.arange(num_keys))

@@ -110,13 +110,13 @@ def test_an_interrupt_while_nodes_start_loses_none_of_them(moment, monkeypatch):
 
     start, calls = Node.start, []
 
-    def interrupted(node):
+    def interrupted(node, beats):
         calls.append(node)
         if len(calls) == moment // 2 + 1:
             if moment % 2:
-                start(node)
+                start(node, beats)
             raise KeyboardInterrupt
-        start(node)
+        start(node, beats)
 
     with Cluster(4, workers=2) as cluster:
         monkeypatch.setattr(Node, "start", interrupted)

@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster
+from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, LogisticRegression
 from shmps.data import rows_of
+from shmps.errors import NodeDied, WorkerFailed
 from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
 from shmps.messages import SERVER, WORKER
 from shmps.runs import CONTINUE, RESPAWN
@@ -218,8 +220,6 @@ def add_deltas_and_count(kv):
 
 
 def test_a_worker_that_dies_again_and_again_is_given_up_with_its_exit_code():
-    from shmps.errors import NodeDied
-
     def die(kv):
         if kv.rank == 1:
             os._exit(9)
@@ -269,8 +269,6 @@ def test_who_waits_or_beats_is_not_taken_for_hung():
             while time.monotonic() < until:
                 kv.beat()
         kv.barrier()
-
-    import time
 
     with Cluster(KEYS, workers=2, node_timeout=0.4) as cluster:
         cluster.run(work)
@@ -348,3 +346,108 @@ def test_workers_join_and_leave_with_an_epoch_at_one_tick_for_all():
         total = sum(len(ranks) for ranks in by_epoch.values())
         assert cluster.weights().tolist() == [float(total)] * KEYS
         assert next(event.what for event in cluster.events) == "joined"
+
+
+def test_pushes_of_a_run_that_was_broken_off_are_not_taken_for_the_next_ones():
+    def break_off(kv):
+        if kv.rank == 0:
+            for _ in range(4):
+                kv.start_push([0], [1000.0])
+        raise RuntimeError("broken off")
+
+    def push_twos(kv):
+        for _ in range(kv.resumed, 4):
+            kv.push([0], [1.0])
+
+    failpoint = Failpoint(WORKER, 0, "worker: answered", 3)
+    with Cluster(KEYS, servers=1, workers=2, consistency=SYNC) as cluster:
+        with contextlib.suppress(WorkerFailed):
+            cluster.run(break_off)
+        before = cluster.weights()[0]
+        cluster._scheduler._failpoints = (failpoint,)
+        cluster.run(push_twos, on_worker_death=RESPAWN)
+        assert cluster.weights()[0] - before == 8.0
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("place", ["server: record taken", "server: committed", "server: after answers"])
+def test_a_server_that_dies_after_a_worker_has_joined_knows_it_again(mode, place):
+    def work(kv):
+        for epoch in range(12):
+            if kv.rank in kv.ranks(epoch) and epoch - (2 if kv.rank == 2 else 0) >= kv.resumed:
+                kv.push([kv.rank], [1.0])
+
+    for visit in (3, 7, 11):
+        with Cluster(
+            KEYS, servers=2, workers=2, max_workers=3, consistency=MODES[mode],
+            failpoints=[Failpoint(SERVER, 1, place, visit)],
+        ) as cluster:  # fmt: skip
+            cluster.run(work, on_worker_death=RESPAWN, join_at=2)
+            assert cluster.weights()[:3].tolist() == [12.0, 12.0, 10.0]
+            assert [event.what for event in cluster.events if event.role == "server"] == ["died"]
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_worker_that_joins_does_its_part(mode):
+    X = scipy.sparse.random(120, 5, density=0.5, format="csr", random_state=2)
+    y = np.arange(120) % 2
+    result = LogisticRegression(
+        workers=2, mode=mode, batch_size=10, epochs=4, join_at=2, random_state=1
+    ).fit(X, y).result_  # fmt: skip
+    if mode == "sync":
+        assert result.rows == 4 * 120
+    else:  # who is an epoch ahead when it comes in has done that with the rows of two
+        assert 4 * 120 <= result.rows <= 4 * 120 + 60
+
+
+def test_a_worker_that_is_removed_before_it_came_in_never_does():
+    def work(kv):
+        return [kv.ranks(epoch) for epoch in range(4) if kv.report(epoch) is None]
+
+    with Cluster(KEYS, workers=1, max_workers=3, consistency=ASYNC) as cluster:
+
+        def add_and_remove(rank, epoch):
+            if epoch == 0:
+                cluster.remove_worker(cluster.add_worker())
+
+        assert cluster.run(work, on_report=add_and_remove) == [[[0]] * 4]
+
+
+def test_nobody_is_taken_for_hung_while_nobody_looks():
+    """A callback that takes long, or a terminal's Ctrl-Z, is no silence of the nodes."""
+
+    def work(kv):
+        kv.report(None)
+        kv.barrier()
+
+    with Cluster(KEYS, workers=2, node_timeout=0.3) as cluster:
+        cluster.run(work, on_report=lambda rank, value: time.sleep(0.8))
+        assert cluster.events == []
+
+
+def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(monkeypatch):
+    from shmps.scheduler import Scheduler
+
+    launch, interrupts = Scheduler._launch, [1]
+
+    def interrupted(scheduler, role, *args):
+        if role == SERVER and interrupts:
+            interrupts.pop()
+            raise KeyboardInterrupt
+        launch(scheduler, role, *args)
+
+    def work(kv, pid):
+        kv.push(None, np.ones(KEYS))
+        if kv.rank == 0:
+            os.kill(pid, signal.SIGKILL)
+        kv.barrier()
+        kv.push(None, np.ones(KEYS))
+
+    with Cluster(KEYS, servers=1, workers=2, consistency=ASYNC) as cluster:
+        monkeypatch.setattr(Scheduler, "_launch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cluster.run(work, cluster.node_pids()[0])
+        monkeypatch.undo()
+        before = cluster.weights()
+        cluster.run(lambda kv: kv.push(None, np.ones(KEYS)))
+        assert (cluster.weights() - before).tolist() == [2.0] * KEYS

@@ -50,11 +50,14 @@ class Bench:
         self.server = Server(0, self.life, self.parameters, self.mailboxes, self.consistency, self.updater)
 
     def start(self, tick=0):
-        """A run; the lives of its workers."""
+        """A run with new lives of all workers; what is sent because of it."""
         self.first_life += 100
-        return self.server.handle(
-            Record(START, size=WORKERS, timestamp=self.first_life, number=tick, to=self.life)
-        )
+        self.tell(START, size=WORKERS)
+        return [
+            answer
+            for worker in range(WORKERS)
+            for answer in self.tell(ENTER, slot=worker, timestamp=self.first_life + worker, number=tick)
+        ]
 
     def tell(self, op, **fields):
         """A record of the scheduler's; what is sent because of it."""
@@ -214,6 +217,16 @@ def test_a_worker_that_is_back_has_nothing_held_or_parked():
     held.send(PUSH, 1, 1)
     held.send(PUSH, 2, 1)
     assert held.weight() == 3.0
+
+
+def test_nothing_is_done_before_all_workers_of_the_run_have_come_in():
+    server = Bench(SYNC)
+    server.tell(START, size=2)
+    server.tell(ENTER, slot=0, timestamp=901)
+    assert server.send(PUSH, 0, 1, life=901) == []
+    server.tell(ENTER, slot=1, timestamp=902)
+    assert server.weight() == 0.0
+    assert server.send(PUSH, 1, 1, life=902) == [0, 1]
 
 
 def test_a_worker_that_comes_in_at_a_later_tick_holds_nobody_up_before_it():
