@@ -1,6 +1,7 @@
 """What the nodes share: parameters, the servers' books and mailboxes, as arrays in shared memory."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -200,6 +201,16 @@ class Store:
         self._memory.close()
 
 
+class Copy(NamedTuple):
+    """Of the parameters and books, at one instant if no server was writing: what a cluster can go on from."""
+
+    weights: np.ndarray  # (n, width), with whatever penalty they owe
+    state: np.ndarray  # (n, width * m)
+    ages: np.ndarray  # (servers,)
+    versions: np.ndarray  # (servers,)
+    ticks: np.ndarray  # (workers,): of each worker's pushes the last that all servers have applied
+
+
 class Parameters:
     """Weights (n, width), updater state (n, width * m) and each server's books, as arrays."""
 
@@ -209,6 +220,18 @@ class Parameters:
         self.versions, self.ages = arrays["versions"], arrays["ages"]
         self.done, self.delays = arrays["done"], arrays["delays"]
         self._arrays = arrays
+
+    def copy(self, workers: int) -> Copy:
+        ticks = self.done[:, :workers].min(axis=0)
+        return Copy(self.weights.copy(), self.state.copy(), self.ages.copy(), self.versions.copy(), ticks)
+
+    def restore(self, copy: Copy) -> None:
+        """With another number of servers, all are taken to be as old as the oldest: in sync mode they are."""
+        self.weights[:], self.state[:] = copy.weights, copy.state
+        same = len(copy.ages) == len(self.ages)
+        self.ages[:] = copy.ages if same else copy.ages.max()
+        self.versions[:] = copy.versions if same else copy.versions.max()
+        self.done[:, : len(copy.ticks)] = copy.ticks
 
     def redo_slot(self, server: int) -> "RedoSlot":
         return RedoSlot(self, self._arrays, server)
