@@ -293,7 +293,7 @@ class LogisticRegression(Settings):
 
     def _settings(self, mode: str, updater: Updater) -> dict[str, Any]:
         settings = self.get_params() | {"mode": mode}
-        for name in ("checkpoint", "resume"):  # where files lie makes no other model
+        for name in ("checkpoint", "checkpoint_every", "resume"):  # they make no other model
             del settings[name]
         settings["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return settings
