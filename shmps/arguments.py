@@ -148,6 +148,19 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         metavar="N",
         help="iterations between evaluations (default: 20; 0: none)",
     )
+    shown.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        help="keep there what was learned, the last two times; overwrites what is there",
+    )
+    shown.add_argument(
+        "--checkpoint-every",
+        type=int,
+        default=100,
+        metavar="N",
+        help="iterations between checkpoints (default: 100)",
+    )
+    shown.add_argument("--resume", metavar="DIR", help="go on from the newest whole checkpoint there")
     shown.add_argument("--model", metavar="PATH", help="write the model there")
     shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
     shown.add_argument("--log", action="store_true", help="a line per evaluation, as dist-lr prints it")

@@ -181,6 +181,9 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
         join_at=options.join_at,
         node_timeout=options.node_timeout or None,
         random_state=options.seed,
+        checkpoint=options.checkpoint,
+        checkpoint_every=options.checkpoint_every,
+        resume=options.resume,
         start_method=options.start_method,
     )
     estimator.check()  # before a long file is read

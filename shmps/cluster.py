@@ -21,7 +21,7 @@ from shmps.redo import checksum
 from shmps.rehearsal import rehearse
 from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.scheduler import Scheduler
-from shmps.store import Books, Shape, Store
+from shmps.store import Books, Copy, Shape, Store
 from shmps.transport import Inboxes
 from shmps.updaters import Add, Updater
 
@@ -36,6 +36,8 @@ class Cluster:
     consistency: SYNC, BOUNDED(k) or ASYNC.
     updater: how a push changes the values (default: `Add`, which adds it).
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
+    restored: what `kv.copy_of_parameters` returned, to go on from instead of `initial`. The first run is then
+    the one in which it was taken: clocks go on, and `kv.resumed` counts a rank's pushes that are in the copy.
     max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
     max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
     replicas: 1: every server keeps a copy of its predecessor's partition, from which one that is damaged is
@@ -58,6 +60,7 @@ class Cluster:
         consistency: Consistency = SYNC,
         updater: Updater | None = None,
         initial: Any = 0.0,
+        restored: Copy | None = None,
         max_keys: int | None = None,
         max_workers: int | None = None,
         replicas: int = 0,
@@ -100,6 +103,9 @@ class Cluster:
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
         self._initial = _checked_initial(initial, self._shape)
+        self._restored = restored
+        if restored is not None:
+            _check_restored(restored, self._shape, workers)
         methods = multiprocessing.get_all_start_methods()
         if start_method not in (None, *methods):
             raise UsageError(f"start_method is one of {', '.join(methods)}; found {start_method!r}")
@@ -141,6 +147,7 @@ class Cluster:
                 )
             self._resources = resources.pop_all()
         self._open = True
+        self._begun = False  # a first run begins at tick 0; in what was restored each rank is beyond it
         return self
 
     def __exit__(self, *exception) -> None:
@@ -198,7 +205,7 @@ class Cluster:
             )
             run = Run(
                 self.num_workers,
-                self._books.tick,
+                self._books.tick if self._begun else 0,
                 self._outlets,
                 work,
                 function,
@@ -209,6 +216,7 @@ class Cluster:
                 on_worker_death,
                 join_at,
             )
+            self._begun = True
             with _named_shortages():
                 return self._scheduler.run(run)
         finally:
@@ -291,8 +299,11 @@ class Cluster:
 
     def _fill(self) -> None:
         self._parameters = self._store.parameters(writable=True)
-        self._parameters.weights[:] = self._initial
-        self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))
+        if self._restored is None:
+            self._parameters.weights[:] = self._initial
+            self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))
+        else:
+            self._parameters.restore(self._restored)
         if self._shape.replicas:
             for server, (begin, end) in enumerate(itertools.pairwise(self._shape.bounds)):
                 self._parameters.here.checksums[server] = checksum(self._parameters.here, slice(begin, end))
@@ -327,3 +338,13 @@ def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:
             f"initial is a number or an array ({shape.num_keys}, {shape.width}), found shape {values.shape}"
         )
     return values.reshape(shape.num_keys, shape.width)
+
+
+def _check_restored(copy: Copy, shape: Shape, workers: int) -> None:
+    found = copy.weights.shape, copy.state.shape, copy.ticks.shape
+    wanted = (shape.num_keys, shape.width), (shape.num_keys, shape.width * shape.state_width), (workers,)
+    if found != wanted:
+        raise UsageError(
+            f"a Cluster goes on from weights, state and ticks of the shapes {wanted}, found {found}; "
+            f"restore it with the num_keys, width, updater and workers of the copy"
+        )

@@ -1,5 +1,6 @@
 """Rows in memory: labels, shards, minibatches."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ import scipy.sparse
 from shmps.errors import DataError
 from shmps.kernels import localize, take_rows
 from shmps.memory import available_memory
+
+_PIECE = 2**20  # numbers hashed at a time
 
 
 class Rows(NamedTuple):
@@ -74,6 +77,16 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
         )
     negative, positive = classes.tolist()
     return codes * 2.0 - 1.0, (negative, positive)
+
+
+def fingerprint(rows: Rows, features: int) -> dict[str, Any]:
+    """What tells this data from other data: sizes and a SHA-256."""
+    digest = hashlib.sha256()
+    for array, dtype in zip(rows, ("<i8", "<i8", "<f8", "<f8"), strict=True):
+        for begin in range(0, len(array), _PIECE):
+            digest.update(np.ascontiguousarray(array[begin : begin + _PIECE], dtype).data)
+    sizes = {"features": features, "rows": rows.num_rows, "non-zeros": rows.nonzeros}
+    return sizes | {"sha256": digest.hexdigest()}
 
 
 def shard(rows: Rows, rank: int, workers: int) -> Rows:

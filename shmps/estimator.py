@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -9,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from shmps import trainer
+from shmps import checkpoint, trainer
 from shmps.cluster import Cluster
 from shmps.consistency import Consistency
-from shmps.data import Rows, binary_labels, most_keys, rows_of, to_csr
+from shmps.data import Rows, binary_labels, fingerprint, most_keys, rows_of, to_csr
 from shmps.errors import (
     DataError,
     Diverged,
@@ -28,6 +29,7 @@ from shmps.result import Delays, Progress, Result, shares_of
 from shmps.runs import OnEvent, OnReport
 from shmps.settings import Settings
 from shmps.stability import Stability, curvature, stable_rate
+from shmps.store import Copy
 from shmps.updaters import SGD, Step, Updater
 
 OnPause = Callable[[int, int], None]
@@ -59,7 +61,8 @@ class LogisticRegression(Settings):
         eval_set: (X, y) to evaluate on, else the training rows. on_progress gets every evaluation as it is
         made, on_pause (ticks done, ticks planned) a few times per second, on_event what happens to nodes; all
         run in this process.
-        coef_init (features,), intercept_init: the weights to start from (default: zero).
+        coef_init (features,), intercept_init: the weights to start from (default: zero); not used where a
+        checkpoint is resumed.
 
         Raises UsageError, DataError, NodeDied, Diverged, OutOfSpace. On KeyboardInterrupt the processes are
         gone, the weights so far are kept, and the interrupt goes on.
@@ -73,6 +76,8 @@ class LogisticRegression(Settings):
         plan, consistency = self.plan(), self.consistency()
         num_keys = self.n_features_in_ + int(self.fit_intercept)
         updater = self.make_updater(unpenalized=num_keys - 1 if self.fit_intercept else -1)
+        checkpoints, restored = self._checkpoints(rows, updater)
+        resumed = 0 if restored is None else int(restored.ticks.sum())
         began = time.monotonic()
         trainer.rehearse(rows, num_keys, plan)
         rehearse(updater, 1)
@@ -84,6 +89,7 @@ class LogisticRegression(Settings):
             consistency=consistency,
             updater=updater,
             initial=self._initial(coef_init, intercept_init),
+            restored=restored,
             max_keys=most_keys(rows, plan.batch_size, num_keys),
             max_workers=self.workers + (self.join_at is not None),
             node_timeout=self.node_timeout,
@@ -91,7 +97,13 @@ class LogisticRegression(Settings):
         )
         history: list[Progress] = []
 
-        def evaluate(rank: int, snapshot: trainer.Snapshot) -> None:
+        def take(rank: int, report: trainer.Snapshot | Copy) -> None:
+            if isinstance(report, trainer.Snapshot):
+                evaluate(report)
+            elif checkpoints is not None:
+                checkpoints.write(report)
+
+        def evaluate(snapshot: trainer.Snapshot) -> None:
             history.append(
                 Progress(
                     snapshot.iteration,
@@ -99,19 +111,18 @@ class LogisticRegression(Settings):
                     snapshot.ticks,
                     trainer.measure(tested, snapshot.weights, self.fit_intercept),
                     Delays.of(cluster.delays()),
-                    snapshot.ticks * rows_per_tick / snapshot.seconds,
+                    (snapshot.ticks - resumed) * rows_per_tick / snapshot.seconds,
                 )
             )
             on_progress(history[-1])
 
-        ticks_per_epoch = self.ticks_per_epoch(rows.num_rows)
-        planned = self.iterations * self.workers if self.iterations else self.epochs * ticks_per_epoch
-        rows_per_tick = rows.num_rows / ticks_per_epoch
+        planned = sum(self.ticks_planned(rows.num_rows))
+        rows_per_tick = rows.num_rows / sum(self.ticks_per_epoch(rows.num_rows))
         with cluster:
             accounts = self._run(
                 cluster,
                 (rows, num_keys, plan),
-                evaluate,
+                take,
                 lambda: on_pause(int(cluster.ticks().sum()), planned),
                 on_event,
             )
@@ -137,6 +148,7 @@ class LogisticRegression(Settings):
             history=history,
             stability=stability,
             events=events,
+            resumed=resumed,
         )
         if stability and stability.advice:
             warnings.warn(stability.advice, UnstableRate, stacklevel=2)
@@ -221,6 +233,24 @@ class LogisticRegression(Settings):
             raise DataError(f"eval_set has the labels of y, {self.classes_.tolist()}, found {strange}")
         return rows_of(X, np.where(y == self.classes_[1], 1.0, -1.0))
 
+    def _checkpoints(self, rows: Rows, updater: Updater) -> tuple[checkpoint.Checkpoints | None, Copy | None]:
+        """Where to write checkpoints, and what to go on from; each None if it is not asked for."""
+        if self.checkpoint is None and self.resume is None:
+            return None, None
+        identity = self.kept_when_resumed(updater), fingerprint(rows, self.n_features_in_)
+        copy = None
+        if self.resume is not None:
+            copy = checkpoint.resume(os.fspath(self.resume), *identity)
+            planned = self.ticks_planned(rows.num_rows)
+            if (copy.ticks > planned).any():
+                raise UsageError(
+                    f"{self.resume}: a training goes on until {planned} iterations of the workers, found a "
+                    f"checkpoint after {copy.ticks.tolist()}; ask for more epochs or iterations"
+                )
+        if self.checkpoint is None:
+            return None, copy
+        return checkpoint.Checkpoints(os.fspath(self.checkpoint), *identity), copy
+
     def _initial(self, coef_init: Any, intercept_init: Any) -> np.ndarray:
         """Weights (num_keys,) to start from."""
         if self.updater == "dist-lr" and (coef_init is not None or intercept_init is not None):
@@ -263,6 +293,8 @@ class LogisticRegression(Settings):
 
     def _settings(self, mode: str, updater: Updater) -> dict[str, Any]:
         settings = self.get_params() | {"mode": mode}
+        for name in ("checkpoint", "checkpoint_every", "resume"):  # they make no other model
+            del settings[name]
         settings["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return settings
 

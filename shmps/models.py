@@ -20,26 +20,23 @@ The header's keys:
 Weights and intercept are finite. Nothing in the file is code, and nothing is pickled.
 """
 
-import errno
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
 from typing import Any
 
 import numpy as np
 
+from . import files
 from .errors import DataError, OutOfSpace, UsageError
+from .files import HEADER_LIMIT
 from .metrics import sigmoid
 from .version import __version__
 
 MAGIC = b"shmps model\n"
 FORMAT = 1
-HEADER_LIMIT = 1 << 20
 DIGEST_SIZE = hashlib.sha256().digest_size
 WEIGHT = np.dtype("<f8")
 
@@ -158,23 +155,11 @@ def save(model: Model, path: str | os.PathLike) -> None:
     DataError if a weight is not finite, the header is over its limit, or the file cannot be written;
     OutOfSpace if the disk or the quota is full.
     """
-    # Through a symbolic link to its target: replacing the link itself would leave the target as it was.
     target = os.path.realpath(os.fsdecode(path))
     if os.path.exists(target) and not os.path.isfile(target):
         raise DataError(f"{path}: a model is saved to a regular file, found something else there")
-    parts = encode(model, path)
-    size = sum(len(part) for part in parts)
-    try:
-        with replacing(target) as descriptor:
-            for part in parts:
-                write_all(descriptor, part)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutOfSpace(
-                f"{path}: the model needs {size} bytes in {os.path.dirname(target)}, found the disk or quota "
-                f"full ({error.strerror}); make room and save again, what was at that path is untouched"
-            ) from error
-        raise DataError(f"{path}: the model cannot be written: {error.strerror or error}") from error
+    remedy = "save again, what was at that path is untouched"
+    files.write(os.fsdecode(path), encode(model, path), "the model", remedy)
 
 
 def encode(model: Model, path: str | os.PathLike) -> tuple[memoryview, ...]:
@@ -222,36 +207,6 @@ def decode_label(pair: Any) -> Label:
     if type(label) not in LABEL_TYPES or type(label).__name__ != kind:
         raise ValueError(f"the label {value!r} is not of the type {kind!r}")
     return label
-
-
-@contextmanager
-def replacing(target: str) -> Iterator[int]:
-    """A file descriptor; what is written to it takes the place of `target` at once when the block ends.
-
-    After an error in the block or at its end, `target` is as it was and no temporary file is left.
-    """
-    # In the same folder, as os.replace cannot cross file systems; unique, as two may save to one path.
-    temporary = os.path.join(os.path.dirname(target), f".shmps-{secrets.token_hex(8)}.tmp")
-    try:
-        # Not tempfile.mkstemp: it hides the file from everyone else whatever the umask says.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            yield descriptor
-            # Before the rename, or a crash of the machine could leave the new name with no bytes behind it.
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def write_all(descriptor: int, data: memoryview) -> None:
-    """Write every byte; the system may take fewer at a time, and never takes over 2 GiB."""
-    while data:
-        data = data[os.write(descriptor, data) :]
 
 
 def load(path: str | os.PathLike) -> Model:
@@ -304,22 +259,7 @@ def read_model(file: BufferedReader, size: int, path: str) -> Model:
 
 def parse_header(line: bytes, path: str) -> dict[str, Any]:
     """The header as a dict of this format's version with a sane `num_features`; DataError if it is not."""
-    if not line.endswith(b"\n"):
-        raise DataError(
-            f"{path}: the header is one line of at most {HEADER_LIMIT} bytes, found no end after {len(line)}"
-        )
-    try:
-        header = json.loads(line.decode("ascii"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: the header is a line of JSON, found {line[:40]!r}: {error}") from error
-    version = header.get("format") if isinstance(header, dict) else None
-    if type(version) is int and version > FORMAT:
-        raise DataError(
-            f"{path}: this is shmps {__version__}, which reads model files up to format {FORMAT}, found the "
-            f"newer format {version}; upgrade shmps"
-        )
-    if type(version) is not int or version != FORMAT:
-        raise DataError(f'{path}: the header says "format": {FORMAT}, found {version!r}; the file is damaged')
+    header = files.parse_header(line, path, "model", FORMAT)
     count = header.get("num_features")
     if type(count) is not int or count < 0:
         raise DataError(f"{path}: num_features in the header is an integer from 0, found {count!r}")

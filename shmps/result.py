@@ -64,6 +64,7 @@ class Result:
     history: list[Progress]
     events: list[Event]
     stability: Stability | None  # for updaters whose steps are the gradient times one rate
+    resumed: int = 0  # ticks that a checkpoint had; of the figures above only `ticks` has them
     data: str = ""
     note: str = ""
 
@@ -94,12 +95,13 @@ class Result:
     def table(self) -> str:
         """The table at the end of a run."""
         settings, metrics, seconds = self.settings, self.metrics, self.seconds
+        before = f", {self.resumed:,} before it was resumed" if self.resumed else ""
         lines = [
             ("data", self.data),
             ("mode", settings["mode"]),
             ("workers, servers", f"{settings['workers']}, {settings['servers']}"),
             ("updater", settings["updater"]),
-            ("ticks", f"{self.ticks:,} of all workers ({self.rows:,} rows visited)"),
+            ("ticks", f"{self.ticks:,} of all workers{before} ({self.rows:,} rows visited)"),
             ("wall seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
             (
                 "accuracy",

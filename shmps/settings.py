@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import os
 from typing import Any, Self
 
 from shmps.checks import not_negative, positive, whole
@@ -46,6 +47,9 @@ class Settings:
         join_at: int | None = None,
         node_timeout: float | None = 60.0,
         random_state: int = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 100,
+        resume: str | os.PathLike[str] | None = None,
         start_method: str | None = None,
     ):
         """The parameters, as they are: they are checked by `check`, or when training begins.
@@ -67,6 +71,9 @@ class Settings:
         join_at: the epoch at which one more worker comes in; None: never.
         node_timeout: seconds without a sign of life after which a node is taken for hung and replaced.
         random_state: seed of the minibatches and their order.
+        checkpoint, checkpoint_every: a folder, and after how many iterations of worker 0 what was learned is
+        written there; the last two are kept, and overwrite what is there.
+        resume: a folder with checkpoints, to go on from the newest whole one instead of from the start.
         start_method: of processes: None is the system's own.
         """
         self.workers = workers
@@ -89,6 +96,9 @@ class Settings:
         self.join_at = join_at
         self.node_timeout = node_timeout
         self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.resume = resume
         self.start_method = start_method
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -144,6 +154,9 @@ class Settings:
                     f"slow_worker is a rank below workers={self.workers} and a factor from 1 to {_SLOWEST}, "
                     f"found {self.slow_worker!r}"
                 )
+        elastic = self.join_at is not None or self.on_worker_death == CONTINUE
+        self._check_checkpoints(elastic)
+        every = whole("checkpoint_every", self.checkpoint_every, least=1)
         return Plan(
             batch_size=whole("batch_size", self.batch_size, least=0),
             epochs=whole("epochs", self.epochs, least=1),
@@ -153,8 +166,32 @@ class Settings:
             seed=whole("random_state", self.random_state, least=0),
             slow_worker=self.slow_worker,
             tick_time=self._tick_time(),
-            elastic=self.join_at is not None or self.on_worker_death == CONTINUE,
+            checkpoint_every=0 if self.checkpoint is None else every,
+            elastic=elastic,
         )
+
+    def _check_checkpoints(self, elastic: bool) -> None:
+        for name in ("checkpoint", "resume"):
+            folder = getattr(self, name)
+            if not (folder is None or isinstance(folder, str | os.PathLike)) or folder == "":
+                raise UsageError(f"{name} is the path of a folder, found {folder!r}")
+        if elastic and (self.checkpoint is not None or self.resume is not None):
+            raise UsageError(
+                "a checkpoint is of workers that neither come nor go, found join_at="
+                f"{self.join_at!r}, on_worker_death={self.on_worker_death!r}; leave out one or the other"
+            )
+
+    def kept_when_resumed(self, updater: Updater) -> dict[str, Any]:
+        """What must be the same for a training to go on from a checkpoint of it."""
+        plan = self.plan()
+        return {
+            "mode": str(self.consistency()),
+            "workers": int(self.workers),
+            "updater": self.updater,
+            "batch_size": plan.batch_size,
+            "random_state": plan.seed,
+            "fit_intercept": plan.intercept,
+        } | vars(updater)
 
     def _tick_time(self) -> float:
         """In seconds."""
@@ -178,7 +215,12 @@ class Settings:
         descent = _DESCENTS[self.updater]
         return descent(rate, l2=self.l2, schedule=self.schedule, unpenalized=unpenalized)
 
-    def ticks_per_epoch(self, rows: int) -> int:
+    def ticks_per_epoch(self, rows: int) -> list[int]:
+        """Of each worker."""
         cuts = [rows * rank // self.workers for rank in range(self.workers + 1)]
         sizes = (end - begin for begin, end in itertools.pairwise(cuts))
-        return sum(-(-size // self.batch_size) if self.batch_size else 1 for size in sizes)
+        return [-(-size // self.batch_size) if self.batch_size else 1 for size in sizes]
+
+    def ticks_planned(self, rows: int) -> list[int]:
+        """Of each worker."""
+        return [self.iterations or self.epochs * ticks for ticks in self.ticks_per_epoch(rows)]

@@ -239,6 +239,16 @@ class Image(NamedTuple):
             mine[:] = theirs
 
 
+class Copy(NamedTuple):
+    """Of the parameters and books, at one instant if no server was writing: what a cluster can go on from."""
+
+    weights: np.ndarray  # (n, width), with whatever penalty they owe
+    state: np.ndarray  # (n, width * m)
+    ages: np.ndarray  # (servers,)
+    versions: np.ndarray  # (servers,)
+    ticks: np.ndarray  # (workers,): of each worker's pushes the last that all servers have applied
+
+
 class Parameters:
     """Weights (n, width), updater state (n, width * m) and each server's books, as arrays."""
 
@@ -248,6 +258,18 @@ class Parameters:
         self.here, self.replica = Image.of(arrays, ""), Image.of(arrays, "replica_")
         self.weights, self.state, self.versions, self.ages, self.done, _ = self.here
         self.delays = arrays["delays"]
+
+    def copy(self, workers: int) -> Copy:
+        ticks = self.done[:, :workers].min(axis=0)
+        return Copy(self.weights.copy(), self.state.copy(), self.ages.copy(), self.versions.copy(), ticks)
+
+    def restore(self, copy: Copy) -> None:
+        """With another number of servers, all are taken to be as old as the oldest: in sync mode they are."""
+        self.weights[:], self.state[:] = copy.weights, copy.state
+        same = len(copy.ages) == len(self.ages)
+        self.ages[:] = copy.ages if same else copy.ages.max()
+        self.versions[:] = copy.versions if same else copy.versions.max()
+        self.done[:, : len(copy.ticks)] = copy.ticks
 
     def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
         """The values under `keys` (k,) of one server into `out` (k, width), with no penalty owed."""

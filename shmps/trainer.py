@@ -30,6 +30,7 @@ class Plan:
     seed: int
     slow_worker: tuple[int, float] | None = None  # rank, factor
     tick_time: float = 0.0  # seconds that a tick lasts at least
+    checkpoint_every: int = 0  # iterations of worker 0; 0: never
     elastic: bool = False  # workers may come and go: who divides the rows is asked anew every epoch
 
     def least_seconds(self, rank: int, computed: float) -> float:
@@ -64,8 +65,8 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     """Pull, compute a gradient, push; over this worker's shard.
 
     In sync mode a look after the push was acknowledged is exactly a pull, and costs no message. A worker in a
-    dead one's place goes on after the pushes that count already. Raises Diverged when the loss is no longer
-    finite.
+    dead one's place, or of a training that is resumed, goes on after the pushes that count already. Raises
+    Diverged when the loss is no longer finite.
     """
     held = kv.consistency.hold_pushes
     read, push = (kv.look, kv.push) if held else (kv.pull, kv.start_push)
@@ -100,6 +101,9 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
             kv.flush()  # this worker's own push is in what is evaluated
             passed, weights = time.monotonic() - began, kv.look(np.arange(num_keys))
             kv.report(Snapshot(iteration, passed, int(kv.ticks().sum()), weights))
+        if kv.rank == 0 and plan.checkpoint_every and iteration % plan.checkpoint_every == 0:
+            kv.flush()  # in sync mode everyone waits for this worker's next push: nothing moves
+            kv.report(kv.copy_of_parameters())
     kv.flush()
     ended = time.monotonic()
     return Account(

@@ -35,7 +35,7 @@ from shmps.messages import (
 )
 from shmps.outlet import Outlet
 from shmps.requests import Request, Requests
-from shmps.store import Log, Mailbox, Parameters, Pulse
+from shmps.store import Copy, Log, Mailbox, Parameters, Pulse
 from shmps.transport import Post
 from shmps.updaters import Updater
 
@@ -52,7 +52,8 @@ class KVWorker:
     server, whichever keys it has.
 
     `resumed` counts the pushes that this rank had committed in this run before its process died and this one
-    took its place: 0, but for a function that `Cluster.run` was told to run again.
+    took its place: 0, but for a function that `Cluster.run` was told to run again, and in the first run of a
+    Cluster that was restored, where it begins with the pushes in the copy.
 
     Every method raises UsageError for arguments that break a rule, and NodeDied as soon as a node that it
     may be waiting for has died.
@@ -160,6 +161,14 @@ class KVWorker:
             part = slice(cuts[server], cuts[server + 1])
             self._parameters.read(keys[part], server, self._updater, out[part])
         return self._flat(out)
+
+    def copy_of_parameters(self) -> Copy:
+        """What `Cluster(restored=...)` goes on from: weights, updater state, books.
+
+        A look, as `look` is one: in sync mode, once this worker's pushes are acknowledged, it holds exactly
+        their ticks. Else the last pushes of others may be in it in part, or in it and not counted.
+        """
+        return self._parameters.copy(self.num_workers)
 
     def barrier(self, group: str = WORKERS) -> None:
         """Wait until all live workers are here; "all": and every server has handled what was sent before.

@@ -1,0 +1,111 @@
+"""Files that are written whole or not at all, and whose header is a line of JSON that says its format."""
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .errors import DataError, OutOfSpace
+from .failpoints import reach
+from .version import __version__
+
+HEADER_LIMIT = 1 << 20
+
+
+def write(path: str, parts: Sequence[Any], what: str, remedy: str, temporary: str = "") -> None:
+    """Make `parts`, bytes, the file `path`, all or nothing: after any error an older one there is untouched.
+
+    `temporary`: the name that it has until it is whole, in the same folder (default: a unique one).
+    DataError if it cannot be written, OutOfSpace if the disk or the quota is full; they name `what` was to be
+    written, and the latter the `remedy`.
+    """
+    # Through a symbolic link to its target: replacing the link itself would leave the target as it was.
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    size = sum(len(part) for part in parts)
+    with naming_errors(path, what, f"needs {size} bytes in {folder}", remedy):
+        # Unique, as two may save to one path.
+        temporary = os.path.join(folder, temporary or f".shmps-{secrets.token_hex(8)}.tmp")
+        with replacing(target, temporary) as descriptor:
+            for part in parts:
+                reach("scheduler: file half written")
+                write_all(descriptor, part)
+
+
+@contextmanager
+def naming_errors(path: str, what: str, need: str, remedy: str) -> Iterator[None]:
+    """An OSError in the block becomes OutOfSpace if the disk or the quota is full, else DataError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(
+                f"{path}: {what} {need}, found the disk or quota full ({error.strerror}); "
+                f"make room and {remedy}"
+            ) from error
+        raise DataError(f"{path}: {what} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(target: str, temporary: str) -> Iterator[int]:
+    """A file descriptor; what is written to it takes the place of `target` at once when the block ends.
+
+    After an error in the block or at its end, `target` is as it was and no temporary file is left.
+    """
+    try:
+        # Not tempfile.mkstemp: it hides the file from everyone else whatever the umask says.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            yield descriptor
+            # Before the rename, or a crash of the machine could leave the new name with no bytes behind it.
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        reach("scheduler: file whole")
+        os.replace(temporary, target)
+    except FileExistsError:
+        raise  # another writes it: it is not ours to remove
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_all(descriptor: int, data: Any) -> None:
+    """Write every byte; the system may take fewer at a time, and never takes over 2 GiB."""
+    data = memoryview(data)
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def sync_folder(folder: str) -> None:
+    """After this the names of files in it outlast a crash of the machine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def parse_header(line: bytes, path: str, what: str, newest: int) -> dict[str, Any]:
+    """The header of a `what` file, of format `newest` and no other; DataError if it is not."""
+    if not line.endswith(b"\n"):
+        raise DataError(
+            f"{path}: the header is one line of at most {HEADER_LIMIT} bytes, found no end after {len(line)}"
+        )
+    try:
+        header = json.loads(line.decode("ascii"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: the header is a line of JSON, found {line[:40]!r}: {error}") from error
+    version = header.get("format") if isinstance(header, dict) else None
+    if type(version) is int and version > newest:
+        raise DataError(
+            f"{path}: this is shmps {__version__}, which reads {what} files up to format {newest}, found the "
+            f"newer format {version}; upgrade shmps"
+        )
+    if type(version) is not int or version != newest:
+        raise DataError(f'{path}: the header says "format": {newest}, found {version!r}; the file is damaged')
+    return header
