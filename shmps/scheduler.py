@@ -73,6 +73,7 @@ class Run:
         self.deaths = Deaths()
         self.abandoned: set[int] = set()
         self.ranks = set(range(self.workers))  # all that were ever started
+        self.joined: dict[int, int] = {}  # rank -> the tick at which it came in
 
 
 def nobody(kv: Any, *args: Any) -> None:
@@ -283,6 +284,7 @@ class Scheduler:
         """
         for rank in run.division.ask(asked.number):
             self._life += 1
+            run.joined[rank] = asked.version
             enter = Record(ENTER, slot=rank, timestamp=self._life, number=asked.version)
             for server in self._servers:
                 self._send_server(server, enter)
@@ -345,8 +347,9 @@ class Scheduler:
             self._send_server(rank, self._started())
             for worker in sorted(run.ranks):
                 life = self._workers[worker].life if worker in self._workers else 0
-                if life and life != run.first_life + worker:
-                    self._send_server(rank, Record(ENTER, slot=worker, timestamp=life))
+                if worker in run.joined or (life and life != run.first_life + worker):
+                    tick = run.joined.get(worker, 0)  # the dead may not have read of it
+                    self._send_server(rank, Record(ENTER, slot=worker, timestamp=life, number=tick))
                 if worker in run.results:
                     self._send_server(rank, Record(LEAVE, slot=worker))
         event = Event(_what(node), "server", rank, self._books.tick, exit_code, "recovered", 0.0, again)

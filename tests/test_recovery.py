@@ -245,3 +245,19 @@ def test_workers_join_and_leave_with_an_epoch_at_one_tick_for_all():
         total = sum(len(ranks) for ranks in by_epoch.values())
         assert cluster.weights().tolist() == [float(total)] * KEYS
         assert next(event.what for event in cluster.events) == "joined"
+
+
+@pytest.mark.parametrize("visit", [3, 4, 5], ids=["unread", "just read", "after its first push"])
+def test_a_servers_successor_knows_of_a_worker_that_has_joined(visit):
+    """The third record that a server takes is that the second worker comes in."""
+
+    def work(kv):
+        for epoch in range(4):
+            if kv.rank in kv.ranks(epoch):
+                kv.push(None, np.ones(KEYS))
+
+    failpoint = Failpoint(SERVER, 1, "server: record taken", visit)
+    with Cluster(KEYS, servers=2, workers=1, max_workers=2, failpoints=[failpoint]) as cluster:
+        cluster.run(work, join_at=1)
+        assert cluster.weights().tolist() == [4.0 + 3.0] * KEYS
+        assert [event.what for event in cluster.events] == ["joined", "died"]
