@@ -342,19 +342,25 @@ class Scheduler:
         body, args = self._server_body
         self._launch(SERVER, rank, body, *args)
         reach("scheduler: after successor")
-        run = self._run
-        if run is not None:
-            self._send_server(rank, self._started())
-            for worker in sorted(run.ranks):
-                life = self._workers[worker].life if worker in self._workers else 0
-                if worker in run.joined or (life and life != run.first_life + worker):
-                    tick = run.joined.get(worker, 0)  # the dead may not have read of it
-                    self._send_server(rank, Record(ENTER, slot=worker, timestamp=life, number=tick))
-                if worker in run.results:
-                    self._send_server(rank, Record(LEAVE, slot=worker))
+        # In one write: a worker that START makes known must not push before all that tick with it are known.
+        successor = self._servers[rank]
+        records = [record._replace(to=successor.life) for record in (*self._current(), Record(SETTLE))]
+        self._post.send_all([((SERVER, rank), record) for record in records])
         event = Event(_what(node), "server", rank, self._books.tick, exit_code, "recovered", 0.0, again)
         self._unsettled[rank] = began, event
-        self._send_server(rank, Record(SETTLE))
+
+    def _current(self) -> list[Record]:
+        """What a server that comes late has to be told of the run."""
+        run = self._run
+        if run is None:
+            return []
+        lives = {rank: node.life for rank, node in self._workers.items()}
+        entered = [
+            Record(ENTER, slot=rank, timestamp=life, number=run.joined.get(rank, 0))
+            for rank, life in sorted(lives.items())
+            if rank in run.joined or life != run.first_life + rank
+        ]
+        return [self._started(), *entered, *(Record(LEAVE, slot=rank) for rank in run.results)]
 
     def _settled(self, rank: int) -> None:
         death = self._unsettled.pop(rank, None)
