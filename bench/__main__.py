@@ -1,4 +1,4 @@
-"""`python -m bench` lists the benchmarks, `python -m bench NAME [--quick]` runs one."""
+"""`python -m bench` lists the benchmarks, `python -m bench NAME [--quick | --seed N]` runs one."""
 
 import argparse
 import sys
@@ -6,11 +6,12 @@ from types import ModuleType
 
 from tqdm import tqdm
 
-from bench import cure, grid, record, report, requests, rounds, start, straggler, table, trace
+from bench import cure, faults, grid, record, report, requests, rounds, start, straggler, table, trace
 from shmps.errors import ShmpsError
 
 # Each has `run(quick) -> (settings, results)` and `table(settings, results) -> str`, and a docstring whose
-# first line is listed; some have `figure(settings, results)` and `facts(settings, results)`: see report.
+# first line is listed; some have `figure(settings, results)` and `facts(settings, results)`: see report; some
+# `replay(seed) -> str`, for --seed.
 BENCHMARKS: dict[str, ModuleType] = {
     "table": table,
     "trace": trace,
@@ -20,6 +21,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "rounds": rounds,
     "start": start,
     "requests": requests,
+    "faults": faults,
 }
 REPORT = "report"
 
@@ -29,12 +31,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="List the benchmarks, or run one.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="which to run; without it they are listed")
     parser.add_argument("--quick", action="store_true", help="few repeats: to see that it runs, not to quote")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of faults: replay only the schedule N, and tell it"
+    )
     options = parser.parse_args(arguments)
     if options.name is None:
         print(listing())
         return 0
     if options.name not in (*BENCHMARKS, REPORT):
         parser.error(f"NAME is one of {', '.join((*BENCHMARKS, REPORT))}; found {options.name!r}")
+    if options.seed is not None:
+        if not hasattr(BENCHMARKS.get(options.name), "replay"):
+            parser.error(f"--seed is for a benchmark of seeded schedules (faults); found {options.name!r}")
+        print(BENCHMARKS[options.name].replay(options.seed))
+        return 0
     tqdm.monitor_interval = 0  # no thread of its own: nodes are forked from this process
     try:
         made = report.write(BENCHMARKS) if options.name == REPORT else _run(options.name, options.quick)
