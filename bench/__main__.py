@@ -2,26 +2,43 @@
 
 import argparse
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from tqdm import tqdm
 
-from bench import cure, faults, grid, record, report, requests, rounds, start, straggler, table, trace
+from bench import (
+    cure,
+    faults,
+    grid,
+    kill,
+    leftovers,
+    record,
+    report,
+    requests,
+    rounds,
+    start,
+    straggler,
+    table,
+    trace,
+)
 from shmps.errors import ShmpsError
 
 # Each has `run(quick) -> (settings, results)` and `table(settings, results) -> str`, and a docstring whose
-# first line is listed; some have `figure(settings, results)` and `facts(settings, results)`: see report; some
-# `replay(seed) -> str`, for --seed.
+# first line is listed; some have `figure(settings, results)` and `facts(settings, results)`: see report;
+# `failed(results)`, where a promise is put to the test; and `replay(seed) -> str`, for --seed.
 BENCHMARKS: dict[str, ModuleType] = {
     "table": table,
     "trace": trace,
     "straggler": straggler,
     "cure": cure,
     "grid": grid,
+    "kill": kill,
+    "faults": faults,
+    "leftovers": leftovers,
     "rounds": rounds,
     "start": start,
     "requests": requests,
-    "faults": faults,
 }
 REPORT = "report"
 
@@ -47,7 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     tqdm.monitor_interval = 0  # no thread of its own: nodes are forked from this process
     try:
-        made = report.write(BENCHMARKS) if options.name == REPORT else _run(options.name, options.quick)
+        if options.name == REPORT:
+            made, failed = report.write(BENCHMARKS), False
+        else:
+            made, failed = _run(options.name, options.quick)
     except ImportError as error:
         print(f"bench: figures need matplotlib ({error}); pip install -e '.[plot]'", file=sys.stderr)
         return 1
@@ -56,15 +76,17 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     for path in made:
         print(path, file=sys.stderr)
-    return 0
+    return int(failed)
 
 
-def _run(name: str, quick: bool):
+def _run(name: str, quick: bool) -> tuple[list[Path], bool]:
+    """Run a benchmark; the files that it made, and whether it found a promise broken."""
     benchmark = BENCHMARKS[name]
     settings, results = benchmark.run(quick)
     path = record.save(name, settings, results, quick)
     print(f"{benchmark.table(settings, results)}\n")
-    return [path, *report.draw(benchmark, path.stem)]
+    failed = benchmark.failed(results) if hasattr(benchmark, "failed") else False
+    return [path, *report.draw(benchmark, path.stem)], failed
 
 
 def listing() -> str:

@@ -50,6 +50,10 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
+def failed(results: dict[str, Any]) -> bool:
+    return bool(results["failures"])
+
+
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     rows = [
         [role, place, f"{count:,}"]

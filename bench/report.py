@@ -26,7 +26,8 @@ def load(name: str) -> dict[str, Any]:
 
 def pages(benchmarks: dict[str, ModuleType]) -> dict[Path, str]:
     """What the two pages should say."""
-    filled = {name: _facts(module, load(name)) for name, module in benchmarks.items()}
+    shown = {name: module for name, module in benchmarks.items() if (RESULTS / f"{name}.json").exists()}
+    filled = {name: _facts(module, load(name)) for name, module in shown.items()}
     readme = _TABLE.sub(
         lambda found: f"{found[1]}\n{filled['table']['table']}\n\n{found[2]}", README.read_text()
     )

@@ -16,7 +16,7 @@ from shmps.events import Event
 from shmps.failpoints import simulated
 from shmps.memory import carve
 from shmps.messages import RESULT, SCHEDULER, SERVER, WORKER, Record
-from shmps.scheduler import CONTINUE, RESPAWN, Run
+from shmps.runs import CONTINUE, RESPAWN, Run
 from shmps.server import Server, serve
 from shmps.store import Books, Log, Mailbox, Parameters, Pulse, RedoSlot, Shape
 from shmps.worker import KVWorker

@@ -1,8 +1,10 @@
-"""Rules for numbers that come from outside; each raises UsageError with the rule and what was found."""
+"""Rules for numbers and arrays from outside; each raises UsageError with the rule and what was found."""
 
 import math
 import numbers
 from typing import Any
+
+import numpy as np
 
 from shmps.errors import UsageError
 
@@ -26,3 +28,26 @@ def not_negative(name: str, value: Any) -> float:
     if not (isinstance(value, numbers.Real) and math.isfinite(value) and float(value) >= 0):
         raise UsageError(f"{name} is a finite number from 0 up, found {value!r}")
     return float(value)
+
+
+def matrix(values: Any, count: int, width: int) -> np.ndarray:
+    """Values (count, width), or (count,) if width is 1; as (count, width)."""
+    try:
+        values = np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"values are one array of numbers: {error}") from None
+    wanted = (count,) if width == 1 else (count, width)
+    if values.shape not in (wanted, (count, width)):
+        raise UsageError(f"values have the shape {wanted} here, found {values.shape}")
+    if values.dtype.kind not in "fiub":
+        raise UsageError(f"values are float64, found dtype {values.dtype}")
+    return values.reshape(count, width)
+
+
+def writeable(out: Any, count: int, width: int) -> np.ndarray:
+    """An array for answers, (count, width) or (count,) if width is 1; as (count, width)."""
+    wanted = (count,) if width == 1 else (count, width)
+    fits = isinstance(out, np.ndarray) and out.shape == wanted and out.dtype == np.float64
+    if not (fits and out.flags.c_contiguous and out.flags.writeable):
+        raise UsageError(f"out is a contiguous, writeable float64 array of shape {wanted}, found {out!r:.80}")
+    return out.reshape(count, width)

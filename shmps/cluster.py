@@ -3,29 +3,25 @@
 import contextlib
 import errno
 import multiprocessing
-import pickle
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from shmps.bodies import Work, serve_partition
 from shmps.checks import positive, whole
 from shmps.consistency import SYNC, Consistency
 from shmps.errors import OutOfSpace, UsageError
 from shmps.events import Event
 from shmps.failpoints import Failpoint
-from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Record
-from shmps.outlet import Outlet, Outlets
+from shmps.outlet import Outlets
 from shmps.rehearsal import rehearse
-from shmps.scheduler import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run, Scheduler
-from shmps.server import Server, serve
-from shmps.store import Books, Log, Mailbox, Pulse, Shape, Store
-from shmps.transport import Inboxes, Post
+from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
+from shmps.scheduler import Scheduler
+from shmps.store import Books, Shape, Store
+from shmps.transport import Inboxes
 from shmps.updaters import Add, Updater
-from shmps.worker import KVWorker
 
 _MAX_KEYS = 2**14
 
@@ -125,7 +121,7 @@ class Cluster:
             resources.callback(self._scheduler.close)
             for rank in range(self.num_servers):
                 self._scheduler.start_server(
-                    rank, _server, self._store, self._inboxes, self.consistency, self.updater
+                    rank, serve_partition, self._store, self._inboxes, self.consistency, self.updater
                 )
             self._resources = resources.pop_all()
         self._open = True
@@ -176,7 +172,7 @@ class Cluster:
             )
         try:
             self._books.forget_commits()
-            work = _Work(
+            work = Work(
                 self.num_workers,
                 self._store,
                 self._inboxes,
@@ -231,6 +227,10 @@ class Cluster:
     def _must_be_running(self) -> None:
         if not self._running.locked():
             raise UsageError("workers are added and removed while a run goes on: by its callbacks, say")
+
+    def node_pids(self) -> list[int]:
+        """The processes of the servers, and of the workers if a run goes on."""
+        return self._scheduler.node_pids()
 
     @property
     def events(self) -> list[Event]:
@@ -291,69 +291,6 @@ def _named_shortages() -> Iterator[None]:
             f"every node needs a process and about five descriptors: {error.strerror}; "
             f"use fewer workers and servers, or raise the limits (ulimit -n, ulimit -u)"
         ) from error
-
-
-def _server(
-    rank: int, life: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
-) -> None:
-    arrays = store.mailboxes()
-    mailboxes = [Mailbox(arrays, store.shape, worker, rank) for worker in range(store.shape.workers)]
-    serve(
-        Server(rank, life, store.parameters(writable=True), mailboxes, consistency, updater),
-        Post(inboxes, (SERVER, rank)),
-        Pulse(arrays, store.shape, SERVER, rank),
-    )
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What every worker of a cluster does around the function that it is given."""
-
-    num_workers: int
-    store: Store
-    inboxes: Inboxes
-    outlets: list[Outlets]
-    consistency: Consistency
-    updater: Updater
-
-    def __call__(
-        self, rank: int, life: int, tick: int, function: Callable[..., Any], args: tuple[Any, ...]
-    ) -> None:
-        shape, arrays = self.store.shape, self.store.mailboxes()
-        mailboxes = [Mailbox(arrays, shape, rank, server) for server in range(shape.servers)]
-        post, last_words = Post(self.inboxes, (WORKER, rank)), self.outlets[rank].last_words
-        op = RESULT
-        try:
-            kv = KVWorker(
-                rank,
-                life,
-                self.num_workers,
-                tick,
-                self.consistency,
-                self.updater,
-                self.store.parameters(),
-                mailboxes,
-                Log(arrays, rank),
-                Pulse(arrays, shape, WORKER, rank),
-                post,
-                self.outlets[rank].reports,
-            )
-            result = function(kv, *args)
-            kv.flush()
-            size = last_words.write(result)
-        except BaseException as exception:
-            op, size = FAILED, _write_failure(last_words, exception)
-        post.send((SCHEDULER, 0), Record(op, rank, size=size, life=life))
-        post.flush()
-
-
-def _write_failure(last_words: Outlet, exception: BaseException) -> int:
-    text = "".join(traceback.format_exception(exception))
-    try:
-        pickle.loads(pickle.dumps(exception))
-        return last_words.write((exception, text))
-    except Exception:  # not every exception survives pickling; its text always does
-        return last_words.write((None, text))
 
 
 def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:

@@ -44,27 +44,32 @@ class VectorClock:
 
     def __init__(self) -> None:
         self._ticks: dict[int, int] = {}
+        self._behind: list[int] | None = None  # until it is asked for
 
     def start(self, clocks: list[int]) -> None:
         """Forget everyone; workers 0, 1, ... stand at `clocks`."""
-        self._ticks = dict(enumerate(clocks))
+        self._ticks, self._behind = dict(enumerate(clocks)), None
 
     def enter(self, rank: int, clock: int) -> None:
         """A worker comes in, or is back, at its clock."""
         self._ticks[rank] = clock
+        self._behind = None
 
     def tick(self, rank: int, clock: int) -> None:
         if rank in self._ticks:
-            self._ticks[rank] = clock
+            self.enter(rank, clock)
 
     def leave(self, rank: int) -> None:
         self._ticks.pop(rank, None)
+        self._behind = None
 
     @property
     def behind(self) -> list[int]:
         """Who stands at the least clock, in rank order."""
-        slowest = self.slowest
-        return sorted(rank for rank, clock in self._ticks.items() if clock == slowest)
+        if self._behind is None:
+            slowest = self.slowest
+            self._behind = sorted(rank for rank, clock in self._ticks.items() if clock == slowest)
+        return self._behind
 
     @property
     def slowest(self) -> float:

@@ -25,7 +25,7 @@ from shmps.errors import (
 from shmps.models import Model
 from shmps.rehearsal import rehearse
 from shmps.result import Delays, Progress, Result, shares_of
-from shmps.scheduler import OnEvent, OnReport
+from shmps.runs import OnEvent, OnReport
 from shmps.settings import Settings
 from shmps.stability import Stability, curvature, stable_rate
 from shmps.updaters import SGD, Step, Updater

@@ -40,6 +40,7 @@ class Requests:
         self.pushes = 0  # the number of the last one
         self.timestamp = 0
         self._log = log
+        self._everyone = frozenset(range(servers))
         self._lives = [0] * servers
         self._done = [0] * servers  # pushes of former lives that each server had applied
         self._free = {False: list(range(SLOTS)), True: [DENSE]}
@@ -69,7 +70,7 @@ class Requests:
 
     def _add(self, op, slot, number, sizes, versions, callback=None, out=None) -> Request:
         self.timestamp += 1
-        unanswered = set(range(len(sizes)))
+        unanswered = set(self._everyone)
         request = Request(op, self.timestamp, slot, number, sizes, versions, unanswered, callback, out)
         self.under_way[self.timestamp] = request
         return request

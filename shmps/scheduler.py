@@ -1,10 +1,8 @@
 """The scheduler: starts the nodes, releases barriers, replaces who dies. Never on the path of a push."""
 
-import collections
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from shmps.errors import NodeDied, WorkerFailed
@@ -33,51 +31,13 @@ from shmps.messages import (
     Record,
 )
 from shmps.nodes import Lifeline, Node, end
-from shmps.outlet import Outlets
-from shmps.roster import Barrier, Deaths, Division
+from shmps.roster import Deaths
+from shmps.runs import CONTINUE, FAIL, RESPAWN, Run, nobody
 from shmps.store import Books
 from shmps.transport import Inboxes, Post
 
 _GRACE = 3.0  # seconds that workers have to end by themselves after their result, or a death
 _PAUSE = 0.1  # seconds between two calls of `on_pause`
-
-OnReport = Callable[[int, Any], None]
-OnEvent = Callable[[Event], None]
-
-FAIL, RESPAWN, CONTINUE = "fail", "respawn", "continue"
-
-
-@dataclass
-class Run:
-    """One function on the workers: what is asked for, and how far it is."""
-
-    workers: int
-    tick: int  # at which their clocks start
-    outlets: list[Outlets]
-    body: Callable[..., None]  # body(rank, life, function, *args)
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    on_report: OnReport
-    on_pause: Callable[[], None]
-    on_event: OnEvent
-    on_worker_death: str
-    join_at: int | None = None  # the epoch at which one more worker comes in
-    first_life: int = 0
-    results: dict[int, Any] = field(default_factory=dict)
-    reports: collections.deque[tuple[Record, Any]] = field(default_factory=collections.deque)
-
-    def __post_init__(self) -> None:
-        self.barrier, self.division = Barrier(range(self.workers)), Division(range(self.workers))
-        if self.join_at is not None:
-            self.division.join(self.workers, self.join_at)
-        self.deaths = Deaths()
-        self.abandoned: set[int] = set()
-        self.ranks = set(range(self.workers))  # all that were ever started
-        self.joined: dict[int, int] = {}  # rank -> the tick at which it came in
-
-
-def nobody(kv: Any, *args: Any) -> None:
-    """What takes the place of a worker that is given up: its committed pushes are completed, no more."""
 
 
 class Scheduler:
@@ -158,6 +118,10 @@ class Scheduler:
     def ranks_started(self) -> int:
         """The rank of the next worker to be added."""
         return 0 if self._run is None else max((*self._run.ranks, *self.dividing)) + 1
+
+    def node_pids(self) -> list[int]:
+        nodes = (*self._servers.values(), *self._workers.values())
+        return [node.process.pid for node in nodes if node.process.pid is not None]
 
     def add_worker(self, rank: int) -> None:
         """It comes in with the next epoch."""

@@ -8,7 +8,7 @@ from shmps.checks import not_negative, positive, whole
 from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
 from shmps.dist_lr import DistLR
 from shmps.errors import UsageError
-from shmps.scheduler import CONTINUE, FAIL, RESPAWN
+from shmps.runs import CONTINUE, FAIL, RESPAWN
 from shmps.trainer import Plan
 from shmps.updaters import FTRL, SGD, AdaGrad, Updater
 

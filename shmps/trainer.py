@@ -125,12 +125,14 @@ def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[Bat
 
 
 def _gradient(kv: KVWorker, rows: Rows, weights: np.ndarray, intercept: bool, out: np.ndarray) -> float:
-    """Mean gradient into `out`; returns the mean loss. In pieces, with a sign of life after each."""
+    """Mean gradient into `out`; returns the mean loss. With signs of life where it takes long."""
     out[:] = 0.0
-    loss, step = 0.0, max(_PIECE * rows.num_rows // max(rows.nonzeros, 1) // BLOCK, 1) * BLOCK
-    for begin in range(0, rows.num_rows, step):
-        piece = rows.part(begin, min(begin + step, rows.num_rows))
-        loss += gradient(*piece, weights, intercept, rows.num_rows, out)
+    total, nonzeros = rows.num_rows, rows.nonzeros
+    if nonzeros <= _PIECE:
+        return gradient(*rows, weights, intercept, total, out)
+    loss, step = 0.0, max(_PIECE * total // nonzeros // BLOCK, 1) * BLOCK
+    for begin in range(0, total, step):
+        loss += gradient(*rows.part(begin, min(begin + step, total)), weights, intercept, total, out)
         kv.beat()
     return loss
 

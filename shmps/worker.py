@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shmps.checks import positive, whole
+from shmps.checks import matrix, positive, whole, writeable
 from shmps.consistency import Consistency
 from shmps.errors import NodeDied, UsageError
 from shmps.failpoints import reach
@@ -234,12 +234,12 @@ class KVWorker:
                     f"raise max_keys of the Cluster, or use keys=None for all keys"
                 )
         if op != PULL:
-            values = self._checked_values(values, count)
+            values = matrix(values, count, self._shape.width)
             rows = positive("rows", rows)
         if not (callback is None or callable(callback)):
             raise UsageError(f"a callback is a function of the values, found {callback!r:.80}")
         if out is not None:
-            out = self._checked_out(out, count)
+            out = writeable(out, count, self._shape.width)
         requests, dense = self._requests, keys is None
         if not requests.has_slot(dense):
             self._wait_until(lambda: requests.has_slot(dense))
@@ -276,27 +276,6 @@ class KVWorker:
         if not 0 <= keys[wrong] < self._shape.num_keys:
             return f"keys lie in [0, {self._shape.num_keys}), {found}"
         return f"keys are sorted and unique, {found} after {keys[wrong - 1]}; use np.unique(keys)"
-
-    def _checked_values(self, values, count: int) -> np.ndarray:
-        try:
-            values = np.asarray(values)
-        except ValueError as error:
-            raise UsageError(f"values are one array of numbers: {error}") from None
-        wanted = (count,) if self._shape.width == 1 else (count, self._shape.width)
-        if values.shape != wanted and values.shape != (count, self._shape.width):
-            raise UsageError(f"values have the shape {wanted} here, found {values.shape}")
-        if values.dtype.kind not in "fiub":
-            raise UsageError(f"values are float64, found dtype {values.dtype}")
-        return values.reshape(count, self._shape.width)
-
-    def _checked_out(self, out: np.ndarray, count: int) -> np.ndarray:
-        wanted = (count,) if self._shape.width == 1 else (count, self._shape.width)
-        fits = isinstance(out, np.ndarray) and out.shape == wanted and out.dtype == np.float64
-        if not (fits and out.flags.c_contiguous and out.flags.writeable):
-            raise UsageError(
-                f"out is a contiguous, writeable float64 array of shape {wanted}, found {out!r:.80}"
-            )
-        return out.reshape(count, self._shape.width)
 
     # What comes in.
 

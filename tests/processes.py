@@ -1,15 +1,16 @@
 """Looking at processes from outside."""
 
+import contextlib
 from pathlib import Path
 
 
 def children_of(pid: int) -> list[int]:
     """The processes that any thread of `pid` started and that are still there."""
-    return [
-        int(child)
-        for path in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in path.read_text().split()
-    ]
+    children = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            children += [int(child) for child in path.read_text().split()]
+    return children
 
 
 def alive(pid: int) -> bool:

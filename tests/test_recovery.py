@@ -5,14 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse
 
-from shmps import ASYNC, BOUNDED, SYNC, Cluster
+from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster
+from shmps.data import rows_of
 from shmps.failpoints import SERVER_PLACES, WORKER_PLACES, Failpoint
 from shmps.messages import SERVER, WORKER
-from shmps.scheduler import CONTINUE, RESPAWN
+from shmps.runs import CONTINUE, RESPAWN
+from shmps.trainer import Plan, train
 
 KEYS, WORKERS, PUSHES = 12, 3, 12
 MODES = {"sync": SYNC, "bounded": BOUNDED(2), "async": ASYNC}
@@ -65,6 +69,42 @@ def test_every_push_arrives_exactly_once_whoever_is_killed_wherever(point, mode)
         [event] = cluster.events
         assert (event.role, event.rank) == (("scheduler", "server", "worker")[point[0]], 1)
         assert event.exit_code == -signal.SIGKILL and "died (killed by SIGKILL)" in str(event)
+
+
+TRAINING = Plan(batch_size=16, epochs=4, iterations=None, test_interval=3, intercept=True, seed=0)
+
+
+def trained(failpoints=(), plan=TRAINING, updater=AdaGrad, **run):
+    """The weights of a sync training with two servers, and what happened to nodes."""
+    random = np.random.default_rng(1)
+    X = scipy.sparse.random(150, KEYS - 1, density=0.3, format="csr", random_state=2)
+    rows = rows_of(X, np.where(random.random(150) < 0.4, 1.0, -1.0))
+    with Cluster(
+        KEYS, servers=2, workers=WORKERS, max_workers=WORKERS + 1, consistency=SYNC,
+        updater=updater(0.3, l2=0.01), failpoints=failpoints,
+    ) as cluster:  # fmt: skip
+        cluster.run(train, rows, KEYS, plan, on_worker_death=RESPAWN, **run)
+        return cluster.weights().tobytes(), cluster.events
+
+
+@pytest.mark.parametrize("batch_size", [16, 0])
+@pytest.mark.parametrize("point", FAILPOINTS, ids=lambda point: f"{point[2]}-{point[3]}")
+def test_a_killed_sync_training_ends_with_the_bits_of_the_undisturbed_one(point, batch_size):
+    plan = replace(TRAINING, batch_size=batch_size, epochs=20 if not batch_size else 4)
+    undisturbed, _ = trained(plan=plan)
+    killed, events = trained([Failpoint(*point)], plan=plan)
+    assert len(events) == 1 and killed == undisturbed
+
+
+@pytest.mark.parametrize("updater", [SGD, FTRL])
+def test_it_does_so_with_every_updater_and_a_worker_that_joins(updater):
+    plan = replace(TRAINING, elastic=True, epochs=3)
+    undisturbed, events = trained(plan=plan, updater=updater, join_at=1)
+    assert [event.what for event in events] == ["joined"]
+    points = [Failpoint(SERVER, 0, "server: half applied", 7), Failpoint(WORKER, 2, "worker: committed", 6)]
+    for point in points:
+        killed, events = trained([point], plan=plan, updater=updater, join_at=1)
+        assert len(events) == 2 and killed == undisturbed
 
 
 def kill_somebody(cluster, random):

@@ -1,0 +1,79 @@
+"""What the processes of servers and workers do: put the parts together, and run."""
+
+import pickle
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shmps.consistency import Consistency
+from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.outlet import Outlet, Outlets
+from shmps.server import Server, serve
+from shmps.store import Log, Mailbox, Pulse, Store
+from shmps.transport import Inboxes, Post
+from shmps.updaters import Updater
+from shmps.worker import KVWorker
+
+
+def serve_partition(
+    rank: int, life: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
+) -> None:
+    arrays = store.mailboxes()
+    mailboxes = [Mailbox(arrays, store.shape, worker, rank) for worker in range(store.shape.workers)]
+    serve(
+        Server(rank, life, store.parameters(writable=True), mailboxes, consistency, updater),
+        Post(inboxes, (SERVER, rank)),
+        Pulse(arrays, store.shape, SERVER, rank),
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every worker of a cluster does around the function that it is given."""
+
+    num_workers: int
+    store: Store
+    inboxes: Inboxes
+    outlets: list[Outlets]
+    consistency: Consistency
+    updater: Updater
+
+    def __call__(
+        self, rank: int, life: int, tick: int, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        shape, arrays = self.store.shape, self.store.mailboxes()
+        mailboxes = [Mailbox(arrays, shape, rank, server) for server in range(shape.servers)]
+        post, last_words = Post(self.inboxes, (WORKER, rank)), self.outlets[rank].last_words
+        op = RESULT
+        try:
+            kv = KVWorker(
+                rank,
+                life,
+                self.num_workers,
+                tick,
+                self.consistency,
+                self.updater,
+                self.store.parameters(),
+                mailboxes,
+                Log(arrays, rank),
+                Pulse(arrays, shape, WORKER, rank),
+                post,
+                self.outlets[rank].reports,
+            )
+            result = function(kv, *args)
+            kv.flush()
+            size = last_words.write(result)
+        except BaseException as exception:
+            op, size = FAILED, _write_failure(last_words, exception)
+        post.send((SCHEDULER, 0), Record(op, rank, size=size, life=life))
+        post.flush()
+
+
+def _write_failure(last_words: Outlet, exception: BaseException) -> int:
+    text = "".join(traceback.format_exception(exception))
+    try:
+        pickle.loads(pickle.dumps(exception))
+        return last_words.write((exception, text))
+    except Exception:  # not every exception survives pickling; its text always does
+        return last_words.write((None, text))
