@@ -47,8 +47,7 @@ class Schedule(Simulation):
         self.dense = numbers.random(size[:2]) < 0.3
         self.touched = (numbers.random(size) < 0.4) | self.dense[:, :, None]
         self.deltas = numbers.integers(1, 10**6, size) * self.touched * 1.0  # of push 1, 2, ... of each rank
-        self.deltas[:, 0] = 0
-        self.sums = self.deltas.cumsum(axis=1)
+        self.sums = np.zeros(size)  # of what was made of them: see `make`
         self.gone: set[int] = set()  # ranks that the others go on without
 
     def play(self) -> None:
@@ -130,6 +129,12 @@ class Schedule(Simulation):
         if event.outcome == "its rows go to the others":
             self.gone.add(event.rank)
 
+    def make(self, rank: int, number: int, life: int) -> np.ndarray:
+        """The values of a push, others in every life: of those the last counts, which alone was committed."""
+        values = self.deltas[rank, number] * life
+        self.sums[rank, number] = self.sums[rank, number - 1] + values
+        return values
+
     # What is promised.
 
     def paused(self, node: Node) -> None:
@@ -153,7 +158,8 @@ class Schedule(Simulation):
                 _must(last == max(first, min(tick, committed)), f"server {server} tore a tick", tick, done)
             applied += last - first
             sums = self.sums[rank, :, begin:end]
-            weights += sums[last - self.tick] - sums[first - self.tick]
+            if last > first:
+                weights += sums[last - self.tick] - sums[first - self.tick]
         if self.consistency != SYNC:
             _must(self.base_versions[server] + applied == version, "versions are not pushes", version, done)
         _must(np.array_equal(found, weights), f"server {server} has other weights", found, weights)
@@ -241,7 +247,7 @@ def ask(kv: KVWorker, schedule: Schedule) -> None:
             keys = np.arange(KEYS) if dense else np.flatnonzero(schedule.touched[kv.rank, number - 1])
             begin(kv, schedule, kv.start_pull, dense, keys, kv._requests.pushes)
         dense, keys = schedule.dense[kv.rank, number], np.flatnonzero(schedule.touched[kv.rank, number])
-        values = schedule.deltas[kv.rank, number, keys]
+        values = schedule.make(kv.rank, number, kv._life)[keys]
         start = kv.start_push_pull if kind == "push_pull" else kv.start_push
         begin(kv, schedule, start, dense, keys, kv._requests.pushes + 1, values)
 
