@@ -9,7 +9,7 @@ from shmps.messages import ENTER, PUSH, PUSH_PULL
 from shmps.requests import Requests
 from shmps.scheduler import Scheduler
 from shmps.server import Server
-from shmps.store import RedoSlot
+from shmps.store import Log, RedoSlot
 from shmps.worker import KVWorker
 
 SCHEDULES, MOST = 2_000, 500
@@ -134,3 +134,14 @@ def test_a_successor_has_to_know_who_joined_and_when_before_anything_else(mutant
     mutant(monkeypatch)
     newcomers = (seed for seed in range(4 * MOST) if Schedule(seed).join_at is not None)
     assert any(failure(with_a_newcomer(seed)) for seed in newcomers)
+
+
+def with_many_deaths(seed):
+    schedule = Schedule(seed)
+    schedule.crashes_left, schedule.haste = 8, 0.15
+    return schedule
+
+
+def test_what_a_life_did_not_commit_has_to_be_forgotten(monkeypatch):
+    monkeypatch.setattr(Log, "forget_uncommitted", lambda self: None)
+    assert any(failure(with_many_deaths(seed)) for seed in range(4 * MOST))
