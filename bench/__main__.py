@@ -1,4 +1,4 @@
-"""`python -m bench` lists the benchmarks, `python -m bench NAME [--quick]` runs one."""
+"""`python -m bench` lists the benchmarks, `python -m bench NAME [--quick | --seed N]` runs one."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from bench import (
     cure,
+    faults,
     grid,
     kill,
     leftovers,
@@ -24,8 +25,8 @@ from bench import (
 from shmps.errors import ShmpsError
 
 # Each has `run(quick) -> (settings, results)` and `table(settings, results) -> str`, and a docstring whose
-# first line is listed; some have `figure(settings, results)` and `facts(settings, results)`: see report; and
-# `failed(results)`, where a promise is put to the test.
+# first line is listed; some have `figure(settings, results)` and `facts(settings, results)`: see report;
+# `failed(results)`, where a promise is put to the test; and `replay(seed) -> str`, for --seed.
 BENCHMARKS: dict[str, ModuleType] = {
     "table": table,
     "trace": trace,
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "cure": cure,
     "grid": grid,
     "kill": kill,
+    "faults": faults,
     "leftovers": leftovers,
     "rounds": rounds,
     "start": start,
@@ -46,12 +48,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="List the benchmarks, or run one.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="which to run; without it they are listed")
     parser.add_argument("--quick", action="store_true", help="few repeats: to see that it runs, not to quote")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of faults: replay only the schedule N, and tell it"
+    )
     options = parser.parse_args(arguments)
     if options.name is None:
         print(listing())
         return 0
     if options.name not in (*BENCHMARKS, REPORT):
         parser.error(f"NAME is one of {', '.join((*BENCHMARKS, REPORT))}; found {options.name!r}")
+    if options.seed is not None:
+        if not hasattr(BENCHMARKS.get(options.name), "replay"):
+            parser.error(f"--seed is for a benchmark of seeded schedules (faults); found {options.name!r}")
+        print(BENCHMARKS[options.name].replay(options.seed))
+        return 0
     tqdm.monitor_interval = 0  # no thread of its own: nodes are forked from this process
     try:
         if options.name == REPORT:

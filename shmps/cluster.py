@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import itertools
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from shmps.errors import OutOfSpace, UsageError
 from shmps.events import Event
 from shmps.failpoints import Failpoint
 from shmps.outlet import Outlets
-from shmps.redo import checksum
+from shmps.redo import start_replica
 from shmps.rehearsal import rehearse
 from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.scheduler import Scheduler
@@ -305,9 +304,7 @@ class Cluster:
         else:
             self._parameters.restore(self._restored)
         if self._shape.replicas:
-            for server, (begin, end) in enumerate(itertools.pairwise(self._shape.bounds)):
-                self._parameters.here.checksums[server] = checksum(self._parameters.here, slice(begin, end))
-            self._parameters.replica.copy_from(self._parameters.here)
+            start_replica(self._parameters)
 
 
 @contextlib.contextmanager

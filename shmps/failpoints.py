@@ -4,8 +4,10 @@ A place that is not armed costs a look into an empty dictionary. What is armed i
 of a node (`Failpoint`, given to the scheduler, which arms the node's first life), or the scheduler's own.
 """
 
+import contextlib
 import os
 import signal
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 SERVER_PLACES = (
@@ -28,7 +30,13 @@ WORKER_PLACES = (
 )
 SCHEDULER_PLACES = ("scheduler: record taken", "scheduler: before successor", "scheduler: after successor")
 
+
+def _kill(place: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 _armed: dict[str, int] = {}  # place -> visits left
+_at_armed_place: Callable[[str], None] = _kill
 
 
 class Failpoint(NamedTuple):
@@ -48,4 +56,16 @@ def reach(place: str) -> None:
     if _armed and place in _armed:
         _armed[place] -= 1
         if not _armed[place]:
-            os.kill(os.getpid(), signal.SIGKILL)
+            _at_armed_place(place)
+
+
+@contextlib.contextmanager
+def simulated(die: Callable[[str], None]) -> Iterator[None]:
+    """Inside, an armed place calls `die(place)` instead: for nodes that share this process. Ends disarmed."""
+    global _at_armed_place
+    _at_armed_place = die
+    try:
+        yield
+    finally:
+        _at_armed_place = _kill
+        _armed.clear()

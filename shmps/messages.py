@@ -25,10 +25,9 @@ EPOCH, PART = range(17, 19)
 DIED = 19
 # scheduler -> node: show a sign of life
 PING = 20
-# scheduler -> server: server `slot`, with which it shares a replica, has the life `timestamp`, and knows the
-# reader's if `size` is 1
+# scheduler -> server: server `slot`, with which it shares a replica, has the life `timestamp`
 PEER = 21
-# server -> server: our update `version` is to be copied into our replica; it is in
+# server -> server: our update `version` is to be copied into our replica; it is in (size: 1: send the rest)
 SHIP, SHIPPED = range(22, 24)
 
 SCHEDULER, SERVER, WORKER = range(3)

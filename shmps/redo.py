@@ -1,5 +1,7 @@
 """An update whole or not at all: after-images beside the partition, and on their way to its replica."""
 
+import itertools
+
 import numpy as np
 
 from shmps.failpoints import reach
@@ -124,6 +126,13 @@ class Redo:
     def sound(self) -> bool:
         """Whether weights and state are those that the books were written for."""
         return checksum(self._here, self._mine) == int(self._here.checksums[self._server])
+
+
+def start_replica(parameters: Parameters) -> None:
+    """Before any server is at work: the replica and the checksums become those of the partitions."""
+    for server, (begin, end) in enumerate(itertools.pairwise(parameters.shape.bounds)):
+        parameters.here.checksums[server] = checksum(parameters.here, slice(begin, end))
+    parameters.replica.copy_from(parameters.here)
 
 
 def checksum(image: Image, part: slice) -> int:

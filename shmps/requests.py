@@ -80,6 +80,7 @@ class Requests:
 
         Pushes that every server has applied need no more; the slots of the others are in use again.
         """
+        self._log.forget_uncommitted()
         self.pushes = max(*self._done, self._log.committed)
         for number, slot, sizes, versions in self._log.pending(min(self._done)):
             self._free[slot == DENSE].remove(slot)

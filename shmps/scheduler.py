@@ -85,14 +85,9 @@ class Scheduler:
 
     def _introduce(self, rank: int) -> None:
         """Tell a server and its neighbours of each other's lives: they keep each other's replicas."""
-        neighbours = {(rank - 1) % self._num_servers, (rank + 1) % self._num_servers} & self._servers.keys()
-        for ship in (0, 1):  # whoever ships is known to the other by then
-            for other in neighbours:
-                life = self._servers[other].life
-                self._send_server(rank, Record(PEER, slot=other, timestamp=life, size=ship))
-            for other in neighbours:
-                life = self._servers[rank].life
-                self._send_server(other, Record(PEER, slot=rank, timestamp=life, size=ship))
+        for other in {(rank - 1) % self._num_servers, (rank + 1) % self._num_servers} & self._servers.keys():
+            self._send_server(other, Record(PEER, slot=rank, timestamp=self._servers[rank].life))
+            self._send_server(rank, Record(PEER, slot=other, timestamp=self._servers[other].life))
 
     def check_servers(self) -> None:
         """Between two runs: replace those that have died, and wait until they are at work.

@@ -59,9 +59,10 @@ class Server:
         self._parameters, self._mailboxes = parameters, mailboxes
         self._all_keys = np.arange(*parameters.shape.bounds[rank : rank + 2])
         servers = parameters.shape.servers
-        self._tail = (rank + 1) % servers if parameters.shape.replicas else None
+        self._head, self._tail = (rank - 1) % servers, (rank + 1) % servers
+        self._replicated = bool(parameters.shape.replicas)
         self._redo = Redo(parameters, rank)
-        self._of_head = Redo(parameters, (rank - 1) % servers)
+        self._of_head = Redo(parameters, self._head)
         if not self._redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
         self._peers: dict[int, int] = {}  # the lives of the servers that keep our replica, and whose we keep
@@ -188,7 +189,9 @@ class Server:
             self._answer(record)
 
     def _pull(self, record: Record) -> None:
-        if self._awaited or not self.consistency.may_answer(record.number, self.clock.slowest):
+        # Its own pushes go first: one may be held because the tail is behind.
+        held = self._awaited or self._held[record.sender]
+        if held or not self.consistency.may_answer(record.number, self.clock.slowest):
             self._parked.append(record)
             return
         self._parameters.read(self._keys(record), self.rank, self.updater, self._values(record))
@@ -223,16 +226,28 @@ class Server:
     # own partition and the tail of its predecessor's.
 
     def _peer(self, record: Record) -> None:
-        """Neighbour `slot` has this life. If it is our tail and knows us, it gets what it lacks."""
+        """Neighbour `slot` has this life.
+
+        Which of the two hears of the other first is open, and what comes before is dropped: so the tail is
+        shipped what it lacks, and the head is told what we have, and asked for the rest.
+        """
         self._peers[record.slot] = record.timestamp
-        if record.slot == self._tail and record.size:
-            for version in range(self._redo.replicated + 1, self.version + 1):
-                self._ship(version)
-            self._acknowledge_up_to(self._redo.replicated)  # its predecessor may have died before it said so
+        if not self._replicated:
+            return
+        if record.slot == self._tail:
+            self._ship_from(self._redo.replicated)
+            self._acknowledge_up_to(self._redo.replicated)  # a predecessor may have died before it said so
+        if record.slot == self._head:
+            have = Record(SHIPPED, self.rank, version=self._of_head.replicated, size=1, life=self.life)
+            self._answers.append(((SERVER, self._head), have._replace(to=record.timestamp)))
+
+    def _ship_from(self, version: int) -> None:
+        for later in range(version + 1, self.version + 1):
+            self._ship(later)
 
     def _ship(self, version: int) -> None:
         """Tell the tail that our redo slot of `version` is to be copied."""
-        if self._tail is not None and self._tail in self._peers:
+        if self._replicated and self._tail in self._peers:
             ship = Record(SHIP, self.rank, version=version, life=self.life, to=self._peers[self._tail])
             self._answers.append(((SERVER, self._tail), ship))
 
@@ -246,8 +261,10 @@ class Server:
             self._answers.append(((SERVER, record.sender), shipped))
 
     def _shipped(self, record: Record) -> None:
-        """The tail has our updates up to this version."""
+        """The tail has our updates up to this version; with a `size` it asks for the rest."""
         self._acknowledge_up_to(record.version)
+        if record.size:
+            self._ship_from(record.version)
 
     def _acknowledge_up_to(self, version: int) -> None:
         while self._unshipped and self._unshipped[0][0] <= version:

@@ -138,6 +138,10 @@ class Log:
     def commit(self, number: int) -> None:
         self._committed[self._worker] = number
 
+    def forget_uncommitted(self) -> None:
+        """What a former life noted and did not commit: the next makes those pushes anew, in any slots."""
+        self._numbers[self._numbers > self.committed] = 0
+
     def pending(self, done: int) -> list[tuple[int, int, list[int], list[int]]]:
         """Committed pushes above `done` in order: number, slot, sizes, versions."""
         found = [

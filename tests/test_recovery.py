@@ -451,3 +451,19 @@ def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(mon
         before = cluster.weights()
         cluster.run(lambda kv: kv.push(None, np.ones(KEYS)))
         assert (cluster.weights() - before).tolist() == [2.0] * KEYS
+
+
+@pytest.mark.parametrize("visit", [5, 6, 7], ids=["unread", "just read", "after its first push"])
+def test_a_servers_successor_knows_of_a_worker_that_has_joined(visit):
+    """The fifth record that a server takes is that the second worker comes in."""
+
+    def work(kv):
+        for epoch in range(4):
+            if kv.rank in kv.ranks(epoch):
+                kv.push(None, np.ones(KEYS))
+
+    failpoint = Failpoint(SERVER, 1, "server: record taken", visit)
+    with Cluster(KEYS, servers=2, workers=1, max_workers=2, failpoints=[failpoint]) as cluster:
+        cluster.run(work, join_at=1)
+        assert cluster.weights().tolist() == [4.0 + 3.0] * KEYS
+        assert [event.what for event in cluster.events] == ["joined", "died"]

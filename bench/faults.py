@@ -1,0 +1,74 @@
+"""Crashes, delays and leftovers of the dead, by the thousand: is every push applied exactly once?
+
+Every schedule is a cluster of 1 to 3 servers and 1 to 3 workers, to which one may be added, in one process
+and under a simulated transport (see `schedule` and `simulation`). All choices are taken from its seed: who
+is next, who dies where, what comes late, what the workers ask for. A failing seed replays exactly:
+`python -m bench faults --seed N` tells what happened.
+
+Results: "schedules", "records" (that arrived), "steps" (of nodes, records and the scheduler), "seconds",
+"crashes": {role: {place: count}}, "failures": [{"seed", "what"}].
+"""
+
+import collections
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from bench.record import markdown
+from bench.schedule import KEYS, PUSHES, Schedule, failure
+from shmps.messages import ROLES, SERVER, WORKER
+
+
+def replay(seed: int) -> str:
+    """One schedule, told as it goes; how it ended."""
+    return failure(Schedule(seed, trace=print)) or "all as promised"
+
+
+def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    schedules = 2_000 if quick else 100_000
+    crashes: collections.Counter[tuple[int, str]] = collections.Counter()
+    failures, records, steps, began = [], 0, 0, time.perf_counter()
+    for seed in tqdm(range(schedules), desc="faults", disable=None, leave=False):
+        schedule = Schedule(seed)
+        if what := failure(schedule):
+            failures.append({"seed": seed, "what": what})
+        crashes += schedule.crashes
+        records += schedule.records
+        steps += schedule.steps
+    by_role: dict[str, dict[str, int]] = {ROLES[SERVER]: {}, ROLES[WORKER]: {}}
+    for (role, place), count in sorted(crashes.items()):
+        by_role[ROLES[role]][place.partition(": ")[2] or place] = count
+    settings = {"keys": KEYS, "servers": "1 to 3", "workers": "1 to 3, and one that joins", "pushes": PUSHES}
+    return settings, {
+        "schedules": schedules,
+        "records": records,
+        "steps": steps,
+        "seconds": time.perf_counter() - began,
+        "crashes": by_role,
+        "failures": failures,
+    }
+
+
+def failed(results: dict[str, Any]) -> bool:
+    return bool(results["failures"])
+
+
+def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
+    rows = [
+        [role, place, f"{count:,}"]
+        for role, places in results["crashes"].items()
+        for place, count in places.items()
+    ]
+    failures = [
+        f"failed: `python -m bench faults --seed {each['seed']}`: {each['what']}"
+        for each in results["failures"]
+    ]
+    return "\n\n".join(
+        [
+            markdown(["who died", "where", "times"], rows),
+            f"{results['schedules']:,} schedules with {results['records']:,} records in "
+            f"{results['seconds']:,.0f} s; {len(failures)} failed",
+            *failures[:10],
+        ]
+    )

@@ -1,0 +1,294 @@
+"""One schedule of `faults`: a cluster, its workers' requests, and what is promised of them.
+
+The package's own code from `Scheduler.run` to `Redo`, on the simulated ground of `simulation`. Workers
+push whole numbers known beforehand, so that every sum can be recomputed to the last bit.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.simulation import Node, Post, SimulatedScheduler, Simulation, Wrong
+from shmps import ASYNC, BOUNDED, SYNC, Add
+from shmps.events import Event
+from shmps.failpoints import simulated
+from shmps.memory import carve
+from shmps.messages import RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.redo import start_replica
+from shmps.runs import CONTINUE, RESPAWN, Run
+from shmps.server import Server, serve
+from shmps.store import Books, Log, Mailbox, Parameters, Pulse, Shape
+from shmps.worker import KVWorker
+
+KEYS, PUSHES, PUSHES_PER_EPOCH = 7, 4, 2
+UPDATER = Add()
+
+
+class Schedule(Simulation):
+    """What happens from one seed, and whether it may."""
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None):
+        super().__init__(seed, trace)
+        choose = self.random.choice
+        self.workers, self.servers = choose((1, 2, 2, 3)), choose((1, 2, 2, 3))
+        self.runs = choose((1, 1, 1, 1, 1, 2))
+        self.consistency = choose((SYNC, BOUNDED(choose((0, 1, 2))), ASYNC))
+        self.policy, self.join_at = choose((RESPAWN, RESPAWN, CONTINUE)), choose((None, 1))
+        self.removal = choose((0.0, 0.0, 0.01))  # how likely at a step
+        self.lag, self.echo = choose((0.0, 0.2, 0.7)), choose((0.0, 0.1))
+        self.crashes_left, self.haste = choose((0, 1, 2, 3, 4)), choose((0.02, 0.1))
+        most_workers = self.workers + (self.join_at is not None)
+        replicas = choose((0, 1)) if self.servers > 1 else 0
+        self.shape = Shape(KEYS, 1, 0, self.servers, most_workers, KEYS, replicas)
+        parameters, self.arrays = _memory(self.shape)
+        self.parameters = Parameters(self.shape, parameters)
+        if replicas:
+            start_replica(self.parameters)
+        numbers, size = np.random.default_rng(seed), (most_workers, PUSHES + 1, KEYS)
+        self.dense = numbers.random(size[:2]) < 0.3
+        self.touched = (numbers.random(size) < 0.4) | self.dense[:, :, None]
+        self.deltas = numbers.integers(1, 10**6, size) * self.touched * 1.0  # of push 1, 2, ... of each rank
+        self.sums = np.zeros(size)  # of what was made of them: see `make`
+        self.gone: set[int] = set()  # ranks that the others go on without
+
+    def play(self) -> None:
+        """Raises Wrong, or whatever the package raises, if anything is not as promised."""
+        books = Books(self.parameters, self.arrays)
+        self.scheduler = SimulatedScheduler(self, books, self.servers)
+        with simulated(self.reached):
+            try:
+                for rank in range(self.servers):
+                    self.scheduler.start_server(rank, self._serve)
+                for _ in range(self.runs):
+                    books.forget_commits()
+                    self._begin(books.tick)
+                    self.scheduler.run(self._run())
+                    self._check_end()
+                    self.scheduler.check_servers()
+            finally:
+                self.crashes_left = 0
+                self.scheduler.close()
+
+    def _begin(self, tick: int) -> None:
+        self.tick, self.gone = tick, set()
+        self.base, self.base_versions = self.parameters.weights[:, 0].copy(), self.parameters.versions.copy()
+        self.first = dict.fromkeys(range(self.workers), tick)  # the clock at which each rank came in
+        # By server and version: who had how many pushes applied, and the weights.
+        self.states: list[dict[int, tuple[list[int], np.ndarray]]] = [{} for _ in range(self.servers)]
+        for server in range(self.servers):
+            self.check_server(server)
+        self.say(
+            f"a run: {self.workers} workers from tick {tick}, {self.servers} servers, {self.consistency}"
+        )
+
+    def _run(self) -> Run:
+        outlets: list[Any] = [Words() for _ in range(self.shape.workers)]
+        return Run(
+            self.workers, self.tick, outlets, self._work, ask, (self,), _ignore, _ignore, self._happened,
+            self.policy, self.join_at,
+        )  # fmt: skip
+
+    # The nodes' processes.
+
+    def _serve(self, rank: int, life: int) -> None:
+        mailboxes = [Mailbox(self.arrays, self.shape, worker, rank) for worker in range(self.shape.workers)]
+        server = Server(rank, life, self.parameters, mailboxes, self.consistency, UPDATER)
+        self.check_server(rank)  # what it found and finished
+        server._redo.apply = self._watched(rank, server._redo.apply)  # type: ignore[method-assign]
+        post: Any = Post(self, (SERVER, rank), life)
+        serve(server, post, Pulse(self.arrays, self.shape, SERVER, rank))
+
+    def _watched(self, rank: int, apply: Callable[[], None]) -> Callable[[], None]:
+        """Every version is checked, and remembered."""
+
+        def apply_and_check() -> None:
+            apply()
+            self.check_server(rank)
+
+        return apply_and_check
+
+    def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
+        mailboxes = [Mailbox(self.arrays, self.shape, rank, server) for server in range(self.servers)]
+        post: Any = Post(self, (WORKER, rank), life)
+        log, pulse = Log(self.arrays, rank), Pulse(self.arrays, self.shape, WORKER, rank)
+        nowhere: Any = None
+        kv = KVWorker(
+            rank, life, self.workers, tick, self.consistency, UPDATER, self.parameters, mailboxes, log, pulse,
+            post, nowhere,
+        )  # fmt: skip
+        function(kv, *args)
+        kv.flush()
+        post.send((SCHEDULER, 0), Record(RESULT, rank, life=life))
+        post.flush()
+
+    def step(self) -> None:
+        if self.removal and self.random.random() < self.removal:
+            removable = [rank for rank in self.scheduler.dividing if rank]
+            if removable:
+                self.gone.add(rank := self.random.choice(removable))
+                self.scheduler.remove_worker(rank)
+        super().step()
+
+    def may_die(self, node: Node) -> bool:
+        """Not the last that could go on."""
+        last = node.role == WORKER and node.rank == 0 and self.policy == CONTINUE
+        return super().may_die(node) and not last
+
+    def _happened(self, event: Event) -> None:
+        self.say(event.role, event.rank, event.what, "at tick", event.tick, event.outcome)
+        if event.what == "joined":
+            self.first[event.rank] = event.tick
+        if event.outcome == "its rows go to the others":
+            self.gone.add(event.rank)
+
+    def make(self, rank: int, number: int, life: int) -> np.ndarray:
+        """The values of a push, others in every life: of those the last counts, which alone was committed."""
+        values = self.deltas[rank, number] * life
+        self.sums[rank, number] = self.sums[rank, number - 1] + values
+        return values
+
+    # What is promised.
+
+    def paused(self, node: Node) -> None:
+        if node.role == SERVER:
+            self.check_server(node.rank)
+
+    def check_server(self, server: int) -> None:
+        """The weights are the sum of the pushes in `done`, each once; in sync mode of whole ticks."""
+        version, done = int(self.parameters.versions[server]), self.parameters.done[server].tolist()
+        begin, end = self.shape.bounds[server : server + 2]
+        found = self.parameters.weights[begin:end, 0]
+        known = self.states[server].get(version)
+        if known is not None and known[0] == done and np.array_equal(found, known[1]):
+            return
+        weights, applied = self.base[begin:end].copy(), 0
+        tick = self.tick + version - int(self.base_versions[server])  # in sync mode
+        for rank, first in self.first.items():
+            committed, last = max(int(self.arrays["committed"][rank]), first), max(done[rank], first)
+            _must(last <= committed, f"server {server} knows of more pushes than were made", rank, done)
+            if self.consistency == SYNC:
+                _must(last == max(first, min(tick, committed)), f"server {server} tore a tick", tick, done)
+            applied += last - first
+            sums = self.sums[rank, :, begin:end]
+            if last > first:
+                weights += sums[last - self.tick] - sums[first - self.tick]
+        if self.consistency != SYNC:
+            _must(self.base_versions[server] + applied == version, "versions are not pushes", version, done)
+        _must(np.array_equal(found, weights), f"server {server} has other weights", found, weights)
+        _must(known is None or np.array_equal(known[1], weights), "one version, two states", version)
+        self.states[server][version] = done, weights
+
+    def check_pull(
+        self, rank: int, keys: np.ndarray, number: int, seen: list[int], values: np.ndarray
+    ) -> None:
+        """Its values are, for each server, those of a state not older than what the worker knew."""
+        bounds, cuts = self.shape.bounds, np.searchsorted(keys, self.shape.bounds)
+        for server, states in enumerate(self.states):
+            mine = slice(cuts[server], cuts[server + 1])
+            places = keys[mine] - bounds[server]
+            _must(
+                any(
+                    version >= seen[server]
+                    and done[rank] >= number
+                    and self._within_bound(done, number)
+                    and np.array_equal(weights[places], values[mine])
+                    for version, (done, weights) in states.items()
+                ),
+                f"worker {rank} pulled what never was at server {server}", keys[mine], values[mine],
+            )  # fmt: skip
+
+    def _within_bound(self, done: list[int], number: int) -> bool:
+        clocks = [
+            done[rank] for rank, first in self.first.items() if rank not in self.gone and done[rank] >= first
+        ]
+        return self.consistency.may_answer(number, min(clocks))
+
+    def check_acknowledged(self, rank: int, number: int) -> None:
+        _must((self.parameters.done[:, rank] >= number).all(), f"worker {rank} lost its push", number)
+
+    def _check_end(self) -> None:
+        for rank, first in self.first.items():
+            committed = max(int(self.arrays["committed"][rank]), first)
+            _must(
+                (self.parameters.done[:, rank] == committed).all(), f"worker {rank} is not all in", committed
+            )
+            _must(rank in self.gone or committed == self.tick + PUSHES, f"worker {rank} stopped", committed)
+        for server in range(self.servers):
+            self.check_server(server)
+
+
+def _ignore(*_: Any) -> None: ...
+
+
+class Words:
+    """A worker's last ones, of no interest here."""
+
+    def __init__(self) -> None:
+        self.last_words = self
+
+    def read(self, size: int) -> None: ...
+
+
+def ask(kv: KVWorker, schedule: Schedule) -> None:
+    """What a worker does: pushes of every form, with pulls between them, some waited for."""
+    before = schedule.first[kv.rank] - schedule.tick  # pushes that others had made when this rank came in
+    for number in range(before + kv.resumed + 1, PUSHES + 1):
+        if (number - 1) % PUSHES_PER_EPOCH == 0 and kv.rank not in kv.ranks((number - 1) // PUSHES_PER_EPOCH):
+            return
+        kind = schedule.random.choice(("push", "push_pull", "pull and push"))
+        if kind == "pull and push":
+            dense = schedule.random.random() < 0.3
+            keys = np.arange(KEYS) if dense else np.flatnonzero(schedule.touched[kv.rank, number - 1])
+            begin(kv, schedule, kv.start_pull, dense, keys, kv._requests.pushes)
+        dense, keys = schedule.dense[kv.rank, number], np.flatnonzero(schedule.touched[kv.rank, number])
+        values = schedule.make(kv.rank, number, kv._life)[keys]
+        start = kv.start_push_pull if kind == "push_pull" else kv.start_push
+        begin(kv, schedule, start, dense, keys, kv._requests.pushes + 1, values)
+
+
+def begin(kv, schedule, start, dense, keys, number, *values) -> None:
+    seen = list(kv._requests.seen)
+
+    def check(answer) -> None:
+        if start != kv.start_push:
+            schedule.check_pull(kv.rank, keys, number, seen, answer)
+        if values:
+            schedule.check_acknowledged(kv.rank, number)
+
+    timestamp = start(None if dense else keys, *values, callback=check)
+    if schedule.random.random() < 0.3:
+        kv.wait(timestamp)
+
+
+@functools.cache
+def _carved(shape: Shape) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    fields = shape.parameter_fields(), shape.mailbox_fields()
+    parameters, mailboxes = (carve(each, memoryview(bytearray(carve(each)[1])))[0] for each in fields)
+    return parameters, mailboxes
+
+
+def _memory(shape: Shape) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Parameters and mailboxes, all zero; the last schedule's of that shape, used again."""
+    for arrays in (memory := _carved(shape)):
+        for array in arrays.values():
+            array[...] = 0
+    return memory
+
+
+def _must(holds: Any, otherwise: str, *evidence: Any) -> None:
+    if not holds:
+        raise Wrong(": ".join([otherwise, *map(str, evidence)]))
+
+
+def failure(schedule: Schedule) -> str:
+    """What went wrong in it; nothing if all is as promised."""
+    try:
+        schedule.play()
+    except Exception as last:
+        error: BaseException = last
+        while error.__context__ is not None:  # what went wrong first
+            error = error.__context__
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,300 @@
+"""Nodes in one process, under a transport whose every choice comes from a seed: the ground of `schedule`.
+
+The package's own scheduler, servers and workers run, with three things put in the place of the system's. A
+process is a thread that runs alone, from one wait for records to the next. A pipe is a list: a record lies
+in its inbox at once, or is kept by the sender's process and written later, after its death, or never. And
+SIGKILL is an exception, raised in a node that waits or that reaches one of the package's failpoints.
+"""
+
+import collections
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from shmps.failpoints import SERVER_PLACES, WORKER_PLACES, arm
+from shmps.messages import ROLES, SCHEDULER, SERVER, Record
+from shmps.scheduler import Scheduler
+from shmps.store import Books
+from shmps.transport import Address
+
+Line = tuple[Address, int, Address]  # from a life of a node to another node
+
+MOST_STEPS = 20_000
+WAITING = "between two records"  # where a node dies that is at no failpoint
+
+
+class Wrong(Exception):
+    """What must never be seen."""
+
+
+class Killed(BaseException):
+    """Ends a node's thread, as SIGKILL ends a process."""
+
+
+class Post:
+    """A node's pipes: what `shmps.transport.Post` is to a real one."""
+
+    def __init__(self, simulation: "Simulation", me: Address, life: int = 0):
+        self._simulation, self._me, self._life = simulation, me, life
+
+    def send(self, address: Address, record: Record) -> None:
+        self.send_all([(address, record)])
+
+    def send_all(self, messages: list[tuple[Address, Record]]) -> None:
+        """What goes to one address is written as one."""
+        parcels: dict[Address, list[Record]] = {}
+        for address, record in messages:
+            parcels.setdefault(address, []).append(record)
+        simulation = self._simulation
+        for address, parcel in parcels.items():
+            line = (self._me, self._life, address)
+            if line in simulation.kept or simulation.random.random() < simulation.lag:
+                simulation.kept.setdefault(line, collections.deque()).append(parcel)
+            else:
+                simulation.arrive(self._me, address, parcel)
+
+    def receive(self) -> list[Record]:
+        while not self._simulation.inboxes[self._me]:
+            self._simulation.running.wait()
+        return self.receive_nowait()
+
+    def receive_nowait(self) -> list[Record]:
+        inbox = self._simulation.inboxes[self._me]
+        records = list(inbox)
+        inbox.clear()
+        return records
+
+    def flush(self) -> None:
+        simulation = self._simulation
+        for line in [line for line in simulation.kept if line[:2] == (self._me, self._life)]:
+            while line in simulation.kept:
+                simulation.deliver(line)
+
+
+class Node:
+    """What `shmps.nodes.Node` and its process are to the scheduler: a thread that runs when it is told."""
+
+    pid = 0
+    hung, has_beaten = False, True
+
+    def __init__(self, simulation: "Simulation", role: int, rank: int, life: int, body: Callable[[], None]):
+        self.role, self.rank, self.life, self.process = role, rank, life, self
+        self.death = life  # instead of a descriptor
+        self.exit_code: int | None = None
+        self.noticed = False  # by the scheduler, that it has ended
+        self._simulation, self._body = simulation, body
+        self._thread: threading.Thread | None = None
+        self._run, self._back = threading.Lock(), threading.Lock()  # each is held by who waits for it
+        self._run.acquire()
+        self._back.acquire()
+        self._error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"{ROLES[self.role]} {self.rank} (life {self.life})"
+
+    @property
+    def ready(self) -> bool:
+        has_records = bool(self._simulation.inboxes[self.role, self.rank])
+        return self.exit_code is None and (has_records or self._thread is None)
+
+    def go(self) -> None:
+        """Let it run until it waits or ends."""
+        self._simulation.running = self
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._live, daemon=True)
+            self._thread.start()
+        else:
+            self._run.release()
+        self._back.acquire()
+        if self.exit_code is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def wait(self) -> None:
+        """Called by what runs in it."""
+        self._back.release()
+        self._run.acquire()
+        if self.exit_code is not None:
+            raise Killed
+
+    def kill(self) -> None:
+        if self.exit_code is None:
+            self.exit_code = -9
+            if self._thread is not None:
+                self.go()
+
+    def join(self, timeout: float | None = None) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _live(self) -> None:
+        try:
+            self._body()
+            self.exit_code = 0
+        except Killed:
+            self.exit_code = -9
+        except BaseException as error:
+            self.exit_code, self._error = 1, error
+        self._back.release()
+
+
+class SimulatedScheduler(Scheduler):
+    """The real one, but that a turn of its loop is a step of the simulation."""
+
+    def __init__(self, simulation: "Simulation", books: Books, servers: int):
+        inboxes: Any = simulation
+        super().__init__(None, inboxes, books, servers, node_timeout=None)
+        self._simulation = simulation
+        self._post: Any = Post(simulation, (SCHEDULER, 0))
+
+    def _launch(self, role, rank, life, body, *args):
+        node: Any = Node(self._simulation, role, rank, life, lambda: body(rank, life, *args))
+        (self._servers if role == SERVER else self._workers)[rank] = node
+        self._simulation.nodes[role, rank] = self._nodes[node.death] = node
+
+    def _forget(self, node: Any) -> None:
+        node.noticed = True
+        self._nodes.pop(node.death, None)
+
+    def _silence(self, node: Any) -> float:
+        return 0.0
+
+    def _turn(self) -> None:
+        self._simulation.step()
+
+    def read(self) -> None:
+        for record in self._post.receive_nowait():
+            self._take_in(record)
+
+    def notice(self, node: Any) -> None:
+        self.read()  # as in the real turn: a worker's last words are in the inbox by then
+        self._died(node)
+
+
+class Simulation:
+    """Nodes, what is on the way between them, and who of them is next.
+
+    lag: how likely a record is kept by its sender; echo: how likely at every step a record sent by or to a
+    former life comes again, which pipes never do; haste: how likely at every step the next crash is due.
+    """
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None):
+        self.random, self.trace = random.Random(seed), trace
+        self.lag = self.echo = self.haste = 0.0
+        self.crashes_left = 0
+        self.crashes: collections.Counter[tuple[int, str]] = collections.Counter()  # by role and place
+        self.deaths: collections.Counter[Address] = collections.Counter()
+        self.steps = self.records = 0
+        self.kept: dict[Line, collections.deque[list[Record]]] = {}  # none of them empty
+        self.inboxes: dict[Address, list[Record]] = collections.defaultdict(list)
+        self.nodes: dict[Address, Node] = {}  # of each rank the last
+        self.running: Any = None
+        self.scheduler: Any = None
+        self._past: list[tuple[Address, Address, Record]] = []
+        self._latest: dict[tuple[Address, Address], int] = {}  # from, to: the last life that was read of
+
+    def read_end(self, address: Address) -> int:
+        """For the scheduler's poll, which is never asked."""
+        return 0
+
+    def say(self, *words: Any) -> None:
+        if self.trace is not None:
+            self.trace(" ".join(map(str, words)))
+
+    def arrive(self, sender: Address, address: Address, parcel: list[Record]) -> None:
+        self.inboxes[address] += parcel
+        self.records += len(parcel)
+        self._latest[sender, address] = max(parcel[0].life, self._latest.get((sender, address), 0))
+        for record in parcel:
+            self._past.append((sender, address, record))
+            if self.trace is not None:
+                self.say("  ", _name(sender), "->", _name(address), record)
+
+    def step(self) -> None:
+        """One of all the things that may happen next. Raises Wrong if there is none."""
+        self.steps += 1
+        if self.crashes_left and self.random.random() < self.haste:
+            self._plan_crash()
+        if self.echo and self._past and self.random.random() < self.echo:
+            self._echo(*self.random.choice(self._past))
+        nodes = self.nodes.values()
+        choices: list[tuple[Callable[..., None], Any]] = [
+            *((self.deliver, line) for line in self.kept),
+            *((self._let_go, node) for node in nodes if node.ready),
+            *((self._notice, node) for node in nodes if node.exit_code is not None and not node.noticed),
+        ]
+        if self.inboxes[SCHEDULER, 0]:
+            choices.append((self._read, None))
+        if not choices or self.steps > MOST_STEPS:
+            raise Wrong("all messages are delivered, and somebody waits" if not choices else "it has no end")
+        act, subject = self.random.choice(choices)
+        act(subject)
+
+    def deliver(self, line: Line) -> None:
+        """What its sender has kept longest is written."""
+        parcel = self.kept[line].popleft()
+        if not self.kept[line]:
+            del self.kept[line]
+        self.arrive(line[0], line[2], parcel)
+
+    def _let_go(self, node: Node) -> None:
+        self.say(node, "goes on")
+        node.go()
+        if node.exit_code is None:
+            self.paused(node)
+
+    def _notice(self, node: Node) -> None:
+        self.say("the scheduler notices the death of", node)
+        self.scheduler.notice(node)
+
+    def _read(self, _: None) -> None:
+        self.say("the scheduler reads")
+        self.scheduler.read()
+
+    def _echo(self, sender: Address, address: Address, record: Record) -> None:
+        """Again, if all who are concerned can know that it is of the past."""
+        addressee = self.nodes.get(address)
+        if record.life < self._latest[sender, address] or (addressee and 0 < record.to < addressee.life):
+            self.arrive(sender, address, [record])
+
+    # Crashes.
+
+    def _plan_crash(self) -> None:
+        """Now, in a node that waits; or at a failpoint, in whoever comes there first."""
+        if self.random.random() < 0.3:
+            node = self.random.choice(list(self.nodes.values()))
+            if node.exit_code is None and self.may_die(node):
+                self._crash(node, WAITING)
+                node.kill()
+        else:
+            arm(self.random.choice((*SERVER_PLACES, *WORKER_PLACES)), self.random.choice((1, 1, 2, 3)))
+
+    def reached(self, place: str) -> None:
+        """An armed place, in the node that runs."""
+        if self.crashes_left and self.may_die(self.running):
+            self._crash(self.running, place)
+            raise Killed
+
+    def _crash(self, node: Node, place: str) -> None:
+        self.say(node, "dies:", place)
+        self.crashes_left -= 1
+        self.crashes[node.role, place] += 1
+        self.deaths[node.role, node.rank] += 1
+        for line in [line for line in self.kept if line[:2] == ((node.role, node.rank), node.life)]:
+            if self.random.random() < 0.5:
+                del self.kept[line]
+
+    # What a simulation adds.
+
+    def may_die(self, node: Node) -> bool:
+        """Twice: with the third death without progress the scheduler gives a node up."""
+        return self.deaths[node.role, node.rank] < 2
+
+    def paused(self, node: Node) -> None:
+        """A node has done what it could, and waits."""
+
+
+def _name(address: Address) -> str:
+    return ROLES[address[0]] if address[0] == SCHEDULER else f"{ROLES[address[0]]} {address[1]}"
