@@ -99,6 +99,13 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         "--join-at", type=int, metavar="EPOCH", help="one more worker comes in with this epoch"
     )
     nodes.add_argument(
+        "--replicas",
+        type=int,
+        default=0,
+        metavar="N",
+        help="1: servers keep copies of each other's partitions (default: 0)",
+    )
+    nodes.add_argument(
         "--node-timeout",
         type=float,
         default=60.0,

@@ -179,6 +179,7 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
         tick_time=options.tick_time,
         on_worker_death=options.on_worker_death,
         join_at=options.join_at,
+        replicas=options.replicas,
         node_timeout=options.node_timeout or None,
         random_state=options.seed,
         checkpoint=options.checkpoint,

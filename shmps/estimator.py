@@ -92,6 +92,7 @@ class LogisticRegression(Settings):
             restored=restored,
             max_keys=most_keys(rows, plan.batch_size, num_keys),
             max_workers=self.workers + (self.join_at is not None),
+            replicas=self.replicas,
             node_timeout=self.node_timeout,
             start_method=self.start_method,
         )

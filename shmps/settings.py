@@ -45,6 +45,7 @@ class Settings:
         tick_time: float = 0.0,
         on_worker_death: str = RESPAWN,
         join_at: int | None = None,
+        replicas: int = 0,
         node_timeout: float | None = 60.0,
         random_state: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -69,6 +70,7 @@ class Settings:
         on_worker_death: "respawn" (it is started again and goes on), "continue" (the others go on, and
         divide its rows from the next epoch on) or "fail".
         join_at: the epoch at which one more worker comes in; None: never.
+        replicas: 1: every server keeps a copy of its predecessor's partition (needs two servers).
         node_timeout: seconds without a sign of life after which a node is taken for hung and replaced.
         random_state: seed of the minibatches and their order.
         checkpoint, checkpoint_every: a folder, and after how many iterations of worker 0 what was learned is
@@ -94,6 +96,7 @@ class Settings:
         self.tick_time = tick_time
         self.on_worker_death = on_worker_death
         self.join_at = join_at
+        self.replicas = replicas
         self.node_timeout = node_timeout
         self.random_state = random_state
         self.checkpoint = checkpoint
@@ -116,6 +119,10 @@ class Settings:
         """Raises UsageError for parameters that break a rule: what `fit` would say without its data."""
         for name in ("workers", "servers"):
             whole(name, getattr(self, name), least=1)
+        if self.replicas not in (0, 1) or self.replicas >= self.servers:
+            raise UsageError(
+                f"replicas is 0, or 1 with two servers or more; found {self.replicas!r} with {self.servers}"
+            )
         self.consistency()
         self.plan()
         self.make_updater(unpenalized=-1)
