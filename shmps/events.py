@@ -31,5 +31,6 @@ class Event:
         if self.outcome:
             line += f": {self.outcome}"
         if self.seconds is not None:
-            line += f" in {1000 * self.seconds:.0f} ms, {self.announced_again} pushes announced again"
+            pushes = f"{self.announced_again} push{'es' * (self.announced_again != 1)}"
+            line += f" in {1000 * self.seconds:.0f} ms, {pushes} announced again"
         return line
