@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.dist_lr import MARKS
 from bench.record import spread
 from shmps.result import Result
 
@@ -58,7 +59,7 @@ def summary(results: list[Result]) -> dict[str, Any]:
         "seconds": spread(result.seconds["train"] for result in results),
         "accuracy": {
             str(mark): spread(at(one, mark) for one in curves)
-            for mark in (20, 180, 200)
+            for mark in MARKS
             if all(mark in one["iteration"] for one in curves)
         },
         "low": spread(lows),

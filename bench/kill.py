@@ -17,12 +17,12 @@ import multiprocessing
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from bench import processes
 from bench.record import markdown
 from shmps import ASYNC, BOUNDED, SYNC, Cluster, KVWorker
 
@@ -70,7 +70,7 @@ class Killer:
 
     def __call__(self) -> None:
         if self._stopped is not None:
-            _signal(self._stopped, signal.SIGCONT)
+            processes.send(self._stopped, signal.SIGCONT)
             self._stopped = None
         events = len(self._cluster.events)
         if events == self._dealt_with and time.monotonic() < self._until:
@@ -82,20 +82,12 @@ class Killer:
         nodes = self._cluster.node_pids()
         pid = nodes[int(self._random.integers(len(nodes)))]
         kind = self._random.choice(["kills", "stops", "hangs"], p=[0.9, 0.06, 0.04])
-        if not _signal(pid, signal.SIGKILL if kind == "kills" else signal.SIGSTOP):
+        if not processes.send(pid, signal.SIGKILL if kind == "kills" else signal.SIGSTOP):
             return
         self.counts[kind] += 1
         self._stopped = pid if kind == "stops" else None
         # A worker that had finished is missed by nobody: then no event comes.
         self._until = time.monotonic() + (0.0 if kind == "stops" else 0.5 if kind == "kills" else 5 * TIMEOUT)
-
-
-def _signal(pid: int, number: int) -> bool:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def run(quick: bool, minutes: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -128,7 +120,10 @@ def run(quick: bool, minutes: float | None = None) -> tuple[dict[str, Any], dict
             "p50": float(np.percentile(pauses, 50)), "p99": float(np.percentile(pauses, 99)),
             "max": max(pauses),
         },
-        "left": {"processes": len(multiprocessing.active_children()), "segments": _segments()},
+        "left": {
+            "processes": len(multiprocessing.active_children()),
+            "segments": processes.nameless_files(os.getpid()),
+        },
     }  # fmt: skip
 
 
@@ -139,12 +134,6 @@ def _round(cluster: Cluster, seed: int, killer: Killer, found: dict[str, int]) -
     found["wrong"] += int(np.count_nonzero(wrong))
     found["lost"] += int(-missing[missing < 0].sum())
     found["doubled"] += int(missing[missing > 0].sum())
-
-
-def _segments() -> int:
-    """Nameless files that this process still holds, and named ones."""
-    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    return sum("memfd:shmps" in link for link in links)
 
 
 def failed(results: dict[str, Any]) -> bool:

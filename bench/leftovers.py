@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bench import processes
 from bench.record import ROOT, markdown
 
 SCRIPT = """
@@ -100,9 +101,9 @@ def _run(path: Path, method: str, end: str, starting: bool, chance: random.Rando
     until = time.monotonic() + GRACE
     while (left := _session(script.pid)) and time.monotonic() < until:
         time.sleep(0.01)
-    segments = sum(_nameless_files(pid) for pid in left) + len(set(os.listdir("/dev/shm")) - before)
+    segments = sum(processes.nameless_files(pid) for pid in left) + len(set(os.listdir("/dev/shm")) - before)
     for pid in left:
-        _signal(pid, signal.SIGKILL)
+        processes.send(pid, signal.SIGKILL)
     return len(left), segments
 
 
@@ -116,21 +117,14 @@ def _end(script: subprocess.Popen[str], end: str, chance: random.Random) -> None
         script.kill()
     elif end == "kill all":
         for pid in chance.sample([script.pid, *nodes], 1 + len(nodes)):
-            _signal(pid, signal.SIGKILL)
+            processes.send(pid, signal.SIGKILL)
     elif end.startswith("kill"):
         # Servers are started first: theirs are the lower numbers.
         of_role = sorted(nodes)[:2] if end == "kill server" else sorted(nodes)[2:]
         if of_role:
-            _signal(chance.choice(of_role), signal.SIGKILL)
+            processes.send(chance.choice(of_role), signal.SIGKILL)
         time.sleep(chance.uniform(0, GOING))
         script.terminate()
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _session(session: int) -> list[int]:
@@ -144,16 +138,6 @@ def _session(session: int) -> list[int]:
         if int(fields[3]) == session and fields[0] != "Z":
             found.append(int(path.parent.name))
     return found
-
-
-def _nameless_files(pid: int) -> int:
-    count = 0
-    for path in Path(f"/proc/{pid}/fd").glob("*"):
-        try:
-            count += "memfd:shmps" in os.readlink(path)
-        except OSError:
-            continue
-    return count
 
 
 def failed(results: dict[str, Any]) -> bool:

@@ -144,9 +144,7 @@ def read(path: str) -> Checkpoint:
     Raises FileNotFoundError if there is no such file.
     """
     try:
-        # Before opening: opening a pipe would wait for a writer.
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise DataError(f"{path}: a checkpoint is a regular file, found a folder or a device")
+        files.must_be_regular(path, "checkpoint")
         with open(path, "rb") as file:
             return _read(file, os.fstat(file.fileno()).st_size, path)
     except (FileNotFoundError, NotADirectoryError):

@@ -30,6 +30,13 @@ def not_negative(name: str, value: Any) -> float:
     return float(value)
 
 
+def replicas_of(replicas: Any, servers: int) -> int:
+    """0, or 1 where there is another server to keep it."""
+    if replicas not in (0, 1) or replicas >= servers:
+        raise UsageError(f"replicas is 0, or 1 with two servers or more; found {replicas!r} with {servers}")
+    return int(replicas)
+
+
 def matrix(values: Any, count: int, width: int) -> np.ndarray:
     """Values (count, width), or (count,) if width is 1; as (count, width)."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shmps.bodies import Work, serve_partition
-from shmps.checks import positive, whole
+from shmps.checks import positive, replicas_of, whole
 from shmps.consistency import SYNC, Consistency
 from shmps.errors import OutOfSpace, UsageError
 from shmps.events import Event
@@ -93,12 +93,14 @@ class Cluster:
             raise UsageError(f"updater is an instance of a class derived from Updater, found {updater!r}")
         self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
         self._shape = Shape(
-            num_keys, width, self.updater.state_width, servers, max_workers, max_keys, replicas
+            num_keys,
+            width,
+            self.updater.state_width,
+            servers,
+            max_workers,
+            max_keys,
+            replicas_of(replicas, servers),
         )
-        if replicas not in (0, 1) or replicas >= servers:
-            raise UsageError(
-                f"replicas is 0, or 1 with two servers or more; found {replicas!r}, {servers} servers"
-            )
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
         self._initial = _checked_initial(initial, self._shape)

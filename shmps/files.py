@@ -35,6 +35,12 @@ def write(path: str, parts: Sequence[Any], what: str, remedy: str, temporary: st
                 write_all(descriptor, part)
 
 
+def must_be_regular(path: str, what: str) -> None:
+    """DataError if it is there and no file. Before opening: opening a pipe would wait for a writer."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{path}: a {what} is a regular file, found a folder or a device")
+
+
 @contextmanager
 def naming_errors(path: str, what: str, need: str, remedy: str) -> Iterator[None]:
     """An OSError in the block becomes OutOfSpace if the disk or the quota is full, else DataError."""

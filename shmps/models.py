@@ -217,9 +217,7 @@ def load(path: str | os.PathLike) -> Model:
     """
     name = os.fsdecode(path)
     try:
-        # Before opening: opening a pipe would wait for a writer.
-        if os.path.exists(name) and not os.path.isfile(name):
-            raise DataError(f"{name}: a model is a regular file, found a folder or a device")
+        files.must_be_regular(name, "model")
         with open(name, "rb") as file:
             return read_model(file, os.fstat(file.fileno()).st_size, name)
     except OSError as error:

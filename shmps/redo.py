@@ -47,6 +47,10 @@ class Redo:
         return self.version if self._replica is None else int(self._replica.versions[self._server])
 
     @property
+    def replica_is_current(self) -> bool:
+        return self._replica is None or self.replicated == self.version
+
+    @property
     def has_room(self) -> bool:
         """Whether the next slot may be used."""
         return self._replica is None or self.version - self.replicated < self._ring
@@ -114,9 +118,8 @@ class Redo:
             return True
         self._here.weights[self._mine] = self._replica.weights[self._mine]
         self._here.state[self._mine] = self._replica.state[self._mine]
-        done = self._here.done[
-            self._server
-        ].copy()  # later than those in the slots, where a run has begun since
+        # Where a run has begun since, the books are later than those in the slots.
+        done = self._here.done[self._server].copy()
         for version in range(self.replicated + 1, self.committed + 1):
             self._copy(version, self._here)
         self._here.done[self._server] = done

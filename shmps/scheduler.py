@@ -203,10 +203,9 @@ class Scheduler:
         for rank, node in self._servers.items():
             if rank in self._given_up:
                 continue
-            if (
-                node.death not in self._nodes
-            ):  # an interrupt, or a shortage, came between its death and a successor
-                self._replace_server(node, 255 if node.exit_code is None else node.exit_code)
+            if node.death not in self._nodes:
+                # An interrupt, or a shortage, came between its death and a successor.
+                self._replace_server(node, _last_exit_code(node))
             else:
                 self._ask_to_settle(rank, None)
         while self._unsettled:
@@ -316,8 +315,7 @@ class Scheduler:
 
     def _died(self, node: Node) -> None:
         node.process.join()
-        # None where this process ignores SIGCHLD: then the system has thrown the code away.
-        exit_code = 255 if node.exit_code is None else node.exit_code
+        exit_code = _last_exit_code(node)
         self._forget(node)
         run = self._run
         if node.role == SERVER:
@@ -403,6 +401,11 @@ class Scheduler:
 
     def _send(self, node: Node, record: Record) -> None:
         self._post.send((node.role, node.rank), record._replace(to=node.life))
+
+
+def _last_exit_code(node: Node) -> int:
+    """Of one that has ended. Where this process ignores SIGCHLD the system has thrown the code away: 255."""
+    return 255 if node.exit_code is None else node.exit_code
 
 
 def _what(node: Node) -> str:

@@ -90,7 +90,7 @@ class Server:
     @property
     def version(self) -> int:
         """Updates applied."""
-        return int(self._parameters.versions[self.rank])
+        return self._redo.version
 
     def _start(self, record: Record) -> None:
         """A run, or its going on after this server's predecessor has died: nothing is held or parked."""
@@ -156,7 +156,8 @@ class Server:
 
     def _apply(self, records: Sequence[Record], keys: np.ndarray, gradient: np.ndarray) -> None:
         """One update, which takes in the pushes `records`; then everything that waited for it."""
-        delays = [self.version - record.version for record in records]
+        version = self.version
+        delays = [version - record.version for record in records]
         for delay in delays:
             self._parameters.delays[self.rank, min(delay, DELAY_BINS - 1)] += 1
         tick = max(record.number for record in records)
@@ -176,7 +177,7 @@ class Server:
 
     def _acknowledge(self, record: Record) -> None:
         """The push is in: say so, as soon as the replica has it too."""
-        if self._redo.replicated == self.version:
+        if self._redo.replica_is_current:
             self._complete(record)
         else:
             self._unshipped.append((self.version, record))

@@ -5,7 +5,7 @@ import itertools
 import os
 from typing import Any, Self
 
-from shmps.checks import not_negative, positive, whole
+from shmps.checks import not_negative, positive, replicas_of, whole
 from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
 from shmps.dist_lr import DistLR
 from shmps.errors import UsageError
@@ -119,10 +119,7 @@ class Settings:
         """Raises UsageError for parameters that break a rule: what `fit` would say without its data."""
         for name in ("workers", "servers"):
             whole(name, getattr(self, name), least=1)
-        if self.replicas not in (0, 1) or self.replicas >= self.servers:
-            raise UsageError(
-                f"replicas is 0, or 1 with two servers or more; found {self.replicas!r} with {self.servers}"
-            )
+        replicas_of(self.replicas, self.servers)
         self.consistency()
         self.plan()
         self.make_updater(unpenalized=-1)
