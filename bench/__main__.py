@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of faults: replay only the schedule N, and tell it"
     )
+    parser.add_argument("--minutes", type=float, metavar="N", help="of kill: go on for so long")
     options = parser.parse_args(arguments)
     if options.name is None:
         print(listing())
@@ -62,12 +63,14 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"--seed is for a benchmark of seeded schedules (faults); found {options.name!r}")
         print(BENCHMARKS[options.name].replay(options.seed))
         return 0
+    if options.minutes is not None and (options.name != "kill" or not options.minutes > 0):
+        parser.error(f"--minutes is above 0, and for kill; found {options.minutes:g} for {options.name!r}")
     tqdm.monitor_interval = 0  # no thread of its own: nodes are forked from this process
     try:
         if options.name == REPORT:
             made, failed = report.write(BENCHMARKS), False
         else:
-            made, failed = _run(options.name, options.quick)
+            made, failed = _run(options.name, options.quick, options.minutes)
     except ImportError as error:
         print(f"bench: figures need matplotlib ({error}); pip install -e '.[plot]'", file=sys.stderr)
         return 1
@@ -79,10 +82,10 @@ def main(arguments: list[str] | None = None) -> int:
     return int(failed)
 
 
-def _run(name: str, quick: bool) -> tuple[list[Path], bool]:
+def _run(name: str, quick: bool, minutes: float | None) -> tuple[list[Path], bool]:
     """Run a benchmark; the files that it made, and whether it found a promise broken."""
     benchmark = BENCHMARKS[name]
-    settings, results = benchmark.run(quick)
+    settings, results = benchmark.run(quick, **({} if minutes is None else {"minutes": minutes}))
     path = record.save(name, settings, results, quick)
     print(f"{benchmark.table(settings, results)}\n")
     failed = benchmark.failed(results) if hasattr(benchmark, "failed") else False

@@ -1,16 +1,16 @@
 """Random SIGKILL and SIGSTOP of servers and workers while pushes go on: what is lost, doubled or wrong.
 
-Rounds of ROUND pushes per worker, sync, bounded and async in turn, two servers and three workers, updater
-`Add`. What a push adds is a whole number that follows from (seed, rank, number), and one more key counts the
-pushes of its worker: so what must be there after a round can be computed to the last bit. Ten times per
-second one node, any, is killed; or it is stopped, and woken after a tenth of a second, or not at all: then it
-is taken for hung, killed, and replaced. One at a time: the next when the last was dealt with, and everyone
-has ticked since.
+Rounds of ROUND pushes per worker, sync, bounded and async in turn, with and without replicas, two servers and
+three workers, updater `Add`. What a push adds is a whole number that follows from (seed, rank, number), and
+one more key counts the pushes of its worker: so what must be there after a round can be computed to the last
+bit. Ten times per second one node, any, is killed; or it is stopped, and woken after a tenth of a second, or
+not at all: then it is taken for hung, killed, and replaced. One at a time: the next when the last was dealt
+with, and everyone has ticked since.
 
 Results: "rounds", "pushes", "kills", "stops" (woken), "hangs" (not woken), "deaths" by role, as the cluster
-told of them; "lost" and "doubled" (pushes), "wrong" (coordinates), all of which must be 0; "pause_ms" of a
-server's death, from its notice to its successor's first answer, {"p50", "p99", "max"}; "left" (processes,
-segments) at the end, 0.
+told of them; "lost" and "doubled" (pushes), "wrong" (coordinates), "replica" (coordinates that differ from
+their copy), all of which must be 0; "pause_ms" of a server's death, from its notice to its successor's first
+answer, {"p50", "p99", "max"}; "left" (processes, segments) at the end, 0.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ from bench.record import markdown
 from shmps import ASYNC, BOUNDED, SYNC, Cluster, KVWorker
 
 KEYS, WORKERS, SERVERS, ROUND = 41, 3, 2, 3000  # a prime, so that every stride visits different keys
-MODES = {"sync": SYNC, "bounded 2": BOUNDED(2), "async": ASYNC}
+MODES = (SYNC, BOUNDED(2), ASYNC)
 TIMEOUT = 0.5  # seconds without a sign of life
 
 
@@ -91,20 +91,20 @@ class Killer:
 
 
 def run(quick: bool, minutes: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    minutes = minutes or (0.5 if quick else 13.0)
+    minutes = minutes or (0.5 if quick else 15.0)
     random, seed = np.random.default_rng(), int(time.time())
     counts = {"kills": 0, "stops": 0, "hangs": 0}
-    found = {"lost": 0, "doubled": 0, "wrong": 0}
+    found = {"lost": 0, "doubled": 0, "wrong": 0, "replica": 0}
     deaths, pauses, rounds = {"server": 0, "worker": 0}, [], 0
     end = time.monotonic() + 60 * minutes
     with tqdm(total=round(60 * minutes), desc="kill", unit="s", disable=None, leave=False) as bar:
         while time.monotonic() < end:
-            consistency = list(MODES.values())[rounds % len(MODES)]
             with Cluster(
                 KEYS + WORKERS,
                 servers=SERVERS,
                 workers=WORKERS,
-                consistency=consistency,
+                consistency=MODES[rounds % len(MODES)],
+                replicas=rounds // len(MODES) % 2,
                 node_timeout=TIMEOUT,
             ) as cluster:
                 _round(cluster, seed + rounds, Killer(cluster, random, counts), found)
@@ -134,10 +134,11 @@ def _round(cluster: Cluster, seed: int, killer: Killer, found: dict[str, int]) -
     found["wrong"] += int(np.count_nonzero(wrong))
     found["lost"] += int(-missing[missing < 0].sum())
     found["doubled"] += int(missing[missing > 0].sum())
+    found["replica"] += cluster.replica_differences()
 
 
 def failed(results: dict[str, Any]) -> bool:
-    counts = [results[name] for name in ("lost", "doubled", "wrong")]
+    counts = [results[name] for name in ("lost", "doubled", "wrong", "replica")]
     return any(counts) or any(results["left"].values())
 
 
@@ -152,7 +153,7 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
             f"{results['deaths']['server']:,}; {results['deaths']['worker']:,}",
         ],
         ["pushes lost; doubled", f"{results['lost']}; {results['doubled']}"],
-        ["wrong coordinates", str(results["wrong"])],
+        ["wrong coordinates; other in the replica", f"{results['wrong']}; {results['replica']}"],
         ["pause after a server's death, ms", f"p50 {pause['p50']:.0f}, p99 {pause['p99']:.0f}"],
         ["processes; segments left", f"{results['left']['processes']}; {results['left']['segments']}"],
     ]

@@ -293,6 +293,11 @@ class Cluster:
         self._must_be_open()
         return self._parameters.versions.copy()
 
+    def replica_differences(self) -> int:
+        """Keys whose values or state are other bits in the replica: 0 when no run is going on."""
+        self._must_be_open()
+        return self._parameters.replica_differences()
+
     def _must_be_open(self) -> None:
         if not self._open:
             raise UsageError("a Cluster is used inside its with block: `with Cluster(...) as cluster:`")

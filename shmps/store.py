@@ -275,6 +275,15 @@ class Parameters:
         self.versions[:] = copy.versions if same else copy.versions.max()
         self.done[:, : len(copy.ticks)] = copy.ticks
 
+    def replica_differences(self) -> int:
+        """Keys under which weights or state are other bits in the replica; none without one."""
+        if not self.shape.replicas:
+            return 0
+        differs = np.zeros(len(self.weights), bool)
+        for mine, copy in ((self.weights, self.replica.weights), (self.state, self.replica.state)):
+            differs |= (mine.view(np.int64) != copy.view(np.int64)).any(axis=1)
+        return int(differs.sum())
+
     def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
         """The values under `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
         gather(self.weights, keys, out)

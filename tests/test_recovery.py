@@ -127,7 +127,9 @@ def test_a_damaged_partition_is_made_anew_from_its_replica(what):
     with Cluster(KEYS, servers=2, workers=1, replicas=1, consistency=ASYNC, updater=AdaGrad(0.1)) as cluster:
         cluster.run(push, range(1, 5))
         before = cluster.weights()
+        assert cluster.replica_differences() == 0
         getattr(cluster._parameters, what).view(np.uint8).reshape(-1)[3] ^= 16
+        assert cluster.replica_differences() == 1
         server = cluster._scheduler._servers[0]
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.join()
