@@ -15,7 +15,7 @@ import scipy.sparse
 from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, LogisticRegression
 from shmps.data import rows_of
 from shmps.errors import NodeDied, WorkerFailed
-from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
+from shmps.failpoints import SCHEDULER_PLACES, SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
 from shmps.messages import SERVER, WORKER
 from shmps.runs import CONTINUE, RESPAWN
 from shmps.trainer import Plan, train
@@ -278,6 +278,8 @@ def test_who_waits_or_beats_is_not_taken_for_hung():
 
 
 SCRIPT = """
+import os
+import signal
 import sys
 from shmps import Cluster
 from shmps.failpoints import arm
@@ -285,8 +287,8 @@ from test_recovery import KEYS, add_deltas
 
 with Cluster(KEYS, servers=2, workers=2) as cluster:
     def killed(rank, value):
-        print("going", flush=True)
         arm(sys.argv[1])
+        os.kill(cluster.node_pids()[1], signal.SIGKILL)
 
     def work(kv):
         kv.report(None)
@@ -297,15 +299,15 @@ with Cluster(KEYS, servers=2, workers=2) as cluster:
 """
 
 
-def test_if_the_scheduler_dies_everyone_goes(tmp_path):
+@pytest.mark.parametrize("place", SCHEDULER_PLACES)
+def test_if_the_scheduler_dies_everyone_goes(place, tmp_path):
     from processes import alive, children_of
 
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
     with subprocess.Popen(
-        [sys.executable, script, "scheduler: record taken"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        [sys.executable, script, place], stderr=subprocess.PIPE, text=True, env=environment,
     ) as parent:  # fmt: skip
         nodes = set()
         while parent.poll() is None:
