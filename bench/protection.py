@@ -1,0 +1,176 @@
+"""What protection costs: pushes without the redo slot, with it, and with a replica besides.
+
+Two servers. `InPlace` is a server's update without any protection: the updater works on copies all the same,
+which then go into place, and nothing is noted that a successor could go on from. Measured are one worker's
+pushes of KEYS keys of PARAMETERS, each waited for, and the minibatches of an async training on a9a with four
+workers. The variants take turns in every repeat; one repeat goes before, and does not count.
+
+Results: "pushes": [{"keys", "variant", "p50_us", "ratio"}], "training": [{"rows", "variant",
+"pushes_per_second", "ratio"}]: spreads; a ratio is the time of a push to that of the variant before it, in
+the same repeat ("redo slot" to "none", "replica" to "redo slot").
+"""
+
+import time
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from tqdm import tqdm
+
+from bench.record import markdown, shown, spread
+from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression, datasets, server
+from shmps.kernels import gather, scatter
+from shmps.redo import Redo
+
+KEYS, PARAMETERS = (1, 128, 1_000, 10_000), 100_000
+ROWS, WORKERS, SERVERS = (64, 256), 4, 2
+VARIANTS = ("none", "redo slot", "replica")
+
+
+class InPlace(Redo):
+    """A server that is killed in the middle of an update leaves half of it behind."""
+
+    def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        _, all_values, all_state = self._slots[0]
+        self._keys, self._values, self._state = keys, all_values[: len(keys)], all_state[: len(keys)]
+        gather(self._here.weights, keys, self._values)
+        gather(self._here.state, keys, self._state)
+        return self._values, self._parameters.shape.state_of(self._state)
+
+    def commit(self, count: int, age: float, done: dict[int, int]) -> None:
+        self._count, self._here.ages[self._server] = count, age
+        for rank, number in done.items():
+            self._here.done[self._server, rank] = number
+
+    def apply(self) -> None:
+        keys = self._keys[: self._count]
+        scatter(self._values[: self._count], keys, self._here.weights)
+        scatter(self._state[: self._count], keys, self._here.state)
+        self._here.versions[self._server] += 1
+
+    def recover(self) -> bool:
+        return True
+
+
+def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    repeats, requests, epochs = (2, 300, 2) if quick else (9, 4_000, 30)
+    data = datasets.load(None)
+    pushes: dict[tuple[int, str], list[float]] = {(k, variant): [] for k in KEYS for variant in VARIANTS}
+    training: dict[tuple[int, str], list[float]] = {(n, variant): [] for n in ROWS for variant in VARIANTS}
+    total = (repeats + 1) * (len(pushes) + len(training))
+    with tqdm(total=total, desc="protection", disable=None, leave=False) as bar:
+        for _ in range(repeats + 1):
+            for (count, variant), seconds in pushes.items():
+                seconds.append(_push_seconds(variant, count, requests))
+                bar.update()
+            for (rows, variant), seconds in training.items():
+                seconds.append(_train_seconds(variant, data, rows, epochs))
+                bar.update()
+    return {
+        "servers": SERVERS, "parameters": PARAMETERS, "requests": requests, "repeats": repeats,
+        "data": data.name, "workers": WORKERS, "epochs": epochs,
+    }, {
+        "pushes": [
+            {"keys": count, "variant": variant, "p50_us": spread(1e6 * each for each in seconds[1:])}
+            | _ratio(pushes, count, variant)
+            for (count, variant), seconds in pushes.items()
+        ],
+        "training": [
+            {"rows": rows, "variant": variant, "pushes_per_second": spread(1 / each for each in seconds[1:])}
+            | _ratio(training, rows, variant)
+            for (rows, variant), seconds in training.items()
+        ],
+    }  # fmt: skip
+
+
+def _ratio(seconds: dict[tuple[int, str], list[float]], size: int, variant: str) -> dict[str, Any]:
+    place = VARIANTS.index(variant)
+    if not place:
+        return {}
+    mine, before = seconds[size, variant], seconds[size, VARIANTS[place - 1]]
+    return {"ratio": spread(a / b for a, b in zip(mine[1:], before[1:], strict=True))}
+
+
+def _protected(variant: str) -> Any:
+    """Nodes that are forked meanwhile update in place, or as they always do."""
+    return mock.patch.object(server, "Redo", InPlace if variant == "none" else Redo)
+
+
+def _push_seconds(variant: str, count: int, requests: int) -> float:
+    """The median of a push."""
+    with (
+        _protected(variant),
+        Cluster(
+            PARAMETERS,
+            servers=SERVERS,
+            workers=1,
+            consistency=ASYNC,
+            updater=SGD(0.1),
+            max_keys=count,
+            replicas=int(variant == "replica"),
+        ) as cluster,
+    ):
+        return float(np.median(cluster.run(session, count, requests)[0]))
+
+
+def session(kv: KVWorker, count: int, requests: int) -> np.ndarray:
+    """Seconds of each push of `count` keys, (requests,)."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal(count)
+    keys = [np.sort(random.choice(PARAMETERS, count, replace=False)) for _ in range(16)]
+    seconds = np.empty(requests)
+    for i in range(-(requests // 10), requests):
+        start = time.perf_counter()
+        kv.push(keys[i % 16], values)
+        seconds[i] = time.perf_counter() - start
+    return seconds
+
+
+def _train_seconds(variant: str, data: Any, rows: int, epochs: int) -> float:
+    """Of one push among those of all workers."""
+    estimator = LogisticRegression(
+        workers=WORKERS,
+        servers=SERVERS,
+        mode="async",
+        updater="sgd",
+        learning_rate=0.1,
+        l2=0.0,
+        batch_size=rows,
+        epochs=epochs,
+        replicas=int(variant == "replica"),
+    )
+    with _protected(variant):
+        result = estimator.fit(data.train_X, data.train_y).result_
+    return result.seconds["train"] / result.ticks
+
+
+def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
+    pushes = [
+        [f"{row['keys']:,}", row["variant"], shown(row["p50_us"], ".1f"), _shown_ratio(row)]
+        for row in results["pushes"]
+    ]
+    training = [
+        [f"{row['rows']} rows", row["variant"], shown(row["pushes_per_second"]), _shown_ratio(row)]
+        for row in results["training"]
+    ]
+    return "\n\n".join(
+        [
+            f"{settings['servers']} servers; one worker's pushes into {settings['parameters']:,} parameters, "
+            f"and async minibatches of {settings['data']} with {settings['workers']} workers; median (min to "
+            f"max) of {settings['repeats']} repeats; ratio: of the time to that of the line above",
+            markdown(["keys", "protection", "p50, µs", "ratio"], pushes),
+            markdown(["minibatches", "protection", "pushes/s", "ratio"], training),
+        ]
+    )
+
+
+def _shown_ratio(row: dict[str, Any]) -> str:
+    return shown(row["ratio"], ".2f") if "ratio" in row else ""
+
+
+def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
+    return {
+        f"{row['variant'].replace(' ', '_')}_{row['rows']}": f"{100 * (row['ratio']['median'] - 1):.0f} %"
+        for row in results["training"]
+        if "ratio" in row
+    }
