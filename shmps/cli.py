@@ -165,6 +165,8 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
         servers=options.servers,
         mode=options.mode or ("sync" if options.bound is None else "bounded"),
         bound=options.bound,
+        solver=options.solver,
+        tol=options.tol,
         updater=options.updater,
         learning_rate=options.learning_rate,
         schedule=options.schedule,

@@ -196,3 +196,31 @@ def localize(indices, seen, position, mark):
     for p in range(len(indices)):
         local[p] = position[indices[p]]
     return keys, local
+
+
+@kernel
+def curvature_diagonal(indptr, indices, data, intercept, total, out):
+    """Add these rows' part of the diagonal of X'X / (4 total), the Hessian at 0, to `out` (n,)."""
+    for p in range(at(indptr[0]), at(indptr[-1])):
+        out[at(indices[p])] += data[p] * data[p] / (4 * total)
+    if intercept:
+        out[-1] += 0.25 * (len(indptr) - 1) / total
+
+
+@kernel
+def curvature_matrix(indptr, indices, data, intercept, total, stride, out):
+    """Like `curvature_diagonal`, but the whole matrix: `out` (n, n) plus its transpose.
+
+    From every `stride`-th row, each of which stands for so many.
+    """
+    for i in range(0, len(indptr) - 1, stride):
+        begin, end = at(indptr[i]), at(indptr[i + 1])
+        for p in range(begin, end):
+            products, value = out[at(indices[p])], 0.25 * stride * data[p] / total
+            products[at(indices[p])] += 0.5 * value * data[p]
+            for q in range(begin, p):
+                products[at(indices[q])] += value * data[q]
+            if intercept:
+                out[-1, at(indices[p])] += value
+        if intercept:
+            out[-1, -1] += 0.125 * stride / total
