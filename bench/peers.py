@@ -52,7 +52,7 @@ def _fit(X: Any, y: np.ndarray, tol: float) -> LogisticRegression:
 def _measure(
     X: Any, y: np.ndarray, found: list[solvers.Peer], repeats: int, done: Callable[[], Any]
 ) -> dict[str, Any]:
-    best = len(y) * _fit(X, y, 1e-9).result_.objectives[-1][1]
+    best = len(y) * _fit(X, y, 1e-13).result_.objectives[-1][1]
     chosen = {}
     for peer in found:
         for within, setting in _settings(X, y, peer, best).items():
@@ -91,7 +91,7 @@ def _settings(X: Any, y: np.ndarray, peer: solvers.Peer, best: float) -> dict[fl
 
 def _time_ours(X: Any, y: np.ndarray, best: float, seconds: dict[tuple[str, float], list[float]]) -> None:
     began = time.perf_counter()
-    result = _fit(X, y, 1e-5).result_
+    result = _fit(X, y, 1e-8).result_
     whole = time.perf_counter() - began
     for within in WITHIN:
         reached = next(spent for spent, value in result.objectives if len(y) * value / best - 1 <= within)

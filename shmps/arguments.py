@@ -129,7 +129,11 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         help="minibatches under the updater, full gradients under L-BFGS, or what fits (default: minibatch)",
     )
     training.add_argument(
-        "--tol", type=float, default=1e-4, metavar="TOL", help="where lbfgs stops (default: 1e-4)"
+        "--tol",
+        type=float,
+        default=1e-6,
+        metavar="TOL",
+        help="lbfgs ends so near to the least objective, relatively (default: 1e-6)",
     )
     training.add_argument(
         "--batch-size", type=int, default=256, metavar="ROWS", help="0: the whole shard (default: 256)"

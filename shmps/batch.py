@@ -59,6 +59,11 @@ class Layout:
     def num_keys(self) -> int:
         return self.sums + self.n + 1 + self.n * (self.n if self.stride else 1)
 
+    @property
+    def most_keys(self) -> int:
+        """Of one push: the gradient and the loss, or the curvature."""
+        return max(self.n + 1, self.num_keys - self.sums - self.n - 1)
+
     def start(self, weights: np.ndarray) -> np.ndarray:
         """All values before the first round."""
         return np.concatenate([weights, [1.0], np.zeros(self.num_keys - self.sums)])
@@ -67,23 +72,24 @@ class Layout:
 def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> Account:
     """A worker's part: the sums of its shard, round after round, as long as there is more to do."""
     own, n, computing = shard(rows, kv.rank, kv.num_workers), layout.n, 0.0
-    keys, sums = np.arange(layout.sums, layout.num_keys), np.zeros(layout.num_keys - layout.sums)
+    keys, sums = np.arange(layout.sums, layout.num_keys), np.empty(n + 1)
     kv.barrier(ALL)
     began, waited = time.monotonic(), kv.seconds_waiting
+    if not kv.resumed:
+        start = time.perf_counter()
+        curvature = _curvature(own, layout)
+        computing += time.perf_counter() - start
+        kv.push(keys[n + 1 :], curvature)
     for iteration in itertools.count(1):
-        if iteration > kv.resumed:
+        if iteration + 1 > kv.resumed:  # the curvature was the first push
             start = time.perf_counter()
             weights = kv.look()[:n]
             sums[n] = mean_gradient(kv, own, weights, layout.intercept, layout.rows, sums[:n])
-            size = n + 1
-            if iteration == 1:
-                _add_curvature(own, layout, sums[size:])
-                size = len(sums)
             computing += time.perf_counter() - start
             if kv.rank == 0 and test_interval and iteration % test_interval == 0:
                 passed = time.monotonic() - began
                 kv.report(Snapshot(iteration, passed, iteration * kv.num_workers, weights.copy()))
-            kv.push(keys[:size], sums[:size])
+            kv.push(keys[: n + 1], sums)
         kv.barrier(ALL)
         if not kv.look()[layout.more]:
             break
@@ -100,13 +106,15 @@ def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> 
     )
 
 
-def _add_curvature(rows: Rows, layout: Layout, out: np.ndarray) -> None:
-    arrays = rows.indptr, rows.indices, rows.data
+def _curvature(rows: Rows, layout: Layout) -> np.ndarray:
+    arrays, n = (rows.indptr, rows.indices, rows.data), layout.n
     if layout.stride:
-        matrix = out.reshape(layout.n, layout.n)
+        matrix = np.zeros((n, n))
         curvature_matrix(*arrays, layout.intercept, layout.rows, layout.stride, matrix)
-    else:
-        curvature_diagonal(*arrays, layout.intercept, layout.rows, out)
+        return matrix.ravel()
+    diagonal = np.zeros(n)
+    curvature_diagonal(*arrays, layout.intercept, layout.rows, diagonal)
+    return diagonal
 
 
 class Descent:
@@ -156,5 +164,5 @@ def rehearse(rows: Rows, layout: Layout) -> None:
     one, weights = rows.part(0, 1), np.zeros(layout.n)
     weights.flags.writeable = False  # as a look is: another type to numba
     gradient(*one, weights, layout.intercept, 1, np.zeros(layout.n))
-    _add_curvature(one, layout, np.zeros(layout.num_keys - layout.sums - layout.n - 1))
+    _curvature(one, layout)
     measure(one, np.zeros(layout.n), layout.intercept)

@@ -78,7 +78,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
         consistency=settings.consistency(),
         updater=updater,
         initial=layout.start(start),
-        max_keys=layout.num_keys,
+        max_keys=layout.most_keys,
         node_timeout=settings.node_timeout,
         start_method=settings.start_method,
     )

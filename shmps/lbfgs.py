@@ -23,8 +23,9 @@ Solve = Callable[[np.ndarray], np.ndarray]
 class LBFGS:
     """Minimises a smooth convex function of `weights` (n,), which are where it wants to know it next.
 
-    `solve(gradient)` (n,) is the inverse of the curvature times it. Done when the gradient is below
-    `tolerance` times the first one (Euclidean norms), or no step along the direction goes down any more.
+    `solve(gradient)` (n,) is the inverse of the curvature times it. Done when half the slope along the next
+    step, which is how much lower the minimum of a parabola would be, is within `tolerance` of the value; or
+    when no step along the direction goes down any more.
     """
 
     def __init__(self, start: np.ndarray, solve: Solve, tolerance: float):
@@ -36,7 +37,6 @@ class LBFGS:
         self._at = start.copy()
         self._value, self._step, self._slope, self._shortened = np.inf, 1.0, 0.0, 0
         self._gradient = self._direction = np.zeros(len(start))
-        self._first: float | None = None  # the square of the first gradient's norm
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
@@ -45,20 +45,17 @@ class LBFGS:
 
     def take(self, value: float, gradient: np.ndarray) -> None:
         """What the function is at `weights`, and its gradient (n,) there: moves `weights`, or is done."""
-        if self._first is None:
-            self._first = _dot(gradient, gradient)
-        elif not self._goes_down(value):
+        if not self._goes_down(value):
             self._shorten(value)
             return
-        else:
+        if math.isfinite(self._value):
             self._remember(gradient)
         self._at, self._value, self._gradient = self.weights, value, gradient
-        if _dot(gradient, gradient) <= self._tolerance**2 * self._first:
-            self.done = True
-            return
         self._direction, self._step, self._shortened = -self._times_inverse(gradient), 1.0, 0
         self._slope = _dot(gradient, self._direction)
-        self.weights = self._at + self._direction
+        self.done = -self._slope / 2 <= self._tolerance * abs(value)
+        if not self.done:
+            self.weights = self._at + self._direction
 
     def _goes_down(self, value: float) -> bool:
         promised = _SUFFICIENT * self._step * self._slope

@@ -46,7 +46,7 @@ class Settings:
         batch_size: int = 256,
         epochs: int = 10,
         iterations: int | None = None,
-        tol: float = 1e-4,
+        tol: float = 1e-6,
         fit_intercept: bool = True,
         test_interval: int = 0,
         slow_worker: tuple[int, float] | None = None,
@@ -75,7 +75,7 @@ class Settings:
         l1, l2: the penalties.
         batch_size: rows of a minibatch; 0: a worker's whole shard.
         epochs, iterations: passes over the rows, or else minibatches per worker.
-        tol: lbfgs ends when the gradient is below so much of the first one.
+        tol: lbfgs ends when it is within so much of the least objective, relatively, by its own estimate.
         test_interval: worker 0's iterations between evaluations; 0: none.
         slow_worker: (rank, factor) makes a straggler.
         tick_time: milliseconds that a tick lasts at least; workers that sleep overlap where cores are few.
