@@ -19,6 +19,7 @@ from bench import (
     report,
     requests,
     rounds,
+    scaling,
     start,
     straggler,
     table,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "protection": protection,
     "peers": peers,
     "rounds": rounds,
+    "scaling": scaling,
     "start": start,
     "requests": requests,
 }
