@@ -19,6 +19,7 @@ from shmps.data import binary_labels
 from shmps.errors import DataError, OutOfSpace, ShmpsError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
+from shmps.rehearsal import is_first
 from shmps.result import Progress
 from shmps.svmlight import fit_columns, read
 
@@ -202,6 +203,8 @@ def _say_what_starts(
         f"{estimator.consistency()}, workers: {options.workers}, servers: {options.servers}",
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if is_first():
+        _tell("numba compiles the kernels: once on this machine, some seconds")
     if options.workers > cores:
         _tell(f"{options.workers} workers share {cores} cores: they take turns")
 
