@@ -31,21 +31,20 @@ class InPlace(Redo):
     """A server that is killed in the middle of an update leaves half of it behind."""
 
     def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        _, all_values, all_state = self._slots[0]
-        self._keys, self._values, self._state = keys, all_values[: len(keys)], all_state[: len(keys)]
-        gather(self._here.weights, keys, self._values)
-        gather(self._here.state, keys, self._state)
-        return self._values, self._parameters.shape.state_of(self._state)
+        slot, count = self._slots[0], len(keys)
+        self._keys = keys
+        gather(self._here.weights, keys, slot.values)
+        gather(self._here.state, keys, slot.state)
+        return slot.values[:count], slot.state_of_values[:count]
 
     def commit(self, count: int, age: float, done: dict[int, int]) -> None:
-        self._count, self._here.ages[self._server] = count, age
+        self._here.ages[self._server] = age
         for rank, number in done.items():
-            self._here.done[self._server, rank] = number
+            self.done[rank] = number
 
     def apply(self) -> None:
-        keys = self._keys[: self._count]
-        scatter(self._values[: self._count], keys, self._here.weights)
-        scatter(self._state[: self._count], keys, self._here.state)
+        scatter(self._slots[0].values, self._keys, self._here.weights)
+        scatter(self._slots[0].state, self._keys, self._here.state)
         self._here.versions[self._server] += 1
 
     def recover(self) -> bool:

@@ -19,7 +19,7 @@ def whole(name: str, value: Any, least: int) -> int:
 
 
 def positive(name: str, value: Any) -> float:
-    if not (isinstance(value, numbers.Real) and math.isfinite(value) and float(value) > 0):
+    if not (isinstance(value, (float, int, numbers.Real)) and math.isfinite(value) and float(value) > 0):
         raise UsageError(f"{name} is a finite number above 0, found {value!r}")
     return float(value)
 

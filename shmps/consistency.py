@@ -44,16 +44,18 @@ class VectorClock:
 
     def __init__(self) -> None:
         self._ticks: dict[int, int] = {}
-        self._behind: list[int] | None = None  # until it is asked for
+        self._slowest: float | None = None  # until it is asked for
+        self._behind: list[int] | None = None  # likewise
 
     def start(self, clocks: list[int]) -> None:
         """Forget everyone; workers 0, 1, ... stand at `clocks`."""
-        self._ticks, self._behind = dict(enumerate(clocks)), None
+        self._ticks = dict(enumerate(clocks))
+        self._slowest = self._behind = None
 
     def enter(self, rank: int, clock: int) -> None:
         """A worker comes in, or is back, at its clock."""
         self._ticks[rank] = clock
-        self._behind = None
+        self._slowest = self._behind = None
 
     def tick(self, rank: int, clock: int) -> None:
         if rank in self._ticks:
@@ -61,7 +63,7 @@ class VectorClock:
 
     def leave(self, rank: int) -> None:
         self._ticks.pop(rank, None)
-        self._behind = None
+        self._slowest = self._behind = None
 
     @property
     def behind(self) -> list[int]:
@@ -74,4 +76,6 @@ class VectorClock:
     @property
     def slowest(self) -> float:
         """The least clock of those present; infinity when all have left."""
-        return min(self._ticks.values(), default=math.inf)
+        if self._slowest is None:
+            self._slowest = min(self._ticks.values(), default=math.inf)
+        return self._slowest

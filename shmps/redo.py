@@ -1,12 +1,40 @@
 """An update whole or not at all: after-images beside the partition, and on their way to its replica."""
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
 from shmps.failpoints import reach
 from shmps.kernels import digest, gather, scatter
 from shmps.store import Image, Parameters
+
+
+class Books(NamedTuple):
+    """What a server notes of an update, in place or in a redo slot."""
+
+    age: np.ndarray  # (1,)
+    done: memoryview  # (workers,); its items are Python's numbers, unlike numpy's
+    checksum: memoryview  # (1,)
+
+    @staticmethod
+    def of(ages: np.ndarray, done: np.ndarray, checksums: np.ndarray, server: int) -> "Books":
+        """Those of one server, out of everyone's."""
+        return Books(ages[server:], done[server].data, checksums.data[server:])
+
+    def copy_from(self, other: "Books") -> None:
+        self.age[0], self.done[:], self.checksum[0] = other.age[0], other.done, other.checksum[0]
+
+
+class Slot(NamedTuple):
+    """The after-image of one update to a server's partition, in its first `size[0]` entries."""
+
+    keys: np.ndarray  # (n,)
+    values: np.ndarray  # (n, width)
+    state: np.ndarray  # (n, width * m)
+    state_of_values: np.ndarray  # the same, (n, width, m)
+    size: memoryview  # (1,)
+    books: Books
 
 
 class Redo:
@@ -22,24 +50,52 @@ class Redo:
     """
 
     def __init__(self, parameters: Parameters, server: int):
-        shape = parameters.shape
+        shape, arrays = parameters.shape, parameters.arrays
         self._mine = slice(shape.bounds[server], shape.bounds[server + 1])
-        self._parameters, self._server, self._ring = parameters, server, shape.ring
+        self._server, self._ring = server, shape.ring
         self._here, self._replica = parameters.here, parameters.replica if shape.replicas else None
-        self._arrays = parameters.arrays
-        self._slots = [
-            tuple(self._arrays[f"redo_{name}"][slot, self._mine] for name in ("keys", "values", "state"))
-            for slot in range(self._ring)
-        ]
+        self._books = self._books_of(self._here)
+        self._version = self._here.versions.data[server:]
+        self._committed = arrays["redo_committed"]
+        self._slots = [self._slot(parameters, number) for number in range(self._ring)]
         self._before = 0
+
+    def _books_of(self, image: Image) -> Books:
+        return Books.of(image.ages, image.done, image.checksums, self._server)
+
+    def _slot(self, parameters: Parameters, number: int) -> Slot:
+        keys, values, state, count, age, done, checksum = (
+            parameters.arrays[f"redo_{name}"][number]
+            for name in ("keys", "values", "state", "count", "age", "done", "checksum")
+        )
+        state, mine = state[self._mine], self._mine
+        return Slot(
+            keys[mine],
+            values[mine],
+            state,
+            parameters.shape.state_of(state),
+            count.data[self._server :],
+            Books.of(age, done, checksum, self._server),
+        )
 
     @property
     def version(self) -> int:
-        return int(self._here.versions[self._server])
+        """Updates applied."""
+        return self._version[0]
+
+    @property
+    def age(self) -> float:
+        """Penalty accrued."""
+        return float(self._books.age[0])
+
+    @property
+    def done(self) -> memoryview:
+        """Of each worker the last push applied."""
+        return self._books.done
 
     @property
     def committed(self) -> int:
-        return int(self._arrays["redo_committed"][self._server])
+        return int(self._committed[self._server])
 
     @property
     def replicated(self) -> int:
@@ -57,54 +113,47 @@ class Redo:
 
     def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copies of values (k, width) and state (k, width, m) under `keys`, in the next slot."""
-        all_keys, all_values, all_state = self._slots[(self.version + 1) % self._ring]
-        count = len(keys)
-        values, state = all_values[:count], all_state[:count]
-        all_keys[:count] = keys
-        gather(self._here.weights, keys, values)
-        gather(self._here.state, keys, state)
+        slot, count = self._slots[(self.version + 1) % self._ring], len(keys)
+        slot.keys[:count] = keys
+        gather(self._here.weights, keys, slot.values)
+        gather(self._here.state, keys, slot.state)
         if self._replica is not None:
-            self._before = digest(keys, values, state)
-        return values, self._parameters.shape.state_of(state)
+            self._before = digest(keys, slot.values, slot.state)
+        return slot.values[:count], slot.state_of_values[:count]
 
     def commit(self, count: int, age: float, done: dict[int, int]) -> None:
         """The first `count` entries are the after-image; `done`: the last push applied, by worker."""
         version = self.version + 1
-        slot, server, arrays = version % self._ring, self._server, self._arrays
+        slot = self._slots[version % self._ring]
+        books = slot.books
         if self._replica is not None:
-            after = digest(*(array[:count] for array in self._slots[slot]))
-            total = int(self._here.checksums[server]) - self._before + after
-            arrays["redo_checksum"][slot, server] = (total + 2**63) % 2**64 - 2**63  # as 64 bits wrap
-        arrays["redo_count"][slot, server] = count
-        arrays["redo_age"][slot, server] = age
-        books = arrays["redo_done"][slot, server]
-        books[:] = self._here.done[server]
+            after = digest(slot.keys[:count], slot.values, slot.state)
+            total = self._books.checksum[0] - self._before + after
+            books.checksum[0] = (total + 2**63) % 2**64 - 2**63  # as 64 bits wrap
+        slot.size[0], books.age[0], books.done[:] = count, age, self._books.done
         for rank, number in done.items():
-            books[rank] = number
+            books.done[rank] = number
         reach("server: slot written")
-        arrays["redo_committed"][server] = version
+        self._committed[self._server] = version
         reach("server: committed")
 
     def apply(self) -> None:
         """Copy the committed after-image into place; may be repeated."""
-        self._copy(self.committed, self._here)
+        self._copy(self.committed, self._here, self._books, "server: half applied")
 
     def replicate(self, version: int) -> None:
         """Copy the after-image of the replica's next version into it; may be repeated."""
         assert self._replica is not None
-        self._copy(version, self._replica)
+        self._copy(version, self._replica, self._books_of(self._replica), "tail: half applied")
 
-    def _copy(self, version: int, image: Image) -> None:
-        slot, server, arrays = version % self._ring, self._server, self._arrays
-        count = arrays["redo_count"][slot, server]
-        keys, values, state = (array[:count] for array in self._slots[slot])
-        scatter(values, keys, image.weights)
-        reach("server: half applied" if image is self._here else "tail: half applied")
-        scatter(state, keys, image.state)
-        image.ages[server] = arrays["redo_age"][slot, server]
-        image.done[server] = arrays["redo_done"][slot, server]
-        image.checksums[server] = arrays["redo_checksum"][slot, server]
-        image.versions[server] = version
+    def _copy(self, version: int, image: Image, books: Books, half: str) -> None:
+        slot = self._slots[version % self._ring]
+        keys = slot.keys[: slot.size[0]]
+        scatter(slot.values, keys, image.weights)
+        reach(half)
+        scatter(slot.state, keys, image.state)
+        books.copy_from(slot.books)
+        image.versions[self._server] = version
 
     def recover(self) -> bool:
         """What a server does first: finish what was committed; whether the partition is sound.
@@ -119,16 +168,16 @@ class Redo:
         self._here.weights[self._mine] = self._replica.weights[self._mine]
         self._here.state[self._mine] = self._replica.state[self._mine]
         # Where a run has begun since, the books are later than those in the slots.
-        done = self._here.done[self._server].copy()
+        done = self.done.tolist()
         for version in range(self.replicated + 1, self.committed + 1):
-            self._copy(version, self._here)
+            self._copy(version, self._here, self._books, "server: half applied")
         self._here.done[self._server] = done
         return self.sound
 
     @property
     def sound(self) -> bool:
         """Whether weights and state are those that the books were written for."""
-        return checksum(self._here, self._mine) == int(self._here.checksums[self._server])
+        return checksum(self._here, self._mine) == self._books.checksum[0]
 
 
 def start_replica(parameters: Parameters) -> None:

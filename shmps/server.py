@@ -4,7 +4,7 @@
 """
 
 import collections
-from collections.abc import Sequence
+import operator
 
 import numpy as np
 
@@ -37,6 +37,8 @@ from shmps.updaters import Push, Step, Updater
 
 Answers = list[tuple[Address, Record]]
 
+_rank = operator.attrgetter("sender")
+
 
 class Server:
     """Owns one partition: applies pushes to it and answers pulls from it.
@@ -61,31 +63,33 @@ class Server:
         servers = parameters.shape.servers
         self._head, self._tail = (rank - 1) % servers, (rank + 1) % servers
         self._replicated = bool(parameters.shape.replicas)
+        self._delays = parameters.delays[rank].data
         self._redo = Redo(parameters, rank)
         self._of_head = Redo(parameters, self._head)
         if not self._redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
         self._peers: dict[int, int] = {}  # the lives of the servers that keep our replica, and whose we keep
         self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
-        self._arrivals = 0
         self._lives: dict[int, int] = {}  # of the workers
         self._awaited = 0  # workers that are in the run and have not come in yet
-        self._held: dict[int, collections.deque[tuple[int, Record]]] = {}  # with its number of arrival
+        self._held: list[Record] = []  # pushes that came and are not applied, in order of arrival
+        self._last: dict[int, int] = {}  # of each worker's pushes, the last that was applied or is held
         self._parked: list[Record] = []
         self._answers: Answers = []
 
     def handle(self, record: Record) -> Answers:
         """Take one record; returns what is to be sent now, and to whom."""
-        self._answers = []
+        answers = self._answers = []
         if record.to == self.life:
-            if record.op in self._from_scheduler:
-                self._from_scheduler[record.op](self, record)
-            elif record.op in self._from_server:
-                if record.life == self._peers.get(record.sender):
-                    self._from_server[record.op](self, record)
-            elif record.life == self._lives.get(record.sender):
-                self._from_worker[record.op](self, record)
-        return self._answers
+            op = record.op
+            if op in self._from_worker:
+                if record.life == self._lives.get(record.sender):
+                    self._from_worker[op](self, record)
+            elif op in self._from_scheduler:
+                self._from_scheduler[op](self, record)
+            elif record.life == self._peers.get(record.sender):
+                self._from_server[op](self, record)
+        return answers
 
     @property
     def version(self) -> int:
@@ -95,22 +99,23 @@ class Server:
     def _start(self, record: Record) -> None:
         """A run, or its going on after this server's predecessor has died: nothing is held or parked."""
         self.clock.start([])
-        self._lives, self._held, self._parked = {}, {}, []
+        self._lives, self._last, self._held, self._parked = {}, {}, [], []
         self._unshipped.clear()
         self._awaited = record.size
 
     def _enter(self, record: Record) -> None:
         """A worker comes in, or a new life of one, which asks again what its last left unanswered."""
-        worker, done = record.slot, self._parameters.done[self.rank]
-        done[worker] = max(done[worker], record.number)
-        self.clock.enter(worker, int(done[worker]))
+        worker, done = record.slot, self._redo.done
+        done[worker] = self._last[worker] = max(done[worker], record.number)
+        self.clock.enter(worker, done[worker])
+        self._held = [held for held in self._held if held.sender != worker]
         self._parked = [parked for parked in self._parked if parked.sender != worker]
-        self._lives[worker], self._held[worker] = record.timestamp, collections.deque()
+        self._lives[worker] = record.timestamp
         welcome = Record(
             WELCOME,
             self.rank,
             version=self.version,
-            number=int(done[worker]),
+            number=done[worker],
             life=self.life,
             to=record.timestamp,
         )
@@ -121,57 +126,65 @@ class Server:
             self._answer_parked()
 
     def _push(self, record: Record) -> None:
-        done = self._parameters.done[self.rank, record.sender]
-        held = self._held[record.sender]
-        if record.number <= done:
-            self._acknowledge(record)  # applied before
-        elif record.number == done + len(held) + 1:  # neither held already nor after a gap
-            held.append((self._arrivals, record))
-            self._arrivals += 1
+        worker, number = record.sender, record.number
+        if number == self._last[worker] + 1:  # neither held already nor after a gap
+            self._last[worker] = number
+            self._held.append(record)
             self._apply_held()
+        elif number <= self._redo.done[worker]:
+            self._acknowledge(record)  # applied before
 
     def _apply_held(self) -> None:
         """As far as the mode and the replica's backlog allow."""
-        while self._redo.has_room and not self._awaited:
-            if self.consistency.hold_pushes:
-                behind = self.clock.behind
-                if not behind or not all(self._held[worker] for worker in behind):
-                    return
-                self._apply_tick([self._held[worker].popleft() for worker in behind])
-            else:
-                waiting = [held for held in self._held.values() if held]
-                if not waiting:
-                    return
-                _, record = min(waiting, key=lambda held: held[0][0]).popleft()
-                self._apply([record], self._keys(record), self._values(record))
+        while self._held and self._redo.has_room and not self._awaited:
+            update = self._tick() if self.consistency.hold_pushes else self._held[:1]
+            if not update:
+                return
+            for record in update:
+                self._held.remove(record)
+            self._apply(update)
 
-    def _apply_tick(self, held: list[tuple[int, Record]]) -> None:
-        """One push of each worker, in rank order, with their numbers of arrival."""
-        order = {arrival: place for place, arrival in enumerate(sorted(arrival for arrival, _ in held))}
+    def _tick(self) -> list[Record]:
+        """The next push of all who are behind, in order of arrival; none before they are complete."""
+        behind = self.clock.behind
+        if len(self._held) < len(behind):
+            return []
+        number = self.clock.slowest + 1
+        tick = [held for held in self._held if held.number == number and held.sender in behind]
+        return tick if len(tick) == len(behind) else []
+
+    def _gradient(self, update: list[Record]) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values of one update, in order of arrival; a tick's are reduced in rank order."""
+        if not self.consistency.hold_pushes:
+            [record] = update
+            return self._keys(record), self._values(record)
+        arrival = {record.sender: place for place, record in enumerate(update)}
         pushes = [
-            Push(self._keys(record), self._values(record), self._rows(record), order[arrival])
-            for arrival, record in held
+            Push(self._keys(record), self._values(record), self._rows(record), arrival[record.sender])
+            for record in sorted(update, key=_rank)
         ]
-        self._apply([record for _, record in held], *self.updater.reduce(pushes))
+        return self.updater.reduce(pushes)
 
-    def _apply(self, records: Sequence[Record], keys: np.ndarray, gradient: np.ndarray) -> None:
-        """One update, which takes in the pushes `records`; then everything that waited for it."""
-        version = self.version
-        delays = [version - record.version for record in records]
-        for delay in delays:
-            self._parameters.delays[self.rank, min(delay, DELAY_BINS - 1)] += 1
-        tick = max(record.number for record in records)
-        step = Step(tick, float(self._parameters.ages[self.rank]), max(delays), len(records))
-        values, state = self._redo.prepare(keys)
+    def _apply(self, update: list[Record]) -> None:
+        """Apply these pushes as one; then everything that waited for it."""
+        redo, version = self._redo, self._redo.version
+        tick = most = 0
+        for record in update:
+            delay = version - record.version
+            self._delays[min(delay, DELAY_BINS - 1)] += 1
+            tick, most = max(tick, record.number), max(most, delay)
+        step = Step(tick, redo.age, most, len(update))
+        keys, gradient = self._gradient(update)
+        values, state = redo.prepare(keys)
         self.updater.update(keys, gradient, values, state, step)
         age = step.age + self.updater.penalty(step)
-        self._redo.commit(len(keys), age, {record.sender: record.number for record in records})
-        self._redo.apply()
+        redo.commit(len(keys), age, {record.sender: record.number for record in update})
+        redo.apply()
         reach("server: applied")
-        for record in records:
+        for record in update:
             self.clock.tick(record.sender, record.number)
-        self._ship(self.version)
-        for record in records:
+        self._ship(version + 1)
+        for record in sorted(update, key=_rank):
             self._acknowledge(record)
         self._answer_parked()
 
@@ -191,7 +204,8 @@ class Server:
 
     def _pull(self, record: Record) -> None:
         # Its own pushes go first: one may be held because the tail is behind.
-        held = self._awaited or self._held[record.sender]
+        worker = record.sender
+        held = self._awaited or self._last[worker] > self._redo.done[worker]
         if held or not self.consistency.may_answer(record.number, self.clock.slowest):
             self._parked.append(record)
             return
@@ -199,9 +213,10 @@ class Server:
         self._answer(record)
 
     def _answer_parked(self) -> None:
-        parked, self._parked = self._parked, []
-        for record in parked:
-            self._pull(record)
+        if self._parked:
+            parked, self._parked = self._parked, []
+            for record in parked:
+                self._pull(record)
 
     def _answer(self, record: Record) -> None:
         answer = Record(
@@ -211,7 +226,7 @@ class Server:
             record.slot,
             record.size,
             record.number,
-            self.version,
+            self._redo.version,
             self.life,
             record.life,
         )

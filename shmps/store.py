@@ -194,7 +194,7 @@ class Pulse:
 
     def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, role: int, rank: int):
         place = rank + (shape.servers if role == WORKER else 0)
-        self._beats = arrays["beats"][place : place + 1]
+        self._beats = arrays["beats"].data[place:]
 
     def beat(self) -> None:
         self._beats[0] += 1

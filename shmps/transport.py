@@ -13,7 +13,6 @@ from multiprocessing import reduction
 
 from shmps.messages import RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 
-_ATOMIC = select.PIPE_BUF // RECORD_BYTES  # records that a pipe takes all or none of
 _SPIN = 100e-6  # seconds
 _AT_ONCE = 1024 * RECORD_BYTES
 
@@ -73,12 +72,12 @@ class Post:
 
     def send_all(self, messages: list[tuple[Address, Record]]) -> None:
         """Like `send` for each, but what goes to one address goes in one write, and wakes it once."""
-        parcels: dict[Address, list[bytes]] = {}
+        parcels: dict[Address, bytes] = {}
         for address, record in messages:
-            parcels.setdefault(address, []).append(pack(record))
-        for address, parts in parcels.items():
-            for first in range(0, len(parts), _ATOMIC):
-                self._write(address, b"".join(parts[first : first + _ATOMIC]))
+            parcels[address] = parcels.get(address, b"") + pack(record)
+        for address, data in parcels.items():
+            for first in range(0, len(data), select.PIPE_BUF):  # which a pipe takes whole or not at all
+                self._write(address, data[first : first + select.PIPE_BUF])
 
     def _write(self, address: Address, data: bytes) -> None:
         if address in self._kept:  # records of one sender arrive in the order they were sent

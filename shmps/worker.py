@@ -1,7 +1,6 @@
 """A worker's client: push, pull, look, wait, barrier. What a function run on the cluster gets as `kv`."""
 
 import collections
-import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -254,14 +253,15 @@ class KVWorker:
             self._wait_until(lambda: requests.has_slot(dense))
         slot = requests.take_slot(dense)
         self._callbacks_expected += callback is not None
-        for server, mailbox in enumerate(self._mailboxes):
-            begin, end = cuts[server], cuts[server + 1]
-            if keys is not None:
-                mailbox.keys[slot][: end - begin] = keys[begin:end]
+        sizes = []
+        for mailbox, begin, end in zip(self._mailboxes, cuts, cuts[1:], strict=False):
+            size = end - begin
+            if not dense:
+                mailbox.keys[slot][:size] = keys[begin:end]
             if op != PULL:
-                mailbox.values[slot][: end - begin] = values[begin:end]
+                mailbox.values[slot][:size] = values[begin:end]
+            sizes.append(size)
             reach("worker: slots half filled")
-        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
         request = requests.start(op, slot, rows, sizes, callback, out)
         for server in range(self.num_servers):
             self._post.send(*requests.announce(request, server))
@@ -329,11 +329,12 @@ class KVWorker:
 
     def _collect(self, request: Request) -> np.ndarray:
         """The answers of all servers as one array: copied out, so that the slot is free again."""
-        total = sum(request.sizes)
-        out = np.empty((total, self._shape.width)) if request.out is None else request.out
+        sizes, slot, out = request.sizes, request.slot, request.out
+        if out is None:
+            out = np.empty((sum(sizes), self._shape.width))
         begin = 0
-        for mailbox, size in zip(self._mailboxes, request.sizes, strict=True):
-            out[begin : begin + size] = mailbox.values[request.slot][:size]
+        for mailbox, size in zip(self._mailboxes, sizes, strict=True):
+            out[begin : begin + size] = mailbox.values[slot][:size]
             begin += size
         return self._flat(out)
 

@@ -13,8 +13,8 @@ def without_done(monkeypatch):
     push = Server._push
 
     def push_again(self, record):
-        done = self._parameters.done[self.rank]
-        done[record.sender] = min(done[record.sender], record.number - 1)
+        for known in (self._redo.done, self._last):
+            known[record.sender] = min(known[record.sender], record.number - 1)
         push(self, record)
 
     for op in (PUSH, PUSH_PULL):
