@@ -93,25 +93,36 @@ def cut(keys, bounds, cuts):
 
 @kernel
 def gather(rows, keys, out):
-    """out[i] = rows[keys[i]]: rows (n, width), out (k, width)."""
-    for i in range(len(keys)):
+    """out[i] = rows[keys[i]]: rows (n, width), out (k or more, width); contiguous, as in all that follows.
+
+    Keys without a gap, such as all of a partition, are one piece of memory: copied at its speed.
+    """
+    count, width = len(keys), rows.shape[1]
+    if count > 0 and keys[-1] - keys[0] == count - 1:
+        out.ravel()[: count * width] = rows.ravel()[keys[0] * width : (keys[-1] + 1) * width]
+        return
+    for i in range(count):
         key = keys[i]
-        for d in range(rows.shape[1]):
+        for d in range(width):
             out[i, d] = rows[key, d]
 
 
 @kernel
 def scatter(values, keys, rows):
     """rows[keys[i]] = values[i]: the reverse of `gather`."""
-    for i in range(len(keys)):
+    count, width = len(keys), rows.shape[1]
+    if count > 0 and keys[-1] - keys[0] == count - 1:
+        rows.ravel()[keys[0] * width : (keys[-1] + 1) * width] = values.ravel()[: count * width]
+        return
+    for i in range(count):
         key = keys[i]
-        for d in range(rows.shape[1]):
+        for d in range(width):
             rows[key, d] = values[i, d]
 
 
 @kernel
 def digest(keys, values, state):
-    """A 64-bit sum over the bits of values (k, width) and state (k, m), each mixed with its key and column.
+    """A 64-bit sum over the bits of k values (width) and states (m), each mixed with its key and column.
 
     The mixing is the finaliser of MurmurHash3 (Appleby 2011); sums wrap.
     """
@@ -130,9 +141,9 @@ def digest(keys, values, state):
 @kernel
 def add_scaled(total, values, factor):
     """total += factor * values, (k, width) each."""
-    for i in range(total.shape[0]):
-        for d in range(total.shape[1]):
-            total[i, d] += factor * values[i, d]
+    into, more = total.ravel(), values.ravel()  # one loop, which the compiler makes a vector one
+    for i in range(len(into)):
+        into[i] += factor * more[i]
 
 
 @kernel

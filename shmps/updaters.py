@@ -152,7 +152,7 @@ class SGD(Updater):
         _sgd(keys, gradient, values, state, step.age, after, self.rate(step), self.l2, self.unpenalized)
 
     def penalty(self, step):
-        return -math.log1p(-self.rate(step) * self.l2)
+        return -math.log1p(-self.rate(step) * self.l2) if self.lazy else 0.0
 
     @property
     def lazy(self):
@@ -166,12 +166,13 @@ class SGD(Updater):
 def _sgd(keys, gradient, values, state, age, after, rate, l2, unpenalized):
     if l2 > 0:
         _sgd_catch_up(keys, values, state, age, unpenalized)
-    for i in range(len(keys)):
-        keep = 1.0 if keys[i] == unpenalized else 1.0 - rate * l2
-        for d in range(values.shape[1]):
-            values[i, d] = values[i, d] * keep - rate * gradient[i, d]
-            if l2 > 0:
-                state[i, d, 0] = after
+        state[:, :, 0] = after
+        keep = 1.0 - rate * l2
+        for i in range(len(keys)):
+            if keys[i] != unpenalized:
+                for d in range(values.shape[1]):
+                    values[i, d] *= keep
+    add_scaled(values, gradient, -rate)
 
 
 @kernel
