@@ -32,7 +32,7 @@ class InPlace(Redo):
 
     def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         slot, count = self._slots[0], len(keys)
-        self._keys = keys
+        self._updated = keys
         gather(self._here.weights, keys, slot.values)
         gather(self._here.state, keys, slot.state)
         return slot.values[:count], slot.state_of_values[:count]
@@ -43,8 +43,8 @@ class InPlace(Redo):
             self.done[rank] = number
 
     def apply(self) -> None:
-        scatter(self._slots[0].values, self._keys, self._here.weights)
-        scatter(self._slots[0].state, self._keys, self._here.state)
+        scatter(self._slots[0].values, self._updated, self._here.weights)
+        scatter(self._slots[0].state, self._updated, self._here.state)
         self._here.versions[self._server] += 1
 
     def recover(self) -> bool:

@@ -29,7 +29,7 @@ class Books(NamedTuple):
 class Slot(NamedTuple):
     """The after-image of one update to a server's partition, in its first `size[0]` entries."""
 
-    keys: np.ndarray  # (n,)
+    keys: np.ndarray  # (n,); not filled where it would be with all keys of the partition
     values: np.ndarray  # (n, width)
     state: np.ndarray  # (n, width * m)
     state_of_values: np.ndarray  # the same, (n, width, m)
@@ -52,6 +52,7 @@ class Redo:
     def __init__(self, parameters: Parameters, server: int):
         shape, arrays = parameters.shape, parameters.arrays
         self._mine = slice(shape.bounds[server], shape.bounds[server + 1])
+        self.all_keys = np.arange(self._mine.start, self._mine.stop)
         self._server, self._ring = server, shape.ring
         self._here, self._replica = parameters.here, parameters.replica if shape.replicas else None
         self._books = self._books_of(self._here)
@@ -114,23 +115,28 @@ class Redo:
     def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copies of values (k, width) and state (k, width, m) under `keys`, in the next slot."""
         slot, count = self._slots[(self.version + 1) % self._ring], len(keys)
-        slot.keys[:count] = keys
+        if count < len(slot.keys):
+            slot.keys[:count] = keys
         gather(self._here.weights, keys, slot.values)
         gather(self._here.state, keys, slot.state)
         if self._replica is not None:
             self._before = digest(keys, slot.values, slot.state)
         return slot.values[:count], slot.state_of_values[:count]
 
+    def _keys(self, slot: Slot) -> np.ndarray:
+        count = slot.size[0]
+        return slot.keys[:count] if count < len(slot.keys) else self.all_keys
+
     def commit(self, count: int, age: float, done: dict[int, int]) -> None:
         """The first `count` entries are the after-image; `done`: the last push applied, by worker."""
         version = self.version + 1
         slot = self._slots[version % self._ring]
-        books = slot.books
+        books, slot.size[0] = slot.books, count
         if self._replica is not None:
-            after = digest(slot.keys[:count], slot.values, slot.state)
+            after = digest(self._keys(slot), slot.values, slot.state)
             total = self._books.checksum[0] - self._before + after
             books.checksum[0] = (total + 2**63) % 2**64 - 2**63  # as 64 bits wrap
-        slot.size[0], books.age[0], books.done[:] = count, age, self._books.done
+        books.age[0], books.done[:] = age, self._books.done
         for rank, number in done.items():
             books.done[rank] = number
         reach("server: slot written")
@@ -148,7 +154,7 @@ class Redo:
 
     def _copy(self, version: int, image: Image, books: Books, half: str) -> None:
         slot = self._slots[version % self._ring]
-        keys = slot.keys[: slot.size[0]]
+        keys = self._keys(slot)
         scatter(slot.values, keys, image.weights)
         reach(half)
         scatter(slot.state, keys, image.state)

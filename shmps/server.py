@@ -59,13 +59,12 @@ class Server:
         self.rank, self.life, self.consistency, self.updater = rank, life, consistency, updater
         self.clock = VectorClock()
         self._parameters, self._mailboxes = parameters, mailboxes
-        self._all_keys = np.arange(*parameters.shape.bounds[rank : rank + 2])
         servers = parameters.shape.servers
         self._head, self._tail = (rank - 1) % servers, (rank + 1) % servers
         self._replicated = bool(parameters.shape.replicas)
         self._delays = parameters.delays[rank].data
         self._redo = Redo(parameters, rank)
-        self._of_head = Redo(parameters, self._head)
+        self._of_head = Redo(parameters, self._head) if self._replicated else self._redo
         if not self._redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
         self._peers: dict[int, int] = {}  # the lives of the servers that keep our replica, and whose we keep
@@ -304,7 +303,7 @@ class Server:
 
     def _keys(self, record: Record) -> np.ndarray:
         if record.slot == DENSE:
-            return self._all_keys
+            return self._redo.all_keys
         return self._mailboxes[record.sender].keys[record.slot][: record.size]
 
     def _values(self, record: Record) -> np.ndarray:
