@@ -14,6 +14,7 @@ from multiprocessing import reduction
 from shmps.messages import RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 
 _SPIN = 100e-6  # seconds
+_SLEEPS = 1000  # waits without spinning, where a core is wanted by others
 _AT_ONCE = 1024 * RECORD_BYTES
 
 Address = tuple[int, int]  # role, rank
@@ -65,6 +66,7 @@ class Post:
         self._kept: dict[Address, collections.deque[bytes]] = {}
         self._arrivals = select.poll()
         self._arrivals.register(self.inbox, select.POLLIN)
+        self._sleeps = 0
 
     def send(self, address: Address, record: Record) -> None:
         """Write `record` to the inbox at `address` now, or keep it until that pipe takes it; never blocks."""
@@ -91,12 +93,18 @@ class Post:
     def receive(self) -> list[Record]:
         """The records in the inbox, at least one: waits for it.
 
-        It yields the processor for a moment before it sleeps: waking an idle core can take longer
-        than the answer (`python -m bench requests`), and a core with anything else to do does that.
+        It yields the processor for a moment before it sleeps: waking an idle core can take longer than
+        the answer (`python -m bench requests`). Where others want the core it sleeps at once, for a while:
+        who sleeps is woken when an answer comes, who yields waits for others' time slices to end.
         """
-        spin_until = time.perf_counter() + _SPIN
-        while not self._arrivals.poll(0) and time.perf_counter() < spin_until:
-            os.sched_yield()
+        if self._sleeps:
+            self._sleeps -= 1
+        else:
+            spin_until = time.perf_counter() + _SPIN
+            while not self._arrivals.poll(0) and time.perf_counter() < spin_until:
+                os.sched_yield()
+            if time.perf_counter() > spin_until + _SPIN:
+                self._sleeps = _SLEEPS
         while self._kept and not self._poll(None):
             pass
         return unpack(os.read(self.inbox, _AT_ONCE))
