@@ -47,6 +47,9 @@ class Redo:
 
     With a replica the next server does 3 again, into its copy, once it is told of the version. A slot is not
     used anew before that.
+
+    So a push makes three copies: the worker's of the gradient, into its mailbox, and those of 1 and 3. A pull
+    makes two, into the mailbox and out of it.
     """
 
     def __init__(self, parameters: Parameters, server: int):
@@ -59,6 +62,7 @@ class Redo:
         self._version = self._here.versions.data[server:]
         self._committed = arrays["redo_committed"]
         self._slots = [self._slot(parameters, number) for number in range(self._ring)]
+        self._stateful = shape.state_width > 0
         self._before = 0
 
     def _books_of(self, image: Image) -> Books:
@@ -87,7 +91,7 @@ class Redo:
     @property
     def age(self) -> float:
         """Penalty accrued."""
-        return float(self._books.age[0])
+        return self._books.age.item(0)
 
     @property
     def done(self) -> memoryview:
@@ -118,7 +122,8 @@ class Redo:
         if count < len(slot.keys):
             slot.keys[:count] = keys
         gather(self._here.weights, keys, slot.values)
-        gather(self._here.state, keys, slot.state)
+        if self._stateful:
+            gather(self._here.state, keys, slot.state)
         if self._replica is not None:
             self._before = digest(keys, slot.values, slot.state)
         return slot.values[:count], slot.state_of_values[:count]
@@ -157,7 +162,8 @@ class Redo:
         keys = self._keys(slot)
         scatter(slot.values, keys, image.weights)
         reach(half)
-        scatter(slot.state, keys, image.state)
+        if self._stateful:
+            scatter(slot.state, keys, image.state)
         books.copy_from(slot.books)
         image.versions[self._server] = version
 

@@ -153,14 +153,15 @@ class Server:
         return tick if len(tick) == len(behind) else []
 
     def _gradient(self, update: list[Record]) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values of one update, in order of arrival; a tick's are reduced in rank order."""
+        """Keys and values of one update; a tick, which comes in order of arrival, is put in rank order."""
         if not self.consistency.hold_pushes:
             [record] = update
             return self._keys(record), self._values(record)
         arrival = {record.sender: place for place, record in enumerate(update)}
+        update.sort(key=_rank)
         pushes = [
             Push(self._keys(record), self._values(record), self._rows(record), arrival[record.sender])
-            for record in sorted(update, key=_rank)
+            for record in update
         ]
         return self.updater.reduce(pushes)
 
@@ -183,7 +184,7 @@ class Server:
         for record in update:
             self.clock.tick(record.sender, record.number)
         self._ship(version + 1)
-        for record in sorted(update, key=_rank):
+        for record in update:
             self._acknowledge(record)
         self._answer_parked()
 
