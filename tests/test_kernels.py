@@ -118,3 +118,16 @@ def test_take_rows_is_indexing(problem):
     np.testing.assert_array_equal(
         scipy.sparse.csr_matrix((data, indices, indptr), shape=(4, 20)).toarray(), X[chosen].toarray()
     )
+
+
+@pytest.mark.parametrize("keys", [[], [3], [2, 3, 4], [0, 1, 2, 3, 4, 5], [0, 2, 5], [0, 1, 5]])
+@pytest.mark.parametrize("width", [0, 1, 3])
+def test_gather_and_scatter_move_the_rows_of_the_keys_alone(keys, width):
+    keys, rows = np.array(keys, np.int64), np.arange(6.0 * width).reshape(6, width)
+    out = np.full((6, width), -1.0)
+    kernels.gather(rows, keys, out)
+    np.testing.assert_array_equal(out, np.concatenate([rows[keys], np.full((6 - len(keys), width), -1.0)]))
+    expected = rows.copy()
+    expected[keys] = -rows[keys]
+    kernels.scatter(-out, keys, rows)
+    np.testing.assert_array_equal(rows, expected)

@@ -142,6 +142,15 @@ def test_who_has_left_holds_nobody_up():
     assert [rank for (_, rank), _ in answers] == [0, 1]
 
 
+def test_a_push_held_of_one_who_has_left_is_in_no_tick():
+    server = Bench(SYNC)
+    server.send(PUSH, 2, 1, value=100.0)
+    server.tell(LEAVE, slot=2)
+    assert server.send(PUSH, 0, 1) == []
+    assert server.send(PUSH, 1, 1) == [0, 1]
+    assert server.weight() == 2.0
+
+
 def test_a_push_is_never_applied_twice_and_is_acknowledged_again():
     server = Bench(ASYNC)
     assert server.send(PUSH, 0, 1) == [0]
