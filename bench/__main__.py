@@ -13,6 +13,7 @@ from bench import (
     grid,
     kill,
     leftovers,
+    load,
     protection,
     record,
     report,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "rounds": rounds,
     "start": start,
     "requests": requests,
+    "load": load,
 }
 REPORT = "report"
 
