@@ -27,7 +27,7 @@ from bench.record import markdown, shown, spread
 from shmps import datasets, svmlight
 from shmps.cores import usable_cores
 
-ROWS, FEATURES, TERMS = 100_000, 47_000, 100  # of the generated file: about 140 MB
+ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB
 WRITTEN = 10_000  # rows at a time
 
 Loaded = tuple[csr_matrix, np.ndarray]
@@ -35,7 +35,7 @@ Reader = Callable[[str], Loaded]
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    pairs, rows = (3, ROWS // 10) if quick else (9, ROWS)
+    pairs, rows = (3, ROWS // 8) if quick else (7, ROWS)
     theirs, version = _sklearn()
     measured = []
     with tempfile.TemporaryDirectory() as folder, tqdm(desc="load", disable=None, leave=False) as bar:

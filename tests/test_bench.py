@@ -39,7 +39,7 @@ def test_an_unknown_benchmark_is_a_usage_error(capsys):
 
 def test_loading_says_by_name_which_peer_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    monkeypatch.setattr(load, "ROWS", 100)
+    monkeypatch.setattr(load, "ROWS", 80)
     monkeypatch.setattr(load, "WRITTEN", 10)
     settings, results = load.run(quick=True)
     assert results["skipped"] == ["scikit-learn"] and not load.failed(results)
@@ -53,7 +53,7 @@ def test_loading_fails_where_a_result_is_another_than_scikit_learns(monkeypatch)
         return X, y + 1
 
     monkeypatch.setattr(load, "_sklearn", lambda: (other, "0"))
-    monkeypatch.setattr(load, "ROWS", 100)
+    monkeypatch.setattr(load, "ROWS", 80)
     monkeypatch.setattr(load, "WRITTEN", 10)
     settings, results = load.run(quick=True)
     assert load.failed(results) and "NO" in load.table(settings, results)
