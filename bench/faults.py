@@ -10,12 +10,13 @@ Results: "schedules", "records" (that arrived), "steps" (of nodes, records and t
 """
 
 import collections
+import multiprocessing
 import time
 from typing import Any
 
 from tqdm import tqdm
 
-from bench.record import markdown
+from bench.record import markdown, usable_cores
 from bench.schedule import KEYS, PUSHES, Schedule, failure
 from shmps.messages import ROLES, SERVER, WORKER
 
@@ -29,13 +30,15 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     schedules = 2_000 if quick else 100_000
     crashes: collections.Counter[tuple[int, str]] = collections.Counter()
     failures, records, steps, began = [], 0, 0, time.perf_counter()
-    for seed in tqdm(range(schedules), desc="faults", disable=None, leave=False):
-        schedule = Schedule(seed)
-        if what := failure(schedule):
-            failures.append({"seed": seed, "what": what})
-        crashes += schedule.crashes
-        records += schedule.records
-        steps += schedule.steps
+    with multiprocessing.Pool(usable_cores()) as pool:
+        outcomes = pool.imap(_outcome, range(schedules), chunksize=100)
+        bar = tqdm(outcomes, total=schedules, desc="faults", disable=None, leave=False)
+        for seed, (what, crashed, arrived, taken) in enumerate(bar):
+            if what:
+                failures.append({"seed": seed, "what": what})
+            crashes += crashed
+            records += arrived
+            steps += taken
     by_role: dict[str, dict[str, int]] = {ROLES[SERVER]: {}, ROLES[WORKER]: {}}
     for (role, place), count in sorted(crashes.items()):
         by_role[ROLES[role]][place.partition(": ")[2] or place] = count
@@ -48,6 +51,12 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "crashes": by_role,
         "failures": failures,
     }
+
+
+def _outcome(seed: int) -> tuple[str, collections.Counter[tuple[int, str]], int, int]:
+    """What failed, or ""; crashes, records, steps."""
+    schedule = Schedule(seed)
+    return failure(schedule), schedule.crashes, schedule.records, schedule.steps
 
 
 def failed(results: dict[str, Any]) -> bool:

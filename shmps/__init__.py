@@ -4,7 +4,7 @@ from shmps.cluster import Cluster
 from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
 from shmps.estimator import LogisticRegression
 from shmps.models import Model, load, save
-from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Step, Updater
+from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
 from shmps.version import __version__
 from shmps.worker import KVWorker
 
@@ -22,6 +22,7 @@ __all__ = [
     "LogisticRegression",
     "Model",
     "Push",
+    "Replace",
     "Step",
     "Updater",
     "__version__",

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from shmps.settings import LEARNING_RATES, ON_WORKER_DEATH
+from shmps.settings import LEARNING_RATES, ON_WORKER_DEATH, SOLVERS
 from shmps.updaters import SCHEDULES
 from shmps.version import __version__
 
@@ -121,6 +121,19 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     passes.add_argument("--epochs", type=int, metavar="N", help="passes over the rows (default: 10)")
     passes.add_argument(
         "--iterations", type=int, metavar="N", help="minibatches per worker, instead of epochs"
+    )
+    training.add_argument(
+        "--solver",
+        choices=SOLVERS,
+        default=SOLVERS[0],
+        help="minibatches under the updater, full gradients under L-BFGS, or what fits (default: minibatch)",
+    )
+    training.add_argument(
+        "--tol",
+        type=float,
+        default=1e-6,
+        metavar="TOL",
+        help="lbfgs ends so near to the least objective, relatively (default: 1e-6)",
     )
     training.add_argument(
         "--batch-size", type=int, default=256, metavar="ROWS", help="0: the whole shard (default: 256)"

@@ -20,6 +20,7 @@ from shmps.data import binary_labels
 from shmps.errors import DataError, OutOfSpace, ShmpsError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
+from shmps.rehearsal import is_first
 from shmps.result import Progress
 from shmps.svmlight import fit_columns, read
 
@@ -166,6 +167,8 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
         servers=options.servers,
         mode=options.mode or ("sync" if options.bound is None else "bounded"),
         bound=options.bound,
+        solver=options.solver,
+        tol=options.tol,
         updater=options.updater,
         learning_rate=options.learning_rate,
         schedule=options.schedule,
@@ -200,6 +203,8 @@ def _say_what_starts(
         f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
         f"{estimator.consistency()}, workers: {options.workers}, servers: {options.servers}",
     )
+    if is_first():
+        _tell("numba compiles the kernels: once on this machine, some seconds")
     cores = usable_cores()
     if options.workers > cores:
         _tell(f"{options.workers} workers share {cores} cores: they take turns")

@@ -164,6 +164,7 @@ class Cluster:
         on_report: OnReport = lambda rank, value: None,
         on_pause: Callable[[], None] = lambda: None,
         on_event: OnEvent = lambda event: None,
+        on_barrier: Callable[[], None] = lambda: None,
         on_worker_death: str = FAIL,
         join_at: int | None = None,
     ) -> list[Any]:
@@ -172,7 +173,7 @@ class Cluster:
         Each run has worker processes of its own (a few ms under fork); what is to last is in the parameters
         or in the results, which must be picklable. `on_report(rank, value)` is called here for what a worker
         hands to `kv.report`, `on_pause()` a few times per second, `on_event` for every `Event`: deaths, and
-        workers that come and go.
+        workers that come and go; and `on_barrier()` when all workers have come to a barrier, before it opens.
 
         A server that dies is replaced, and nothing is lost. on_worker_death: "fail" (NodeDied), "respawn"
         (the function is run again in the dead worker's place; `kv.resumed` tells how many of its pushes count
@@ -216,6 +217,7 @@ class Cluster:
                 on_event,
                 on_worker_death,
                 join_at,
+                on_barrier,
             )
             self._begun = True
             with _named_shortages():
@@ -262,15 +264,38 @@ class Cluster:
         """What has happened to nodes since the start."""
         return list(self._scheduler.events)
 
-    def weights(self) -> np.ndarray:
-        """A copy of all values, (num_keys,) or (num_keys, width): a snapshot, if no run is going on."""
+    def weights(self, begin: int = 0, end: int | None = None) -> np.ndarray:
+        """A copy of the values of the keys begin to end - 1, (k,) or (k, width).
+
+        A snapshot, if no run is going on or all workers wait in `kv.barrier("all")`.
+        """
         self._must_be_open()
-        out = np.empty((self._shape.num_keys, self._shape.width))
+        begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
+        out = np.empty((max(0, end - begin), self._shape.width))
         bounds = self._shape.bounds
         for server in range(self.num_servers):
-            part = slice(bounds[server], bounds[server + 1])
-            self._parameters.read(np.arange(part.start, part.stop), server, self.updater, out[part])
+            first, last = max(begin, bounds[server]), min(end, bounds[server + 1])
+            if first < last:
+                keys = np.arange(first, last)
+                self._parameters.read(keys, server, self.updater, out[first - begin : last - begin])
         return out[:, 0] if self._shape.width == 1 else out
+
+    def write(self, values: Any, begin: int = 0) -> None:
+        """Put `values` (k,) or (k, width) in place of those of the keys begin to begin + k - 1.
+
+        Between two runs, or by `on_barrier` while all workers wait in `kv.barrier("all")`: at any other time
+        a server may be writing too. Raises UsageError if they do not fit, or if an updater's state or a
+        replica would no longer go with them.
+        """
+        self._must_be_open()
+        if self._shape.replicas or self.updater.state_width:
+            raise UsageError("values are written past the servers where there is neither a replica nor state")
+        values = np.asarray(values, dtype=np.float64).reshape(-1, self._shape.width)
+        if not 0 <= begin <= self._shape.num_keys - len(values):
+            raise UsageError(
+                f"values are of keys from 0 to {self._shape.num_keys - 1}, found {len(values)} from {begin}"
+            )
+        self._parameters.weights[begin : begin + len(values)] = values
 
     def ticks(self) -> np.ndarray:
         """The clock of each worker at server 0, (workers,): also while a run goes on.

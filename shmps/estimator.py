@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from shmps import checkpoint, trainer
-from shmps.cluster import Cluster
 from shmps.consistency import Consistency
-from shmps.data import Rows, binary_labels, fingerprint, most_keys, rows_of, to_csr
+from shmps.data import Rows, binary_labels, fingerprint, rows_of, to_csr
 from shmps.errors import (
     DataError,
     Diverged,
@@ -23,8 +22,8 @@ from shmps.errors import (
     UsageError,
     WorkerFailed,
 )
+from shmps.jobs import Job, job_of
 from shmps.models import Model
-from shmps.rehearsal import rehearse
 from shmps.result import Delays, Progress, Result, shares_of
 from shmps.runs import OnEvent, OnReport
 from shmps.settings import Settings
@@ -73,29 +72,14 @@ class LogisticRegression(Settings):
             self.__dict__.pop(learned, None)
         rows = self._training_rows(X, y)
         tested = rows if eval_set is None else self._rows(*eval_set)
-        plan, consistency = self.plan(), self.consistency()
+        consistency = self.consistency()
         num_keys = self.n_features_in_ + int(self.fit_intercept)
         updater = self.make_updater(unpenalized=num_keys - 1 if self.fit_intercept else -1)
         checkpoints, restored = self._checkpoints(rows, updater)
         resumed = 0 if restored is None else int(restored.ticks.sum())
         began = time.monotonic()
-        trainer.rehearse(rows, num_keys, plan)
-        rehearse(updater, 1)
+        job = job_of(self, rows, self._initial(coef_init, intercept_init), updater, restored)
         compiled = time.monotonic()
-        cluster = Cluster(
-            num_keys,
-            servers=self.servers,
-            workers=self.workers,
-            consistency=consistency,
-            updater=updater,
-            initial=self._initial(coef_init, intercept_init),
-            restored=restored,
-            max_keys=most_keys(rows, plan.batch_size, num_keys),
-            max_workers=self.workers + (self.join_at is not None),
-            replicas=self.replicas,
-            node_timeout=self.node_timeout,
-            start_method=self.start_method,
-        )
         history: list[Progress] = []
 
         def take(rank: int, report: trainer.Snapshot | Copy) -> None:
@@ -111,21 +95,16 @@ class LogisticRegression(Settings):
                     snapshot.seconds,
                     snapshot.ticks,
                     trainer.measure(tested, snapshot.weights, self.fit_intercept),
-                    Delays.of(cluster.delays()),
+                    Delays.of(job.cluster.delays()),
                     (snapshot.ticks - resumed) * rows_per_tick / snapshot.seconds,
                 )
             )
             on_progress(history[-1])
 
-        planned = sum(self.ticks_planned(rows.num_rows))
-        rows_per_tick = rows.num_rows / sum(self.ticks_per_epoch(rows.num_rows))
-        with cluster:
+        rows_per_tick = rows.num_rows / job.ticks_per_epoch
+        with job.cluster as cluster:
             accounts = self._run(
-                cluster,
-                (rows, num_keys, plan),
-                take,
-                lambda: on_pause(int(cluster.ticks().sum()), planned),
-                on_event,
+                job, take, lambda: on_pause(int(cluster.ticks().sum()), job.ticks_planned), on_event
             )
             events = cluster.events
             delays = Delays.of(cluster.delays())
@@ -150,6 +129,7 @@ class LogisticRegression(Settings):
             stability=stability,
             events=events,
             resumed=resumed,
+            objectives=job.objectives,
         )
         if stability and stability.advice:
             warnings.warn(stability.advice, UnstableRate, stacklevel=2)
@@ -157,33 +137,33 @@ class LogisticRegression(Settings):
 
     def _run(
         self,
-        cluster: Cluster,
-        job: tuple[Any, ...],
+        job: Job,
         on_report: OnReport,
         on_pause: Callable[[], None],
         on_event: OnEvent,
     ) -> list[trainer.Account]:
         """Train on the running cluster and keep its weights, also when it is interrupted."""
         try:
-            results = cluster.run(
-                trainer.train,
-                *job,
+            results = job.cluster.run(
+                job.function,
+                *job.args,
                 on_report=on_report,
                 on_pause=on_pause,
                 on_event=on_event,
+                on_barrier=job.on_barrier,
                 on_worker_death=self.on_worker_death,
                 join_at=self.join_at,
             )
             accounts = [account for account in results if account is not None]
         except KeyboardInterrupt:
             with contextlib.suppress(NodeDied):
-                self._keep(cluster.weights())
+                self._keep(job.weights())
             raise
         except WorkerFailed as failure:
             if isinstance(failure.__cause__, ShmpsError | MemoryError):
                 raise failure.__cause__ from None
             raise
-        self._keep(cluster.weights())
+        self._keep(job.weights())
         self.n_iter_ = max(account.iterations for account in accounts)
         if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
             raise Diverged(
@@ -294,6 +274,9 @@ class LogisticRegression(Settings):
 
     def _settings(self, mode: str, updater: Updater) -> dict[str, Any]:
         settings = self.get_params() | {"mode": mode}
+        if self.by_lbfgs():
+            return settings | {"solver": "lbfgs"}
+        settings["solver"] = "minibatch"
         for name in ("checkpoint", "checkpoint_every", "resume"):  # they make no other model
             del settings[name]
         settings["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))

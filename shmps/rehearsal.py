@@ -2,11 +2,12 @@
 
 import contextlib
 import copy
+from pathlib import Path
 
 import numpy as np
 
 from shmps.consistency import ASYNC, SYNC
-from shmps.kernels import cut
+from shmps.kernels import cut, gradient
 from shmps.messages import ENTER, PULL, PUSH, START, Record
 from shmps.redo import checksum
 from shmps.server import Server
@@ -38,3 +39,8 @@ def rehearse(updater: Updater, width: int) -> None:
         checksum(parameters.here, slice(0, 2))
         cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
         store.parameters().read(keys, 0, updater, np.empty((2, width)))
+
+
+def is_first() -> bool:
+    """Whether numba has yet to compile what is used here, for this machine and this version."""
+    return not any(Path(gradient.stats.cache_path).glob("kernels.gradient-*.nbi"))

@@ -1,7 +1,7 @@
 """What came out of a training: figures, and how a person or a program reads them."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ class Result:
     history: list[Progress]
     events: list[Event]
     stability: Stability | None  # for updaters whose steps are the gradient times one rate
+    objectives: list[tuple[float, float]] = field(default_factory=list)  # of lbfgs's rounds: seconds, value
     resumed: int = 0  # ticks that a checkpoint had; of the figures above only `ticks` has them
     data: str = ""
     note: str = ""
@@ -100,7 +101,7 @@ class Result:
             ("data", self.data),
             ("mode", settings["mode"]),
             ("workers, servers", f"{settings['workers']}, {settings['servers']}"),
-            ("updater", settings["updater"]),
+            ("solver", "lbfgs") if self.objectives else ("updater", settings["updater"]),
             ("ticks", f"{self.ticks:,} of all workers{before} ({self.rows:,} rows visited)"),
             ("wall seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
             (

@@ -15,11 +15,11 @@ class Barrier:
     def __init__(self, ranks: range):
         self._live = set(ranks)
         self._inside: dict[int, int] = {}  # rank -> its generation
-        self._opened = 0
+        self.opened = 0  # the last generation to do so
 
     def enter(self, rank: int, generation: int) -> dict[int, int]:
         """A worker arrives; who is to be released, by rank with its generation."""
-        if generation <= self._opened:
+        if generation <= self.opened:
             return {rank: generation}
         self._inside[rank] = generation
         return self._advance()
@@ -36,7 +36,7 @@ class Barrier:
         if not self._inside or not self._live <= self._inside.keys():
             return {}
         released, self._inside = self._inside, {}
-        self._opened = max(released.values())
+        self.opened = max(released.values())
         return released
 
 

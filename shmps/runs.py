@@ -31,6 +31,7 @@ class Run:
     on_event: OnEvent
     on_worker_death: str
     join_at: int | None = None  # the epoch at which one more worker comes in
+    on_barrier: Callable[[], None] = lambda: None
     results: dict[int, Any] = field(default_factory=dict)
     reports: collections.deque[tuple[Record, Any]] = field(default_factory=collections.deque)
 

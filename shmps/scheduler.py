@@ -253,7 +253,11 @@ class Scheduler:
             return  # of a former life
         outlets = run.outlets[record.sender]
         if record.op == BARRIER:
-            self._release(run.barrier.enter(record.sender, record.number))
+            opened = run.barrier.opened
+            released = run.barrier.enter(record.sender, record.number)
+            if run.barrier.opened > opened:
+                run.on_barrier()
+            self._release(released)
         elif record.op == EPOCH:
             self._divide(run, record)
         elif record.op == REPORT:

@@ -14,6 +14,12 @@ from shmps.trainer import Plan
 from shmps.updaters import FTRL, SGD, AdaGrad, Updater
 
 ON_WORKER_DEATH = (RESPAWN, CONTINUE, FAIL)
+SOLVERS = ("minibatch", "lbfgs", "auto")
+# What else may be asked for together with lbfgs.
+_OF_LBFGS: dict[str, tuple[Any, ...]] = {
+    "mode": ("sync",), "l1": (0,), "slow_worker": (None,), "tick_time": (0,), "join_at": (None,),
+    "on_worker_death": (RESPAWN, FAIL), "replicas": (0,), "checkpoint": (None,), "resume": (None,),
+}  # fmt: skip
 MODES = ("sync", "async", "bounded")
 # Rates that work on a9a in sync and in async mode; dist-lr's is the one its table was made with.
 LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
@@ -31,6 +37,7 @@ class Settings:
         servers: int = 1,
         mode: str = "sync",
         bound: int | None = None,
+        solver: str = "minibatch",
         updater: str = "adagrad",
         learning_rate: float | None = None,
         schedule: str = "constant",
@@ -39,6 +46,7 @@ class Settings:
         batch_size: int = 256,
         epochs: int = 10,
         iterations: int | None = None,
+        tol: float = 1e-6,
         fit_intercept: bool = True,
         test_interval: int = 0,
         slow_worker: tuple[int, float] | None = None,
@@ -57,6 +65,9 @@ class Settings:
 
         workers, servers: how many processes.
         mode, bound: "sync", "async" or "bounded", then with a bound in ticks.
+        solver: "minibatch", "lbfgs" (see shmps.batch: sync, whole shards, no l1), or "auto": lbfgs wherever
+        what else is asked for allows it. Only l2, iterations (rounds at most, 100 if None), tol and
+        test_interval matter to it.
         updater: "sgd", "adagrad", "ftrl" (the only one with l1), or "dist-lr" (see shmps.dist_lr).
         learning_rate: None for the updater's own.
         schedule: of the rate of sgd and dist-lr: "constant", "1/t" or "1/sqrt(t)" with t in ticks, or
@@ -64,6 +75,7 @@ class Settings:
         l1, l2: the penalties.
         batch_size: rows of a minibatch; 0: a worker's whole shard.
         epochs, iterations: passes over the rows, or else minibatches per worker.
+        tol: lbfgs ends when it is within so much of the least objective, relatively, by its own estimate.
         test_interval: worker 0's iterations between evaluations; 0: none.
         slow_worker: (rank, factor) makes a straggler.
         tick_time: milliseconds that a tick lasts at least; workers that sleep overlap where cores are few.
@@ -82,6 +94,7 @@ class Settings:
         self.servers = servers
         self.mode = mode
         self.bound = bound
+        self.solver = solver
         self.updater = updater
         self.learning_rate = learning_rate
         self.schedule = schedule
@@ -90,6 +103,7 @@ class Settings:
         self.batch_size = batch_size
         self.epochs = epochs
         self.iterations = iterations
+        self.tol = tol
         self.fit_intercept = fit_intercept
         self.test_interval = test_interval
         self.slow_worker = slow_worker
@@ -123,6 +137,24 @@ class Settings:
         self.consistency()
         self.plan()
         self.make_updater(unpenalized=-1)
+        self.by_lbfgs()
+
+    def by_lbfgs(self) -> bool:
+        """Whether L-BFGS is to solve it. Raises UsageError if that is asked for with what it can not do."""
+        if self.solver not in SOLVERS:
+            raise UsageError(f"solver is one of {', '.join(SOLVERS)}; found {self.solver!r}")
+        positive("tol", self.tol)
+        wrong = [
+            f"{name}={getattr(self, name)!r}"
+            for name, only in _OF_LBFGS.items()
+            if getattr(self, name) not in only
+        ]
+        if self.solver == "lbfgs" and wrong:
+            raise UsageError(
+                f"lbfgs takes the same full steps of all workers in sync mode, found {', '.join(wrong)}; "
+                f"leave that out, or use solver='minibatch'"
+            )
+        return self.solver != "minibatch" and not wrong
 
     def consistency(self) -> Consistency:
         """The mode as a value. Raises UsageError if mode and bound contradict each other."""

@@ -84,7 +84,7 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         weights = read(batch.keys)
         start = time.perf_counter()
         mean = out[: len(weights)]
-        loss = _gradient(kv, batch.rows, weights, plan.intercept, mean)
+        loss = mean_gradient(kv, batch.rows, weights, plan.intercept, batch.rows.num_rows, mean)
         spent = time.perf_counter() - start
         if not math.isfinite(loss):
             raise Diverged(
@@ -129,15 +129,20 @@ def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[Bat
         yield from batches.epoch(epoch)
 
 
-def _gradient(kv: KVWorker, rows: Rows, weights: np.ndarray, intercept: bool, out: np.ndarray) -> float:
-    """Mean gradient into `out`; returns the mean loss. With signs of life where it takes long."""
+def mean_gradient(
+    kv: KVWorker, rows: Rows, weights: np.ndarray, intercept: bool, total: int, out: np.ndarray
+) -> float:
+    """The rows' part of the mean gradient over `total` rows into `out`; returns their part of the mean loss.
+
+    With signs of life where it takes long.
+    """
     out[:] = 0.0
-    total, nonzeros = rows.num_rows, rows.nonzeros
-    if nonzeros <= _PIECE:
+    if rows.nonzeros <= _PIECE:
         return gradient(*rows, weights, intercept, total, out)
-    loss, step = 0.0, max(_PIECE * total // nonzeros // BLOCK, 1) * BLOCK
-    for begin in range(0, total, step):
-        loss += gradient(*rows.part(begin, min(begin + step, total)), weights, intercept, total, out)
+    loss, step = 0.0, max(_PIECE * rows.num_rows // rows.nonzeros // BLOCK, 1) * BLOCK
+    for begin in range(0, rows.num_rows, step):
+        piece = rows.part(begin, min(begin + step, rows.num_rows))
+        loss += gradient(*piece, weights, intercept, total, out)
         kv.beat()
     return loss
 

@@ -104,6 +104,13 @@ class Add(Updater):
         return total(pushes, [1.0] * len(pushes))
 
 
+class Replace(Add):
+    """values = push: what is read is the last tick's sum, an all-reduce."""
+
+    def update(self, keys, gradient, values, state, step):
+        values[:] = gradient
+
+
 # What the learning rate is multiplied by at a step.
 SCHEDULES: dict[str, Callable[[Step], float]] = {
     "constant": lambda step: 1.0,

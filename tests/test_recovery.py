@@ -16,7 +16,7 @@ from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, LogisticReg
 from shmps.data import rows_of
 from shmps.errors import NodeDied, WorkerFailed
 from shmps.failpoints import SCHEDULER_PLACES, SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
-from shmps.messages import SERVER, WORKER
+from shmps.messages import PING, SERVER, WORKER, Record, pack
 from shmps.runs import CONTINUE, RESPAWN
 from shmps.trainer import Plan, train
 
@@ -471,3 +471,24 @@ def test_a_servers_successor_knows_of_a_worker_that_has_joined(visit):
         cluster.run(work, join_at=1)
         assert cluster.weights().tolist() == [4.0 + 3.0] * KEYS
         assert [event.what for event in cluster.events] == ["joined", "died"]
+
+
+def test_a_dead_workers_full_inbox_stops_nobody():
+    def work(kv):
+        kv.report(None)
+        add_deltas(kv)
+
+    with Cluster(KEYS, servers=2, workers=WORKERS, consistency=SYNC) as cluster:
+
+        def fill_and_kill(rank, value):
+            if rank == 1 and not cluster.events:
+                worker = cluster._scheduler._workers[1].process
+                os.kill(worker.pid, signal.SIGSTOP)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        os.write(cluster._inboxes.write_end((WORKER, 1)), pack(Record(PING)))
+                os.kill(worker.pid, signal.SIGKILL)
+
+        cluster.run(work, on_report=fill_and_kill, on_worker_death=RESPAWN)
+        assert cluster.weights().tolist() == expected().tolist()
+        assert [event.what for event in cluster.events] == ["died"]

@@ -1,0 +1,147 @@
+"""Time to accuracy: shmps's default solver beside the solvers that people use, on a9a and a set like rcv1.
+
+The objective is 1/2 |w|^2 + sum_i log(1 + exp(-y_i x_i.w)). For every solver the coarsest of its settings
+(tolerances or rounds) that comes within each relative distance of the best value known is looked for first;
+only that is timed then, solvers taking turns in every repeat. Data are in memory, in the solver's own format.
+Ours is timed from when the nodes are up, and whole, with the start of the processes; `solver="auto"`.
+
+Results: "sets": [{"data", "rows", "features", "nonzeros", "best" (objective), "solvers": [{"solver",
+"within": {"0.01" and so on: {"setting", "seconds"} or null}}], "ratios": {"0.01": {"solver" (the fastest of
+the others), "ratio": its time to ours, repeat by repeat}}}]; "missing": packages.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bench import solvers, wide
+from bench.record import markdown, shown, spread
+from shmps import LogisticRegression, datasets
+
+WITHIN = (1e-2, 1e-3, 1e-6)
+OURS, WHOLE = "shmps, 2 workers", "shmps, whole fit"
+_SIZES = {"rows": "rows", "features": "features", "nonzeros": "non-zeros"}
+_PATIENCE = 10.0  # seconds: a setting that takes longer is the last to be tried
+
+
+def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    repeats = 2 if quick else 7
+    a9a = datasets.load(None)
+    sets = {a9a.name: (a9a.train_X, a9a.train_y), "rcv1-like": wide.generate(20_000 if quick else wide.ROWS)}
+    measured: list[dict[str, Any]] = []
+    missing: list[str] = []
+    with tqdm(total=len(sets) * (repeats + 1), desc="peers", disable=None, leave=False) as bar:
+        for name, (X, y) in sets.items():
+            found, missing = solvers.peers(X, y)
+            measured.append({"data": name} | _measure(X, y, found, repeats, bar.update))
+    return {"C": 1.0, "repeats": repeats, "workers": 2}, {"sets": measured, "missing": missing}
+
+
+def _objective(X: Any, y: np.ndarray, weights: np.ndarray) -> float:
+    return float(0.5 * weights @ weights + np.logaddexp(0.0, -y * (X @ weights)).sum())
+
+
+def _fit(X: Any, y: np.ndarray, tol: float) -> LogisticRegression:
+    model = LogisticRegression(workers=2, solver="auto", l2=1 / len(y), fit_intercept=False, tol=tol)
+    return model.fit(X, y)
+
+
+def _measure(
+    X: Any, y: np.ndarray, found: list[solvers.Peer], repeats: int, done: Callable[[], Any]
+) -> dict[str, Any]:
+    best = len(y) * _fit(X, y, 1e-13).result_.objectives[-1][1]
+    chosen = {}
+    for peer in found:
+        for within, setting in _settings(X, y, peer, best).items():
+            chosen[peer.name, within] = peer.run, setting
+    done()
+    seconds: dict[tuple[str, float], list[float]] = {key: [] for key in chosen}
+    seconds |= {(ours, within): [] for ours in (OURS, WHOLE) for within in WITHIN}
+    for _ in range(repeats):
+        for key, (trained, setting) in chosen.items():
+            began = time.perf_counter()
+            trained(setting)
+            seconds[key].append(time.perf_counter() - began)
+        _time_ours(X, y, best, seconds)
+        done()
+    names = [OURS, WHOLE, *(peer.name for peer in found)]
+    return {
+        "rows": X.shape[0], "features": X.shape[1], "nonzeros": X.nnz, "best": best,
+        "solvers": [_entries(name, chosen, seconds) for name in names],
+        "ratios": {f"{within:g}": _ratio(within, list(chosen), seconds) for within in WITHIN},
+    }  # fmt: skip
+
+
+def _settings(X: Any, y: np.ndarray, peer: solvers.Peer, best: float) -> dict[float, Any]:
+    """The coarsest setting that comes so near, by distance; none for a distance that it does not reach."""
+    reached: dict[float, Any] = {}
+    for setting in peer.settings:
+        began = time.perf_counter()
+        away = _objective(X, y, peer.run(setting)) / best - 1
+        for within in WITHIN:
+            if away <= within:
+                reached.setdefault(within, setting)
+        if len(reached) == len(WITHIN) or time.perf_counter() - began > _PATIENCE:
+            break
+    return reached
+
+
+def _time_ours(X: Any, y: np.ndarray, best: float, seconds: dict[tuple[str, float], list[float]]) -> None:
+    began = time.perf_counter()
+    result = _fit(X, y, 1e-8).result_
+    whole = time.perf_counter() - began
+    for within in WITHIN:
+        reached = next(spent for spent, value in result.objectives if len(y) * value / best - 1 <= within)
+        seconds[OURS, within].append(reached)
+        # What comes after the round that reached it would not have been waited for.
+        seconds[WHOLE, within].append(whole - (result.objectives[-1][0] - reached))
+
+
+def _entries(name: str, chosen: dict[Any, Any], seconds: dict[Any, list[float]]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for within in WITHIN:
+        setting = chosen.get((name, within), (None, None))[1]
+        spent = seconds.get((name, within))
+        entries[f"{within:g}"] = spent and {"setting": setting, "seconds": spread(spent)}
+    return {"solver": name, "within": entries}
+
+
+def _ratio(
+    within: float, keys: list[tuple[str, float]], seconds: dict[Any, list[float]]
+) -> dict[str, Any] | None:
+    others = {key: float(np.median(seconds[key])) for key in keys if key[1] == within}
+    if not others:
+        return None
+    fastest = min(others, key=others.__getitem__)
+    pairs = zip(seconds[fastest], seconds[OURS, within], strict=True)
+    return {"solver": fastest[0], "ratio": spread(theirs / ours for theirs, ours in pairs)}
+
+
+def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
+    parts = []
+    for each in results["sets"]:
+        sizes = (f"{each[name]:,} {word}" for name, word in _SIZES.items())
+        title = f"{each['data']}: {', '.join(sizes)}"
+        heads = [f"within {within:g}, ms" for within in WITHIN]
+        rows = [[row["solver"], *map(_shown, row["within"].values())] for row in each["solvers"]]
+        parts += [title, markdown(["solver", *heads], rows), _told(each["ratios"])]
+    parts.append(f"median (min to max) of {settings['repeats']} repeats, taking turns")
+    if results["missing"]:
+        parts.append(f"not installed, left out: {', '.join(results['missing'])}")
+    return "\n\n".join(parts)
+
+
+def _shown(entry: dict[str, Any] | None) -> str:
+    return shown(entry["seconds"], ".1f", 1e-3) if entry else ""
+
+
+def _told(ratios: dict[str, Any]) -> str:
+    told = [
+        f"{ratio['solver']} takes {shown(ratio['ratio'], '.2f')} times as long as shmps to be within {within}"
+        for within, ratio in ratios.items()
+        if ratio
+    ]
+    return "; ".join(told) or "nobody to compare with"

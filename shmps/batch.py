@@ -1,0 +1,168 @@
+"""Batch training: workers push gradients of their whole shards, servers sum them, L-BFGS is at the scheduler.
+
+A round is a tick in sync mode and a barrier: look at the weights, push this shard's part of the gradient,
+wait for all. Before the barrier opens the scheduler reads the sums and writes the next weights; nothing else
+moves meanwhile. All that L-BFGS remembers is in the process whose death ends everything: the nodes can be
+killed at any instant, as in any other training.
+"""
+
+import itertools
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from shmps.cluster import Cluster
+from shmps.data import Rows, shard
+from shmps.kernels import curvature_diagonal, curvature_matrix, gradient
+from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
+from shmps.messages import ALL
+from shmps.trainer import Account, Snapshot, mean_gradient, measure
+from shmps.worker import KVWorker
+
+_MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms
+_MOST_PRODUCTS = 8  # of two values of a row, per non-zero: about what two gradients cost
+_LEAST_ROWS = 10  # per weight, to take the curvature from
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where what is shared lies among the keys.
+
+    weights (n,); whether there is more to do (1,); and the sums over all workers: gradient (n,), loss (1,),
+    curvature.
+    """
+
+    n: int
+    rows: int
+    intercept: bool
+    stride: int  # between the rows from which the whole curvature is taken; 0: its diagonal, from all
+
+    @staticmethod
+    def of(rows: Rows, n: int, intercept: bool) -> "Layout":
+        lengths = np.diff(rows.indptr).astype(float)
+        products = float(lengths @ lengths) / 2 / max(rows.nonzeros, 1)
+        stride = max(1, round(products / _MOST_PRODUCTS))
+        whole = n <= _MOST_WHOLE and rows.num_rows >= stride * n * _LEAST_ROWS
+        return Layout(n, rows.num_rows, intercept, stride if whole else 0)
+
+    @property
+    def more(self) -> int:
+        return self.n
+
+    @property
+    def sums(self) -> int:
+        """The first of their keys."""
+        return self.n + 1
+
+    @property
+    def num_keys(self) -> int:
+        return self.sums + self.n + 1 + self.n * (self.n if self.stride else 1)
+
+    @property
+    def most_keys(self) -> int:
+        """Of one push: the gradient and the loss, or the curvature."""
+        return max(self.n + 1, self.num_keys - self.sums - self.n - 1)
+
+    def start(self, weights: np.ndarray) -> np.ndarray:
+        """All values before the first round."""
+        return np.concatenate([weights, [1.0], np.zeros(self.num_keys - self.sums)])
+
+
+def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> Account:
+    """A worker's part: the sums of its shard, round after round, as long as there is more to do."""
+    own, n, computing = shard(rows, kv.rank, kv.num_workers), layout.n, 0.0
+    keys, sums = np.arange(layout.sums, layout.num_keys), np.empty(n + 1)
+    kv.barrier(ALL)
+    began, waited = time.monotonic(), kv.seconds_waiting
+    if not kv.resumed:
+        start = time.perf_counter()
+        curvature = _curvature(own, layout)
+        computing += time.perf_counter() - start
+        kv.push(keys[n + 1 :], curvature)
+    for iteration in itertools.count(1):
+        if iteration + 1 > kv.resumed:  # the curvature was the first push
+            start = time.perf_counter()
+            weights = kv.look()[:n]
+            sums[n] = mean_gradient(kv, own, weights, layout.intercept, layout.rows, sums[:n])
+            computing += time.perf_counter() - start
+            if kv.rank == 0 and test_interval and iteration % test_interval == 0:
+                passed = time.monotonic() - began
+                kv.report(Snapshot(iteration, passed, iteration * kv.num_workers, weights.copy()))
+            kv.push(keys[: n + 1], sums)
+        kv.barrier(ALL)
+        if not kv.look()[layout.more]:
+            break
+    ended = time.monotonic()
+    return Account(
+        began,
+        ended,
+        iteration,
+        iteration * own.num_rows,
+        iteration * own.nonzeros,
+        computing,
+        kv.seconds_waiting - waited,
+        0.0,
+    )
+
+
+def _curvature(rows: Rows, layout: Layout) -> np.ndarray:
+    arrays, n = (rows.indptr, rows.indices, rows.data), layout.n
+    if layout.stride:
+        matrix = np.zeros((n, n))
+        curvature_matrix(*arrays, layout.intercept, layout.rows, layout.stride, matrix)
+        return matrix.ravel()
+    diagonal = np.zeros(n)
+    curvature_diagonal(*arrays, layout.intercept, layout.rows, diagonal)
+    return diagonal
+
+
+class Descent:
+    """The scheduler's part, to be called at every barrier of `contribute`."""
+
+    def __init__(
+        self, cluster: Cluster, layout: Layout, start: np.ndarray, l2: float, tolerance: float, most: int
+    ):
+        """`most` rounds of mean loss + l2/2 |w|^2 (the intercept's weight excepted), from `start` (n,)."""
+        self._cluster, self._layout, self._start, self._most = cluster, layout, start, most
+        self._penalty = np.full(layout.n, l2)
+        if layout.intercept:
+            self._penalty[-1] = 0.0
+        self._tolerance = tolerance
+        self._search: LBFGS | None = None
+        self._began: float | None = None
+        self.history: list[tuple[float, float]] = []  # seconds, objective
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self._start if self._search is None else self._search.best[0]
+
+    def __call__(self) -> None:
+        if self._began is None:  # everyone is there
+            self._began = time.monotonic()
+            return
+        layout, n = self._layout, self._layout.n
+        end = layout.num_keys if self._search is None else layout.sums + n + 1
+        sums = self._cluster.weights(layout.sums, end)
+        if self._search is None:
+            self._search = LBFGS(self._start, self._solve(sums[n + 1 :]), self._tolerance)
+        search, owed = self._search, self._penalty * self._search.weights
+        search.take(sums[n] + 0.5 * (owed * search.weights).sum(), sums[:n] + owed)
+        self.history.append((time.monotonic() - self._began, search.best[1]))
+        more = not search.done and len(self.history) < self._most
+        self._cluster.write(np.append(search.weights, float(more)))
+
+    def _solve(self, curvature: np.ndarray) -> Solve:
+        if not self._layout.stride:
+            return diagonal_curvature(curvature, self._penalty)
+        half = curvature.reshape(self._layout.n, self._layout.n)
+        return whole_curvature(half + half.T, self._penalty)
+
+
+def rehearse(rows: Rows, layout: Layout) -> None:
+    """What a worker computes, of one row in this process: compiled here, it is there in every node."""
+    one, weights = rows.part(0, 1), np.zeros(layout.n)
+    weights.flags.writeable = False  # as a look is: another type to numba
+    gradient(*one, weights, layout.intercept, 1, np.zeros(layout.n))
+    _curvature(one, layout)
+    measure(one, np.zeros(layout.n), layout.intercept)

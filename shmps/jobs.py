@@ -1,0 +1,96 @@
+"""A training as a cluster and what its workers do: by minibatches, or by full gradients under L-BFGS."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from shmps import batch, trainer
+from shmps.cluster import Cluster
+from shmps.data import Rows, most_keys
+from shmps.rehearsal import rehearse
+from shmps.settings import Settings
+from shmps.store import Copy
+from shmps.updaters import Replace, Updater
+
+_MOST_ROUNDS = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `LogisticRegression.fit` runs."""
+
+    cluster: Cluster
+    function: Callable[..., trainer.Account]
+    args: tuple[Any, ...]
+    weights: Callable[[], np.ndarray]  # (n,): what was learned so far
+    ticks_planned: int  # of all workers; the most, where it may end earlier
+    ticks_per_epoch: int
+    on_barrier: Callable[[], None] = lambda: None
+    objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
+
+
+def job_of(settings: Settings, rows: Rows, start: np.ndarray, updater: Updater, restored: Copy | None) -> Job:
+    """The job of `settings` (checked) on `rows`, from the weights `start` (n,) or from what was restored.
+
+    Its kernels are compiled in this process, so that the nodes inherit them.
+    """
+    if settings.by_lbfgs():
+        return _full_batches(settings, rows, start)
+    return _minibatches(settings, rows, start, updater, restored)
+
+
+def _minibatches(
+    settings: Settings, rows: Rows, start: np.ndarray, updater: Updater, restored: Copy | None
+) -> Job:
+    plan, num_keys = settings.plan(), len(start)
+    trainer.rehearse(rows, num_keys, plan)
+    rehearse(updater, 1)
+    cluster = Cluster(
+        num_keys,
+        servers=settings.servers,
+        workers=settings.workers,
+        consistency=settings.consistency(),
+        updater=updater,
+        initial=start,
+        restored=restored,
+        max_keys=most_keys(rows, plan.batch_size, num_keys),
+        max_workers=settings.workers + (settings.join_at is not None),
+        replicas=settings.replicas,
+        node_timeout=settings.node_timeout,
+        start_method=settings.start_method,
+    )
+    planned, per_epoch = settings.ticks_planned(rows.num_rows), settings.ticks_per_epoch(rows.num_rows)
+    args = rows, num_keys, plan
+    return Job(cluster, trainer.train, args, cluster.weights, sum(planned), sum(per_epoch))
+
+
+def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
+    layout = batch.Layout.of(rows, len(start), bool(settings.fit_intercept))
+    batch.rehearse(rows, layout)
+    updater = Replace()
+    rehearse(updater, 1)
+    cluster = Cluster(
+        layout.num_keys,
+        servers=settings.servers,
+        workers=settings.workers,
+        consistency=settings.consistency(),
+        updater=updater,
+        initial=layout.start(start),
+        max_keys=layout.most_keys,
+        node_timeout=settings.node_timeout,
+        start_method=settings.start_method,
+    )
+    most = settings.iterations or _MOST_ROUNDS
+    descent = batch.Descent(cluster, layout, start, settings.l2, settings.tol, most)
+    return Job(
+        cluster,
+        batch.contribute,
+        (rows, layout, settings.test_interval),
+        lambda: descent.weights,
+        most * settings.workers,
+        settings.workers,
+        descent,
+        descent.history,
+    )

@@ -1,0 +1,112 @@
+"""L-BFGS with a curvature that the data gives: a state machine without I/O, which asks for gradients.
+
+Nocedal, Updating Quasi-Newton Matrices with Limited Storage (Math. Comp. 1980). The matrix that the recursion
+starts from is not a multiple of the identity but the objective's curvature at zero, X'X/4 per row plus the
+penalty: whole where the weights are few, else its diagonal.
+"""
+
+import collections
+import math
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+
+MEMORY = 10  # pairs of steps and changes of the gradient
+_SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo 1966)
+_SHORTENINGS = 30
+_ROUNDING = 4 * float(np.finfo(float).eps)  # of a sum over rows, relative
+
+Solve = Callable[[np.ndarray], np.ndarray]
+
+
+class LBFGS:
+    """Minimises a smooth convex function of `weights` (n,), which are where it wants to know it next.
+
+    `solve(gradient)` (n,) is the inverse of the curvature times it. Done when half the slope along the next
+    step, which is how much lower the minimum of a parabola would be, is within `tolerance` of the value; or
+    when no step along the direction goes down any more.
+    """
+
+    def __init__(self, start: np.ndarray, solve: Solve, tolerance: float):
+        self.weights, self.done = start.copy(), False
+        self._solve, self._tolerance = solve, tolerance
+        self._pairs: collections.deque[tuple[np.ndarray, np.ndarray, float]] = collections.deque(
+            maxlen=MEMORY
+        )
+        self._at = start.copy()
+        self._value, self._step, self._slope, self._shortened = np.inf, 1.0, 0.0, 0
+        self._gradient = self._direction = np.zeros(len(start))
+
+    @property
+    def best(self) -> tuple[np.ndarray, float]:
+        """The weights (n,) of the last step that was taken, and the value there."""
+        return self._at, self._value
+
+    def take(self, value: float, gradient: np.ndarray) -> None:
+        """What the function is at `weights`, and its gradient (n,) there: moves `weights`, or is done."""
+        if not self._goes_down(value):
+            self._shorten(value)
+            return
+        if math.isfinite(self._value):
+            self._remember(gradient)
+        self._at, self._value, self._gradient = self.weights, value, gradient
+        self._direction, self._step, self._shortened = -self._times_inverse(gradient), 1.0, 0
+        self._slope = _dot(gradient, self._direction)
+        self.done = -self._slope / 2 <= self._tolerance * abs(value)
+        if not self.done:
+            self.weights = self._at + self._direction
+
+    def _goes_down(self, value: float) -> bool:
+        promised = _SUFFICIENT * self._step * self._slope
+        return value <= self._value + promised + _ROUNDING * abs(self._value)
+
+    def _shorten(self, value: float) -> None:
+        """To the minimum of the parabola through what is known, a tenth to a half of the step."""
+        excess = value - self._value - self._step * self._slope
+        ratio = -self._slope * self._step / (2 * excess) if math.isfinite(excess) else 0.0
+        self._step *= min(max(ratio, 0.1), 0.5)
+        self._shortened += 1
+        self.done = self._shortened > _SHORTENINGS
+        self.weights = self._at if self.done else self._at + self._step * self._direction
+
+    def _remember(self, gradient: np.ndarray) -> None:
+        moved, changed = self.weights - self._at, gradient - self._gradient
+        product = _dot(moved, changed)
+        if product > 0:  # else rounding has the last word
+            self._pairs.append((moved, changed, product))
+
+    def _times_inverse(self, gradient: np.ndarray) -> np.ndarray:
+        """The two-loop recursion (Nocedal & Wright, Numerical Optimization, 2006, algorithm 7.4)."""
+        result, factors = gradient.copy(), []
+        for moved, changed, product in reversed(self._pairs):
+            factor = _dot(moved, result) / product
+            result -= factor * changed
+            factors.append(factor)
+        result = self._solve(result)
+        if self._pairs:
+            _, changed, product = self._pairs[-1]
+            result *= product / _dot(changed, self._solve(changed))
+        for (moved, changed, product), factor in zip(self._pairs, reversed(factors), strict=True):
+            result += (factor - _dot(changed, result) / product) * moved
+        return result
+
+
+def _dot(one: np.ndarray, other: np.ndarray) -> float:
+    """Not by BLAS, which would wake threads of its own for it, on cores that workers need."""
+    return float(np.einsum("i,i", one, other))
+
+
+def whole_curvature(matrix: np.ndarray, penalty: np.ndarray) -> Solve:
+    """From the curvature (n, n) without `penalty` (n,)."""
+    # A little of the others' for features that no row has and that have no penalty: the factor stays finite.
+    matrix = matrix + np.diag(penalty + (_ROUNDING * matrix.trace() or 1.0))
+    factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+    return lambda vector: scipy.linalg.cho_solve(factor, vector, check_finite=False)
+
+
+def diagonal_curvature(diagonal: np.ndarray, penalty: np.ndarray) -> Solve:
+    """From the diagonal (n,) without `penalty` (n,)."""
+    curvature = diagonal + penalty
+    curvature[curvature == 0] = 1.0  # a feature that no row has, without a penalty: its gradient is 0 too
+    return lambda vector: vector / curvature

@@ -1,0 +1,230 @@
+"""Batch training: the optimum, the same bits whoever is killed, and what it refuses."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse
+
+from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
+from shmps.batch import Descent, Layout, contribute
+from shmps.data import rows_of
+from shmps.errors import UsageError
+from shmps.failpoints import Failpoint
+from shmps.kernels import curvature_diagonal, curvature_matrix
+from shmps.lbfgs import LBFGS, diagonal_curvature, whole_curvature
+from shmps.messages import SERVER, WORKER
+from shmps.runs import RESPAWN
+from shmps.updaters import Replace
+
+
+def problem(rows=400, features=12, seed=0):
+    random = np.random.default_rng(seed)
+    X = scipy.sparse.random(rows, features, density=0.4, format="csr", random_state=seed)
+    margins = X @ random.standard_normal(features) * 3 - 0.5
+    return X, np.where(random.random(rows) < 1 / (1 + np.exp(-margins)), 1.0, -1.0)
+
+
+def objective(weights, X, y, l2, intercept):
+    """And its gradient, in plain numpy."""
+    if intercept:
+        X = scipy.sparse.hstack([X, np.ones((len(y), 1))], format="csr")
+    penalty = np.full(len(weights), l2)
+    penalty[len(weights) - intercept :] = 0.0
+    z = y * (X @ weights)
+    slope = X.T @ (-y / (1 + np.exp(z))) / len(y)
+    return np.logaddexp(0, -z).mean() + penalty @ weights**2 / 2, slope + penalty * weights
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("features", [12, 600], ids=["whole curvature", "its diagonal"])
+def test_it_finds_the_optimum(intercept, features):
+    X, y = problem(features=features)
+    l2 = 0.01
+    model = LogisticRegression(solver="lbfgs", l2=l2, fit_intercept=intercept, tol=1e-13, iterations=500)
+    model.fit(X, y)
+    found = np.append(model.coef_[0], model.intercept_) if intercept else model.coef_[0]
+    best = scipy.optimize.minimize(
+        objective, np.zeros(len(found)), (X, y, l2, intercept), jac=True, options={"gtol": 1e-8}
+    )
+    value, slope = objective(found, X, y, l2, intercept)
+    assert value == pytest.approx(best.fun, abs=1e-10) and np.abs(slope).max() < 1e-6
+    assert model.result_.objectives[-1][1] == pytest.approx(value, abs=1e-12)
+    assert model.n_iter_ == len(model.result_.objectives) < 500
+
+
+LAYOUT_ROWS = rows_of(*problem())
+
+
+def descend(failpoints=(), servers=2, workers=3):
+    layout, start = Layout.of(LAYOUT_ROWS, 13, True), np.zeros(13)
+    with Cluster(
+        layout.num_keys, servers=servers, workers=workers, updater=Replace(), initial=layout.start(start),
+        max_keys=layout.most_keys, failpoints=failpoints,
+    ) as cluster:  # fmt: skip
+        descent = Descent(cluster, layout, start, 0.01, 1e-13, 100)
+        arguments = LAYOUT_ROWS, layout, 0
+        cluster.run(contribute, *arguments, on_barrier=descent, on_worker_death=RESPAWN)
+        return descent.weights.tobytes(), cluster.events
+
+
+def test_any_number_of_servers_comes_to_the_same_bits():
+    assert descend(servers=1)[0] == descend(servers=2)[0] == descend(servers=5)[0]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        (SERVER, 1, "server: record taken", 8),
+        (SERVER, 1, "server: slot written", 3),
+        (SERVER, 1, "server: committed", 1),
+        (SERVER, 1, "server: half applied", 4),
+        (SERVER, 1, "server: after answers", 9),
+        (WORKER, 1, "worker: slots half filled", 1),
+        (WORKER, 0, "worker: before commit", 4),
+        (WORKER, 1, "worker: half announced", 1),
+        (WORKER, 2, "worker: announced", 4),
+        (WORKER, 1, "worker: answered", 5),
+    ],
+    ids=lambda point: f"{point[2]}-{point[3]}",
+)
+def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point):
+    undisturbed, _ = descend()
+    killed, events = descend([Failpoint(*point)])
+    assert len(events) == 1 and killed == undisturbed
+
+
+def test_auto_is_lbfgs_where_it_can_be():
+    X, y = problem()
+    auto = LogisticRegression(solver="auto", l2=0.01).fit(X, y)
+    assert auto.result_.settings["solver"] == "lbfgs" and "lbfgs" in auto.result_.table()
+    for other in ({"mode": "async"}, {"updater": "ftrl", "l1": 0.1}, {"join_at": 1}):
+        result = LogisticRegression(solver="auto", epochs=2, batch_size=50, **other).fit(X, y).result_
+        assert result.settings["solver"] == "minibatch" and not result.objectives
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mode": "async"}, "found mode='async'"),
+        ({"l1": 0.1, "updater": "ftrl"}, "found l1=0.1"),
+        ({"join_at": 2, "slow_worker": (0, 2.0)}, r"found slow_worker=\(0, 2.0\), join_at=2"),
+        ({"checkpoint": "folder"}, "found checkpoint='folder'"),
+    ],
+)
+def test_what_does_not_go_with_it_is_named(settings, said):
+    with pytest.raises(UsageError, match=said):
+        LogisticRegression(solver="lbfgs", **settings).check()
+
+
+@pytest.mark.parametrize("wrong", [{"solver": "newton"}, {"solver": "lbfgs", "tol": 0}])
+def test_wrong_settings_of_its_own_are_refused(wrong):
+    with pytest.raises(UsageError, match=r"solver is one of|tol"):
+        LogisticRegression(**wrong).check()
+
+
+def test_it_begins_where_it_is_told_and_ends_after_the_rounds_it_is_given():
+    X, y = problem()
+    best = LogisticRegression(solver="lbfgs", l2=0.01, tol=1e-12).fit(X, y)
+    again = LogisticRegression(solver="lbfgs", l2=0.01).fit(
+        X, y, coef_init=best.coef_[0], intercept_init=best.intercept_
+    )
+    assert again.result_.objectives[0][1] == pytest.approx(best.result_.objectives[-1][1], abs=1e-12)
+    assert again.n_iter_ == 1  # there already
+    seen = []
+    short = LogisticRegression(solver="lbfgs", iterations=3, test_interval=1).fit(
+        X, y, on_progress=seen.append
+    )
+    assert short.n_iter_ == 3 and [progress.iteration for progress in seen] == [1, 2, 3]
+    assert np.isfinite(short.coef_).all()
+
+
+def test_features_without_a_row_and_without_a_penalty_stay_at_zero():
+    X, y = problem(features=30)
+    X = scipy.sparse.hstack([X, scipy.sparse.csr_matrix((400, 3))], format="csr")
+    for extra in (0, 600):  # the whole curvature, its diagonal
+        wide = scipy.sparse.hstack([X, scipy.sparse.csr_matrix((400, extra))], format="csr")
+        model = LogisticRegression(solver="lbfgs", l2=0.0).fit(wide, y)
+        assert np.isfinite(model.coef_).all() and not model.coef_[0, 30:].any()
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_the_curvature_is_that_of_the_rows(stride):
+    X, _ = problem(rows=90)
+    twice = scipy.sparse.csr_matrix(  # a row that has a key twice
+        (np.append(X.data, [2.0, 3.0]), np.append(X.indices, [4, 4]), np.append(X.indptr, X.nnz + 2)),
+        (91, 12),
+    )
+    with_ones = np.hstack([twice.toarray(), np.ones((91, 1))])
+    half = np.zeros((13, 13))
+    curvature_matrix(twice.indptr, twice.indices, twice.data, True, 91, stride, half)
+    chosen = with_ones[::stride]
+    assert half + half.T == pytest.approx(stride * chosen.T @ chosen / 4 / 91)
+    diagonal = np.zeros(13)
+    curvature_diagonal(X.indptr, X.indices, X.data, True, 90, diagonal)
+    assert diagonal == pytest.approx((with_ones[:90] ** 2).sum(axis=0) / 4 / 90)
+
+
+@pytest.mark.parametrize("solve", ["exact", "diagonal", "steps far too long"])
+def test_lbfgs_finds_the_minimum_of_a_quadratic(solve):
+    random = np.random.default_rng(0)
+    root = random.standard_normal((20, 20))
+    matrix, target = root @ root.T + np.eye(20), random.standard_normal(20)
+    curvature = {
+        "exact": whole_curvature(matrix, np.zeros(20)),
+        "diagonal": diagonal_curvature(np.diag(matrix).copy(), np.zeros(20)),
+        "steps far too long": diagonal_curvature(np.full(20, 1e-3), np.zeros(20)),
+    }[solve]
+    search, asked = LBFGS(np.zeros(20), curvature, 1e-14), 0
+    while not search.done:
+        away = search.weights - target
+        search.take(1.0 + 0.5 * away @ matrix @ away, matrix @ away)
+        asked += 1
+    assert search.best[0] == pytest.approx(target, abs=1e-6)
+    assert asked <= {"exact": 3}.get(solve, 100)
+
+
+def test_it_ends_where_rounding_lets_nothing_go_down():
+    search = LBFGS(np.ones(1), diagonal_curvature(np.ones(1), np.zeros(1)), 1e-300)
+    for _ in range(100):
+        if search.done:
+            break
+        search.take(1.0, np.array([1.0]))  # flat, and said to fall
+    assert search.done and search.best[0] == [1.0]
+
+
+def test_values_are_written_while_all_workers_wait():
+    def work(kv):
+        seen = []
+        for _ in range(3):
+            seen.append(kv.look()[:2].tolist())
+            kv.push([2], [1.0])
+            kv.barrier("all")
+        return seen
+
+    with Cluster(3, servers=2, workers=3, consistency=SYNC, updater=Add()) as cluster:
+        rounds = []
+
+        def on_barrier():
+            rounds.append(cluster.weights(2)[0])
+            cluster.write([rounds[-1], -1.0])
+
+        assert cluster.run(work, on_barrier=on_barrier) == [[[0.0, 0.0], [3.0, -1.0], [6.0, -1.0]]] * 3
+        assert rounds == [3.0, 6.0, 9.0]
+        assert cluster.weights().tolist() == [9.0, -1.0, 9.0]
+
+
+def test_values_that_do_not_fit_or_belong_to_an_updater_are_not_written():
+    with Cluster(3, workers=1) as cluster:
+        for values, begin in (([1.0], 3), ([1.0] * 4, 0), ([1.0], -1)):
+            with pytest.raises(UsageError, match="values are of keys from 0 to 2"):
+                cluster.write(values, begin)
+    with (
+        Cluster(3, workers=1, updater=SGD(0.1, l2=0.1)) as cluster,
+        pytest.raises(UsageError, match="neither a replica nor state"),
+    ):
+        cluster.write([1.0])
+    with (
+        Cluster(4, workers=1, consistency=BOUNDED(1), replicas=1) as cluster,
+        pytest.raises(UsageError, match="neither a replica nor state"),
+    ):
+        cluster.write([1.0])
