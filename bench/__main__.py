@@ -13,6 +13,7 @@ from bench import (
     grid,
     kill,
     leftovers,
+    load,
     peers,
     protection,
     record,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "scaling": scaling,
     "start": start,
     "requests": requests,
+    "load": load,
 }
 REPORT = "report"
 

@@ -31,6 +31,7 @@ import numpy
 import scipy
 
 import shmps
+from shmps.cores import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -86,11 +87,6 @@ def markdown(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     rule = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
     head, *body = (f"| {' | '.join(row)} |" for row in aligned)
     return "\n".join([head, f"|{'|'.join(rule)}|", *body])
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _machine() -> dict[str, Any]:

@@ -28,8 +28,9 @@ import numpy as np
 from tqdm import tqdm
 
 from bench import pipes
-from bench.record import markdown, shown, spread, usable_cores
+from bench.record import markdown, shown, spread
 from shmps import LogisticRegression, datasets
+from shmps.cores import usable_cores
 from shmps.kernels import gradient
 from shmps.result import Result
 

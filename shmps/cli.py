@@ -15,6 +15,7 @@ import tqdm
 
 from shmps import datasets, models
 from shmps.arguments import parser
+from shmps.cores import usable_cores
 from shmps.data import binary_labels
 from shmps.errors import DataError, OutOfSpace, ShmpsError
 from shmps.estimator import LogisticRegression
@@ -202,9 +203,9 @@ def _say_what_starts(
         f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
         f"{estimator.consistency()}, workers: {options.workers}, servers: {options.servers}",
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if is_first():
         _tell("numba compiles the kernels: once on this machine, some seconds")
+    cores = usable_cores()
     if options.workers > cores:
         _tell(f"{options.workers} workers share {cores} cores: they take turns")
 

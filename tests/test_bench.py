@@ -1,10 +1,13 @@
 """What is read off a curve, and that pages and figures come from the results files."""
 
+import sys
+
 import pytest
 
 from bench import __main__ as bench
-from bench import curves, report
+from bench import curves, load, report
 from bench.record import RESULTS
+from shmps import svmlight
 
 
 def curve(accuracy, log_loss=()):
@@ -32,6 +35,28 @@ def test_an_unknown_benchmark_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as exit_:
         bench.main(["speed"])
     assert exit_.value.code == 2 and "NAME is one of table, trace" in capsys.readouterr().err
+
+
+def test_loading_says_by_name_which_peer_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setattr(load, "ROWS", 80)
+    monkeypatch.setattr(load, "WRITTEN", 10)
+    settings, results = load.run(quick=True)
+    assert results["skipped"] == ["scikit-learn"] and not load.failed(results)
+    assert "skipped: scikit-learn is not installed" in load.table(settings, results)
+    assert [file["rows"] for file in results["files"]][1] == 10
+
+
+def test_loading_fails_where_a_result_is_another_than_scikit_learns(monkeypatch):
+    def other(path):
+        X, y = svmlight.read(path)
+        return X, y + 1
+
+    monkeypatch.setattr(load, "_sklearn", lambda: (other, "0"))
+    monkeypatch.setattr(load, "ROWS", 80)
+    monkeypatch.setattr(load, "WRITTEN", 10)
+    settings, results = load.run(quick=True)
+    assert load.failed(results) and "NO" in load.table(settings, results)
 
 
 def test_the_pages_say_what_the_results_files_say():

@@ -1,0 +1,161 @@
+"""svmlight text to CSR: `shmps.svmlight.read` beside scikit-learn's `load_svmlight_file`.
+
+Two files: the training rows of a9a (or of the generated set of its shape, written as text), and one that is
+generated into a temporary folder: rows of tf-idf-like values of ten digits, columns by Zipf's law. The files
+were just written or read: they come from the page cache, and what is measured is not the disk.
+
+Whole calls are timed, in pairs of ours and theirs; in every other pair theirs goes first. One pair goes
+before, and does not count; on it the two results are compared. Where scikit-learn is not installed it is
+left out, by name.
+
+Results: "files": [{"file", "bytes", "rows", "features", "nonzeros", "seconds", "bytes_per_second",
+"sklearn": null or {"seconds", "ratio": theirs to ours of the same pair, "identical": whether all arrays are,
+to the last bit}}]; "skipped": names of peers that are not installed. Spreads over the pairs.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+
+from bench.record import markdown, shown, spread
+from shmps import datasets, svmlight
+from shmps.cores import usable_cores
+
+ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB
+WRITTEN = 10_000  # rows at a time
+
+Loaded = tuple[csr_matrix, np.ndarray]
+Reader = Callable[[str], Loaded]
+
+
+def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    pairs, rows = (3, ROWS // 8) if quick else (7, ROWS)
+    theirs, version = _sklearn()
+    measured = []
+    with tempfile.TemporaryDirectory() as folder, tqdm(desc="load", disable=None, leave=False) as bar:
+        data = datasets.load(None)
+        known, generated = Path(folder, data.name.replace(":", "-")), Path(folder, "generated")
+        write(known, data.train_X, data.train_y, "%g")
+        generate(generated, rows)
+        for path in (known, generated):
+            measured.append(_measure(path, pairs, theirs, bar))
+    settings = {
+        "data": data.name,
+        "note": data.note,
+        "pairs": pairs,
+        "cores": usable_cores(),
+        "scikit-learn": version,
+    }
+    return settings, {"files": measured, "skipped": [] if theirs else ["scikit-learn"]}
+
+
+def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
+    rows = []
+    for file in results["files"]:
+        peer = file["sklearn"]
+        rows.append(
+            [
+                file["file"],
+                f"{file['bytes'] / 1e6:.1f}",
+                f"{file['nonzeros']:,}",
+                shown(file["seconds"], ".1f", 1e-3),
+                shown(file["bytes_per_second"], ".0f", 1e6),
+                shown(peer["seconds"], ".0f", 1e-3) if peer else "skipped",
+                shown(peer["ratio"], ".1f") if peer else "",
+                ("yes" if peer["identical"] else "NO") if peer else "",
+            ]
+        )
+    headers = ["file", "MB", "non-zeros", "ms", "MB/s", "scikit-learn, ms", "ratio", "identical"]
+    caption = (
+        f"svmlight text to CSR on {settings['cores']} cores, files in the page cache; "
+        f"median (min to max) of {settings['pairs']} pairs"
+    )
+    left_out = "".join(f"\n\nskipped: {name} is not installed" for name in results["skipped"])
+    return f"{caption}\n\n{markdown(headers, rows)}{left_out}"
+
+
+def failed(results: dict[str, Any]) -> bool:
+    """Whether a result was another than scikit-learn's."""
+    return any(file["sklearn"] and not file["sklearn"]["identical"] for file in results["files"])
+
+
+def write(path: Path, X: csr_matrix, y: np.ndarray, form: str) -> None:
+    """Rows as svmlight text with indices from 1, values formatted by `form`."""
+    with open(path, "a") as file:
+        indices, values = (X.indices + 1).tolist(), X.data.tolist()
+        for row, label in enumerate(y.tolist()):
+            entries = range(X.indptr[row], X.indptr[row + 1])
+            features = " ".join([f"{indices[entry]}:{form % values[entry]}" for entry in entries])
+            file.write(f"{label:+g} {features}\n")
+
+
+def generate(path: Path, rows: int) -> None:
+    """Rows of norm 1 from TERMS terms each, some of them the same: a term weighs more the rarer it is."""
+    rng = np.random.default_rng(0)
+    popularity = 1 / np.arange(1, FEATURES + 1)
+    popularity /= popularity.sum()
+    for _ in range(rows // WRITTEN):
+        terms = np.searchsorted(np.cumsum(popularity)[:-1], rng.random((WRITTEN, TERMS)))
+        at = np.repeat(np.arange(WRITTEN), TERMS)
+        counts = csr_matrix((np.ones(terms.size), (at, terms.ravel())), (WRITTEN, FEATURES))
+        counts.sum_duplicates()
+        counts.data *= -np.log(popularity[counts.indices])
+        norms = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
+        counts.data /= np.repeat(norms, np.diff(counts.indptr))
+        write(path, counts, rng.choice([-1.0, 1.0], WRITTEN), "%.10g")
+
+
+def _sklearn() -> tuple[Reader | None, str | None]:
+    """Its reader and its version, where it is installed."""
+    try:
+        import sklearn
+        from sklearn.datasets import load_svmlight_file
+    except ImportError:
+        return None, None
+    return lambda path: load_svmlight_file(path, zero_based=False), sklearn.__version__
+
+
+def _measure(path: Path, pairs: int, theirs: Reader | None, bar: Any) -> dict[str, Any]:
+    X, y = svmlight.read(path)
+    identical = _identical((X, y), theirs(str(path))) if theirs else False
+    seconds: dict[Reader, list[float]] = {svmlight.read: [], **({theirs: []} if theirs else {})}
+    for pair in range(pairs):
+        for reader in list(seconds) if pair % 2 else list(seconds)[::-1]:
+            began = time.perf_counter()
+            reader(str(path))
+            seconds[reader].append(time.perf_counter() - began)
+            bar.update()
+    ours, size = seconds[svmlight.read], path.stat().st_size
+    return {
+        "file": path.name,
+        "bytes": size,
+        "rows": X.shape[0],
+        "features": X.shape[1],
+        "nonzeros": X.nnz,
+        "seconds": spread(ours),
+        "bytes_per_second": spread(size / each for each in ours),
+        "sklearn": theirs
+        and {
+            "seconds": spread(seconds[theirs]),
+            "ratio": spread(their / our for our, their in zip(ours, seconds[theirs], strict=True)),
+            "identical": identical,
+        },
+    }
+
+
+def _identical(ours: Loaded, theirs: Loaded) -> bool:
+    """Shapes, indices, and values and labels to the last bit."""
+    (X, y), (other_X, other_y) = ours, theirs
+    return (
+        X.shape == other_X.shape
+        and np.array_equal(X.indptr, other_X.indptr)
+        and np.array_equal(X.indices, other_X.indices)
+        and X.data.tobytes() == other_X.data.tobytes()
+        and y.tobytes() == other_y.tobytes()
+    )

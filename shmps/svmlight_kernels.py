@@ -1,0 +1,221 @@
+"""The numba parser of svmlight text: bytes in, arrays filled; what is wrong is told by number and offset.
+
+A text is (bytes,) uint8 and ends with LF, so that every loop ends by itself. The kernels let go of the
+interpreter: pieces of a text are parsed at the same time.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+kernel: Any = njit(cache=True, nogil=True, error_model="numpy")
+
+TAB, LF, CR, SPACE, HASH, PLUS, MINUS, POINT, COLON = b"\t\n\r #+-.:"
+ZERO, UPPER_E, LOWER_E = b"0Ee"
+
+# What a number is to the parser, and what the parser stops with.
+EXACT, LATE, MALFORMED = range(3)
+FINE, BAD_LABEL, BAD_INDEX, BAD_VALUE = range(4)
+
+INDEX_CEILING = 10**18  # what an index of more digits is taken for; every limit is below it
+DIGITS = 18  # as many always fit in 64 bits
+MANTISSA_EXACT = 2**53  # every integer up to here is a float64
+TENS = np.array([float(10**k) for k in range(23)])  # powers of ten that are exact in float64
+
+POWERS = 64  # 10**-64 to 10**64 are known as the sum of two float64
+_RATIOS = [(10 ** max(k, 0), 10 ** max(-k, 0)) for k in range(-POWERS, POWERS + 1)]
+_HIGH = [above / below for above, below in _RATIOS]
+
+
+def _rest(above: int, below: int, high: float) -> float:
+    """above / below - high, rounded once."""
+    numerator, denominator = high.as_integer_ratio()
+    return (above * denominator - numerator * below) / (below * denominator)
+
+
+HIGH = np.array(_HIGH)
+LOW = np.array([_rest(*ratio, high) for ratio, high in zip(_RATIOS, _HIGH, strict=True)])
+
+
+@kernel
+def census(text):
+    """(line ends, colons, bytes that no text has: NUL, and CR without LF)."""
+    line_ends, colons, strange = 1, 0, 0
+    for i in range(text.size - 1):
+        line_ends += text[i] == LF
+        colons += text[i] == COLON
+        strange += (text[i] == 0) | ((text[i] == CR) & (text[i + 1] != LF))
+    return line_ends, colons, strange
+
+
+@kernel
+def parse(text, i, end, base, limit, row, entry, labels, lengths, indices, values, late):
+    """Fill the arrays from the lines text[i:end]: labels and lengths (entries a row) from `row` on, indices
+    and values from `entry` on.
+
+    Numbers for Python's float() come into `late`: where they start, and
+    what they are: entry k as k, the label of row r as ~r. Returns (fault, offset of the fault, row and entry
+    after the last, late numbers, largest index or base - 1).
+    """
+    lates, largest = np.int64(0), base - 1  # typed, as i, row and entry are
+    while i < end:
+        i = _blanks_end(text, i)
+        if not _line_ends(text, i):
+            label, stop, kind = _number(text, i)
+            if kind == MALFORMED:
+                return BAD_LABEL, i, row, entry, lates, largest
+            if kind == LATE:
+                late[lates, 0], late[lates, 1] = i, ~row
+                lates += 1
+            labels[row] = label
+            first = entry
+            fault, i, entry, lates, last = _parse_features(
+                text, stop, base, limit, entry, indices, values, lates, late
+            )
+            if fault != FINE:
+                return fault, i, row, entry, lates, largest
+            largest = max(largest, last)
+            lengths[row] = entry - first
+            row += 1
+        while _byte(text, i) != LF:  # a comment, or the CR of CR LF
+            i += 1
+        i += 1
+    return FINE, i, row, entry, lates, largest
+
+
+@kernel
+def _parse_features(text, i, base, limit, entry, indices, values, lates, late):
+    """The features of one row from offset i on: (fault, offset, entry, late numbers, last index)."""
+    previous = base - 1
+    while True:
+        i = _blanks_end(text, i)
+        if _line_ends(text, i):
+            return FINE, i, entry, lates, previous
+        index, stop = _integer(text, i)
+        if stop == i or _byte(text, stop) != COLON or not previous < index <= limit:
+            return BAD_INDEX, i, entry, lates, previous
+        value, end, kind = _number(text, stop + 1)
+        if kind == MALFORMED:
+            return BAD_VALUE, stop + 1, entry, lates, previous
+        if kind == LATE:
+            late[lates, 0], late[lates, 1] = stop + 1, entry
+            lates += 1
+        indices[entry], values[entry] = index - base, value
+        previous = index
+        entry += 1
+        i = end
+
+
+@kernel
+def _number(text, start):
+    """The number text[start:stop]: (value, stop, EXACT), or LATE or MALFORMED and a value without meaning.
+
+    It is mantissa * 10**power. Where mantissa <= 2**53 and |power| <= 22 both are float64 without error, so
+    that their one product or quotient is correctly rounded (Clinger, How to Read Floating Point Numbers
+    Accurately, PLDI 1990).
+    """
+    negative = _byte(text, start) == MINUS
+    first = start + (negative or _byte(text, start) == PLUS)
+    mantissa, i = _digits(text, first, 0)
+    digits, power = i - first, 0
+    if _byte(text, i) == POINT:
+        mantissa, stop = _digits(text, i + 1, mantissa)
+        power = i + 1 - stop
+        digits -= power
+        i = stop
+    if digits and (_byte(text, i) == LOWER_E or _byte(text, i) == UPPER_E):
+        exponent, stop = _exponent(text, i + 1)
+        digits *= stop > i + 1  # none: malformed
+        power += exponent
+        i = stop
+    if digits == 0 or not (_line_ends(text, i) or _byte(text, i) in (SPACE, TAB)):
+        return 0.0, i, MALFORMED
+    while digits > DIGITS and (_byte(text, first) == ZERO or _byte(text, first) == POINT):
+        digits -= _byte(text, first) == ZERO  # in front: it does not count
+        first += 1
+    if digits > DIGITS or abs(power) > POWERS:
+        return 0.0, i, LATE
+    if mantissa <= MANTISSA_EXACT and abs(power) <= 22:
+        value, kind = mantissa / TENS[-power] if power < 0 else mantissa * TENS[power], EXACT
+    else:
+        value, kind = _product(mantissa, power)
+    return -value if negative else value, i, kind
+
+
+@kernel
+def _product(mantissa, power):
+    """(mantissa * 10**power, EXACT), correctly rounded, or LATE where that is too close to call.
+
+    Both factors are sums of two float64, and so is their product, to within 2**-102 of itself (Dekker,
+    Numer. Math. 18, 1971). Where the sum less that and the sum plus that (four times as much, to be safe)
+    round to the same number, the product does too.
+    """
+    near, high, low = float(mantissa), HIGH[power + POWERS], LOW[power + POWERS]
+    whole = near * high
+    near_1, near_2 = _halves(near)
+    high_1, high_2 = _halves(high)
+    rest = ((near_1 * high_1 - whole) + near_1 * high_2 + near_2 * high_1) + near_2 * high_2
+    rest += near * low + float(mantissa - np.int64(near)) * high
+    error = whole * 2.0**-100
+    value = whole + (rest - error)
+    return value, EXACT if value == whole + (rest + error) else LATE
+
+
+@kernel
+def _halves(number):
+    """The number as the sum of two with 26 bits each (Dekker 1971)."""
+    shifted = number * (2.0**27 + 1)
+    first = shifted - (shifted - number)
+    return first, number - first
+
+
+@kernel
+def _exponent(text, start):
+    """(exponent, stop) of `5`, `+5` or `-5`; stop == start where there is none."""
+    negative = _byte(text, start) == MINUS
+    first = start + (negative or _byte(text, start) == PLUS)
+    exponent, stop = _integer(text, first)
+    return -exponent if negative else exponent, stop if stop > first else start
+
+
+@kernel
+def _integer(text, start):
+    """(integer, stop) of the digits at start, INDEX_CEILING if too large; stop == start: there are none."""
+    first = start
+    while _byte(text, first) == ZERO:
+        first += 1
+    value, stop = _digits(text, first, 0)
+    return value if stop - first <= DIGITS else INDEX_CEILING, stop
+
+
+@kernel
+def _digits(text, i, value):
+    """(the value with the digits at i appended, modulo 2**64; their end)."""
+    while True:
+        digit = _byte(text, i) - ZERO
+        if digit < 0 or digit > 9:
+            return value, i
+        value = value * 10 + digit
+        i += 1
+
+
+@kernel
+def _blanks_end(text, i):
+    """The first offset from i on that is neither space nor tab."""
+    while _byte(text, i) in (SPACE, TAB):
+        i += 1
+    return i
+
+
+@kernel
+def _line_ends(text, i):
+    """Whether the row is over at i: the end of the line, or a comment."""
+    return _byte(text, i) in (LF, CR, HASH)
+
+
+@kernel
+def _byte(text, i):
+    """As int64, since uint8 would wrap. Asked for by an unsigned offset: a signed one may count from the end,
+    and to look which it is took a quarter of the time."""
+    return np.int64(text[np.uint64(i)])
