@@ -23,6 +23,7 @@ from bench import (
     start,
     straggler,
     table,
+    throughput,
     trace,
 )
 from shmps.errors import ShmpsError
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "scaling": scaling,
     "start": start,
     "requests": requests,
+    "async": throughput,
 }
 REPORT = "report"
 
