@@ -24,6 +24,7 @@ from bench import (
     start,
     straggler,
     table,
+    throughput,
     trace,
 )
 from shmps.errors import ShmpsError
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "start": start,
     "requests": requests,
     "load": load,
+    "async": throughput,
 }
 REPORT = "report"
 

@@ -1,7 +1,7 @@
 """A parameter server on one host for sparse logistic regression."""
 
 from shmps.cluster import Cluster
-from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
+from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.estimator import LogisticRegression
 from shmps.models import Model, load, save
 from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
@@ -12,6 +12,7 @@ __all__ = [
     "ASYNC",
     "BOUNDED",
     "FTRL",
+    "HOGWILD",
     "SGD",
     "SYNC",
     "AdaGrad",

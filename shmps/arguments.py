@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from shmps.settings import LEARNING_RATES, ON_WORKER_DEATH, SOLVERS
+from shmps.settings import HOGWILD_RATES, LEARNING_RATES, ON_WORKER_DEATH, SOLVERS
 from shmps.updaters import SCHEDULES
 from shmps.version import __version__
 
@@ -19,6 +19,7 @@ words:
   sync            a tick's gradients are averaged over the workers and applied as one
   bound           ticks that a worker may be ahead of the slowest one
   async           no bound
+  hogwild         workers update the shared weights in place, without a lock: an update may be lost
   delay           versions of the weights between a pull and its push
   updater         the servers' rule: how a gradient changes the weights
 
@@ -75,6 +76,13 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         "--sync", dest="mode", action="store_const", const="sync", help="tick by tick (default)"
     )
     mode.add_argument("--async", dest="mode", action="store_const", const="async", help="nobody waits")
+    mode.add_argument(
+        "--hogwild",
+        dest="mode",
+        action="store_const",
+        const="hogwild",
+        help="workers update in place, without a lock, a step per row",
+    )
     mode.add_argument("--bound", type=int, metavar="K", help="at most K ticks ahead of the slowest worker")
     nodes.add_argument(
         "--slow-worker",
@@ -139,6 +147,7 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         "--batch-size", type=int, default=256, metavar="ROWS", help="0: the whole shard (default: 256)"
     )
     rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
+    rates += "; with --hogwild " + ", ".join(f"{rate:g} for {name}" for name, rate in HOGWILD_RATES.items())
     training.add_argument(
         "--updater",
         "--rule",

@@ -54,7 +54,7 @@ class Work:
                 tick,
                 self.consistency,
                 self.updater,
-                self.store.parameters(),
+                self.store.parameters(writable=self.consistency.in_place),
                 mailboxes,
                 Log(arrays, rank),
                 Pulse(arrays, shape, WORKER, rank),

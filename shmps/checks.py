@@ -30,8 +30,13 @@ def not_negative(name: str, value: Any) -> float:
     return float(value)
 
 
-def replicas_of(replicas: Any, servers: int) -> int:
-    """0, or 1 where there is another server to keep it."""
+def replicas_of(replicas: Any, servers: int, in_place: bool) -> int:
+    """0, or 1 where there is another server to keep it, and all updates pass through servers."""
+    if replicas and in_place:
+        raise UsageError(
+            f"a replica follows what servers apply, and hogwild workers update in place; found "
+            f"replicas={replicas!r}; leave out one or the other"
+        )
     if replicas not in (0, 1) or replicas >= servers:
         raise UsageError(f"replicas is 0, or 1 with two servers or more; found {replicas!r} with {servers}")
     return int(replicas)

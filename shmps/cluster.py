@@ -32,7 +32,7 @@ class Cluster:
 
     num_keys: keys are 0 to num_keys - 1, with `width` float64 each.
     servers, workers: processes; the servers own equal ranges of the keys.
-    consistency: SYNC, BOUNDED(k) or ASYNC.
+    consistency: SYNC, BOUNDED(k), ASYNC or HOGWILD, where workers update in place (`kv.push_in_place`).
     updater: how a push changes the values (default: `Add`, which adds it).
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
     restored: what `kv.copy_of_parameters` returned, to go on from instead of `initial`. The first run is then
@@ -79,7 +79,7 @@ class Cluster:
                 f"every server owns at least one key: {servers} servers, {num_keys} keys; use fewer servers"
             )
         if not isinstance(consistency, Consistency):
-            raise UsageError(f"consistency is SYNC, BOUNDED(k) or ASYNC, found {consistency!r}")
+            raise UsageError(f"consistency is SYNC, BOUNDED(k), ASYNC or HOGWILD, found {consistency!r}")
         max_keys = (
             min(num_keys, _MAX_KEYS)
             if max_keys is None
@@ -99,7 +99,7 @@ class Cluster:
             servers,
             max_workers,
             max_keys,
-            replicas_of(replicas, servers),
+            replicas_of(replicas, servers, consistency.in_place),
         )
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)

@@ -12,18 +12,29 @@ from shmps.errors import UsageError
 
 @dataclass(frozen=True)
 class Consistency:
-    """A pull at clock c is answered when c - slowest <= bound; held pushes are applied a tick at a time."""
+    """A pull at clock c is answered when c - slowest <= bound; held pushes are applied a tick at a time.
+
+    `in_place`: workers update the shared arrays themselves, without a lock and without a server.
+    """
 
     bound: float
     hold_pushes: bool = False
+    in_place: bool = False
 
     def __post_init__(self) -> None:
         if not self.bound >= 0:
             raise UsageError(f"a bound is 0 or more ticks, found {self.bound!r}")
+        if self.in_place and (self.hold_pushes or math.isfinite(self.bound)):
+            raise UsageError(
+                f"updates in place neither wait nor are held, found bound={self.bound!r}, "
+                f"hold_pushes={self.hold_pushes!r}; leave them out: HOGWILD"
+            )
 
     def __str__(self) -> str:
         if self.hold_pushes:
             return "sync"
+        if self.in_place:
+            return "hogwild"
         return "async" if math.isinf(self.bound) else f"bounded {self.bound}"
 
     def may_answer(self, clock: int, slowest: float) -> bool:
@@ -32,6 +43,7 @@ class Consistency:
 
 SYNC = Consistency(0, hold_pushes=True)
 ASYNC = Consistency(math.inf)
+HOGWILD = Consistency(math.inf, in_place=True)
 
 
 def BOUNDED(bound: int) -> Consistency:

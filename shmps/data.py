@@ -100,16 +100,27 @@ class Batches:
 
     A size of 0 is the whole shard, in place. Others are localized when first visited, and kept for later
     epochs where memory allows: where the copies of all workers take less than half of what is available.
+    `as_they_lie`: not localized, and cut without shuffling the rows first, so that they are read where they
+    are and one after the other: twice as fast where there are many.
     """
 
     def __init__(
-        self, rows: Rows, size: int, num_keys: int, intercept: bool, seed: int, rank: int, ranks: list[int]
+        self,
+        rows: Rows,
+        size: int,
+        num_keys: int,
+        intercept: bool,
+        seed: int,
+        rank: int,
+        ranks: list[int],
+        as_they_lie: bool = False,
     ):
         self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
         # A division among others than ranks 0, 1, ... has streams of its own.
         self._own = [seed, rank, *(ranks if ranks != list(range(len(ranks))) else [])]
         self._kept: dict[int, Batch] = {}
-        if size:
+        self._as_they_lie = as_they_lie or not size
+        if not self._as_they_lie:
             # The leading 0 and 1 keep the two streams apart.
             self._shuffled = np.random.default_rng([0, *self._own]).permutation(rows.num_rows)
             self._seen = np.zeros(num_keys, np.int64)  # pages that are not touched take no memory
@@ -130,8 +141,9 @@ class Batches:
         return np.random.default_rng([1, epoch, *self._own]).permutation(len(self))
 
     def __getitem__(self, index: int) -> Batch:
-        if not self._size:
-            return Batch(None, self._rows)
+        if self._as_they_lie:
+            size = self._size or self._rows.num_rows
+            return Batch(None, self._rows.part(index * size, min((index + 1) * size, self._rows.num_rows)))
         batch = self._kept.get(index)
         if batch is None:
             batch = self._localized(index)

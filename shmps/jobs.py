@@ -12,7 +12,7 @@ from shmps.data import Rows, most_keys
 from shmps.rehearsal import rehearse
 from shmps.settings import Settings
 from shmps.store import Copy
-from shmps.updaters import Replace, Updater
+from shmps.updaters import ByRule, Replace
 
 _MOST_ROUNDS = 100
 
@@ -31,7 +31,7 @@ class Job:
     objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
 
 
-def job_of(settings: Settings, rows: Rows, start: np.ndarray, updater: Updater, restored: Copy | None) -> Job:
+def job_of(settings: Settings, rows: Rows, start: np.ndarray, updater: ByRule, restored: Copy | None) -> Job:
     """The job of `settings` (checked) on `rows`, from the weights `start` (n,) or from what was restored.
 
     Its kernels are compiled in this process, so that the nodes inherit them.
@@ -42,16 +42,16 @@ def job_of(settings: Settings, rows: Rows, start: np.ndarray, updater: Updater, 
 
 
 def _minibatches(
-    settings: Settings, rows: Rows, start: np.ndarray, updater: Updater, restored: Copy | None
+    settings: Settings, rows: Rows, start: np.ndarray, updater: ByRule, restored: Copy | None
 ) -> Job:
-    plan, num_keys = settings.plan(), len(start)
-    trainer.rehearse(rows, num_keys, plan)
+    plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
+    trainer.rehearse(rows, num_keys, plan, updater, consistency.in_place)
     rehearse(updater, 1)
     cluster = Cluster(
         num_keys,
         servers=settings.servers,
         workers=settings.workers,
-        consistency=settings.consistency(),
+        consistency=consistency,
         updater=updater,
         initial=start,
         restored=restored,

@@ -21,6 +21,11 @@ class Delays:
     max: int
     histogram: list[int]
 
+    def __str__(self) -> str:
+        if not self.histogram:
+            return "none counted: updates were made in place"
+        return f"{self.p50}, {self.p99}, {self.max} versions"
+
     @staticmethod
     def of(histogram: np.ndarray) -> "Delays":
         """From counts by delay (bins,); all zero if nothing was pushed."""
@@ -112,7 +117,7 @@ class Result:
             ("AUC", f"{metrics.auc:.4f}"),
             ("samples/s", f"{self.samples_per_second:,.0f}"),
             ("non-zeros/s", f"{self.nonzeros_per_second:,.0f}"),
-            ("delay p50, p99, max", f"{self.delays.p50}, {self.delays.p99}, {self.delays.max} versions"),
+            ("delay p50, p99, max", str(self.delays)),
             ("workers' time", ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())),
         ]
         if self.events:

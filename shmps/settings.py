@@ -6,12 +6,12 @@ import os
 from typing import Any, Self
 
 from shmps.checks import not_negative, positive, replicas_of, whole
-from shmps.consistency import ASYNC, BOUNDED, SYNC, Consistency
+from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.dist_lr import DistLR
 from shmps.errors import UsageError
 from shmps.runs import CONTINUE, FAIL, RESPAWN
 from shmps.trainer import Plan
-from shmps.updaters import FTRL, SGD, AdaGrad, Updater
+from shmps.updaters import FTRL, SGD, AdaGrad, ByRule, Updater
 
 ON_WORKER_DEATH = (RESPAWN, CONTINUE, FAIL)
 SOLVERS = ("minibatch", "lbfgs", "auto")
@@ -20,9 +20,10 @@ _OF_LBFGS: dict[str, tuple[Any, ...]] = {
     "mode": ("sync",), "l1": (0,), "slow_worker": (None,), "tick_time": (0,), "join_at": (None,),
     "on_worker_death": (RESPAWN, FAIL), "replicas": (0,), "checkpoint": (None,), "resume": (None,),
 }  # fmt: skip
-MODES = ("sync", "async", "bounded")
+MODES = {"sync": SYNC, "async": ASYNC, "hogwild": HOGWILD}  # and "bounded"
 # Rates that work on a9a in sync and in async mode; dist-lr's is the one its table was made with.
 LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
+HOGWILD_RATES = {"sgd": 0.02, "ftrl": 0.1}  # where a step is a row's, and not a minibatch's mean
 _SLOWEST = 1000  # times
 _LONGEST = 60_000  # ms
 _DESCENTS = {"sgd": SGD, "dist-lr": DistLR}
@@ -64,7 +65,8 @@ class Settings:
         """The parameters, as they are: they are checked by `check`, or when training begins.
 
         workers, servers: how many processes.
-        mode, bound: "sync", "async" or "bounded", then with a bound in ticks.
+        mode, bound: "sync", "async", "bounded", then with a bound in ticks, or "hogwild": workers update the
+        shared weights in place, without a lock, one step per row (see README: what that gives up).
         solver: "minibatch", "lbfgs" (see shmps.batch: sync, whole shards, no l1), or "auto": lbfgs wherever
         what else is asked for allows it. Only l2, iterations (rounds at most, 100 if None), tol and
         test_interval matter to it.
@@ -73,7 +75,7 @@ class Settings:
         schedule: of the rate of sgd and dist-lr: "constant", "1/t" or "1/sqrt(t)" with t in ticks, or
         "1/(1+delay)" with the delay in versions.
         l1, l2: the penalties.
-        batch_size: rows of a minibatch; 0: a worker's whole shard.
+        batch_size: rows of a minibatch; 0: a worker's whole shard. In hogwild mode: rows of a tick.
         epochs, iterations: passes over the rows, or else minibatches per worker.
         tol: lbfgs ends when it is within so much of the least objective, relatively, by its own estimate.
         test_interval: worker 0's iterations between evaluations; 0: none.
@@ -133,8 +135,8 @@ class Settings:
         """Raises UsageError for parameters that break a rule: what `fit` would say without its data."""
         for name in ("workers", "servers"):
             whole(name, getattr(self, name), least=1)
-        replicas_of(self.replicas, self.servers)
-        self.consistency()
+        consistency = self.consistency()
+        replicas_of(self.replicas, self.servers, consistency.in_place)
         self.plan()
         self.make_updater(unpenalized=-1)
         self.by_lbfgs()
@@ -158,15 +160,15 @@ class Settings:
 
     def consistency(self) -> Consistency:
         """The mode as a value. Raises UsageError if mode and bound contradict each other."""
-        if self.mode not in MODES:
-            raise UsageError(f"mode is one of {', '.join(MODES)}; found {self.mode!r}")
+        if self.mode not in (*MODES, "bounded"):
+            raise UsageError(f"mode is one of {', '.join(MODES)}, bounded; found {self.mode!r}")
         if (self.bound is not None) != (self.mode == "bounded"):
             raise UsageError(
                 f"a bound goes with mode='bounded' only; found mode={self.mode!r}, bound={self.bound!r}"
             )
         if self.bound is not None:
             return BOUNDED(self.bound)
-        return SYNC if self.mode == "sync" else ASYNC
+        return MODES[self.mode]
 
     def plan(self) -> Plan:
         if self.iterations is not None:
@@ -236,18 +238,26 @@ class Settings:
             raise UsageError(f"tick_time is at most {_LONGEST} ms, found {milliseconds:g}")
         return milliseconds / 1000
 
-    def make_updater(self, unpenalized: int) -> Updater:
+    def make_updater(self, unpenalized: int) -> ByRule:
         if self.updater not in LEARNING_RATES:
             raise UsageError(f"updater is one of {', '.join(LEARNING_RATES)}; found {self.updater!r}")
         if self.l1 and self.updater != "ftrl":
             raise UsageError(f"l1 needs updater='ftrl', found {self.updater!r} with l1={self.l1}")
         if self.schedule != "constant" and self.updater not in _DESCENTS:
             raise UsageError(f"a schedule needs updater='sgd', found {self.updater!r} with {self.schedule!r}")
-        rate = LEARNING_RATES[self.updater] if self.learning_rate is None else self.learning_rate
+        in_place = self.consistency().in_place
+        if in_place and (self.updater == "dist-lr" or self.schedule == "1/(1+delay)"):
+            raise UsageError(
+                f"hogwild workers push nothing that dist-lr's rules or the schedule 1/(1+delay) could go by; "
+                f"found updater={self.updater!r}, schedule={self.schedule!r}; use others"
+            )
+        rates = LEARNING_RATES | (HOGWILD_RATES if in_place else {})
+        rate = rates[self.updater] if self.learning_rate is None else self.learning_rate
         if self.updater == "ftrl":
             return FTRL(rate, l1=self.l1, l2=self.l2, unpenalized=unpenalized)
         if self.updater == "adagrad":
-            return AdaGrad(rate, l2=self.l2, unpenalized=unpenalized)
+            initial = 1.0 if in_place else 1e-4  # beside the squares of a row's gradient, or of a mean's
+            return AdaGrad(rate, l2=self.l2, initial=initial, unpenalized=unpenalized)
         descent = _DESCENTS[self.updater]
         return descent(rate, l2=self.l2, schedule=self.schedule, unpenalized=unpenalized)
 

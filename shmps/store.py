@@ -50,6 +50,7 @@ class Shape:
             **self._image_fields("", self.num_keys),
             **self._image_fields("replica_", self.num_keys if self.replicas else 0),
             "delays": (np.int64, (servers, DELAY_BINS)),
+            "strides": (np.float64, (workers,)),
             # The redo slots: `ring` per server, over its own range of keys.
             "redo_committed": (np.int64, (servers,)),
             "redo_count": (np.int64, (ring, servers)),
@@ -203,7 +204,8 @@ class Pulse:
 class Store:
     """The shared arrays of a cluster; to be closed.
 
-    Servers write `parameters`, workers only read them. Raises OutOfSpace if they do not fit in memory.
+    Servers write `parameters`; workers only read them, unless they update in place. Raises OutOfSpace if they
+    do not fit in memory.
     """
 
     def __init__(self, shape: Shape):
@@ -254,14 +256,18 @@ class Copy(NamedTuple):
 
 
 class Parameters:
-    """Weights (n, width), updater state (n, width * m) and each server's books, as arrays."""
+    """Weights (n, width), updater state (n, width * m) and each server's books, as arrays.
+
+    Where workers update in place, each writes its own column of `done`, and in `strides` (workers,) what
+    penalty its own updates came to: so no two write the same number.
+    """
 
     def __init__(self, shape: Shape, arrays: dict[str, np.ndarray]):
         self.shape = shape
         self.arrays = arrays
         self.here, self.replica = Image.of(arrays, ""), Image.of(arrays, "replica_")
         self.weights, self.state, self.versions, self.ages, self.done, _ = self.here
-        self.delays = arrays["delays"]
+        self.delays, self.strides = arrays["delays"], arrays["strides"]
 
     def copy(self, workers: int) -> Copy:
         ticks = self.done[:, :workers].min(axis=0)
@@ -274,6 +280,16 @@ class Parameters:
         self.ages[:] = copy.ages if same else copy.ages.max()
         self.versions[:] = copy.versions if same else copy.versions.max()
         self.done[:, : len(copy.ticks)] = copy.ticks
+        self.strides[0] = self.ages[0]
+
+    def tick_in_place(self, worker: int, number: int, penalty: float) -> None:
+        """Tick `number` of this worker has raised the age by `penalty`.
+
+        The ages are added up anew every time: where two do it at once the next tick puts it right.
+        """
+        self.strides[worker] += penalty
+        self.ages[:] = self.strides.sum()
+        self.done[:, worker] = number
 
     def replica_differences(self) -> int:
         """Keys under which weights or state are other bits in the replica; none without one."""

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from shmps.data import Batch, Batches, Rows, shard
 from shmps.errors import Diverged
 from shmps.kernels import BLOCK, gradient, margins
 from shmps.metrics import Metrics, evaluate
+from shmps.updaters import ByRule, Step
 from shmps.worker import KVWorker
 
 _PIECE = 2**25  # non-zeros between two signs of life: a tenth of a second
@@ -61,16 +62,64 @@ class Account(NamedTuple):
     slept: float
 
 
-def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
-    """Pull, compute a gradient, push; over this worker's shard.
+class Way(NamedTuple):
+    """How a worker goes about a minibatch: what it reads, what it computes from that, what it sends."""
 
-    In sync mode a look after the push was acknowledged is exactly a pull, and costs no message. A worker in a
-    dead one's place, or of a training that is resumed, goes on after the pushes that count already. Raises
-    Diverged when the loss is no longer finite.
+    read: Callable[[Batch], np.ndarray]
+    compute: Callable[[Batch, np.ndarray], float]  # returns the mean loss
+    push: Callable[[Batch], None]
+
+
+def _by_push(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
+    """Pull, compute a gradient, push. In sync mode a look after the push was acknowledged is exactly a pull,
+    and costs no message.
     """
-    held = kv.consistency.hold_pushes
-    read, push = (kv.look, kv.push) if held else (kv.pull, kv.start_push)
+    read, push = (kv.look, kv.push) if kv.consistency.hold_pushes else (kv.pull, kv.start_push)
     out = np.empty(num_keys)
+
+    def mean(batch: Batch) -> np.ndarray:
+        return out if batch.keys is None else out[: len(batch.keys)]
+
+    return Way(
+        lambda batch: read(batch.keys),
+        lambda batch, weights: mean_gradient(
+            kv, batch.rows, weights, intercept, batch.rows.num_rows, mean(batch)
+        ),
+        lambda batch: push(batch.keys, mean(batch), rows=batch.rows.num_rows),  # type: ignore[arg-type]
+    )
+
+
+def _in_place(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
+    """A step per row, of the shared weights themselves: Hogwild! (Niu et al., NIPS 2011)."""
+    nothing, updater = np.empty(0), kv.updater
+    assert isinstance(updater, ByRule)
+
+    def compute(batch: Batch, _: np.ndarray) -> float:
+        loss = 0.0
+
+        def update(weights: np.ndarray, state: np.ndarray, step: Step) -> float:
+            nonlocal loss
+            age = step.age
+            for part in _pieces(batch.rows):
+                mean = updater.descend(part, intercept, weights, state, step._replace(age=age))
+                loss += mean * part.num_rows / batch.rows.num_rows
+                age += updater.penalty(step) * part.num_rows
+                kv.beat()
+            return age - step.age
+
+        kv.tick_in_place(update)
+        return loss
+
+    return Way(lambda batch: nothing, compute, lambda batch: None)
+
+
+def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
+    """Visit the minibatches of this worker's shard.
+
+    A worker in a dead one's place, or of a training that is resumed, goes on after the pushes that count
+    already. Raises Diverged when the loss is no longer finite.
+    """
+    way = (_in_place if kv.consistency.in_place else _by_push)(kv, num_keys, plan.intercept)
     iteration = row_count = nonzeros = 0
     computing = slept = 0.0
     kv.barrier()
@@ -81,10 +130,9 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         nonzeros += batch.rows.nonzeros
         if iteration <= kv.resumed:
             continue
-        weights = read(batch.keys)
+        weights = way.read(batch)
         start = time.perf_counter()
-        mean = out[: len(weights)]
-        loss = mean_gradient(kv, batch.rows, weights, plan.intercept, batch.rows.num_rows, mean)
+        loss = way.compute(batch, weights)
         spent = time.perf_counter() - start
         if not math.isfinite(loss):
             raise Diverged(
@@ -95,7 +143,7 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         if rest > 0:  # after the pull and before the push: slept after the push it would bring no delay
             _sleep(kv, rest)
             slept += rest
-        push(batch.keys, mean, rows=batch.rows.num_rows)
+        way.push(batch)
         computing += spent
         if kv.rank == 0 and plan.test_interval and iteration % plan.test_interval == 0:
             kv.flush()  # this worker's own push is in what is evaluated
@@ -124,7 +172,16 @@ def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[Bat
             continue  # not yet in
         if ranks != before:
             own = shard(rows, ranks.index(kv.rank), len(ranks))
-            batches = Batches(own, plan.batch_size, num_keys, plan.intercept, plan.seed, kv.rank, ranks)
+            batches = Batches(
+                own,
+                plan.batch_size,
+                num_keys,
+                plan.intercept,
+                plan.seed,
+                kv.rank,
+                ranks,
+                kv.consistency.in_place,
+            )
         assert batches is not None
         yield from batches.epoch(epoch)
 
@@ -137,14 +194,19 @@ def mean_gradient(
     With signs of life where it takes long.
     """
     out[:] = 0.0
-    if rows.nonzeros <= _PIECE:
-        return gradient(*rows, weights, intercept, total, out)
-    loss, step = 0.0, max(_PIECE * rows.num_rows // rows.nonzeros // BLOCK, 1) * BLOCK
-    for begin in range(0, rows.num_rows, step):
-        piece = rows.part(begin, min(begin + step, rows.num_rows))
-        loss += gradient(*piece, weights, intercept, total, out)
+    loss = 0.0
+    for part in _pieces(rows):
+        loss += gradient(*part, weights, intercept, total, out)
         kv.beat()
     return loss
+
+
+def _pieces(rows: Rows) -> Iterator[Rows]:
+    """Parts of about _PIECE non-zeros; cut at multiples of BLOCK: see `kernels.gradient`."""
+    total, nonzeros = rows.num_rows, rows.nonzeros
+    step = total if nonzeros <= _PIECE else max(_PIECE * total // nonzeros // BLOCK, 1) * BLOCK
+    for begin in range(0, total, step):
+        yield rows.part(begin, min(begin + step, total))
 
 
 def _sleep(kv: KVWorker, seconds: float) -> None:
@@ -161,8 +223,11 @@ def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
     return evaluate(out, rows.labels)
 
 
-def rehearse(rows: Rows, num_keys: int, plan: Plan) -> None:
+def rehearse(rows: Rows, num_keys: int, plan: Plan, updater: ByRule, in_place: bool) -> None:
     """One row's gradient in this process: what numba compiles here is there in every node forked later."""
+    if in_place:
+        state = np.zeros((num_keys, 1, updater.state_width))
+        updater.descend(rows.part(0, 1), plan.intercept, np.zeros((num_keys, 1)), state, Step(1, 0.0))
     batches = Batches(rows.part(0, 1), plan.batch_size, num_keys, plan.intercept, 0, 0, [0])
     batch: Batch = batches[0]
     weights = np.zeros(num_keys if batch.keys is None else len(batch.keys))

@@ -15,13 +15,15 @@ An own updater derives from `Updater`; see the README.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from shmps import rules
 from shmps.checks import not_negative, positive
 from shmps.errors import UsageError
-from shmps.kernels import add_scaled, kernel, merge
+from shmps.kernels import add_scaled, merge
+from shmps.rules import AdaGradRule, FTRLRule, SGDRule
 
 
 class Step(NamedTuple):
@@ -111,6 +113,24 @@ class Replace(Add):
         values[:] = gradient
 
 
+class ByRule(Updater):
+    """An updater with a formula for one value: it can be applied in place too."""
+
+    def rule(self, step: Step) -> Any:
+        """The numbers of the formula at this step; see `shmps.rules`."""
+        raise NotImplementedError
+
+    def update(self, keys, gradient, values, state, step):
+        rules.update(self.rule(step), keys, gradient, values, state, step.age)
+
+    def descend(self, rows, intercept: bool, weights, state, step: Step) -> float:
+        """A step per row, of the weights themselves: see `rules.descend`."""
+        return rules.descend(self.rule(step), *rows, intercept, weights, state, step.age)
+
+    def catch_up(self, keys, values, state, age):
+        rules.catch_up(self.rule(Step(1, age)), keys, values, state, age)
+
+
 # What the learning rate is multiplied by at a step.
 SCHEDULES: dict[str, Callable[[Step], float]] = {
     "constant": lambda step: 1.0,
@@ -121,7 +141,7 @@ SCHEDULES: dict[str, Callable[[Step], float]] = {
 }
 
 
-class SGD(Updater):
+class SGD(ByRule):
     """w -= rate * (gradient + l2 * w), rate = learning_rate * schedule; t counts ticks, not pushes.
 
     The age is the sum of -log(1 - rate * l2): a key absent from some updates is multiplied by the same
@@ -148,8 +168,13 @@ class SGD(Updater):
         return self.learning_rate * SCHEDULES[self.schedule](step)
 
     def update(self, keys, gradient, values, state, step):
-        after = step.age + self.penalty(step)
-        _sgd(keys, gradient, values, state, step.age, after, self.rate(step), self.l2, self.unpenalized)
+        if self.lazy:
+            super().update(keys, gradient, values, state, step)
+        else:  # a loop that vectorises: 20 times as fast
+            add_scaled(values, gradient, -self.rate(step))
+
+    def rule(self, step):
+        return SGDRule(self.rate(step), self.l2, self.penalty(step), self.unpenalized)
 
     def penalty(self, step):
         return -math.log1p(-self.rate(step) * self.l2) if self.lazy else 0.0
@@ -158,32 +183,8 @@ class SGD(Updater):
     def lazy(self):
         return self.l2 > 0
 
-    def catch_up(self, keys, values, state, age):
-        _sgd_catch_up(keys, values, state, age, self.unpenalized)
 
-
-@kernel
-def _sgd(keys, gradient, values, state, age, after, rate, l2, unpenalized):
-    if l2 > 0:
-        _sgd_catch_up(keys, values, state, age, unpenalized)
-        state[:, :, 0] = after
-        keep = 1.0 - rate * l2
-        for i in range(len(keys)):
-            if keys[i] != unpenalized:
-                for d in range(values.shape[1]):
-                    values[i, d] *= keep
-    add_scaled(values, gradient, -rate)
-
-
-@kernel
-def _sgd_catch_up(keys, values, state, age, unpenalized):
-    for i in range(len(keys)):
-        for d in range(values.shape[1]):
-            if keys[i] != unpenalized and state[i, d, 0] != age:
-                values[i, d] *= math.exp(state[i, d, 0] - age)
-
-
-class AdaGrad(Updater):
+class AdaGrad(ByRule):
     """A rate per value, learning_rate / sqrt(initial + sum of squared gradients) (Duchi et al., JMLR 2011).
 
     The L2 penalty is a proximal step with the same rate: w = (w - rate * gradient) / (1 + rate * l2).
@@ -197,56 +198,15 @@ class AdaGrad(Updater):
         self.unpenalized = unpenalized
         self.state_width = 1 + int(self.lazy)  # sum of squares; age at the last touch
 
-    def update(self, keys, gradient, values, state, step):
-        _adagrad(
-            keys,
-            gradient,
-            values,
-            state,
-            step.age,
-            self.learning_rate,
-            self.l2,
-            self.initial,
-            self.unpenalized,
-        )
+    def rule(self, step):
+        return AdaGradRule(self.learning_rate, self.l2, self.initial, 1.0, self.unpenalized)
 
     @property
     def lazy(self):
         return self.l2 > 0
 
-    def catch_up(self, keys, values, state, age):
-        _adagrad_catch_up(
-            keys, values, state, age, self.learning_rate, self.l2, self.initial, self.unpenalized
-        )
 
-
-@kernel
-def _adagrad(keys, gradient, values, state, age, learning_rate, l2, initial, unpenalized):
-    if l2 > 0:
-        _adagrad_catch_up(keys, values, state, age, learning_rate, l2, initial, unpenalized)
-    for i in range(len(keys)):
-        penalty = 0.0 if keys[i] == unpenalized else l2
-        for d in range(values.shape[1]):
-            g = gradient[i, d]
-            state[i, d, 0] += g * g
-            rate = learning_rate / math.sqrt(initial + state[i, d, 0])
-            values[i, d] = (values[i, d] - rate * g) / (1.0 + rate * penalty)
-            if l2 > 0:
-                state[i, d, 1] = age + 1.0
-
-
-@kernel
-def _adagrad_catch_up(keys, values, state, age, learning_rate, l2, initial, unpenalized):
-    for i in range(len(keys)):
-        for d in range(values.shape[1]):
-            owed = age - state[i, d, 1]
-            if keys[i] != unpenalized and owed > 0:
-                # The rate has not changed since: it only does when the key is touched.
-                rate = learning_rate / math.sqrt(initial + state[i, d, 0])
-                values[i, d] *= (1.0 + rate * l2) ** -owed
-
-
-class FTRL(Updater):
+class FTRL(ByRule):
     """FTRL-proximal with per-coordinate rates (McMahan et al., KDD 2013, algorithm 1).
 
     The penalties are added once per update (McMahan, AISTATS 2011, composite form), so that the objective
@@ -263,38 +223,11 @@ class FTRL(Updater):
         self.unpenalized = unpenalized
 
     def start(self, values, state):
-        state[:, :, 0] = -values * (self.beta / self.alpha)
+        state[:, :, 0] = -values * (self.beta * (1.0 / self.alpha))
 
-    def update(self, keys, gradient, values, state, step):
-        _ftrl(
-            keys, gradient, values, state, step.age, self.alpha, self.beta, self.l1, self.l2, self.unpenalized
-        )
+    def rule(self, step):
+        return FTRLRule(1.0 / self.alpha, self.beta, self.l1, self.l2, 1.0, self.unpenalized)
 
     @property
     def lazy(self):
         return self.l1 > 0 or self.l2 > 0
-
-    def catch_up(self, keys, values, state, age):
-        _ftrl_weights(keys, values, state, age, self.alpha, self.beta, self.l1, self.l2, self.unpenalized)
-
-
-@kernel
-def _ftrl(keys, gradient, values, state, age, alpha, beta, l1, l2, unpenalized):
-    _ftrl_weights(keys, values, state, age, alpha, beta, l1, l2, unpenalized)
-    for i in range(len(keys)):
-        for d in range(values.shape[1]):
-            g, n = gradient[i, d], state[i, d, 1]
-            sigma = (math.sqrt(n + g * g) - math.sqrt(n)) / alpha
-            state[i, d, 0] += g - sigma * values[i, d]
-            state[i, d, 1] = n + g * g
-    _ftrl_weights(keys, values, state, age + 1.0, alpha, beta, l1, l2, unpenalized)
-
-
-@kernel
-def _ftrl_weights(keys, values, state, age, alpha, beta, l1, l2, unpenalized):
-    for i in range(len(keys)):
-        penalized = 0.0 if keys[i] == unpenalized else age
-        for d in range(values.shape[1]):
-            z, n = state[i, d, 0], state[i, d, 1]
-            shrunk = max(abs(z) - penalized * l1, 0.0)
-            values[i, d] = -math.copysign(shrunk, z) / ((beta + math.sqrt(n)) / alpha + penalized * l2)

@@ -36,7 +36,7 @@ from shmps.outlet import Outlet
 from shmps.requests import Request, Requests
 from shmps.store import Copy, Log, Mailbox, Parameters, Pulse
 from shmps.transport import Post
-from shmps.updaters import Updater
+from shmps.updaters import Step, Updater
 
 Callback = Callable[[Any], None]
 
@@ -74,9 +74,9 @@ class KVWorker:
         outlet: Outlet,
     ):
         self.rank, self.num_workers, self.num_servers = rank, num_workers, len(mailboxes)
-        self.consistency = consistency
+        self.consistency, self.updater = consistency, updater
         self.seconds_waiting = 0.0  # blocked until a record came
-        self._life, self._updater, self._pulse = life, updater, pulse
+        self._life, self._pulse = life, pulse
         self._parameters, self._mailboxes, self._post, self._outlet = parameters, mailboxes, post, outlet
         self._shape = parameters.shape
         self._bounds = self._shape.bounds
@@ -153,13 +153,53 @@ class KVWorker:
         self._call_back()
         self._requests.seen = self._parameters.versions.tolist()
         if keys is None:
-            return self._flat(self._parameters.weights)
+            shared = self._parameters.weights.view()
+            shared.flags.writeable = False
+            return self._flat(shared)
         keys, cuts = self._cut(keys)
         out = np.empty((len(keys), self._shape.width))
         for server in range(self.num_servers):
             part = slice(cuts[server], cuts[server + 1])
-            self._parameters.read(keys[part], server, self._updater, out[part])
+            self._parameters.read(keys[part], server, self.updater, out[part])
         return self._flat(out)
+
+    # Writing in place: of a cluster with consistency=HOGWILD (Niu et al., NIPS 2011).
+
+    def push_in_place(self, keys, values) -> None:
+        """Apply `values` to `keys` here and now, without a lock, a message or a server: one tick.
+
+        What it gives up: where others change the same keys meanwhile, one change of the two may be lost; a
+        worker that dies in it leaves a part of it behind, and whoever takes its place may apply it again.
+        """
+        keys, _ = self._cut(keys)
+        gradient = matrix(values, len(keys), self._shape.width)
+
+        def update(weights: np.ndarray, state: np.ndarray, step: Step) -> float:
+            values, own = weights[keys], state[keys]
+            self.updater.update(keys, gradient, values, own, step)
+            weights[keys], state[keys] = values, own
+            return self.updater.penalty(step)
+
+        self.tick_in_place(update)
+
+    def tick_in_place(self, update: Callable[[np.ndarray, np.ndarray, Step], float]) -> None:
+        """`update(weights, state, step)` on the shared arrays (n, width) and (n, width, m), as one tick.
+
+        It returns what penalty its updates come to: by how much they raise the age (see `shmps.updaters`).
+        What `push_in_place` gives up is given up here too.
+        """
+        if not self.consistency.in_place:
+            raise UsageError(
+                f"updates in place need a Cluster with consistency=HOGWILD, found {self.consistency}; "
+                f"use push"
+            )
+        self._call_back()
+        number, parameters = self._requests.pushes + 1, self._parameters
+        step = Step(number, float(parameters.ages[0]))
+        penalty = update(parameters.weights, self._shape.state_of(parameters.state), step)
+        parameters.tick_in_place(self.rank, number, penalty)
+        self._requests.pushes = number
+        self._pulse.beat()
 
     def copy_of_parameters(self) -> Copy:
         """What `Cluster(restored=...)` goes on from: weights, updater state, books.
@@ -242,6 +282,8 @@ class KVWorker:
                     f"raise max_keys of the Cluster, or use keys=None for all keys"
                 )
         if op != PULL:
+            if self.consistency.in_place:
+                raise UsageError("pushes to a cluster with consistency=HOGWILD are made by push_in_place")
             values = matrix(values, count, self._shape.width)
             rows = positive("rows", rows)
         if not (callback is None or callable(callback)):

@@ -32,15 +32,15 @@ class AdaGrad:
 
 class FTRL:
     def __init__(self, alpha, l1, l2, n, beta=1.0):
-        self.alpha, self.beta, self.l1, self.l2 = alpha, beta, l1, l2
+        self.inverse, self.beta, self.l1, self.l2 = 1.0 / alpha, beta, l1, l2
         self.z, self.n = np.zeros(n), np.zeros(n)
 
     def update(self, w, gradient, tick):
-        sigma = (np.sqrt(self.n + gradient * gradient) - np.sqrt(self.n)) / self.alpha
+        sigma = (np.sqrt(self.n + gradient * gradient) - np.sqrt(self.n)) * self.inverse
         self.z = self.z + (gradient - sigma * w)
         self.n = self.n + gradient * gradient
         shrunk = np.maximum(np.abs(self.z) - tick * self.l1, 0.0)
-        return -np.copysign(shrunk, self.z) / ((self.beta + np.sqrt(self.n)) / self.alpha + tick * self.l2)
+        return -np.copysign(shrunk, self.z) / ((self.beta + np.sqrt(self.n)) * self.inverse + tick * self.l2)
 
 
 class Add:
