@@ -16,6 +16,7 @@ MEMORY = 10  # pairs of steps and changes of the gradient
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo 1966)
 _SHORTENINGS = 30
 _ROUNDING = 4 * float(np.finfo(float).eps)  # of a sum over rows, relative
+_RIDGE = float(np.finfo(float).eps) ** 0.5  # more than what the rounding of sums over rows takes away
 
 Solve = Callable[[np.ndarray], np.ndarray]
 
@@ -102,14 +103,20 @@ def _dot(one: np.ndarray, other: np.ndarray) -> float:
 
 def whole_curvature(matrix: np.ndarray, penalty: np.ndarray) -> Solve:
     """From the curvature (n, n) without `penalty` (n,)."""
-    # A little of the others' for features that no row has and that have no penalty: the factor stays finite.
-    matrix = matrix + np.diag(penalty + (_ROUNDING * matrix.trace() or 1.0))
+    # Features may depend on each other (one-hot ones and an intercept do): then its least eigenvalue is what
+    # rounding makes of 0. What is added is a part of each feature's own, whatever their units.
+    own = _above_zero(matrix.diagonal() + penalty)
+    matrix = matrix + np.diag(penalty + _RIDGE * own)
     factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
     return lambda vector: scipy.linalg.cho_solve(factor, vector, check_finite=False)
 
 
 def diagonal_curvature(diagonal: np.ndarray, penalty: np.ndarray) -> Solve:
     """From the diagonal (n,) without `penalty` (n,)."""
-    curvature = diagonal + penalty
-    curvature[curvature == 0] = 1.0  # a feature that no row has, without a penalty: its gradient is 0 too
+    curvature = _above_zero(diagonal + penalty)
     return lambda vector: vector / curvature
+
+
+def _above_zero(diagonal: np.ndarray) -> np.ndarray:
+    """A feature that no row has, without a penalty, has none: its gradient is 0 whatever it is divided by."""
+    return np.where(diagonal > 0, diagonal, 1.0)

@@ -146,6 +146,33 @@ def test_features_without_a_row_and_without_a_penalty_stay_at_zero():
         assert np.isfinite(model.coef_).all() and not model.coef_[0, 30:].any()
 
 
+def one_hot(rows, levels, seed=1):
+    """Two features with so many levels each: together with an intercept they depend on each other."""
+    random = np.random.default_rng(seed)
+    found = random.integers(0, levels, (rows, 2))
+    columns = (found + [0, levels]).ravel()
+    X = scipy.sparse.csr_matrix((np.ones(2 * rows), columns, np.arange(0, 2 * rows + 1, 2)))
+    return X, np.where(random.random(rows) < 0.3 + 0.4 * found[:, 0] / levels, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("levels", [3, 10])
+def test_features_that_depend_on_each_other_need_no_penalty(levels):
+    X, y = one_hot(30_000, levels)
+    model = LogisticRegression(solver="lbfgs", l2=0.0).fit(X, y)
+    value, slope = objective(np.append(model.coef_[0], model.intercept_), X, y, 0.0, True)
+    assert value < 0.69 and np.abs(slope).max() < 1e-4
+
+
+def test_the_units_of_the_features_do_not_matter():
+    X, y = problem()
+    units = np.logspace(-6, 6, 12)
+    plain, scaled = (
+        LogisticRegression(solver="lbfgs", l2=0.0, tol=1e-6, fit_intercept=False).fit(rows, y)
+        for rows in (X, (X @ scipy.sparse.diags(units)).tocsr())
+    )
+    assert scaled.coef_[0] * units == pytest.approx(plain.coef_[0], rel=1e-3)
+
+
 @pytest.mark.parametrize("stride", [1, 3])
 def test_the_curvature_is_that_of_the_rows(stride):
     X, _ = problem(rows=90)
