@@ -24,8 +24,10 @@ Solve = Callable[[np.ndarray], np.ndarray]
 class LBFGS:
     """Minimises a smooth convex function of `weights` (n,), which are where it wants to know it next.
 
-    `solve(gradient)` (n,) is the inverse of the curvature times it. Done when the gradient is below
-    `tolerance` times the first one (Euclidean norms), or no step along the direction goes down any more.
+    `solve(gradient)` (n,) is the inverse of the curvature times it. Where that is nowhere exceeded, a step
+    of solve(gradient) is sure to gain half of gradient . solve(gradient): done when this is less than
+    `tolerance`**2 of the value, whatever the start and the features' units, or when no step along the
+    direction goes down any more.
     """
 
     def __init__(self, start: np.ndarray, solve: Solve, tolerance: float):
@@ -37,7 +39,6 @@ class LBFGS:
         self._at = start.copy()
         self._value, self._step, self._slope, self._shortened = np.inf, 1.0, 0.0, 0
         self._gradient = self._direction = np.zeros(len(start))
-        self._first: float | None = None  # the square of the first gradient's norm
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
@@ -46,15 +47,13 @@ class LBFGS:
 
     def take(self, value: float, gradient: np.ndarray) -> None:
         """What the function is at `weights`, and its gradient (n,) there: moves `weights`, or is done."""
-        if self._first is None:
-            self._first = _dot(gradient, gradient)
-        elif not self._goes_down(value):
-            self._shorten(value)
-            return
-        else:
+        if self._value < np.inf:  # else it is the first one
+            if not self._goes_down(value):
+                self._shorten(value)
+                return
             self._remember(gradient)
         self._at, self._value, self._gradient = self.weights, value, gradient
-        if _dot(gradient, gradient) <= self._tolerance**2 * self._first:
+        if 0.5 * _dot(gradient, self._solve(gradient)) <= self._tolerance**2 * value:
             self.done = True
             return
         self._direction, self._step, self._shortened = -self._times_inverse(gradient), 1.0, 0

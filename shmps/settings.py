@@ -75,7 +75,7 @@ class Settings:
         l1, l2: the penalties.
         batch_size: rows of a minibatch; 0: a worker's whole shard.
         epochs, iterations: passes over the rows, or else minibatches per worker.
-        tol: lbfgs ends when the gradient is below so much of the first one.
+        tol: lbfgs ends when a step is sure to lower the objective by no more than tol**2 of it.
         test_interval: worker 0's iterations between evaluations; 0: none.
         slow_worker: (rank, factor) makes a straggler.
         tick_time: milliseconds that a tick lasts at least; workers that sleep overlap where cores are few.

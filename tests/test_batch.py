@@ -129,6 +129,9 @@ def test_it_begins_where_it_is_told_and_ends_after_the_rounds_it_is_given():
         X, y, coef_init=best.coef_[0], intercept_init=best.intercept_
     )
     assert again.result_.objectives[0][1] == pytest.approx(best.result_.objectives[-1][1], abs=1e-12)
+    assert again.n_iter_ == 1  # there is nothing left to do
+    far = LogisticRegression(solver="lbfgs", l2=0.01).fit(X, y, coef_init=np.full(12, 1e6))
+    assert far.result_.objectives[-1][1] == pytest.approx(best.result_.objectives[-1][1], rel=1e-6)
     seen = []
     short = LogisticRegression(solver="lbfgs", iterations=3, test_interval=1).fit(
         X, y, on_progress=seen.append
@@ -150,7 +153,7 @@ def one_hot(rows, levels, seed=1):
     """Two features with so many levels each: together with an intercept they depend on each other."""
     random = np.random.default_rng(seed)
     found = random.integers(0, levels, (rows, 2))
-    columns = (found + [0, levels]).ravel()
+    columns = (found + np.array([0, levels])).ravel()
     X = scipy.sparse.csr_matrix((np.ones(2 * rows), columns, np.arange(0, 2 * rows + 1, 2)))
     return X, np.where(random.random(rows) < 0.3 + 0.4 * found[:, 0] / levels, 1.0, -1.0)
 
@@ -203,7 +206,7 @@ def test_lbfgs_finds_the_minimum_of_a_quadratic(solve):
     search, asked = LBFGS(np.zeros(20), curvature, 1e-8), 0
     while not search.done:
         away = search.weights - target
-        search.take(0.5 * away @ matrix @ away, matrix @ away)
+        search.take(1.0 + 0.5 * away @ matrix @ away, matrix @ away)
         asked += 1
     assert search.best[0] == pytest.approx(target, abs=1e-6)
     assert asked <= {"exact": 3}.get(solve, 100)
