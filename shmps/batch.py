@@ -14,6 +14,7 @@ import numpy as np
 
 from shmps.cluster import Cluster
 from shmps.data import Rows, shard
+from shmps.errors import Diverged
 from shmps.kernels import curvature_diagonal, curvature_matrix, gradient
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
 from shmps.messages import ALL
@@ -85,7 +86,8 @@ def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> 
                 kv.report(Snapshot(iteration, passed, iteration * kv.num_workers, weights.copy()))
             kv.push(keys[:size], sums[:size])
         kv.barrier(ALL)
-        if not kv.look()[layout.more]:
+        # Who is back passes rounds that are over.
+        if iteration >= kv.resumed and not kv.look()[layout.more]:
             break
     ended = time.monotonic()
     return Account(
@@ -137,6 +139,11 @@ class Descent:
         end = layout.num_keys if self._search is None else layout.sums + n + 1
         sums = self._cluster.weights(layout.sums, end)
         if self._search is None:
+            if not np.isfinite(sums).all():
+                raise Diverged(
+                    "loss, gradient and curvature must be finite where the training begins, and are not; "
+                    "scale the features to about 1, or begin nearer to 0"
+                )
             self._search = LBFGS(self._start, self._solve(sums[n + 1 :]), self._tolerance)
         search, owed = self._search, self._penalty * self._search.weights
         search.take(sums[n] + 0.5 * (owed * search.weights).sum(), sums[:n] + owed)

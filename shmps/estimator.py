@@ -248,7 +248,7 @@ class LogisticRegression(Settings):
     def _stability(
         self, rows: Rows, updater: Updater, consistency: Consistency, delays: Delays
     ) -> Stability | None:
-        if not isinstance(updater, SGD):
+        if self.by_lbfgs() or not isinstance(updater, SGD):
             return None
         steepest = curvature(rows, self._weights(), self.fit_intercept, updater.l2)
         if steepest is None:

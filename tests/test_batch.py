@@ -1,5 +1,9 @@
 """Batch training: the optimum, the same bits whoever is killed, and what it refuses."""
 
+import os
+import signal
+import warnings
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -8,7 +12,7 @@ import scipy.sparse
 from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
 from shmps.batch import Descent, Layout, contribute
 from shmps.data import rows_of
-from shmps.errors import UsageError
+from shmps.errors import Diverged, UsageError
 from shmps.failpoints import Failpoint
 from shmps.kernels import curvature_diagonal, curvature_matrix
 from shmps.lbfgs import LBFGS, diagonal_curvature, whole_curvature
@@ -93,6 +97,25 @@ def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point):
     assert len(events) == 1 and killed == undisturbed
 
 
+def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
+    layout, start = Layout.of(LAYOUT_ROWS, 13, True), np.zeros(13)
+    with Cluster(
+        layout.num_keys, servers=1, workers=1, updater=Replace(), initial=layout.start(start),
+        max_keys=layout.num_keys,
+    ) as cluster:  # fmt: skip
+        descent = Descent(cluster, layout, start, 0.01, 1e-8, 4)
+
+        def descend_and_kill():
+            descent()
+            if len(descent.history) == 4:
+                os.kill(cluster.node_pids()[1], signal.SIGKILL)
+
+        [account] = cluster.run(
+            contribute, LAYOUT_ROWS, layout, 0, on_barrier=descend_and_kill, on_worker_death=RESPAWN
+        )
+        assert account.iterations == 4 and len(cluster.events) == 1
+
+
 def test_auto_is_lbfgs_where_it_can_be():
     X, y = problem()
     auto = LogisticRegression(solver="auto", l2=0.01).fit(X, y)
@@ -138,6 +161,21 @@ def test_it_begins_where_it_is_told_and_ends_after_the_rounds_it_is_given():
     )
     assert short.n_iter_ == 3 and [progress.iteration for progress in seen] == [1, 2, 3]
     assert np.isfinite(short.coef_).all()
+
+
+@pytest.mark.parametrize("columns", [12, 600], ids=["whole curvature", "its diagonal"])
+def test_values_whose_squares_overflow_are_an_error(columns):
+    X, y = problem(features=columns)
+    with pytest.raises(Diverged, match="scale the features to about 1"):
+        LogisticRegression(solver="lbfgs").fit(X * 1e200, y)
+
+
+def test_a_rate_that_it_does_not_use_is_no_matter():
+    X, y = problem()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = LogisticRegression(solver="lbfgs", updater="sgd", learning_rate=90.0).fit(X, y).result_
+    assert result.stability is None
 
 
 def test_features_without_a_row_and_without_a_penalty_stay_at_zero():
