@@ -8,6 +8,7 @@ killed at any instant, as in any other training.
 
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from shmps.errors import Diverged
 from shmps.kernels import curvature_diagonal, curvature_matrix, gradient
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
 from shmps.messages import ALL
-from shmps.trainer import Account, Snapshot, mean_gradient, measure
+from shmps.trainer import Account, Snapshot, mean_gradient, measure, pieces
 from shmps.worker import KVWorker
 
 _MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms
@@ -78,7 +79,7 @@ def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> 
             sums[n] = mean_gradient(kv, own, weights, layout.intercept, layout.rows, sums[:n])
             size = n + 1
             if iteration == 1:
-                _add_curvature(own, layout, sums[size:])
+                _add_curvature(own, layout, sums[size:], kv.beat)
                 size = len(sums)
             computing += time.perf_counter() - start
             if kv.rank == 0 and test_interval and iteration % test_interval == 0:
@@ -102,13 +103,21 @@ def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> 
     )
 
 
-def _add_curvature(rows: Rows, layout: Layout, out: np.ndarray) -> None:
-    arrays = rows.indptr, rows.indices, rows.data
-    if layout.stride:
-        matrix = out.reshape(layout.n, layout.n)
-        curvature_matrix(*arrays, layout.intercept, layout.rows, layout.stride, matrix)
-    else:
-        curvature_diagonal(*arrays, layout.intercept, layout.rows, out)
+def _add_curvature(rows: Rows, layout: Layout, out: np.ndarray, beat: Callable[[], None]) -> None:
+    """The rows' part of the curvature into `out`, which is 0."""
+    n, stride = layout.n, layout.stride
+    diagonal = np.zeros(n) if stride else out
+    for piece in pieces(rows, stride or 1):
+        arrays = piece.indptr, piece.indices, piece.data
+        if stride:
+            curvature_matrix(*arrays, layout.intercept, layout.rows, stride, out.reshape(n, n))
+        if stride != 1:
+            curvature_diagonal(*arrays, layout.intercept, layout.rows, diagonal)
+        beat()
+    if stride > 1:
+        # A feature that hardly any of these rows has would be thought flat.
+        sampled = np.einsum("ii->i", out.reshape(n, n))
+        np.maximum(sampled, 0.5 * diagonal, out=sampled)
 
 
 class Descent:
@@ -163,5 +172,5 @@ def rehearse(rows: Rows, layout: Layout) -> None:
     one, weights = rows.part(0, 1), np.zeros(layout.n)
     weights.flags.writeable = False  # as a look is: another type to numba
     gradient(*one, weights, layout.intercept, 1, np.zeros(layout.n))
-    _add_curvature(one, layout, np.zeros(layout.num_keys - layout.sums - layout.n - 1))
+    _add_curvature(one, layout, np.zeros(layout.num_keys - layout.sums - layout.n - 1), lambda: None)
     measure(one, np.zeros(layout.n), layout.intercept)

@@ -173,7 +173,8 @@ class Cluster:
         Each run has worker processes of its own (a few ms under fork); what is to last is in the parameters
         or in the results, which must be picklable. `on_report(rank, value)` is called here for what a worker
         hands to `kv.report`, `on_pause()` a few times per second, `on_event` for every `Event`: deaths, and
-        workers that come and go; and `on_barrier()` when all workers have come to a barrier, before it opens.
+        workers that come and go; and `on_barrier()` when all workers that have not finished are in a barrier,
+        before it opens.
 
         A server that dies is replaced, and nothing is lost. on_worker_death: "fail" (NodeDied), "respawn"
         (the function is run again in the dead worker's place; `kv.resumed` tells how many of its pushes count

@@ -139,12 +139,18 @@ def mean_gradient(
     out[:] = 0.0
     if rows.nonzeros <= _PIECE:
         return gradient(*rows, weights, intercept, total, out)
-    loss, step = 0.0, max(_PIECE * rows.num_rows // rows.nonzeros // BLOCK, 1) * BLOCK
-    for begin in range(0, rows.num_rows, step):
-        piece = rows.part(begin, min(begin + step, rows.num_rows))
+    loss = 0.0
+    for piece in pieces(rows, BLOCK):
         loss += gradient(*piece, weights, intercept, total, out)
         kv.beat()
     return loss
+
+
+def pieces(rows: Rows, multiple: int) -> Iterator[Rows]:
+    """The rows in parts between which a sign of life is due, cut at multiples of so many rows."""
+    step = max(_PIECE * rows.num_rows // max(rows.nonzeros, 1) // multiple, 1) * multiple
+    for begin in range(0, rows.num_rows, step):
+        yield rows.part(begin, min(begin + step, rows.num_rows))
 
 
 def _sleep(kv: KVWorker, seconds: float) -> None:

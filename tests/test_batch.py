@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 
-from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
+from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression, batch, trainer
 from shmps.batch import Descent, Layout, contribute
 from shmps.data import rows_of
 from shmps.errors import Diverged, UsageError
@@ -278,6 +278,40 @@ def test_values_are_written_while_all_workers_wait():
         assert cluster.run(work, on_barrier=on_barrier) == [[[0.0, 0.0], [3.0, -1.0], [6.0, -1.0]]] * 3
         assert rounds == [3.0, 6.0, 9.0]
         assert cluster.weights().tolist() == [9.0, -1.0, 9.0]
+
+
+def test_a_barrier_that_opens_since_another_has_finished_is_told_of_too():
+    def work(kv):
+        for _ in range(2 - kv.rank):
+            kv.barrier("all")
+
+    calls = []
+    with Cluster(3, workers=2) as cluster:
+        cluster.run(work, on_barrier=lambda: calls.append(None))
+    assert len(calls) == 2
+
+
+def test_a_feature_that_no_sampled_row_has_is_not_thought_flat():
+    random = np.random.default_rng(0)
+    X = np.zeros((6000, 64))
+    X[:, :60] = random.random((6000, 60)) < 0.5
+    y = np.where(random.random(6000) < 1 / (1 + np.exp(-X[:, :60] @ random.standard_normal(60) / 2)), 1, -1)
+    X[1 + 2 * random.integers(0, 3000, (4, 4)), range(60, 64)] = 1.0  # odd rows
+    assert Layout.of(rows_of(scipy.sparse.csr_matrix(X), y), 64, False).stride == 2  # even rows
+    model = LogisticRegression(solver="lbfgs", l2=1e-6, fit_intercept=False).fit(X, y)
+    assert model.n_iter_ <= 15  # 40 if it is
+
+
+def test_the_curvature_of_many_rows_is_taken_with_signs_of_life(monkeypatch):
+    rows, beats = LAYOUT_ROWS, []
+    for layout in (Layout(13, rows.num_rows, True, stride) for stride in (0, 1, 3)):
+        once, pieces = (np.zeros(13 * (13 if layout.stride else 1)) for _ in range(2))
+        batch._add_curvature(rows, layout, once, lambda: None)
+        with monkeypatch.context() as smaller:
+            smaller.setattr(trainer, "_PIECE", 100)
+            batch._add_curvature(rows, layout, pieces, lambda: beats.append(None))
+        assert pieces == pytest.approx(once) and len(beats) > 5
+        beats.clear()
 
 
 def test_values_that_do_not_fit_or_belong_to_an_updater_are_not_written():
