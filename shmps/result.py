@@ -115,7 +115,7 @@ class Result:
             ("delay p50, p99, max", f"{self.delays.p50}, {self.delays.p99}, {self.delays.max} versions"),
             ("workers' time", ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())),
         ]
-        if self.events:
+        if any(event.exit_code is not None for event in self.events):
             lines.append(("deaths survived", self._deaths()))
         if self.stability:
             lines.append(
