@@ -3,9 +3,10 @@
 Each run is a script of its own in a session of its own, with two servers and two workers that push. It ends
 normally, by an exception in a worker, by Ctrl-C (to the whole group, as a terminal sends it), by SIGTERM, or
 by SIGKILL of a worker, of a server, of the scheduler (the script's process), or of all at once; at a random
-instant, in steady state or while it starts. After a worker's or server's death the script goes on, and is
-then ended by SIGTERM. A process is left if one of the session is there after GRACE seconds; a segment is left
-if one of them holds a nameless file of shmps then, or if /dev/shm has one that it had not before.
+instant, in steady state or while it starts: when so many of its nodes, at random, have come. After a
+worker's or server's death the script goes on, and is then ended by SIGTERM. A process is left if one of the
+session is there after GRACE seconds; a segment is left if one of them holds a nameless file of shmps then, or
+if /dev/shm has one that it had not before.
 
 Results: "ends": [{"method" (of starting processes), "end", "runs", "processes", "segments"}].
 """
@@ -48,7 +49,8 @@ ENDS = (
 METHODS = {"fork": 1000, "forkserver": 64, "spawn": 64}
 GRACE = 5.0  # seconds
 DEADLINE = 60.0  # seconds: only a hang takes as long
-STARTING, GOING = 0.6, 0.1  # seconds within which the random instant lies
+NODES = 4
+GOING = 0.1  # seconds within which the random instant lies
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -88,7 +90,10 @@ def _run(path: Path, method: str, end: str, starting: bool, chance: random.Rando
     ) as script:
         assert script.stdout is not None
         if starting:
-            time.sleep(chance.uniform(0, STARTING))
+            most = chance.randrange(NODES + 1)
+            # Before them, most of the time goes into imports.
+            while len(_session(script.pid)) <= most and script.poll() is None:
+                time.sleep(0.001)
         else:
             script.stdout.readline()
             time.sleep(chance.uniform(0, GOING))

@@ -8,16 +8,18 @@ killed at any instant, as in any other training.
 
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from shmps.cluster import Cluster
 from shmps.data import Rows, shard
+from shmps.errors import Diverged
 from shmps.kernels import curvature_diagonal, curvature_matrix, gradient
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
 from shmps.messages import ALL
-from shmps.trainer import Account, Snapshot, mean_gradient, measure
+from shmps.trainer import Account, Snapshot, mean_gradient, measure, pieces
 from shmps.worker import KVWorker
 
 _MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms
@@ -77,7 +79,7 @@ def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> 
     began, waited = time.monotonic(), kv.seconds_waiting
     if not kv.resumed:
         start = time.perf_counter()
-        curvature = _curvature(own, layout)
+        curvature = _curvature(own, layout, kv.beat)
         computing += time.perf_counter() - start
         kv.push(keys[n + 1 :], curvature)
     for iteration in itertools.count(1):
@@ -91,7 +93,8 @@ def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> 
                 kv.report(Snapshot(iteration, passed, iteration * kv.num_workers, weights.copy()))
             kv.push(keys[: n + 1], sums)
         kv.barrier(ALL)
-        if not kv.look()[layout.more]:
+        # Who is back passes rounds that are over.
+        if iteration + 1 >= kv.resumed and not kv.look()[layout.more]:
             break
     ended = time.monotonic()
     return Account(
@@ -106,15 +109,22 @@ def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> 
     )
 
 
-def _curvature(rows: Rows, layout: Layout) -> np.ndarray:
-    arrays, n = (rows.indptr, rows.indices, rows.data), layout.n
-    if layout.stride:
-        matrix = np.zeros((n, n))
-        curvature_matrix(*arrays, layout.intercept, layout.rows, layout.stride, matrix)
-        return matrix.ravel()
-    diagonal = np.zeros(n)
-    curvature_diagonal(*arrays, layout.intercept, layout.rows, diagonal)
-    return diagonal
+def _curvature(rows: Rows, layout: Layout, beat: Callable[[], None]) -> np.ndarray:
+    """The rows' part: the diagonal (n,), or half of the matrix (n * n,)."""
+    n, stride = layout.n, layout.stride
+    diagonal, matrix = np.zeros(n), np.zeros((n, n) if stride else (0, 0))
+    for piece in pieces(rows, stride or 1):
+        arrays = piece.indptr, piece.indices, piece.data
+        if stride:
+            curvature_matrix(*arrays, layout.intercept, layout.rows, stride, matrix)
+        if stride != 1:
+            curvature_diagonal(*arrays, layout.intercept, layout.rows, diagonal)
+        beat()
+    if stride > 1:
+        # A feature that hardly any of these rows has would be thought flat.
+        sampled = np.einsum("ii->i", matrix)
+        np.maximum(sampled, 0.5 * diagonal, out=sampled)
+    return matrix.ravel() if stride else diagonal
 
 
 class Descent:
@@ -137,6 +147,16 @@ class Descent:
     def weights(self) -> np.ndarray:
         return self._start if self._search is None else self._search.best[0]
 
+    @property
+    def advice(self) -> str:
+        """What to do about it, if it ended before it was done."""
+        if self._search is None or (self._search.done and not self._search.stuck):
+            return ""
+        return (
+            f"lbfgs ends within tol={self._tolerance:g} of the least objective, by its estimate; it was not "
+            f"there after {len(self.history)} rounds; raise iterations or tol, or scale the features to about 1"
+        )
+
     def __call__(self) -> None:
         if self._began is None:  # everyone is there
             self._began = time.monotonic()
@@ -145,6 +165,11 @@ class Descent:
         end = layout.num_keys if self._search is None else layout.sums + n + 1
         sums = self._cluster.weights(layout.sums, end)
         if self._search is None:
+            if not np.isfinite(sums).all():
+                raise Diverged(
+                    "loss, gradient and curvature must be finite where the training begins, and are not; "
+                    "scale the features to about 1, or begin nearer to 0"
+                )
             self._search = LBFGS(self._start, self._solve(sums[n + 1 :]), self._tolerance)
         search, owed = self._search, self._penalty * self._search.weights
         search.take(sums[n] + 0.5 * (owed * search.weights).sum(), sums[:n] + owed)
@@ -164,5 +189,5 @@ def rehearse(rows: Rows, layout: Layout) -> None:
     one, weights = rows.part(0, 1), np.zeros(layout.n)
     weights.flags.writeable = False  # as a look is: another type to numba
     gradient(*one, weights, layout.intercept, 1, np.zeros(layout.n))
-    _curvature(one, layout)
+    _curvature(one, layout, lambda: None)
     measure(one, np.zeros(layout.n), layout.intercept)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shmps.bodies import Work, serve_partition
-from shmps.checks import positive, replicas_of, whole
+from shmps.checks import matrix, positive, replicas_of, whole
 from shmps.consistency import SYNC, Consistency
 from shmps.errors import OutOfSpace, UsageError
 from shmps.events import Event
@@ -173,7 +173,8 @@ class Cluster:
         Each run has worker processes of its own (a few ms under fork); what is to last is in the parameters
         or in the results, which must be picklable. `on_report(rank, value)` is called here for what a worker
         hands to `kv.report`, `on_pause()` a few times per second, `on_event` for every `Event`: deaths, and
-        workers that come and go; and `on_barrier()` when all workers have come to a barrier, before it opens.
+        workers that come and go; and `on_barrier()` when all workers that have not finished are in a barrier,
+        before it opens.
 
         A server that dies is replaced, and nothing is lost. on_worker_death: "fail" (NodeDied), "respawn"
         (the function is run again in the dead worker's place; `kv.resumed` tells how many of its pushes count
@@ -290,7 +291,7 @@ class Cluster:
         self._must_be_open()
         if self._shape.replicas or self.updater.state_width:
             raise UsageError("values are written past the servers where there is neither a replica nor state")
-        values = np.asarray(values, dtype=np.float64).reshape(-1, self._shape.width)
+        values = matrix(values, np.size(values) // self._shape.width, self._shape.width)
         if not 0 <= begin <= self._shape.num_keys - len(values):
             raise UsageError(
                 f"values are of keys from 0 to {self._shape.num_keys - 1}, found {len(values)} from {begin}"

@@ -63,6 +63,10 @@ class OutOfSpace(ShmpsError, MemoryError):
     exit_code = 6
 
 
+class NotConverged(UserWarning):
+    """A solver ended before it was as near to the optimum as it was asked to come."""
+
+
 class UnstableRate(UserWarning):
     """The learning rate is above what is stable at the delay that was measured."""
 

@@ -17,6 +17,7 @@ from shmps.errors import (
     DataError,
     Diverged,
     NodeDied,
+    NotConverged,
     ShmpsError,
     UnstableRate,
     UsageError,
@@ -131,6 +132,8 @@ class LogisticRegression(Settings):
             resumed=resumed,
             objectives=job.objectives,
         )
+        if advice := job.advice():
+            warnings.warn(advice, NotConverged, stacklevel=2)
         if stability and stability.advice:
             warnings.warn(stability.advice, UnstableRate, stacklevel=2)
         return self
@@ -248,7 +251,7 @@ class LogisticRegression(Settings):
     def _stability(
         self, rows: Rows, updater: Updater, consistency: Consistency, delays: Delays
     ) -> Stability | None:
-        if not isinstance(updater, SGD) or consistency.in_place:
+        if self.by_lbfgs() or consistency.in_place or not isinstance(updater, SGD):
             return None
         steepest = curvature(rows, self._weights(), self.fit_intercept, updater.l2)
         if steepest is None:

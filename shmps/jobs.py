@@ -28,6 +28,7 @@ class Job:
     ticks_planned: int  # of all workers; the most, where it may end earlier
     ticks_per_epoch: int
     on_barrier: Callable[[], None] = lambda: None
+    advice: Callable[[], str] = lambda: ""  # when it has ended: what to do, if anything
     objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
 
 
@@ -92,5 +93,6 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
         most * settings.workers,
         settings.workers,
         descent,
+        lambda: descent.advice,
         descent.history,
     )

@@ -16,6 +16,7 @@ MEMORY = 10  # pairs of steps and changes of the gradient
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo 1966)
 _SHORTENINGS = 30
 _ROUNDING = 4 * float(np.finfo(float).eps)  # of a sum over rows, relative
+_RIDGE = float(np.finfo(float).eps) ** 0.5  # more than what the rounding of sums over rows takes away
 
 Solve = Callable[[np.ndarray], np.ndarray]
 
@@ -39,16 +40,21 @@ class LBFGS:
         self._gradient = self._direction = np.zeros(len(start))
 
     @property
+    def stuck(self) -> bool:
+        """Done, but not for the tolerance."""
+        return self._shortened > _SHORTENINGS
+
+    @property
     def best(self) -> tuple[np.ndarray, float]:
         """The weights (n,) of the last step that was taken, and the value there."""
         return self._at, self._value
 
     def take(self, value: float, gradient: np.ndarray) -> None:
         """What the function is at `weights`, and its gradient (n,) there: moves `weights`, or is done."""
-        if not self._goes_down(value):
-            self._shorten(value)
-            return
-        if math.isfinite(self._value):
+        if self._value < np.inf:  # else it is the first one
+            if not self._goes_down(value):
+                self._shorten(value)
+                return
             self._remember(gradient)
         self._at, self._value, self._gradient = self.weights, value, gradient
         self._direction, self._step, self._shortened = -self._times_inverse(gradient), 1.0, 0
@@ -99,14 +105,20 @@ def _dot(one: np.ndarray, other: np.ndarray) -> float:
 
 def whole_curvature(matrix: np.ndarray, penalty: np.ndarray) -> Solve:
     """From the curvature (n, n) without `penalty` (n,)."""
-    # A little of the others' for features that no row has and that have no penalty: the factor stays finite.
-    matrix = matrix + np.diag(penalty + (_ROUNDING * matrix.trace() or 1.0))
+    # Features may depend on each other (one-hot ones and an intercept do): then its least eigenvalue is what
+    # rounding makes of 0. What is added is a part of each feature's own, whatever their units.
+    own = _above_zero(matrix.diagonal() + penalty)
+    matrix = matrix + np.diag(penalty + _RIDGE * own)
     factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
     return lambda vector: scipy.linalg.cho_solve(factor, vector, check_finite=False)
 
 
 def diagonal_curvature(diagonal: np.ndarray, penalty: np.ndarray) -> Solve:
     """From the diagonal (n,) without `penalty` (n,)."""
-    curvature = diagonal + penalty
-    curvature[curvature == 0] = 1.0  # a feature that no row has, without a penalty: its gradient is 0 too
+    curvature = _above_zero(diagonal + penalty)
     return lambda vector: vector / curvature
+
+
+def _above_zero(diagonal: np.ndarray) -> np.ndarray:
+    """A feature that no row has, without a penalty, has none: its gradient is 0 whatever it is divided by."""
+    return np.where(diagonal > 0, diagonal, 1.0)

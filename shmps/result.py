@@ -120,7 +120,7 @@ class Result:
             ("delay p50, p99, max", str(self.delays)),
             ("workers' time", ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())),
         ]
-        if self.events:
+        if any(event.exit_code is not None for event in self.events):
             lines.append(("deaths survived", self._deaths()))
         if self.stability:
             lines.append(

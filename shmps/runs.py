@@ -32,6 +32,7 @@ class Run:
     on_worker_death: str
     join_at: int | None = None  # the epoch at which one more worker comes in
     on_barrier: Callable[[], None] = lambda: None
+    barriers_told: int = 0  # of: the last generation
     results: dict[int, Any] = field(default_factory=dict)
     reports: collections.deque[tuple[Record, Any]] = field(default_factory=collections.deque)
 

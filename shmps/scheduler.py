@@ -253,11 +253,7 @@ class Scheduler:
             return  # of a former life
         outlets = run.outlets[record.sender]
         if record.op == BARRIER:
-            opened = run.barrier.opened
-            released = run.barrier.enter(record.sender, record.number)
-            if run.barrier.opened > opened:
-                run.on_barrier()
-            self._release(released)
+            self._release(run, run.barrier.enter(record.sender, record.number))
         elif record.op == EPOCH:
             self._divide(run, record)
         elif record.op == REPORT:
@@ -266,13 +262,16 @@ class Scheduler:
             run.results[record.sender] = outlets.last_words.read(record.size)
             for rank in self._servers:
                 self._send_server(rank, Record(LEAVE, slot=record.sender))
-            self._release(run.barrier.finish(record.sender))
+            self._release(run, run.barrier.finish(record.sender))
         elif record.op == FAILED:
             exception, text = outlets.last_words.read(record.size)
             self._tell_workers(WORKER, record.sender, 1)
             raise WorkerFailed(record.sender, text) from exception
 
-    def _release(self, released: dict[int, int]) -> None:
+    def _release(self, run: Run, released: dict[int, int]) -> None:
+        if run.barrier.opened > run.barriers_told:
+            run.barriers_told = run.barrier.opened
+            run.on_barrier()
         for rank, generation in released.items():
             self._send_worker(rank, Record(RELEASE, number=generation))
 

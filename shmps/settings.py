@@ -175,6 +175,11 @@ class Settings:
             whole("iterations", self.iterations, least=1)
         if self.join_at is not None:
             whole("join_at", self.join_at, least=0)
+            if self.iterations is None and self.join_at >= self.epochs:
+                raise UsageError(
+                    f"join_at is one of the epochs 0 to {self.epochs - 1}, found {self.join_at}; "
+                    f"ask for more epochs, or an earlier one"
+                )
         if self.on_worker_death not in ON_WORKER_DEATH:
             raise UsageError(
                 f"on_worker_death is one of {', '.join(ON_WORKER_DEATH)}; found {self.on_worker_death!r}"

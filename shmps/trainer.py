@@ -100,7 +100,7 @@ def _in_place(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
         def update(weights: np.ndarray, state: np.ndarray, step: Step) -> float:
             nonlocal loss
             age = step.age
-            for part in _pieces(batch.rows):
+            for part in pieces(batch.rows, BLOCK):
                 mean = updater.descend(part, intercept, weights, state, step._replace(age=age))
                 loss += mean * part.num_rows / batch.rows.num_rows
                 age += updater.penalty(step) * part.num_rows
@@ -124,7 +124,7 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     computing = slept = 0.0
     kv.barrier()
     began, waited = time.monotonic(), kv.seconds_waiting
-    for batch in itertools.islice(_visits(kv, rows, num_keys, plan), plan.iterations):
+    for batch, first in itertools.islice(_visits(kv, rows, num_keys, plan), plan.iterations):
         iteration += 1
         row_count += batch.rows.num_rows
         nonzeros += batch.rows.nonzeros
@@ -145,7 +145,7 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
             slept += rest
         way.push(batch)
         computing += spent
-        if kv.rank == 0 and plan.test_interval and iteration % plan.test_interval == 0:
+        if kv.rank == first and plan.test_interval and iteration % plan.test_interval == 0:
             kv.flush()  # this worker's own push is in what is evaluated
             passed, weights = time.monotonic() - began, kv.look(np.arange(num_keys))
             kv.report(Snapshot(iteration, passed, int(kv.ticks().sum()), weights))
@@ -159,8 +159,11 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     )
 
 
-def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[Batch]:
-    """The batches in the order of their visits, epoch by epoch, of the rows that are ours in it."""
+def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[Batch, int]]:
+    """The batches in the order of their visits, epoch by epoch, of the rows that are ours in it.
+
+    With each the first rank of those who divide the rows: it has them evaluated.
+    """
     everyone = list(range(kv.num_workers))
     ranks: list[int] | None = None
     batches: Batches | None = None
@@ -183,7 +186,8 @@ def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[Bat
                 kv.consistency.in_place,
             )
         assert batches is not None
-        yield from batches.epoch(epoch)
+        for batch in batches.epoch(epoch):
+            yield batch, ranks[0]
 
 
 def mean_gradient(
@@ -195,18 +199,17 @@ def mean_gradient(
     """
     out[:] = 0.0
     loss = 0.0
-    for part in _pieces(rows):
-        loss += gradient(*part, weights, intercept, total, out)
+    for piece in pieces(rows, BLOCK):
+        loss += gradient(*piece, weights, intercept, total, out)
         kv.beat()
     return loss
 
 
-def _pieces(rows: Rows) -> Iterator[Rows]:
-    """Parts of about _PIECE non-zeros; cut at multiples of BLOCK: see `kernels.gradient`."""
-    total, nonzeros = rows.num_rows, rows.nonzeros
-    step = total if nonzeros <= _PIECE else max(_PIECE * total // nonzeros // BLOCK, 1) * BLOCK
-    for begin in range(0, total, step):
-        yield rows.part(begin, min(begin + step, total))
+def pieces(rows: Rows, multiple: int) -> Iterator[Rows]:
+    """The rows in parts between which a sign of life is due, cut at multiples of so many rows."""
+    step = max(_PIECE * rows.num_rows // max(rows.nonzeros, 1) // multiple, 1) * multiple
+    for begin in range(0, rows.num_rows, step):
+        yield rows.part(begin, min(begin + step, rows.num_rows))
 
 
 def _sleep(kv: KVWorker, seconds: float) -> None:

@@ -1,14 +1,18 @@
 """Batch training: the optimum, the same bits whoever is killed, and what it refuses."""
 
+import os
+import signal
+import warnings
+
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
 
-from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
+from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression, batch, trainer
 from shmps.batch import Descent, Layout, contribute
 from shmps.data import rows_of
-from shmps.errors import UsageError
+from shmps.errors import Diverged, NotConverged, UsageError
 from shmps.failpoints import Failpoint
 from shmps.kernels import curvature_diagonal, curvature_matrix
 from shmps.lbfgs import LBFGS, diagonal_curvature, whole_curvature
@@ -93,6 +97,25 @@ def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point):
     assert len(events) == 1 and killed == undisturbed
 
 
+def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
+    layout, start = Layout.of(LAYOUT_ROWS, 13, True), np.zeros(13)
+    with Cluster(
+        layout.num_keys, servers=1, workers=1, updater=Replace(), initial=layout.start(start),
+        max_keys=layout.num_keys,
+    ) as cluster:  # fmt: skip
+        descent = Descent(cluster, layout, start, 0.01, 1e-8, 4)
+
+        def descend_and_kill():
+            descent()
+            if len(descent.history) == 4:
+                os.kill(cluster.node_pids()[1], signal.SIGKILL)
+
+        [account] = cluster.run(
+            contribute, LAYOUT_ROWS, layout, 0, on_barrier=descend_and_kill, on_worker_death=RESPAWN
+        )
+        assert account.iterations == 4 and len(cluster.events) == 1
+
+
 def test_auto_is_lbfgs_where_it_can_be():
     X, y = problem()
     auto = LogisticRegression(solver="auto", l2=0.01).fit(X, y)
@@ -129,13 +152,31 @@ def test_it_begins_where_it_is_told_and_ends_after_the_rounds_it_is_given():
         X, y, coef_init=best.coef_[0], intercept_init=best.intercept_
     )
     assert again.result_.objectives[0][1] == pytest.approx(best.result_.objectives[-1][1], abs=1e-12)
-    assert again.n_iter_ == 1  # there already
+    assert again.n_iter_ == 1  # there is nothing left to do
+    far = LogisticRegression(solver="lbfgs", l2=0.01).fit(X, y, coef_init=np.full(12, 1e6))
+    assert far.result_.objectives[-1][1] == pytest.approx(best.result_.objectives[-1][1], rel=1e-6)
     seen = []
-    short = LogisticRegression(solver="lbfgs", iterations=3, test_interval=1).fit(
-        X, y, on_progress=seen.append
-    )
+    with pytest.warns(NotConverged, match=r"was not there after 3 rounds"):
+        short = LogisticRegression(solver="lbfgs", iterations=3, test_interval=1).fit(
+            X, y, on_progress=seen.append
+        )
     assert short.n_iter_ == 3 and [progress.iteration for progress in seen] == [1, 2, 3]
     assert np.isfinite(short.coef_).all()
+
+
+@pytest.mark.parametrize("columns", [12, 600], ids=["whole curvature", "its diagonal"])
+def test_values_whose_squares_overflow_are_an_error(columns):
+    X, y = problem(features=columns)
+    with pytest.raises(Diverged, match="scale the features to about 1"):
+        LogisticRegression(solver="lbfgs").fit(X * 1e200, y)
+
+
+def test_a_rate_that_it_does_not_use_is_no_matter():
+    X, y = problem()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = LogisticRegression(solver="lbfgs", updater="sgd", learning_rate=90.0).fit(X, y).result_
+    assert result.stability is None
 
 
 def test_features_without_a_row_and_without_a_penalty_stay_at_zero():
@@ -145,6 +186,33 @@ def test_features_without_a_row_and_without_a_penalty_stay_at_zero():
         wide = scipy.sparse.hstack([X, scipy.sparse.csr_matrix((400, extra))], format="csr")
         model = LogisticRegression(solver="lbfgs", l2=0.0).fit(wide, y)
         assert np.isfinite(model.coef_).all() and not model.coef_[0, 30:].any()
+
+
+def one_hot(rows, levels, seed=1):
+    """Two features with so many levels each: together with an intercept they depend on each other."""
+    random = np.random.default_rng(seed)
+    found = random.integers(0, levels, (rows, 2))
+    columns = (found + np.array([0, levels])).ravel()
+    X = scipy.sparse.csr_matrix((np.ones(2 * rows), columns, np.arange(0, 2 * rows + 1, 2)))
+    return X, np.where(random.random(rows) < 0.3 + 0.4 * found[:, 0] / levels, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("levels", [3, 10])
+def test_features_that_depend_on_each_other_need_no_penalty(levels):
+    X, y = one_hot(30_000, levels)
+    model = LogisticRegression(solver="lbfgs", l2=0.0, tol=1e-9).fit(X, y)
+    value, slope = objective(np.append(model.coef_[0], model.intercept_), X, y, 0.0, True)
+    assert value < 0.69 and np.abs(slope).max() < 1e-4
+
+
+def test_the_units_of_the_features_do_not_matter():
+    X, y = problem()
+    units = np.logspace(-6, 6, 12)
+    plain, scaled = (
+        LogisticRegression(solver="lbfgs", l2=0.0, tol=1e-6, fit_intercept=False).fit(rows, y)
+        for rows in (X, (X @ scipy.sparse.diags(units)).tocsr())
+    )
+    assert scaled.coef_[0] * units == pytest.approx(plain.coef_[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("stride", [1, 3])
@@ -211,6 +279,39 @@ def test_values_are_written_while_all_workers_wait():
         assert cluster.run(work, on_barrier=on_barrier) == [[[0.0, 0.0], [3.0, -1.0], [6.0, -1.0]]] * 3
         assert rounds == [3.0, 6.0, 9.0]
         assert cluster.weights().tolist() == [9.0, -1.0, 9.0]
+
+
+def test_a_barrier_that_opens_since_another_has_finished_is_told_of_too():
+    def work(kv):
+        for _ in range(2 - kv.rank):
+            kv.barrier("all")
+
+    calls = []
+    with Cluster(3, workers=2) as cluster:
+        cluster.run(work, on_barrier=lambda: calls.append(None))
+    assert len(calls) == 2
+
+
+def test_a_feature_that_no_sampled_row_has_is_not_thought_flat():
+    random = np.random.default_rng(0)
+    X = np.zeros((6000, 64))
+    X[:, :60] = random.random((6000, 60)) < 0.5
+    y = np.where(random.random(6000) < 1 / (1 + np.exp(-X[:, :60] @ random.standard_normal(60) / 2)), 1, -1)
+    X[1 + 2 * random.integers(0, 3000, (4, 4)), range(60, 64)] = 1.0  # odd rows
+    assert Layout.of(rows_of(scipy.sparse.csr_matrix(X), y), 64, False).stride == 2  # even rows
+    model = LogisticRegression(solver="lbfgs", l2=1e-6, fit_intercept=False).fit(X, y)
+    assert model.n_iter_ <= 15  # 40 if it is
+
+
+def test_the_curvature_of_many_rows_is_taken_with_signs_of_life(monkeypatch):
+    rows, beats = LAYOUT_ROWS, []
+    for layout in (Layout(13, rows.num_rows, True, stride) for stride in (0, 1, 3)):
+        once = batch._curvature(rows, layout, lambda: None)
+        with monkeypatch.context() as smaller:
+            smaller.setattr(trainer, "_PIECE", 100)
+            pieces = batch._curvature(rows, layout, lambda: beats.append(None))
+        assert pieces == pytest.approx(once) and len(beats) > 5
+        beats.clear()
 
 
 def test_values_that_do_not_fit_or_belong_to_an_updater_are_not_written():
