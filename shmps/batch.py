@@ -154,7 +154,7 @@ class Descent:
             return ""
         return (
             f"lbfgs ends within tol={self._tolerance:g} of the least objective, by its estimate; it was not "
-            f"there after {len(self.history)} rounds; raise iterations or tol, or scale the features to about 1"
+            f"there after {len(self.history)} rounds; raise iterations or tol, or scale the features"
         )
 
     def __call__(self) -> None:
