@@ -1,7 +1,7 @@
 """The pages and figures that show results, made from the results files: no figure in them is typed.
 
 `bench/README.md` is `bench/story.md` with its fields filled in: {NAME[table]} is a benchmark's tables, and
-{NAME[fact]} one of its facts. In `README.md` the table stands between two comments.
+{NAME[fact]} one of its facts. In `README.md` the tables of some stand between two comments each.
 """
 
 import json
@@ -14,9 +14,7 @@ from bench import figures
 from bench.record import RESULTS, ROOT
 
 README, STORY, BENCH_README = ROOT / "README.md", ROOT / "bench" / "story.md", ROOT / "bench" / "README.md"
-_TABLE = re.compile(
-    r"(<!-- table: made by `python -m bench report` -->\n).*?(<!-- end of table -->)", re.DOTALL
-)
+_TABLE = re.compile(r"(<!-- (\w+): made by `python -m bench report` -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 _COMMENT = "<!-- Made by `python -m bench report` from story.md and results/*.json: change those. -->\n\n"
 
 
@@ -29,7 +27,7 @@ def pages(benchmarks: dict[str, ModuleType]) -> dict[Path, str]:
     shown = {name: module for name, module in benchmarks.items() if (RESULTS / f"{name}.json").exists()}
     filled = {name: _facts(module, load(name)) for name, module in shown.items()}
     readme = _TABLE.sub(
-        lambda found: f"{found[1]}\n{filled['table']['table']}\n\n{found[2]}", README.read_text()
+        lambda found: f"{found[1]}\n{filled[found[2]]['table']}\n\n{found[3]}", README.read_text()
     )
     return {README: readme, BENCH_README: _COMMENT + STORY.read_text().format(**filled)}
 

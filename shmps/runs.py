@@ -36,6 +36,11 @@ class Run:
     results: dict[int, Any] = field(default_factory=dict)
     reports: collections.deque[tuple[Record, Any]] = field(default_factory=collections.deque)
 
+    def fall_silent(self) -> None:
+        """The run has ended: what was reported last is nobody's, whose callback may have raised."""
+        self.reports.clear()
+        self.on_pause = lambda: None
+
     def __post_init__(self) -> None:
         self.barrier, self.division = Barrier(range(self.workers)), Division(range(self.workers))
         if self.join_at is not None:

@@ -118,6 +118,7 @@ class Scheduler:
             return [run.results[rank] for rank in sorted(run.results)]
         finally:
             self._end_workers()
+            run.fall_silent()
             try:
                 self._settle()
             finally:

@@ -472,3 +472,29 @@ def test_what_is_no_number_or_function_is_refused_by_name(request_, said):
 
     with Cluster(4, servers=1, workers=1) as cluster:
         cluster.run(work)
+
+
+def test_a_callback_that_raised_is_not_called_again():
+    """Of three reports that wait to be told, the second is too much."""
+    told = []
+
+    def work(kv):
+        for number in range(3):
+            kv.report(number)
+        kv.push(None, np.ones(KEYS))
+        kv.barrier()
+
+    def on_report(rank, number):
+        told.append(number)
+        while not cluster.ticks()[0]:
+            pass  # then all three have been sent
+        if number == 1:
+            server = cluster.node_pids()[0]
+            os.kill(server, signal.SIGSTOP)  # so that the scheduler has time for the third
+            threading.Timer(0.3, os.kill, (server, signal.SIGCONT)).start()
+            raise ZeroDivisionError
+
+    with Cluster(KEYS, servers=1, workers=1, consistency=ASYNC) as cluster:
+        with pytest.raises(ZeroDivisionError):
+            cluster.run(work, on_report=on_report)
+        assert told == [0, 1]
