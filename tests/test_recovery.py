@@ -141,14 +141,14 @@ def test_a_damaged_partition_is_made_anew_from_its_replica(what):
 TRAINING = Plan(batch_size=16, epochs=4, iterations=None, test_interval=3, intercept=True, seed=0)
 
 
-def trained(failpoints=(), plan=TRAINING, updater=AdaGrad, **run):
+def trained(failpoints=(), plan=TRAINING, updater=AdaGrad, replicas=0, **run):
     """The weights of a sync training with two servers, and what happened to nodes."""
     random = np.random.default_rng(1)
     X = scipy.sparse.random(150, KEYS - 1, density=0.3, format="csr", random_state=2)
     rows = rows_of(X, np.where(random.random(150) < 0.4, 1.0, -1.0))
     with Cluster(
         KEYS, servers=2, workers=WORKERS, max_workers=WORKERS + 1, consistency=SYNC,
-        updater=updater(0.3, l2=0.01), failpoints=failpoints,
+        updater=updater(0.3, l2=0.01), failpoints=failpoints, replicas=replicas,
     ) as cluster:  # fmt: skip
         cluster.run(train, rows, KEYS, plan, on_worker_death=RESPAWN, **run)
         return cluster.weights().tobytes(), cluster.events
@@ -161,6 +161,12 @@ def test_a_killed_sync_training_ends_with_the_bits_of_the_undisturbed_one(point,
     undisturbed, _ = trained(plan=plan)
     killed, events = trained([Failpoint(*point)], plan=plan)
     assert len(events) == 1 and killed == undisturbed
+
+
+@pytest.mark.parametrize("point", WITH_REPLICA, ids=lambda point: f"{point[1]}-{point[2]}-{point[3]}")
+def test_it_does_so_with_a_replica(point):
+    killed, events = trained([Failpoint(*point)], replicas=1)
+    assert len(events) == 1 and killed == trained()[0]
 
 
 @pytest.mark.parametrize("updater", [SGD, FTRL])
@@ -283,9 +289,9 @@ import signal
 import sys
 from shmps import Cluster
 from shmps.failpoints import arm
-from test_recovery import KEYS, add_deltas
+from test_recovery import KEYS, MODES, add_deltas
 
-with Cluster(KEYS, servers=2, workers=2) as cluster:
+with Cluster(KEYS, servers=2, workers=2, consistency=MODES[sys.argv[2]]) as cluster:
     def killed(rank, value):
         arm(sys.argv[1])
         os.kill(cluster.node_pids()[1], signal.SIGKILL)
@@ -299,15 +305,16 @@ with Cluster(KEYS, servers=2, workers=2) as cluster:
 """
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("place", SCHEDULER_PLACES)
-def test_if_the_scheduler_dies_everyone_goes(place, tmp_path):
+def test_if_the_scheduler_dies_everyone_goes(place, mode, tmp_path):
     from processes import alive, children_of
 
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
     with subprocess.Popen(
-        [sys.executable, script, place], stderr=subprocess.PIPE, text=True, env=environment,
+        [sys.executable, script, place, mode], stderr=subprocess.PIPE, text=True, env=environment,
     ) as parent:  # fmt: skip
         nodes = set()
         while parent.poll() is None:
