@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from shmps.failpoints import SERVER_PLACES, WORKER_PLACES, arm
+from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
 from shmps.messages import ROLES, SCHEDULER, SERVER, Record
 from shmps.scheduler import Scheduler
 from shmps.store import Books
@@ -21,6 +21,7 @@ from shmps.transport import Address
 Line = tuple[Address, int, Address]  # from a life of a node to another node
 
 MOST_STEPS = 20_000
+_PLACES = (*SERVER_PLACES, *TAIL_PLACES, *WORKER_PLACES)
 WAITING = "between two records"  # where a node dies that is at no failpoint
 
 
@@ -269,7 +270,7 @@ class Simulation:
                 self._crash(node, WAITING)
                 node.kill()
         else:
-            arm(self.random.choice((*SERVER_PLACES, *WORKER_PLACES)), self.random.choice((1, 1, 2, 3)))
+            arm(self.random.choice(_PLACES), self.random.choice((1, 1, 2, 3)))
 
     def reached(self, place: str) -> None:
         """An armed place, in the node that runs."""
