@@ -41,7 +41,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             steps += taken
     by_role: dict[str, dict[str, int]] = {ROLES[SERVER]: {}, ROLES[WORKER]: {}}
     for (role, place), count in sorted(crashes.items()):
-        by_role[ROLES[role]][place.partition(": ")[2] or place] = count
+        by_role[ROLES[role]][place.removeprefix(f"{ROLES[role]}: ")] = count
     settings = {"keys": KEYS, "servers": "1 to 3", "workers": "1 to 3, and one that joins", "pushes": PUSHES}
     return settings, {
         "schedules": schedules,

@@ -145,3 +145,17 @@ def _told(ratios: dict[str, Any]) -> str:
         if ratio
     ]
     return "; ".join(told) or "nobody to compare with"
+
+
+def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
+    rows = []
+    for each in results["sets"]:
+        ours = next(row for row in each["solvers"] if row["solver"] == OURS)
+        for within, ratio in each["ratios"].items():
+            if ratio is None:
+                continue
+            theirs = next(row for row in each["solvers"] if row["solver"] == ratio["solver"])
+            times = (_shown(row["within"][within]) for row in (ours, theirs))
+            rows.append([each["data"], within, *times, ratio["solver"], shown(ratio["ratio"], ".2f")])
+    heads = ["data", "within", "shmps, ms", "fastest other, ms", "which", "its time to ours"]
+    return {"summary": markdown(heads, rows)}

@@ -1,7 +1,7 @@
 """The pages and figures that show results, made from the results files: no figure in them is typed.
 
 `bench/README.md` is `bench/story.md` with its fields filled in: {NAME[table]} is a benchmark's tables, and
-{NAME[fact]} one of its facts. In `README.md` the tables of some stand between two comments each.
+{NAME[fact]} one of its facts. In `README.md` they stand between two comments, the first of which names them.
 """
 
 import json
@@ -14,7 +14,9 @@ from bench import figures
 from bench.record import RESULTS, ROOT
 
 README, STORY, BENCH_README = ROOT / "README.md", ROOT / "bench" / "story.md", ROOT / "bench" / "README.md"
-_TABLE = re.compile(r"(<!-- (\w+): made by `python -m bench report` -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
+_PART = re.compile(
+    r"(<!-- (\w+)\[(\w+)\]: made by `python -m bench report` -->\n).*?(<!-- end of \2 -->)", re.DOTALL
+)
 _COMMENT = "<!-- Made by `python -m bench report` from story.md and results/*.json: change those. -->\n\n"
 
 
@@ -26,8 +28,8 @@ def pages(benchmarks: dict[str, ModuleType]) -> dict[Path, str]:
     """What the two pages should say."""
     shown = {name: module for name, module in benchmarks.items() if (RESULTS / f"{name}.json").exists()}
     filled = {name: _facts(module, load(name)) for name, module in shown.items()}
-    readme = _TABLE.sub(
-        lambda found: f"{found[1]}\n{filled[found[2]]['table']}\n\n{found[3]}", README.read_text()
+    readme = _PART.sub(
+        lambda found: f"{found[1]}\n{filled[found[2]][found[3]]}\n\n{found[4]}", README.read_text()
     )
     return {README: readme, BENCH_README: _COMMENT + STORY.read_text().format(**filled)}
 

@@ -89,3 +89,12 @@ def test_the_published_rules_reproduce_what_was_published():
     assert asynchronous["fall"]["min"] > 0.05
     assert asynchronous["delay_p50"]["min"] >= 2
     assert any(row["cures"] for row in report.load("cure")["results"]["rows"][2:])
+
+
+def test_nothing_was_lost_or_left_in_the_committed_results():
+    kill, leftovers, faults = (report.load(name)["results"] for name in ("kill", "leftovers", "faults"))
+    assert kill["kills"] >= 5000 and report.load("kill")["settings"]["minutes"] >= 10
+    assert sum(row["runs"] for row in leftovers["ends"] if row["method"] == "fork") >= 1000
+    assert faults["schedules"] >= 100_000 and any("copied" in place for place in faults["crashes"]["server"])
+    for name, results in (("kill", kill), ("leftovers", leftovers), ("faults", faults)):
+        assert not bench.BENCHMARKS[name].failed(results)
