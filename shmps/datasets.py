@@ -131,6 +131,17 @@ def load(
     return _same_columns(data, test or "the test set")
 
 
+def fetch(name: str, *, data_dir: str | None = None, progress: bool = False) -> list[Path]:
+    """The paths of a known set's files, which are downloaded if they are not there.
+
+    Raises DataError, also for a file that is there and is another than it should be, and OutOfSpace.
+    """
+    folder = data_folder(data_dir)
+    for file in SETS[name]:
+        _bytes(file, folder, progress)
+    return [folder / file for file in SETS[name]]
+
+
 def data_folder(data_dir: str | None = None) -> Path:
     """Where known files are looked for, and downloaded to.
 
@@ -203,7 +214,12 @@ def _same_columns(data: Dataset, test_name: str) -> Dataset:
 
 
 def _known(file: str, folder: Path, progress: bool) -> tuple[csr_matrix, np.ndarray]:
-    """X and y of a known file; it is downloaded into the folder if it is not there."""
+    """X and y of a known file."""
+    return svmlight.read_bytes(_bytes(file, folder, progress), str(folder / file))
+
+
+def _bytes(file: str, folder: Path, progress: bool) -> bytes:
+    """What is in a known file; it is downloaded into the folder if it is not there."""
     path = folder / file
     source = SOURCES[file]
     with _disk(path):
@@ -212,7 +228,7 @@ def _known(file: str, folder: Path, progress: bool) -> tuple[csr_matrix, np.ndar
         data = path.read_bytes()
     remedy = f"delete it to have it downloaded again, or pass its path in place of {file} to use it as it is"
     _check(path, source, hashlib.sha256(data).hexdigest(), remedy)
-    return svmlight.read_bytes(data, str(path))
+    return data
 
 
 def _check(path: Path | str, source: Source, found: str, remedy: str) -> None:

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from typing import Any
 
 from .errors import DataError, OutOfSpace
@@ -35,10 +36,50 @@ def write(path: str, parts: Sequence[Any], what: str, remedy: str, temporary: st
                 write_all(descriptor, part)
 
 
-def must_be_regular(path: str, what: str) -> None:
-    """DataError if it is there and no file. Before opening: opening a pipe would wait for a writer."""
+@contextmanager
+def opened(path: str, what: str) -> Iterator[tuple[BufferedReader, int]]:
+    """A regular file to read from, and its size in bytes.
+
+    DataError if there is none or it cannot be read, OutOfSpace if what is in it does not fit into memory.
+    """
+    try:
+        _must_be_regular(path, what)
+        with open(path, "rb") as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise DataError(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise OutOfSpace(f"{path}: the {what} does not fit into memory; free some") from error
+
+
+def _must_be_regular(path: str, what: str) -> None:
+    """Before opening: opening a pipe would wait for a writer."""
+    if "\0" in path:
+        raise DataError(f"{path!r}: the name of a {what} has no null byte, found one; name another")
     if os.path.exists(path) and not os.path.isfile(path):
         raise DataError(f"{path}: a {what} is a regular file, found a folder or a device")
+
+
+def check_target(path: str, what: str) -> None:
+    """Before the work whose result is to be written: DataError unless a regular file can be made there."""
+    _must_be_regular(path, what)
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(
+            f"{path}: a {what} is written into a folder that exists and can be written to; make {folder}"
+        )
+
+
+def check_folder(path: str, what: str) -> None:
+    """DataError unless the folder is there and can be written to, or can be made."""
+    there = os.path.abspath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not (os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)):
+        raise DataError(
+            f"{path}: {what} are written into a folder that can be made or written to, found {there}, which "
+            f"can not; name another"
+        )
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from processes import alive, children_of
 
-from shmps import cli, datasets, models
+from shmps import cli, datasets, formats
+from shmps.models import Model
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data", "synth:a9a", "--workers", "2", "--epochs", "2"]
@@ -159,7 +160,7 @@ def test_the_generated_set_is_learned_to_within_a_hundredth_of_the_best_there_is
 @pytest.fixture
 def opposites(tmp_path):
     """A model with the weights 2 and -1 and an intercept of 0.25, and four rows."""
-    models.save(models.Model(np.array([2.0, -1.0]), 0.25, (-1.0, 1.0)), tmp_path / "model")
+    formats.save(Model(np.array([2.0, -1.0]), 0.25, (-1.0, 1.0)), tmp_path / "model")
     (tmp_path / "rows.svm").write_text("1 1:1\n1 2:1\n1\n1 1:1 2:3\n")
     return tmp_path / "model", tmp_path / "rows.svm"
 
@@ -189,20 +190,20 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(files):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--workers", 0], 2, "workers is a whole number from 1 up, found 0"),
+        (["--workers", 0], 2, "--workers is a whole number from 1 up, found 0"),
         (["--workers", "two"], 2, "invalid int value"),
         (["--servers", 500], 2, "500 servers"),
-        (["--learning-rate", -1], 2, "learning_rate is a finite number above 0"),
-        (["--learning-rate", "nan"], 2, "learning_rate is a finite number above 0"),
-        (["--l2", -1], 2, "l2 is a finite number from 0 up"),
-        (["--l1", 0.1], 2, "l1 needs updater='ftrl'"),
-        (["--schedule", "1/t"], 2, "a schedule needs updater='sgd'"),
+        (["--learning-rate", -1], 2, "--learning-rate is a finite number above 0"),
+        (["--learning-rate", "nan"], 2, "--learning-rate is a finite number above 0"),
+        (["--l2", -1], 2, "--l2 is a finite number from 0 up"),
+        (["--l1", 0.1], 2, "--l1 needs --updater ftrl"),
+        (["--schedule", "1/t"], 2, "a schedule needs --updater sgd"),
         (["--bound", -1], 2, "from 0 up, found -1"),
-        (["--batch-size", -1], 2, "batch_size"),
-        (["--epochs", 0], 2, "epochs"),
-        (["--seed", -1], 2, "random_state"),
+        (["--batch-size", -1], 2, "--batch-size is"),
+        (["--epochs", 0], 2, "--epochs is"),
+        (["--seed", -1], 2, "--seed is"),
         (["--slow-worker", "fast"], 2, "RANK:FACTOR"),
-        (["--slow-worker", "7:2"], 2, "a rank below workers=4"),
+        (["--slow-worker", "7:2"], 2, "--slow-worker is a rank below --workers 4"),
         (["--sync", "--async"], 2, "not allowed with"),
         (["--async", "--bound", 1], 2, "not allowed with"),
         (["--epochs", 1, "--iterations", 1], 2, "not allowed with"),
@@ -331,7 +332,7 @@ def test_a_model_is_kept_though_there_is_no_room_for_the_table(tmp_path):
         )  # fmt: skip
     assert done.returncode == 6 and "Traceback" not in done.stderr
     assert "No space left" in done.stderr.splitlines()[-1]
-    assert models.load(tmp_path / "model").num_features == 123
+    assert formats.load(tmp_path / "model").num_features == 123
 
 
 def test_a_model_path_that_is_no_file_is_refused_before_training(tmp_path):
