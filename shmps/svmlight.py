@@ -46,10 +46,10 @@ def read(
 ) -> tuple[csr_matrix, np.ndarray]:
     """The file as X (n, largest index) float64 with 0-based columns, and labels y (n,) float64.
 
-    Plain text, gzip, bzip2 or xz, told apart by their first bytes. The peak of memory is the text and what comes
-    out of it (12 bytes a non-zero, 12 a row; 16 more for a number of over 18 digits); besides, of an archive
-    the archive, and once more what comes out where blank lines, or colons in comments, had been counted as
-    rows and non-zeros. Of a text without a newline at its end there are two for a moment before that.
+    Plain text, gzip, bzip2 or xz, told apart by their first bytes. The peak of memory is the text and what
+    comes out of it (12 bytes a non-zero, 12 a row; 16 more for a number of over 18 digits); besides, of an
+    archive the archive, and once more what comes out where blank lines, or colons in comments, had been
+    counted as rows and non-zeros. Of a text without a newline at its end there are two for a moment before.
 
     Raises DataError `file:line:column: rule, found; remedy` (columns count bytes from 1), and OutOfSpace
     where memory does not suffice.
@@ -111,6 +111,8 @@ def fit_columns(X: csr_matrix, num_features: int) -> tuple[csr_matrix, int]:
     if num_features < 0:
         raise UsageError(f"num_features must be 0 or more, found {num_features}; pass X.shape[1] of training")
     shape = (X.shape[0], num_features)
+    if num_features == X.shape[1]:
+        return X, 0
     if num_features >= X.shape[1]:
         return csr_matrix((X.data, X.indices, X.indptr), shape=shape), 0
     keep = X.indices < num_features

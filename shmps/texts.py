@@ -59,20 +59,26 @@ def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
     with _named_errors(name), open(name, "rb") as file:
         head = file.peek(_LONGEST_MARK)
         archive = next((known for known in ARCHIVES if head.startswith(known.mark)), None)
-        parts: Iterable[bytes] = iter(lambda: file.read(CHUNK if archive else size), b"")
         held: list[bytes] = []
-        length = 0
-        for part in parts if archive is None else _unpacked(parts, archive, name):
+        taken = length = 0
+
+        def parts() -> Iterator[bytes]:
+            nonlocal taken
+            while part := file.read(CHUNK if archive else size):
+                taken += len(part)
+                yield part
+
+        for part in parts() if archive is None else _unpacked(parts(), archive, name):
             held.append(part)
             length += len(part)
             cut = part.rfind(b"\n") + 1
             if cut and length >= size:
                 held[-1] = part[:cut]
-                yield _ended(np.frombuffer(b"".join(held), np.uint8)), file.tell()
+                yield _ended(np.frombuffer(b"".join(held), np.uint8)), taken
                 held = [part[cut:]]
                 length = len(held[0])
         if length:
-            yield _ended(np.frombuffer(b"".join(held), np.uint8)), file.tell()
+            yield _ended(np.frombuffer(b"".join(held), np.uint8)), taken
 
 
 @contextmanager
@@ -149,15 +155,18 @@ def refuse_strange(text: np.ndarray, name: str, lines: int = 0) -> NoReturn:
         found = (
             f"NUL bytes as in UTF-16; {_TO_UTF8}" if looks_utf16 else "a NUL byte; check what wrote the file"
         )
-        raise DataError(f"{place(text, name, nul.start(), lines)}: text must be ASCII or UTF-8, found {found}")
+        raise DataError(
+            f"{place(text, name, nul.start(), lines)}: text must be ASCII or UTF-8, found {found}"
+        )
     at = next(match.start() for match in re.finditer(rb"\r(?!\n)", text.data))
     raise DataError(
-        f"{place(text, name, at, lines)}: lines end with LF or CR LF, found a CR without LF; convert the line ends"
+        f"{place(text, name, at, lines)}: lines end with LF or CR LF, found a CR without LF; "
+        f"convert the line ends"
     )
 
 
 def place(text: np.ndarray, name: str, at: int, lines: int = 0) -> str:
-    """`file:line:column` of the byte at offset `at`, both from 1; `lines` of the file come before the text."""
+    """`file:line:column` of the byte at offset `at`, both from 1; `lines` of the file precede the text."""
     line_ends = np.flatnonzero(text[:at] == ord("\n"))
     column = at - line_ends[-1] if len(line_ends) else at + 1
     return f"{name}:{lines + len(line_ends) + 1}:{column}"
