@@ -56,11 +56,13 @@ class MappedRows(Rows):
         return [self.meta["arrays"][name]["sha256"] for name in self._fields[:-1]] + [npy.sha256(self.labels)]
 
     def __reduce__(self):
-        return _map_rows, (self.folder, self.labels)
+        as_stored = [label for label, _ in self.meta["labels"] or ()] == [-1.0, 1.0]
+        return _map_rows, (self.folder, None if as_stored else self.labels)
 
 
-def _map_rows(folder: str, labels: np.ndarray) -> Rows:
-    return rows_of(mapped.load(folder)[0], labels)
+def _map_rows(folder: str, labels: np.ndarray | None) -> Rows:
+    X, y = mapped.load(folder)
+    return rows_of(X, y if labels is None else labels)
 
 
 class Batch(NamedTuple):
