@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from shmps import svmlight
+from shmps.data import read
 from shmps.errors import DataError, OutOfSpace, UsageError
 
 PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"
@@ -98,7 +99,8 @@ def load(
     seed: int = 0,
     progress: bool = False,
 ) -> Dataset:
-    """The set `name`: a known name, "synth:a9a", or the path of an svmlight file; a known name goes first.
+    """The set `name`: a known name, "synth:a9a", or the path of an svmlight file or of mapped data; a known
+    name goes first.
 
     None is a9a, or where there is no network the generated set in its stead, which `note` then says.
     `test` is the path of a test file, in place of the set's own. Raises DataError and OutOfSpace.
@@ -119,14 +121,14 @@ def load(
         test_part = (None, None) if test is not None else _known(test_file, folder, progress)
         data = Dataset(name, X, y, *test_part)
     elif os.sep in name or os.path.exists(name):
-        data = Dataset(name, *svmlight.read(name), None, None)
+        data = Dataset(name, *read(name), None, None)
     else:
         known = ", ".join([*SETS, SYNTHETIC])
         raise DataError(
             f"{name}: neither a known set nor a file; known sets: {known}; write a path as ./{name}"
         )
     if test is not None:
-        test_X, test_y = svmlight.read(test)
+        test_X, test_y = read(test)
         data = replace(data, test_X=test_X, test_y=test_y)
     return _same_columns(data, test or "the test set")
 

@@ -1,9 +1,11 @@
 """Files that are written whole or not at all, and whose header is a line of JSON that says its format."""
 
 import errno
+import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -119,6 +121,47 @@ def replacing(target: str, temporary: str) -> Iterator[int]:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+@contextmanager
+def new_folder(target: str) -> Iterator[str]:
+    """A folder to be filled with files; it gets the name `target` when the block ends.
+
+    Until then it has another name beside it. After an error it is removed; what a process that was killed
+    left is removed by the next. Raises DataError if `target` is there already, or is being made by another
+    process; OSError.
+    """
+    parent, name = os.path.split(os.path.abspath(target))
+    temporary = os.path.join(parent, f".{name}.tmp")
+    _must_be_free(target)
+    os.makedirs(temporary, exist_ok=True)
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process that has it
+            ours = os.path.samestat(os.stat(temporary), os.fstat(descriptor))
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise DataError(f"{target}: one process at a time makes it, found another at it; wait for it")
+        try:
+            for left in os.listdir(temporary):
+                os.unlink(os.path.join(temporary, left))
+            yield temporary
+            sync_folder(temporary)
+            _must_be_free(target)
+            os.rename(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(parent)
+    finally:
+        os.close(descriptor)
+
+
+def _must_be_free(target: str) -> None:
+    if os.path.lexists(target):
+        raise DataError(f"{target}: the name must be free, found something there; remove it or name another")
 
 
 def write_all(descriptor: int, data: Any) -> None:
