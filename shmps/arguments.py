@@ -1,6 +1,7 @@
 """The arguments of `shmps train`, and its words."""
 
 import argparse
+import re
 from typing import Any
 
 from shmps.formats import FORMATS
@@ -40,7 +41,9 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
         "--config", metavar="FILE", help="flags from a TOML file: seed = 3, async = true; flags here go first"
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", metavar="NAME|PATH", help="a9a, synth:a9a or an svmlight file (default: a9a)")
+    data.add_argument(
+        "--data", metavar="NAME|PATH", help="a9a, synth:a9a, svmlight text or mapped data (default: a9a)"
+    )
     data.add_argument(
         "--test", metavar="PATH", help="svmlight rows to evaluate on (default: the set's own, else --data)"
     )
@@ -101,6 +104,12 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
         help="a node without a sign of life for so long is replaced (default: 60; 0: never)",
     )
     nodes.add_argument(
+        "--memory",
+        type=_size,
+        metavar="SIZE",
+        help="what no process is to have more of, as 600M (default: what there is)",
+    )
+    nodes.add_argument(
         "--start-method", choices=("fork", "forkserver", "spawn"), help="of processes (default: fork)"
     )
 
@@ -136,14 +145,14 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     training.add_argument(
         "--updater",
         "--rule",
-        choices=LEARNING_RATES,
+        choices=tuple(LEARNING_RATES),
         default="adagrad",
         help="how servers apply gradients (default: adagrad)",
     )
     training.add_argument("--learning-rate", type=float, metavar="RATE", help=f"(default: {rates})")
     training.add_argument(
         "--schedule",
-        choices=SCHEDULES,
+        choices=tuple(SCHEDULES),
         default="constant",
         help="of sgd's rate; t in ticks, delay in versions",
     )
@@ -186,12 +195,20 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     shown.add_argument("--resume", metavar="DIR", help="go on from the newest whole checkpoint there")
     shown.add_argument("--model", metavar="PATH", help="write the model there")
     shown.add_argument(
-        "--format", choices=FORMATS, help="of the model (default: by the suffix of PATH, else shmps)"
+        "--format", choices=tuple(FORMATS), help="of the model (default: by the suffix of PATH, else shmps)"
     )
     shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
     shown.add_argument("--log", action="store_true", help="a line per evaluation, as dist-lr prints it")
     shown.add_argument("--quiet", action="store_true", help="no bar, no table")
     return parser
+
+
+def _size(text: str) -> int:
+    """In bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"SIZE, as in 600M or 1.5G (of 1024), or bytes; found {text!r}")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
 def _rank_and_factor(text: str) -> tuple[int, float]:

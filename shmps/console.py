@@ -39,8 +39,8 @@ def output(text: str, end: str = "\n") -> None:
 
 def abandon_stdout() -> None:
     """What is still in its buffer goes nowhere, when Python flushes it on its way out."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def table(lines: Sequence[tuple[str, str]]) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from shmps.errors import UsageError
+from shmps.errors import OutOfSpace, UsageError
 
 # name=value; a name of several words; a name that a message begins with. Others are words of English too.
 _NAMES = re.compile(r"\b(\w+)=('[^']*'|\([^)]*\)|[^\s,;()]+)|\b([a-z]+(?:_[a-z]+)+)\b|^(\w+)(?= )")
@@ -35,8 +35,8 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
 
 @contextmanager
 def naming_flags(flags: Mapping[str, str]) -> Iterator[None]:
-    """In the block a UsageError speaks of flags."""
+    """In the block errors speak of flags."""
     try:
         yield
-    except UsageError as error:
-        raise UsageError(in_flags(str(error), flags)) from error
+    except (UsageError, OutOfSpace) as error:
+        raise type(error)(in_flags(str(error), flags)) from error

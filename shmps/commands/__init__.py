@@ -3,7 +3,7 @@
 import argparse
 
 from shmps import completion, config
-from shmps.commands import bench, data, inspect, predict, train
+from shmps.commands import bench, convert, data, inspect, predict, train
 from shmps.version import __version__
 
 
@@ -17,6 +17,6 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=__version__)
     completion.add_to(whole)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=config.Parser)
-    for module in (train, predict, inspect, data, bench):
+    for module in (train, predict, convert, inspect, data, bench):
         module.add(commands).set_defaults(command=module.run)
     return whole

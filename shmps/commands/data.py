@@ -24,7 +24,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     fetching.add_argument(
-        "name", metavar="NAME", choices=datasets.SETS, help=f"one of {', '.join(datasets.SETS)}"
+        "name", metavar="NAME", choices=tuple(datasets.SETS), help=f"one of {', '.join(datasets.SETS)}"
     )
     _add_folder(fetching)
     parser.set_defaults(name=None)

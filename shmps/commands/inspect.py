@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from shmps import console, files, formats
+from shmps import console, files, formats, mapped
 from shmps.commands.rows import read_rows
 from shmps.errors import DataError
 from shmps.models import Model
@@ -26,6 +28,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="weights of the largest magnitude (default: 10)"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare the checksums of mapped data; others are, always"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     return parser
 
@@ -35,6 +40,10 @@ def run(options: argparse.Namespace) -> None:
         model = formats.load(options.data)
         found = _of_model(model, options.data, model_format, max(options.top, 0))
         text = _model_text
+    elif os.path.isdir(options.data):
+        if options.verify:
+            mapped.verify(options.data)
+        found, text = _of_mapped(options.data, options.verify), _rows_text
     else:
         found, text = _of_rows(*read_rows(options.data), options.data), _rows_text
     console.output(json.dumps(found) if options.json else text(found))
@@ -102,17 +111,37 @@ def _histogram(edges: list[float], counts: list[int]) -> str:
 
 
 def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
-    lengths = np.diff(X.indptr)
     labels, counts = np.unique(y, return_counts=True)
+    pairs = zip(labels.tolist(), counts.tolist(), strict=True)
     return {
         "data": path,
-        "rows": X.shape[0],
-        "features": X.shape[1],
-        "nonzeros": int(X.nnz),
-        "density": X.nnz / max(1, X.shape[0] * X.shape[1]),
-        "longest_row": int(lengths.max()),
-        "labels": dict(zip(map(_number, labels.tolist()), counts.tolist(), strict=True)),
+        "kind": "text",
+        **_sizes(X.shape[0], X.shape[1], int(X.nnz)),
+        "labels": _labels(pairs),
     }
+
+
+def _of_mapped(path: str, verified: bool) -> dict[str, Any]:
+    """From its description alone, whatever its size."""
+    meta = mapped.describe(path)
+    hashed = "" if meta["hash_bits"] is None else f", features hashed into {meta['hash_bits']} bits"
+    checked = ", every byte as it was written" if verified else ""
+    return {
+        "data": path,
+        "kind": f"mapped{hashed}{checked}",
+        **_sizes(meta["rows"], meta["features"], meta["nonzeros"]),
+        "labels": None if meta["labels"] is None else _labels(meta["labels"]),
+    }
+
+
+def _sizes(rows: int, features: int, nonzeros: int) -> dict[str, Any]:
+    density = nonzeros / max(1, rows * features)
+    return {"rows": rows, "features": features, "nonzeros": nonzeros, "density": density}
+
+
+def _labels(pairs: Iterable[tuple[float, int]]) -> dict[str, int]:
+    """How many rows have each label."""
+    return {_number(label): count for label, count in pairs}
 
 
 def _number(value: float) -> str:
@@ -120,18 +149,15 @@ def _number(value: float) -> str:
 
 
 def _rows_text(found: dict[str, Any]) -> str:
-    labels = list(found["labels"].items())
-    told = ", ".join(f"{label} in {count:,} rows" for label, count in labels[:5])
+    labels = list((found["labels"] or {}).items())
+    told = ", ".join(f"{label} in {count:,} rows" for label, count in labels[:5]) or "too many to list"
+    a_row = found["nonzeros"] / found["rows"]
     return console.table(
         [
-            ("data", found["data"]),
+            ("data", f"{found['data']} ({found['kind']})"),
             ("rows", f"{found['rows']:,}"),
             ("features", f"{found['features']:,}"),
-            (
-                "non-zeros",
-                f"{found['nonzeros']:,}; {found['nonzeros'] / found['rows']:.1f} a row, at most "
-                f"{found['longest_row']:,}",
-            ),
+            ("non-zeros", f"{found['nonzeros']:,}, {a_row:.1f} a row"),
             ("density", f"{found['density']:.3g}"),
             ("labels", told + (f", and {len(labels) - 5:,} others" if len(labels) > 5 else "")),
         ]

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 
 from shmps import svmlight
+from shmps.data import read
 from shmps.errors import DataError
 
 
 def read_rows(name: str) -> tuple[Any, np.ndarray]:
-    """X (rows, features) CSR and y (rows,) of a data file; "-" is svmlight text on stdin.
+    """X (rows, features) CSR and y (rows,) of a data file or mapped data; "-" is svmlight text on stdin.
 
     Raises DataError and OutOfSpace.
     """
     if name != "-":
-        return svmlight.read(name)
+        return read(name)
     if sys.stdin is None:
         raise DataError("-: data is read from stdin, found it closed; name a file")
     try:
