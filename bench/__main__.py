@@ -14,6 +14,7 @@ from bench import (
     kill,
     leftovers,
     load,
+    outofcore,
     peers,
     protection,
     record,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "start": start,
     "requests": requests,
     "load": load,
+    "outofcore": outofcore,
     "async": throughput,
 }
 REPORT = "report"

@@ -22,3 +22,21 @@ def nameless_files(pid: int) -> int:
         except OSError:
             continue
     return count
+
+
+def children(pid: int) -> list[int]:
+    """The processes that the main thread of a process started and that are still there."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of anonymous and of shared memory that a process has in use; 0 if it has ended."""
+    try:
+        rollup, status = (Path(f"/proc/{pid}/{name}").read_text() for name in ("smaps_rollup", "status"))
+    except OSError:
+        return 0
+    lines = (line.split() for line in (*rollup.splitlines(), *status.splitlines()))
+    return sum(1024 * int(words[1]) for words in lines if words[0] in ("Anonymous:", "RssShmem:"))

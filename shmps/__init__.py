@@ -3,7 +3,8 @@
 from shmps.cluster import Cluster
 from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.estimator import LogisticRegression
-from shmps.models import Model, load, save
+from shmps.formats import load, save
+from shmps.models import Model
 from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
 from shmps.version import __version__
 from shmps.worker import KVWorker

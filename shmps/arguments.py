@@ -1,14 +1,12 @@
-"""The arguments of the command line, and its words."""
+"""The arguments of `shmps train`, and its words."""
 
 import argparse
-from collections.abc import Callable
+import re
 from typing import Any
 
+from shmps.formats import FORMATS
 from shmps.settings import HOGWILD_RATES, LEARNING_RATES, ON_WORKER_DEATH, SOLVERS
 from shmps.updaters import SCHEDULES
-from shmps.version import __version__
-
-Command = Callable[[argparse.Namespace], None]
 
 GLOSSARY = """\
 words:
@@ -28,28 +26,8 @@ exit codes: 0 done, 2 usage, 3 data missing or bad, 4 a node died, 5 diverged, 6
 """
 
 
-def parser(train: Command, predict: Command) -> argparse.ArgumentParser:
-    """The parser of `shmps`; what it parses has the chosen one as `command`."""
-    whole = argparse.ArgumentParser(
-        prog="shmps",
-        description="A parameter server on one host for sparse logistic regression.",
-        allow_abbrev=False,
-    )
-    whole.add_argument("--version", action="version", version=__version__)
-    commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    _add_train(commands).set_defaults(command=train)
-    described = "Write a label (or a probability) for every row of a file, one per line."
-    predicting = commands.add_parser(
-        "predict", help="label the rows of a file", description=described, allow_abbrev=False
-    )
-    predicting.add_argument("model", metavar="MODEL", help="a file that `train --model` wrote")
-    predicting.add_argument("data", metavar="DATA", help="svmlight rows; their labels are not used")
-    predicting.add_argument("--proba", action="store_true", help="probabilities of the larger label instead")
-    predicting.set_defaults(command=predict)
-    return whole
-
-
-def _add_train(commands: Any) -> argparse.ArgumentParser:
+def add_train(commands: Any) -> argparse.ArgumentParser:
+    """The parser of `train`. What it parses is named as the estimator's parameters are, where it is one."""
     parser = commands.add_parser(
         "train",
         help="train a model",
@@ -59,8 +37,13 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
 
+    parser.add_argument(
+        "--config", metavar="FILE", help="flags from a TOML file: seed = 3, async = true; flags here go first"
+    )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", metavar="NAME|PATH", help="a9a, synth:a9a or an svmlight file (default: a9a)")
+    data.add_argument(
+        "--data", metavar="NAME|PATH", help="a9a, synth:a9a, svmlight text or mapped data (default: a9a)"
+    )
     data.add_argument(
         "--test", metavar="PATH", help="svmlight rows to evaluate on (default: the set's own, else --data)"
     )
@@ -121,14 +104,25 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         help="a node without a sign of life for so long is replaced (default: 60; 0: never)",
     )
     nodes.add_argument(
+        "--memory",
+        type=_size,
+        metavar="SIZE",
+        help="what no process is to have more of, as 600M (default: what there is)",
+    )
+    nodes.add_argument(
         "--start-method", choices=("fork", "forkserver", "spawn"), help="of processes (default: fork)"
     )
 
     training = parser.add_argument_group("training")
     passes = training.add_mutually_exclusive_group()
-    passes.add_argument("--epochs", type=int, metavar="N", help="passes over the rows (default: 10)")
     passes.add_argument(
-        "--iterations", type=int, metavar="N", help="minibatches per worker, instead of epochs"
+        "--epochs", type=int, default=10, metavar="N", help="passes over the rows (default: 10)"
+    )
+    passes.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="minibatches per worker, instead of epochs; of lbfgs: rounds at most (default: 100)",
     )
     training.add_argument(
         "--solver",
@@ -151,14 +145,14 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     training.add_argument(
         "--updater",
         "--rule",
-        choices=LEARNING_RATES,
+        choices=tuple(LEARNING_RATES),
         default="adagrad",
         help="how servers apply gradients (default: adagrad)",
     )
     training.add_argument("--learning-rate", type=float, metavar="RATE", help=f"(default: {rates})")
     training.add_argument(
         "--schedule",
-        choices=SCHEDULES,
+        choices=tuple(SCHEDULES),
         default="constant",
         help="of sgd's rate; t in ticks, delay in versions",
     )
@@ -166,8 +160,17 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         "--l1", type=float, default=0.0, metavar="L1", help="L1 penalty, ftrl only (default: 0)"
     )
     training.add_argument("--l2", type=float, default=1e-5, metavar="L2", help="L2 penalty (default: 1e-5)")
-    training.add_argument("--intercept", action="store_true", help="learn an intercept, without a penalty")
-    training.add_argument("--seed", type=int, default=0, metavar="N", help="of the minibatches (default: 0)")
+    training.add_argument(
+        "--intercept", dest="fit_intercept", action="store_true", help="learn an intercept, without a penalty"
+    )
+    training.add_argument(
+        "--seed",
+        dest="random_state",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the minibatches (default: 0)",
+    )
 
     shown = parser.add_argument_group("what is shown and kept")
     shown.add_argument(
@@ -191,10 +194,21 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     )
     shown.add_argument("--resume", metavar="DIR", help="go on from the newest whole checkpoint there")
     shown.add_argument("--model", metavar="PATH", help="write the model there")
+    shown.add_argument(
+        "--format", choices=tuple(FORMATS), help="of the model (default: by the suffix of PATH, else shmps)"
+    )
     shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
     shown.add_argument("--log", action="store_true", help="a line per evaluation, as dist-lr prints it")
     shown.add_argument("--quiet", action="store_true", help="no bar, no table")
     return parser
+
+
+def _size(text: str) -> int:
+    """In bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"SIZE, as in 600M or 1.5G (of 1024), or bytes; found {text!r}")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
 def _rank_and_factor(text: str) -> tuple[int, float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shmps.cluster import Cluster
-from shmps.data import Rows, shard
+from shmps.data import Rows, lengths, shard
 from shmps.errors import Diverged
 from shmps.kernels import curvature_diagonal, curvature_matrix, gradient
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
@@ -42,8 +42,7 @@ class Layout:
 
     @staticmethod
     def of(rows: Rows, n: int, intercept: bool) -> "Layout":
-        lengths = np.diff(rows.indptr).astype(float)
-        products = float(lengths @ lengths) / 2 / max(rows.nonzeros, 1)
+        products = sum(float(part @ part) for part in lengths(rows)) / 2 / max(rows.nonzeros, 1)
         stride = max(1, round(products / _MOST_PRODUCTS))
         whole = n <= _MOST_WHOLE and rows.num_rows >= stride * n * _LEAST_ROWS
         return Layout(n, rows.num_rows, intercept, stride if whole else 0)

@@ -101,17 +101,31 @@ def resume(folder: str, settings: dict[str, Any], data: dict[str, Any]) -> Copy:
     """
     whole, damaged = _whole(folder)
     if not whole:
-        found = "; ".join(map(str, damaged)) or "none"
-        raise DataError(
-            f"{folder}: to resume takes a folder with a whole checkpoint in it, found {found}; "
-            f"name the folder of `checkpoint`, or begin anew without resume"
-        )
+        raise DataError(_none_whole(folder, "; ".join(map(str, damaged)) or "none"))
     newest = whole[0]
     _compare(newest, "data", data, DataError)
     _compare(newest, "settings", settings, UsageError)
     for error in damaged:
         warnings.warn(f"{error}; resumed from {newest.path}", stacklevel=2)
     return newest.copy
+
+
+def check(folder: str | None, resumed: str | None) -> None:
+    """Before the data is read: that checkpoints can be written into `folder`, and `resumed` has some.
+
+    Raises DataError; of damaged ones `resume` will tell.
+    """
+    if folder is not None:
+        files.check_folder(folder, "checkpoints")
+    if resumed is not None and not any(os.path.lexists(os.path.join(resumed, name)) for name in GENERATIONS):
+        raise DataError(_none_whole(resumed, "none"))
+
+
+def _none_whole(folder: str, found: str) -> str:
+    return (
+        f"{folder}: to resume takes a folder with a whole checkpoint in it, found {found}; name the folder "
+        f"that checkpoints were written into, or begin anew without resume"
+    )
 
 
 def _compare(checkpoint: Checkpoint, what: str, here: dict[str, Any], kind: type[ShmpsError]) -> None:
@@ -129,28 +143,20 @@ def _whole(folder: str) -> tuple[list[Checkpoint], list[DataError]]:
     """The whole checkpoints in a folder, newest first, and what is wrong with the others."""
     whole, damaged = [], []
     for name in GENERATIONS:
-        try:
-            whole.append(read(os.path.join(folder, name)))
-        except FileNotFoundError:
+        path = os.path.join(folder, name)
+        if not os.path.lexists(path):
             continue
+        try:
+            whole.append(read(path))
         except DataError as error:
             damaged.append(error)
     return sorted(whole, key=lambda checkpoint: checkpoint.header["serial"], reverse=True), damaged
 
 
 def read(path: str) -> Checkpoint:
-    """The checkpoint in a file; DataError if a single byte of it is not as it was written.
-
-    Raises FileNotFoundError if there is no such file.
-    """
-    try:
-        files.must_be_regular(path, "checkpoint")
-        with open(path, "rb") as file:
-            return _read(file, os.fstat(file.fileno()).st_size, path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(path) from None
-    except OSError as error:
-        raise DataError(f"{path}: the checkpoint cannot be read: {error.strerror or error}") from error
+    """The checkpoint in a file; DataError if a single byte of it is not as it was written."""
+    with files.opened(path, "checkpoint") as (file, size):
+        return _read(file, size, path)
 
 
 def _read(file: BufferedReader, size: int, path: str) -> Checkpoint:

@@ -1,23 +1,30 @@
-"""Rows in memory: labels, shards, minibatches."""
+"""Rows, in memory or mapped from the disk: labels, shards, minibatches."""
 
-import hashlib
+import math
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
-from shmps.errors import DataError
+from shmps import mapped, npy, svmlight
+from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.kernels import localize, take_rows
-from shmps.memory import available_memory
+from shmps.mapped import MappedLabels, MappedMatrix
+from shmps.memory import available_memory, own_memory
 
-_PIECE = 2**20  # numbers hashed at a time
+_PIECE = 2**20  # entries looked at at a time
+# What a process holds for every key and for every row of the data, in bytes: weights, their copies, where
+# they are in a minibatch; and margins, sorted by class.
+_PER_KEY, _PER_ROW = 64, 24
+_SPARE = 2**25  # bytes: a few minibatches on their way
 
 
 class Rows(NamedTuple):
     """CSR rows with labels in {-1, +1}; row i is indptr[i] to indptr[i + 1] of indices and data."""
 
-    indptr: np.ndarray  # (rows + 1,)
+    indptr: np.ndarray  # (rows + 1,) int64
     indices: np.ndarray  # (non-zeros,)
     data: np.ndarray  # (non-zeros,) float64
     labels: np.ndarray  # (rows,) float64
@@ -34,6 +41,29 @@ class Rows(NamedTuple):
         """Rows begin to end: views, no copy."""
         return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end])
 
+    def sums(self) -> list[str]:
+        """The SHA-256 of each array."""
+        return [npy.sha256(array) for array in self]
+
+
+class MappedRows(Rows):
+    """All rows of a folder. They go to another process by its name, so that no process has a copy."""
+
+    folder: str
+    meta: dict[str, Any]
+
+    def sums(self) -> list[str]:
+        return [self.meta["arrays"][name]["sha256"] for name in self._fields[:-1]] + [npy.sha256(self.labels)]
+
+    def __reduce__(self):
+        as_stored = [label for label, _ in self.meta["labels"] or ()] == [-1.0, 1.0]
+        return _map_rows, (self.folder, None if as_stored else self.labels)
+
+
+def _map_rows(folder: str, labels: np.ndarray | None) -> Rows:
+    X, y = mapped.load(folder)
+    return rows_of(X, y if labels is None else labels)
+
 
 class Batch(NamedTuple):
     """Rows whose indices point into sorted unique `keys` (k,); keys None: into all weights."""
@@ -42,19 +72,67 @@ class Batch(NamedTuple):
     rows: Rows
 
 
+def read(path: str | os.PathLike[str]) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+    """X and y of a file of svmlight text (`svmlight.read`), or of a folder of mapped data (`mapped.load`)."""
+    return mapped.load(path) if os.path.isdir(path) else svmlight.read(path)
+
+
+def opened(X: Any, y: Any) -> tuple[Any, Any]:
+    """X and y as they are; where X is a path, and y None, what is there (see `read`)."""
+    if isinstance(X, str | os.PathLike):
+        if y is not None:
+            raise UsageError(f"the labels of {os.fspath(X)} are in it, found y as well; leave it out")
+        return read(X)
+    if y is None:
+        raise UsageError("a matrix needs labels, found y=None; pass y, or the path of a data file as X")
+    return X, y
+
+
 def to_csr(X: Any) -> scipy.sparse.csr_matrix:
     """Any matrix as CSR with float64 values; what is CSR float64 already is not copied.
 
     Raises DataError if X is no matrix of numbers.
     """
+    if isinstance(X, MappedMatrix) and X.meta:
+        return X  # scipy would make its indices int64, as its pointers are, in a copy
     try:
         return scipy.sparse.csr_matrix(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"X is a matrix of numbers (rows, features), dense or sparse: {error}") from error
 
 
+def is_finite(X: scipy.sparse.csr_matrix) -> bool:
+    """Whether all values are. Of mapped data they are: it was seen to when it was made."""
+    if isinstance(X, MappedMatrix) and X.meta:
+        return True
+    return all(np.isfinite(X.data[begin : begin + _PIECE]).all() for begin in range(0, X.nnz, _PIECE))
+
+
 def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray) -> Rows:
-    return Rows(X.indptr, X.indices, X.data, labels)
+    """X and its labels as -1.0 and +1.0 (rows,), read-only; pointers are int64, values are not copied."""
+    arrays = [np.asarray(X.indptr, np.int64), X.indices, X.data, np.asarray(labels)]
+    views = [array.view() for array in arrays]
+    for view in views:
+        view.flags.writeable = False  # as mapped arrays are: kernels are compiled for one kind of arrays
+    if not (isinstance(X, MappedMatrix) and X.meta):
+        return Rows(*views)
+    rows = MappedRows(*views)
+    rows.folder, rows.meta = X.folder, X.meta
+    return rows
+
+
+def classes_of(y: np.ndarray) -> list[Any]:
+    """The labels in y (rows,), in increasing order. Of mapped data they are known."""
+    if isinstance(y, MappedLabels) and y.classes is not None:
+        return y.classes
+    return np.unique(y).tolist()
+
+
+def signs(y: np.ndarray, positive: Any) -> np.ndarray:
+    """+1.0 where y (rows,) is `positive`, else -1.0; mapped labels that are so already, as they are."""
+    if isinstance(y, MappedLabels) and y.classes == [-1.0, 1.0] and positive == 1:
+        return np.asarray(y)
+    return np.where(y == positive, 1.0, -1.0)
 
 
 def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]]:
@@ -62,9 +140,10 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
 
     Raises DataError unless there are exactly two.
     """
-    if y.dtype.kind == "f" and np.isnan(y).any():
+    known = isinstance(y, MappedLabels) and y.classes is not None
+    if not known and y.dtype.kind == "f" and np.isnan(y).any():
         raise DataError(f"{name}: labels have exactly two values, found nan; drop the rows without a label")
-    classes, codes = np.unique(y, return_inverse=True)
+    classes = classes_of(y)
     if len(classes) != 2:
         found = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
         raise DataError(
@@ -75,18 +154,14 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
                 else "add rows of a second class"
             )
         )
-    negative, positive = classes.tolist()
-    return codes * 2.0 - 1.0, (negative, positive)
+    negative, positive = classes
+    return signs(y, positive), (negative, positive)
 
 
 def fingerprint(rows: Rows, features: int) -> dict[str, Any]:
-    """What tells this data from other data: sizes and a SHA-256."""
-    digest = hashlib.sha256()
-    for array, dtype in zip(rows, ("<i8", "<i8", "<f8", "<f8"), strict=True):
-        for begin in range(0, len(array), _PIECE):
-            digest.update(np.ascontiguousarray(array[begin : begin + _PIECE], dtype).data)
+    """What tells this data from other data: sizes, and the SHA-256 of each array."""
     sizes = {"features": features, "rows": rows.num_rows, "non-zeros": rows.nonzeros}
-    return sizes | {"sha256": digest.hexdigest()}
+    return sizes | {"sha256": rows.sums()}
 
 
 def shard(rows: Rows, rank: int, workers: int) -> Rows:
@@ -99,7 +174,8 @@ class Batches:
     that divide the rows.
 
     A size of 0 is the whole shard, in place. Others are localized when first visited, and kept for later
-    epochs where memory allows: where the copies of all workers take less than half of what is available.
+    epochs where memory allows: while this process has less than `memory` bytes of its own and shared, or if
+    that is None where the copies of all workers take less than half of what is available.
     `as_they_lie`: not localized, and cut without shuffling the rows first, so that they are read where they
     are and one after the other: twice as fast where there are many.
     """
@@ -114,6 +190,7 @@ class Batches:
         rank: int,
         ranks: list[int],
         as_they_lie: bool = False,
+        memory: int | None = None,
     ):
         self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
         # A division among others than ranks 0, 1, ... has streams of its own.
@@ -126,7 +203,11 @@ class Batches:
             self._seen = np.zeros(num_keys, np.int64)  # pages that are not touched take no memory
             self._mark = 0
             self._position = np.empty(num_keys, np.int32)
-            self._keep = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
+            if memory is not None:
+                self._room: float = memory - own_memory() - num_keys * _PER_KEY - _SPARE
+            else:
+                fits = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
+                self._room = math.inf if fits else 0
 
     def __len__(self) -> int:
         return -(-self._rows.num_rows // self._size) if self._size else 1
@@ -147,7 +228,9 @@ class Batches:
         batch = self._kept.get(index)
         if batch is None:
             batch = self._localized(index)
-            if self._keep:
+            size = sum(array.nbytes for array in (batch.keys, *batch.rows) if array is not None)
+            if size <= self._room:
+                self._room -= size
                 self._kept[index] = batch
         return batch
 
@@ -161,8 +244,25 @@ class Batches:
         return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen]))
 
 
+def lengths(rows: Rows) -> Iterator[np.ndarray]:
+    """How many non-zeros each row has, some rows at a time."""
+    for begin in range(0, rows.num_rows, _PIECE):
+        yield np.diff(rows.indptr[begin : begin + _PIECE + 1])
+
+
 def most_keys(rows: Rows, size: int, num_keys: int) -> int:
     """A bound on the keys of a batch of `size` rows, the intercept's included."""
-    lengths = np.diff(rows.indptr)
-    longest = np.sort(lengths)[-size:] if size else lengths[:0]
+    longest = np.empty(0, np.int64)
+    for part in lengths(rows) if size else ():
+        longest = np.sort(np.append(longest, part))[-size:]
     return min(num_keys, int(longest.sum()) + 1)
+
+
+def must_fit(memory: int, rows: Rows, num_keys: int) -> None:
+    """Raises OutOfSpace if a training on the rows takes more than `memory` bytes of a process in any case."""
+    least = own_memory() + rows.num_rows * _PER_ROW + num_keys * _PER_KEY + _SPARE
+    if memory < least:
+        raise OutOfSpace(
+            f"memory must be at least {least / 1e6:,.0f} MB for {rows.num_rows:,} rows and {num_keys:,} keys "
+            f"in this process, found {memory / 1e6:,.0f} MB; allow more"
+        )

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from shmps import svmlight
+from shmps.data import read
 from shmps.errors import DataError, OutOfSpace, UsageError
 
 PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"
@@ -98,7 +99,8 @@ def load(
     seed: int = 0,
     progress: bool = False,
 ) -> Dataset:
-    """The set `name`: a known name, "synth:a9a", or the path of an svmlight file; a known name goes first.
+    """The set `name`: a known name, "synth:a9a", or the path of an svmlight file or of mapped data; a known
+    name goes first.
 
     None is a9a, or where there is no network the generated set in its stead, which `note` then says.
     `test` is the path of a test file, in place of the set's own. Raises DataError and OutOfSpace.
@@ -119,16 +121,27 @@ def load(
         test_part = (None, None) if test is not None else _known(test_file, folder, progress)
         data = Dataset(name, X, y, *test_part)
     elif os.sep in name or os.path.exists(name):
-        data = Dataset(name, *svmlight.read(name), None, None)
+        data = Dataset(name, *read(name), None, None)
     else:
         known = ", ".join([*SETS, SYNTHETIC])
         raise DataError(
             f"{name}: neither a known set nor a file; known sets: {known}; write a path as ./{name}"
         )
     if test is not None:
-        test_X, test_y = svmlight.read(test)
+        test_X, test_y = read(test)
         data = replace(data, test_X=test_X, test_y=test_y)
     return _same_columns(data, test or "the test set")
+
+
+def fetch(name: str, *, data_dir: str | None = None, progress: bool = False) -> list[Path]:
+    """The paths of a known set's files, which are downloaded if they are not there.
+
+    Raises DataError, also for a file that is there and is another than it should be, and OutOfSpace.
+    """
+    folder = data_folder(data_dir)
+    for file in SETS[name]:
+        _bytes(file, folder, progress)
+    return [folder / file for file in SETS[name]]
 
 
 def data_folder(data_dir: str | None = None) -> Path:
@@ -203,7 +216,12 @@ def _same_columns(data: Dataset, test_name: str) -> Dataset:
 
 
 def _known(file: str, folder: Path, progress: bool) -> tuple[csr_matrix, np.ndarray]:
-    """X and y of a known file; it is downloaded into the folder if it is not there."""
+    """X and y of a known file."""
+    return svmlight.read_bytes(_bytes(file, folder, progress), str(folder / file))
+
+
+def _bytes(file: str, folder: Path, progress: bool) -> bytes:
+    """What is in a known file; it is downloaded into the folder if it is not there."""
     path = folder / file
     source = SOURCES[file]
     with _disk(path):
@@ -212,7 +230,7 @@ def _known(file: str, folder: Path, progress: bool) -> tuple[csr_matrix, np.ndar
         data = path.read_bytes()
     remedy = f"delete it to have it downloaded again, or pass its path in place of {file} to use it as it is"
     _check(path, source, hashlib.sha256(data).hexdigest(), remedy)
-    return svmlight.read_bytes(data, str(path))
+    return data
 
 
 def _check(path: Path | str, source: Source, found: str, remedy: str) -> None:

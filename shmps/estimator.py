@@ -12,7 +12,18 @@ import numpy as np
 
 from shmps import checkpoint, trainer
 from shmps.consistency import Consistency
-from shmps.data import Rows, binary_labels, fingerprint, rows_of, to_csr
+from shmps.data import (
+    Rows,
+    binary_labels,
+    classes_of,
+    fingerprint,
+    is_finite,
+    must_fit,
+    opened,
+    rows_of,
+    signs,
+    to_csr,
+)
 from shmps.errors import (
     DataError,
     Diverged,
@@ -48,7 +59,7 @@ class LogisticRegression(Settings):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         eval_set: tuple[Any, Any] | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_pause: OnPause = lambda done, planned: None,
@@ -58,6 +69,7 @@ class LogisticRegression(Settings):
     ) -> "LogisticRegression":
         """Train on X (rows, features), dense or sparse, and y (rows,) with two labels.
 
+        X may be the path of svmlight text or of mapped data, with y None; so may that of eval_set.
         eval_set: (X, y) to evaluate on, else the training rows. on_progress gets every evaluation as it is
         made, on_pause (ticks done, ticks planned) a few times per second, on_event what happens to nodes; all
         run in this process.
@@ -75,6 +87,8 @@ class LogisticRegression(Settings):
         tested = rows if eval_set is None else self._rows(*eval_set)
         consistency = self.consistency()
         num_keys = self.n_features_in_ + int(self.fit_intercept)
+        if self.memory is not None:
+            must_fit(self.memory, rows, num_keys)
         updater = self.make_updater(unpenalized=num_keys - 1 if self.fit_intercept else -1)
         checkpoints, restored = self._checkpoints(rows, updater)
         resumed = 0 if restored is None else int(restored.ticks.sum())
@@ -212,10 +226,10 @@ class LogisticRegression(Settings):
         X, y = _checked(X, y, "eval_set: ")
         if X.shape[1] != self.n_features_in_:
             raise DataError(f"eval_set has the {self.n_features_in_} features of X, found {X.shape[1]}")
-        strange = [label for label in np.unique(y).tolist() if label not in self.classes_.tolist()]
+        strange = [label for label in classes_of(y) if label not in self.classes_.tolist()]
         if strange:
             raise DataError(f"eval_set has the labels of y, {self.classes_.tolist()}, found {strange}")
-        return rows_of(X, np.where(y == self.classes_[1], 1.0, -1.0))
+        return rows_of(X, signs(y, self.classes_[1]))
 
     def _checkpoints(self, rows: Rows, updater: Updater) -> tuple[checkpoint.Checkpoints | None, Copy | None]:
         """Where to write checkpoints, and what to go on from; each None if it is not asked for."""
@@ -299,11 +313,12 @@ def _start(name: str, values: Any, count: int) -> np.ndarray:
 
 def _checked(X: Any, y: Any, name: str) -> tuple[Any, np.ndarray]:
     """X as CSR and y as an array, with as many rows and only finite values; DataError if not."""
-    X, y = to_csr(X), np.asarray(y)
+    X, y = opened(X, y)
+    X, y = to_csr(X), np.asanyarray(y)
     if 0 in X.shape:
         raise DataError(f"{name}X has at least one row and one feature, found shape {X.shape}")
     if y.shape != (X.shape[0],):
         raise DataError(f"{name}y has one label per row: {X.shape[0]} rows, found shape {y.shape}")
-    if not np.isfinite(X.data).all():
+    if not is_finite(X):
         raise DataError(f"{name}values of X are finite, found nan or inf; drop or impute them")
     return X, y

@@ -1,11 +1,14 @@
 """Files that are written whole or not at all, and whose header is a line of JSON that says its format."""
 
 import errno
+import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from typing import Any
 
 from .errors import DataError, OutOfSpace
@@ -35,10 +38,50 @@ def write(path: str, parts: Sequence[Any], what: str, remedy: str, temporary: st
                 write_all(descriptor, part)
 
 
-def must_be_regular(path: str, what: str) -> None:
-    """DataError if it is there and no file. Before opening: opening a pipe would wait for a writer."""
+@contextmanager
+def opened(path: str, what: str) -> Iterator[tuple[BufferedReader, int]]:
+    """A regular file to read from, and its size in bytes.
+
+    DataError if there is none or it cannot be read, OutOfSpace if what is in it does not fit into memory.
+    """
+    try:
+        _must_be_regular(path, what)
+        with open(path, "rb") as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise DataError(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise OutOfSpace(f"{path}: the {what} does not fit into memory; free some") from error
+
+
+def _must_be_regular(path: str, what: str) -> None:
+    """Before opening: opening a pipe would wait for a writer."""
+    if "\0" in path:
+        raise DataError(f"{path!r}: the name of a {what} has no null byte, found one; name another")
     if os.path.exists(path) and not os.path.isfile(path):
         raise DataError(f"{path}: a {what} is a regular file, found a folder or a device")
+
+
+def check_target(path: str, what: str) -> None:
+    """Before the work whose result is to be written: DataError unless a regular file can be made there."""
+    _must_be_regular(path, what)
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(
+            f"{path}: a {what} is written into a folder that exists and can be written to; make {folder}"
+        )
+
+
+def check_folder(path: str, what: str) -> None:
+    """DataError unless the folder is there and can be written to, or can be made."""
+    there = os.path.abspath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not (os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)):
+        raise DataError(
+            f"{path}: {what} are written into a folder that can be made or written to, found {there}, which "
+            f"can not; name another"
+        )
 
 
 @contextmanager
@@ -78,6 +121,47 @@ def replacing(target: str, temporary: str) -> Iterator[int]:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+@contextmanager
+def new_folder(target: str) -> Iterator[str]:
+    """A folder to be filled with files; it gets the name `target` when the block ends.
+
+    Until then it has another name beside it. After an error it is removed; what a process that was killed
+    left is removed by the next. Raises DataError if `target` is there already, or is being made by another
+    process; OSError.
+    """
+    parent, name = os.path.split(os.path.abspath(target))
+    temporary = os.path.join(parent, f".{name}.tmp")
+    _must_be_free(target)
+    os.makedirs(temporary, exist_ok=True)
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process that has it
+            ours = os.path.samestat(os.stat(temporary), os.fstat(descriptor))
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise DataError(f"{target}: one process at a time makes it, found another at it; wait for it")
+        try:
+            for left in os.listdir(temporary):
+                os.unlink(os.path.join(temporary, left))
+            yield temporary
+            sync_folder(temporary)
+            _must_be_free(target)
+            os.rename(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(parent)
+    finally:
+        os.close(descriptor)
+
+
+def _must_be_free(target: str) -> None:
+    if os.path.lexists(target):
+        raise DataError(f"{target}: the name must be free, found something there; remove it or name another")
 
 
 def write_all(descriptor: int, data: Any) -> None:

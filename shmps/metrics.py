@@ -3,12 +3,15 @@
 A margin is `x . w + intercept`; a row is predicted positive if and only if its margin is above 0.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .errors import UsageError
+
+_PIECE = 2**16  # rows
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,18 @@ def auc(margins: np.ndarray, positive: np.ndarray) -> float:  # (n,) float64, (n
     pairs = int(positive.sum()) * int((~positive).sum())
     if pairs == 0 or np.isnan(margins).any():
         return float("nan")
-    values, group = np.unique(margins, return_inverse=True)
-    positives = np.bincount(group[positive], minlength=values.size)
-    negatives = np.bincount(group[~positive], minlength=values.size)
-    below = np.cumsum(negatives) - negatives
+    winners, losers = np.sort(margins[positive]), np.sort(margins[~positive])
     # Twice the pairs won, so that a tie counts 1 and every sum is exact.
-    return int(positives @ (2 * below + negatives)) / (2 * pairs)
+    won = sum(
+        int(losers.searchsorted(part, side).sum()) for part in _pieces(winners) for side in ("left", "right")
+    )
+    return won / (2 * pairs)
+
+
+def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Of it in order: what is made of one takes little memory beside the whole."""
+    for begin in range(0, len(array), _PIECE):
+        yield array[begin : begin + _PIECE]
 
 
 def evaluate(margins: Any, y: Any) -> Metrics:  # (n,) floats, (n,) of -1 and +1
@@ -68,9 +77,10 @@ def evaluate(margins: Any, y: Any) -> Metrics:  # (n,) floats, (n,) of -1 and +1
     if wrong.size:
         raise UsageError(f"y is -1 or +1 in every row, found {y[wrong[0]]} in row {wrong[0]} (from 0)")
     share = float(positive.mean())
+    agreements = (m * s for m, s in zip(_pieces(margins), _pieces(y), strict=True))
     return Metrics(
         accuracy=float(((margins > 0) == positive).mean()),
         baseline=max(share, 1.0 - share),
-        log_loss=float(log_losses(np.where(positive, margins, -margins)).mean()),
+        log_loss=sum(float(log_losses(part).sum()) for part in agreements) / margins.size,
         auc=auc(margins, positive),
     )

@@ -60,6 +60,7 @@ class Settings:
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 100,
         resume: str | os.PathLike[str] | None = None,
+        memory: int | None = None,
         start_method: str | None = None,
     ):
         """The parameters, as they are: they are checked by `check`, or when training begins.
@@ -90,6 +91,9 @@ class Settings:
         checkpoint, checkpoint_every: a folder, and after how many iterations of worker 0 what was learned is
         written there; the last two are kept, and overwrite what is there.
         resume: a folder with checkpoints, to go on from the newest whole one instead of from the start.
+        memory: bytes that no process is to have more of, of its own and shared (the page cache is not in it,
+        nor data that was in memory before): minibatches are made anew where there is no room to keep them;
+        None: half of what is available is used to keep them, or nothing.
         start_method: of processes: None is the system's own.
         """
         self.workers = workers
@@ -118,6 +122,7 @@ class Settings:
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.resume = resume
+        self.memory = memory
         self.start_method = start_method
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -197,6 +202,8 @@ class Settings:
                     f"slow_worker is a rank below workers={self.workers} and a factor from 1 to {_SLOWEST}, "
                     f"found {self.slow_worker!r}"
                 )
+        if self.memory is not None:
+            whole("memory", self.memory, least=1)
         elastic = self.join_at is not None or self.on_worker_death == CONTINUE
         self._check_checkpoints(elastic)
         every = whole("checkpoint_every", self.checkpoint_every, least=1)
@@ -211,6 +218,7 @@ class Settings:
             tick_time=self._tick_time(),
             checkpoint_every=0 if self.checkpoint is None else every,
             elastic=elastic,
+            memory=self.memory,
         )
 
     def _check_checkpoints(self, elastic: bool) -> None:

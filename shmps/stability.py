@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from shmps.data import Rows
+from shmps.kernels import take_rows
 from shmps.metrics import sigmoid
 
 _STEPS = 50  # towards the minimum
@@ -60,7 +61,8 @@ def curvature(
     if count < len(weights):
         return None
     chosen = np.sort(random.choice(rows.num_rows, count, replace=False))
-    X = scipy.sparse.csr_matrix((rows.data, rows.indices, rows.indptr), (rows.num_rows, features))[chosen]
+    indptr, indices, data = take_rows(rows.indptr, rows.indices, rows.data, chosen)
+    X = scipy.sparse.csr_matrix((data, indices, indptr), (count, features))
     if intercept:
         X = scipy.sparse.hstack([X, np.ones((count, 1))], format="csr")
     labels, penalty = rows.labels[chosen], np.full(len(weights), l2)

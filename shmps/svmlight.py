@@ -26,6 +26,7 @@ from shmps.svmlight_kernels import FINE, INDEX_CEILING, census, parse
 
 INT32_MAX = 2**31 - 1
 PIECE = 1 << 19  # bytes: a millisecond to parse
+BLOCK = 1 << 24  # bytes of text in memory at a time where it is read in blocks
 CHUNK = 1 << 18
 
 
@@ -45,10 +46,10 @@ def read(
 ) -> tuple[csr_matrix, np.ndarray]:
     """The file as X (n, largest index) float64 with 0-based columns, and labels y (n,) float64.
 
-    Plain text, gzip or bzip2, told apart by their first bytes. The peak of memory is the text and what comes
-    out of it (12 bytes a non-zero, 12 a row; 16 more for a number of over 18 digits); besides, of an archive
-    the archive, and once more what comes out where blank lines, or colons in comments, had been counted as
-    rows and non-zeros. Of a text without a newline at its end there are two for a moment before that.
+    Plain text, gzip, bzip2 or xz, told apart by their first bytes. The peak of memory is the text and what
+    comes out of it (12 bytes a non-zero, 12 a row; 16 more for a number of over 18 digits); besides, of an
+    archive the archive, and once more what comes out where blank lines, or colons in comments, had been
+    counted as rows and non-zeros. Of a text without a newline at its end there are two for a moment before.
 
     Raises DataError `file:line:column: rule, found; remedy` (columns count bytes from 1), and OutOfSpace
     where memory does not suffice.
@@ -63,10 +64,43 @@ def read_bytes(
     data: bytes | np.ndarray, name: str, *, zero_based: bool = False, limit: int = INT32_MAX
 ) -> tuple[csr_matrix, np.ndarray]:
     """As `read`, from the bytes of a file, (bytes,) uint8 if an array; `name` is for the messages."""
+    _check_limit(limit)
+    with _enough_memory(name):
+        text = texts.text_of(data, name)
+        X, y, _ = _parsed(text, texts.start(text, name), 0, name, 0 if zero_based else 1, limit)
+    if not len(y):
+        raise _no_rows(name)
+    return X, y
+
+
+def read_blocks(
+    path: str | os.PathLike[str], *, zero_based: bool = False, limit: int = INT32_MAX
+) -> Iterator[tuple[csr_matrix, np.ndarray, int]]:
+    """As `read`, but some rows at a time, of about BLOCK bytes of text: X, y, and how many bytes of the file
+    were read for them and those before.
+
+    The width of each X is that of its own rows. Memory: a few times BLOCK, or the longest line.
+    """
+    _check_limit(limit)
+    name, lines, rows = os.fsdecode(path), 0, 0
+    for text, taken in texts.blocks(name, BLOCK):
+        with _enough_memory(name):
+            start = 0 if lines else texts.start(text, name)
+            X, y, count = _parsed(text, start, lines, name, 0 if zero_based else 1, limit)
+        lines += count
+        rows += len(y)
+        yield X, y, taken
+    if not rows:
+        raise _no_rows(name)
+
+
+def _check_limit(limit: int) -> None:
     if not 0 <= limit < INDEX_CEILING:
         raise UsageError(f"limit must be from 0 to 10**18 - 1, found {limit}; leave it at {INT32_MAX}")
-    with _enough_memory(name):
-        return _parsed(texts.text_of(data, name), name, 0 if zero_based else 1, limit)
+
+
+def _no_rows(name: str) -> DataError:
+    return DataError(f"{name}: a data file has at least one row, found none; check that this is the file")
 
 
 def fit_columns(X: csr_matrix, num_features: int) -> tuple[csr_matrix, int]:
@@ -77,6 +111,8 @@ def fit_columns(X: csr_matrix, num_features: int) -> tuple[csr_matrix, int]:
     if num_features < 0:
         raise UsageError(f"num_features must be 0 or more, found {num_features}; pass X.shape[1] of training")
     shape = (X.shape[0], num_features)
+    if num_features == X.shape[1]:
+        return X, 0
     if num_features >= X.shape[1]:
         return csr_matrix((X.data, X.indices, X.indptr), shape=shape), 0
     keep = X.indices < num_features
@@ -96,13 +132,18 @@ def _enough_memory(name: str) -> Iterator[None]:
         ) from error
 
 
-def _parsed(text: np.ndarray, name: str, base: int, limit: int) -> tuple[csr_matrix, np.ndarray]:
-    """X and y of the text; `base` is the smallest index allowed, and becomes column 0."""
-    cuts = _cuts(text, texts.start(text, name))
+def _parsed(
+    text: np.ndarray, start: int, lines: int, name: str, base: int, limit: int
+) -> tuple[csr_matrix, np.ndarray, int]:
+    """X, y and the number of lines of text[start:], before which there are so many `lines` in the file.
+
+    `base` is the smallest index allowed, and becomes column 0.
+    """
+    cuts = _cuts(text, start)
     begins, ends = cuts[:-1], cuts[1:]
     counts = np.array([(0, 0, 0), *on_all_cores(lambda begin, end: census(text[begin:end]), begins, ends)])
     if counts[:, 2].any():
-        texts.refuse_strange(text, name)
+        texts.refuse_strange(text, name, lines)
     # Where each piece's rows and entries go, and how many there are in all: at most, since blank lines and
     # the colons of comments are counted too.
     (*first_rows, most_rows), (*first_entries, most_entries) = counts[:, :2].cumsum(axis=0).T.tolist()
@@ -119,21 +160,19 @@ def _parsed(text: np.ndarray, name: str, base: int, limit: int) -> tuple[csr_mat
     pieces = on_all_cores(parse_piece, begins, ends, first_rows, first_entries, lates)
     for piece, late in zip(pieces, lates, strict=True):
         # Before the fault is told: a late number that overflows stands earlier in the file.
-        _finish(late[: piece.lates], text, name, values, labels)
+        _finish(late[: piece.lates], text, name, lines, values, labels)
         if piece.fault != FINE:
             why = explained(piece.fault, token(text, piece.at), base, limit)
-            raise DataError(f"{texts.place(text, name, piece.at)}: {why}")
+            raise DataError(f"{texts.place(text, name, piece.at, lines)}: {why}")
     row_ends, entry_ends = [piece.row for piece in pieces], [piece.entry for piece in pieces]
     labels, lengths = (_closed_up(array, first_rows, row_ends) for array in (labels, lengths))
     values, indices = (_closed_up(array, first_entries, entry_ends) for array in (values, indices))
-    if not len(labels):
-        raise DataError(f"{name}: a data file has at least one row, found none; check that this is the file")
     indptr = np.zeros(len(labels) + 1, index_type)
     np.cumsum(lengths, out=indptr[1:])
-    columns = max(piece.largest for piece in pieces) + 1 - base
+    columns = max([piece.largest + 1 - base for piece in pieces], default=0)
     X = csr_matrix((values, indices, indptr), shape=(len(labels), columns))
     X.has_canonical_format = True  # strictly increasing indices were checked; scipy need not look again
-    return X, labels
+    return X, labels, most_rows
 
 
 def _cuts(text: np.ndarray, start: int) -> list[int]:
@@ -145,14 +184,16 @@ def _cuts(text: np.ndarray, start: int) -> list[int]:
     return cuts
 
 
-def _finish(late: np.ndarray, text: np.ndarray, name: str, values: np.ndarray, labels: np.ndarray) -> None:
+def _finish(
+    late: np.ndarray, text: np.ndarray, name: str, lines: int, values: np.ndarray, labels: np.ndarray
+) -> None:
     """Fill in the numbers that Python's float() is needed for; late is (k, 2) int64: offset, slot."""
     for begin in range(0, len(late), CHUNK):  # in parts: a list takes ten times the memory of an array
         for offset, slot in late[begin : begin + CHUNK].tolist():
             found = token(text, offset)
             number = float(found)
             if math.isinf(number):
-                place = texts.place(text, name, offset)
+                place = texts.place(text, name, offset, lines)
                 raise DataError(f"{place}: numbers must fit in a float64, found {shown(found)}; rescale it")
             if slot >= 0:
                 values[slot] = number

@@ -5,21 +5,35 @@ A text is (bytes,) uint8, read-only, and ends with LF.
 
 import bz2
 import io
+import lzma
 import os
 import re
 import zlib
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from shmps.errors import DataError
 
-CHUNK = 1 << 18
-ARCHIVES: tuple[tuple[bytes, str, Callable[[], Any]], ...] = (
-    (b"\x1f\x8b", "gzip", lambda: zlib.decompressobj(wbits=31)),
-    (b"BZh", "bzip2", bz2.BZ2Decompressor),
+CHUNK = 1 << 14  # bytes of an archive at a time: they may become a thousand times as many
+
+
+class Archive(NamedTuple):
+    """A way of packing, and how it is unpacked."""
+
+    mark: bytes  # that its files begin with
+    kind: str
+    new_stream: Callable[[], Any]
+
+
+ARCHIVES = (
+    Archive(b"\x1f\x8b", "gzip", lambda: zlib.decompressobj(wbits=31)),
+    Archive(b"BZh", "bzip2", bz2.BZ2Decompressor),
+    Archive(b"\xfd7zXZ\0", "xz", lzma.LZMADecompressor),
 )
+_LONGEST_MARK = max(len(archive.mark) for archive in ARCHIVES)
 UTF8_MARK, UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # byte order marks
 _TO_UTF8 = "convert it with: iconv -f UTF-16 -t UTF-8"
 
@@ -29,22 +43,72 @@ def read(name: str) -> np.ndarray:
 
     Into an array, for which numpy asks for large pages: half the time of `file.read()`.
     """
+    with _named_errors(name), open(name, "rb") as file:
+        data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+        data = data[: file.readinto(data.data)]
+        rest = file.read()  # of a pipe all, since it has no size; of a file what was added to it
+    return np.concatenate((data, np.frombuffer(rest, np.uint8))) if rest else data
+
+
+def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """The text of a file in parts of whole lines, and how many of the file's bytes were read for it.
+
+    Parts have about `size` bytes, or one line where that is longer. Raises DataError as `read`, and for a
+    broken archive.
+    """
+    with _named_errors(name), open(name, "rb") as file:
+        head = file.peek(_LONGEST_MARK)
+        archive = next((known for known in ARCHIVES if head.startswith(known.mark)), None)
+        held: list[bytes] = []
+        taken = length = 0
+
+        def parts() -> Iterator[bytes]:
+            nonlocal taken
+            while part := file.read(CHUNK if archive else size):
+                taken += len(part)
+                yield part
+
+        for part in parts() if archive is None else _unpacked(parts(), archive, name):
+            held.append(part)
+            length += len(part)
+            cut = part.rfind(b"\n") + 1
+            if cut and length >= size:
+                held[-1] = part[:cut]
+                yield _ended(np.frombuffer(b"".join(held), np.uint8)), taken
+                held = [part[cut:]]
+                length = len(held[0])
+        if length:
+            yield _ended(np.frombuffer(b"".join(held), np.uint8)), taken
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
     try:
-        with open(name, "rb") as file:
-            data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
-            data = data[: file.readinto(data.data)]
-            rest = file.read()  # of a pipe all, since it has no size; of a file what was added to it
+        yield
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise DataError(
             f"{name}: data is read from a file, found: {reason}; check path and permissions"
         ) from error
-    return np.concatenate((data, np.frombuffer(rest, np.uint8))) if rest else data
 
 
 def text_of(data: bytes | np.ndarray, name: str) -> np.ndarray:
     """The text of a file's bytes (not copied where they are one). Raises DataError for a broken archive."""
-    text = _unpacked(np.frombuffer(data, np.uint8), name)
+    raw = np.frombuffer(data, np.uint8)
+    head = raw[:_LONGEST_MARK].tobytes()
+    archive = next((known for known in ARCHIVES if head.startswith(known.mark)), None)
+    if archive is not None:
+        text = io.BytesIO()
+        parts = (raw[at : at + CHUNK].tobytes() for at in range(0, len(raw), CHUNK))
+        text.writelines(_unpacked(parts, archive, name))
+        raw = np.frombuffer(text.getbuffer(), np.uint8)
+    return _ended(raw)
+
+
+def _ended(text: np.ndarray) -> np.ndarray:
+    """With an LF at its end, and read-only."""
     if not text.size or text[-1] != ord("\n"):
         text = np.append(text, np.frombuffer(b" \n", np.uint8))  # not LF alone: it would complete a last CR
     text = text.view()
@@ -52,32 +116,25 @@ def text_of(data: bytes | np.ndarray, name: str) -> np.ndarray:
     return text
 
 
-def _unpacked(raw: np.ndarray, name: str) -> np.ndarray:
-    """The text of a gzip or bzip2 archive of one or more members; anything else as it is."""
-    head = raw[:3].tobytes()
-    archive = next((known for known in ARCHIVES if head.startswith(known[0])), None)
-    if archive is None:
-        return raw
-    _, kind, new_stream = archive
-    text, stream = io.BytesIO(), new_stream()
+def _unpacked(parts: Iterable[bytes], archive: Archive, name: str) -> Iterator[bytes]:
+    """What the parts of an archive of one or more members become."""
+    stream = archive.new_stream()
     try:
-        for at in range(0, len(raw), CHUNK):
-            rest = raw[at : at + CHUNK].tobytes()
+        for rest in parts:
             while rest:
                 if stream.eof:  # another member, or the zeros that pad some archives
                     rest = rest.lstrip(b"\0")
                     if not rest:
                         break
-                    stream = new_stream()
-                text.write(stream.decompress(rest))
+                    stream = archive.new_stream()
+                yield stream.decompress(rest)
                 rest = stream.unused_data
-    except (OSError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
-            f"{name}: a {kind} archive must be intact, found it corrupt ({error}); fetch the file again"
+            f"{name}: a {archive.kind} archive must be intact, found it corrupt ({error}); fetch it again"
         ) from error
     if not stream.eof:
-        raise DataError(f"{name}: a {kind} archive must be whole, found it truncated; fetch the file again")
-    return np.frombuffer(text.getbuffer(), np.uint8)
+        raise DataError(f"{name}: a {archive.kind} archive must be whole, found it truncated; fetch it again")
 
 
 def start(text: np.ndarray, name: str) -> int:
@@ -90,23 +147,26 @@ def start(text: np.ndarray, name: str) -> int:
     return len(UTF8_MARK) if head == UTF8_MARK else 0
 
 
-def refuse_strange(text: np.ndarray, name: str) -> NoReturn:
-    """Tell the first NUL of a text, or if it has none its first CR without LF."""
+def refuse_strange(text: np.ndarray, name: str, lines: int = 0) -> NoReturn:
+    """Tell the first NUL of a text, or if it has none its first CR without LF; `lines` as in `place`."""
     if nul := re.search(rb"\0", text.data):
         head = text[:1024] == 0
         looks_utf16 = max(head[0::2].sum(), head[1::2].sum()) >= max(2, len(head) // 4)
         found = (
             f"NUL bytes as in UTF-16; {_TO_UTF8}" if looks_utf16 else "a NUL byte; check what wrote the file"
         )
-        raise DataError(f"{place(text, name, nul.start())}: text must be ASCII or UTF-8, found {found}")
+        raise DataError(
+            f"{place(text, name, nul.start(), lines)}: text must be ASCII or UTF-8, found {found}"
+        )
     at = next(match.start() for match in re.finditer(rb"\r(?!\n)", text.data))
     raise DataError(
-        f"{place(text, name, at)}: lines end with LF or CR LF, found a CR without LF; convert the line ends"
+        f"{place(text, name, at, lines)}: lines end with LF or CR LF, found a CR without LF; "
+        f"convert the line ends"
     )
 
 
-def place(text: np.ndarray, name: str, at: int) -> str:
-    """`file:line:column` of the byte at offset `at`, both from 1."""
+def place(text: np.ndarray, name: str, at: int, lines: int = 0) -> str:
+    """`file:line:column` of the byte at offset `at`, both from 1; `lines` of the file precede the text."""
     line_ends = np.flatnonzero(text[:at] == ord("\n"))
     column = at - line_ends[-1] if len(line_ends) else at + 1
-    return f"{name}:{len(line_ends) + 1}:{column}"
+    return f"{name}:{lines + len(line_ends) + 1}:{column}"

@@ -33,6 +33,7 @@ class Plan:
     tick_time: float = 0.0  # seconds that a tick lasts at least
     checkpoint_every: int = 0  # iterations of worker 0; 0: never
     elastic: bool = False  # workers may come and go: who divides the rows is asked anew every epoch
+    memory: int | None = None  # bytes that a worker is not to have more of; minibatches are kept within it
 
     def least_seconds(self, rank: int, computed: float) -> float:
         """From pull to push of worker `rank`, if its gradient took `computed` seconds."""
@@ -184,6 +185,7 @@ def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tup
                 kv.rank,
                 ranks,
                 kv.consistency.in_place,
+                plan.memory,
             )
         assert batches is not None
         for batch in batches.epoch(epoch):

@@ -3,9 +3,14 @@
 import gc
 import multiprocessing
 import os
+import signal
+import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
+
+from shmps import cli
 
 
 def nameless_files() -> list[str]:
@@ -32,3 +37,20 @@ def nothing_is_left_behind():
     assert multiprocessing.active_children() == []
     assert nameless_files() == []
     assert named_segments() <= before
+
+
+@pytest.fixture
+def shmps(capsys, monkeypatch):
+    """A command of `shmps` in this process: shmps("predict", ...) is as a process that has ended."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def run(*arguments):
+        line = [*map(str, arguments)]
+        capsys.readouterr()
+        code = cli.main(line)
+        return subprocess.CompletedProcess(line, code, *capsys.readouterr())
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -1,0 +1,51 @@
+"""`shmps convert`: text into mapped data, which needs not fit into memory."""
+
+import argparse
+import sys
+from typing import Any
+
+import tqdm
+
+from shmps import console, mapped
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "convert",
+        help="make mapped data of text, for what does not fit into memory",
+        description="Convert text into a folder that train, predict and inspect open without reading it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="PATH", help="svmlight text, plain or packed; - is stdin")
+    parser.add_argument("target", metavar="DIR", help="the folder to be made, such as data.shmps")
+    parser.add_argument("--zero-based", action="store_true", help="features in the text count from 0")
+    parser.add_argument(
+        "--hash-bits",
+        type=int,
+        metavar="B",
+        help="the text has features by name (name=value, or Vowpal Wabbit's): hash them into 2**B",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    silent = options.quiet or not sys.stderr.isatty()
+    with tqdm.tqdm(disable=silent, unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:
+
+        def moved(done: int, planned: int) -> None:
+            bar.total = planned or None  # of a pipe nobody knows
+            bar.update(done - bar.n)
+
+        found = mapped.convert(
+            "/dev/stdin" if options.source == "-" else options.source,
+            options.target,
+            on_progress=moved,
+            zero_based=options.zero_based,
+            hash_bits=options.hash_bits,
+        )
+    if not options.quiet:
+        console.output(
+            f"{options.target}: {found['rows']:,} rows, {found['features']:,} features, "
+            f"{found['nonzeros']:,} non-zeros"
+        )

@@ -1,0 +1,79 @@
+"""`shmps data`: the sets that are known by name."""
+
+import argparse
+import json
+from typing import Any
+
+from shmps import console, datasets
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "data",
+        help="list the known sets, fetch one",
+        description="List the sets that are known by name, where they are or would be, and their licences.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    _add_folder(parser)
+    actions = parser.add_subparsers(metavar="fetch")
+    fetching = actions.add_parser(
+        "fetch",
+        help="download a set",
+        description="Download a set, and compare its checksum.",
+        allow_abbrev=False,
+    )
+    fetching.add_argument(
+        "name", metavar="NAME", choices=tuple(datasets.SETS), help=f"one of {', '.join(datasets.SETS)}"
+    )
+    _add_folder(fetching)
+    parser.set_defaults(name=None)
+    return parser
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where they are (default: $SHMPS_DATA_DIR, else data/ of a checkout)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.name is not None:
+        for path in datasets.fetch(options.name, data_dir=options.data_dir, progress=True):
+            console.output(str(path))
+        return
+    sets = _sets(options.data_dir)
+    console.output(json.dumps(sets) if options.json else "\n\n".join(map(_told, sets)))
+
+
+def _sets(data_dir: str | None) -> list[dict[str, Any]]:
+    folder = datasets.data_folder(data_dir)
+    sets: list[dict[str, Any]] = []
+    for name, files in datasets.SETS.items():
+        parts = [
+            {
+                "path": str(folder / file),
+                "there": (folder / file).exists(),
+                "rows": datasets.SOURCES[file].rows,
+                "bytes": datasets.SOURCES[file].size,
+                "url": datasets.SOURCES[file].url,
+                "licence": datasets.SOURCES[file].licence,
+            }
+            for file in files
+        ]
+        sets.append({"name": name, "files": parts})
+    return [*sets, {"name": datasets.SYNTHETIC, "files": []}]
+
+
+def _told(known: dict[str, Any]) -> str:
+    lines = [("name", known["name"])]
+    for part in known["files"]:
+        state = "there" if part["there"] else "not there, to be fetched"
+        lines.append((part["path"], f"{state}; {part['rows']:,} rows, {part['bytes']:,} bytes"))
+    licences = sorted({part["licence"] for part in known["files"]})
+    lines += [("licence", licence) for licence in licences]
+    if not known["files"]:
+        lines.append(("", "generated in the shape of a9a, from --seed; needs no file"))
+    return console.table(lines)

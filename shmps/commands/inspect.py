@@ -1,0 +1,164 @@
+"""`shmps inspect`: what is in a model, or in a data file."""
+
+import argparse
+import json
+import os
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from shmps import console, files, formats, mapped
+from shmps.commands.rows import read_rows
+from shmps.errors import DataError
+from shmps.models import Model
+
+BINS, BAR = 12, 40  # of the histogram; columns of its longest bar
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "inspect",
+        help="show what is in a model or a data file",
+        description="Show a model (settings, largest weights, histogram) or a data file (sizes, labels).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("data", metavar="DATA", help="a model or a data file; its content tells which")
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="N", help="weights of the largest magnitude (default: 10)"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare the checksums of mapped data; others are, always"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    if (model_format := _format_of(options.data)) is not None:
+        model = formats.load(options.data)
+        found = _of_model(model, options.data, model_format, max(options.top, 0))
+        text = _model_text
+    elif os.path.isdir(options.data):
+        if options.verify:
+            mapped.verify(options.data)
+        found, text = _of_mapped(options.data, options.verify), _rows_text
+    else:
+        found, text = _of_rows(*read_rows(options.data), options.data), _rows_text
+    console.output(json.dumps(found) if options.json else text(found))
+
+
+def _format_of(path: str) -> str | None:
+    """A model's format; None for data."""
+    try:
+        with files.opened(path, "model") as (file, _):
+            return formats.format_of(file, path)
+    except DataError:
+        return None
+
+
+def _of_model(model: Model, path: str, model_format: str, top: int) -> dict[str, Any]:
+    weights = model.coefficients
+    largest = np.argsort(-np.abs(weights), kind="stable")[:top]
+    used = weights[weights != 0]
+    counts, edges = np.histogram(used, BINS) if len(used) else (np.zeros(0, int), np.zeros(0))
+    return {
+        "model": path,
+        "format": model_format,
+        "features": model.num_features,
+        "nonzero_weights": len(used),
+        "intercept": model.intercept,
+        "labels": list(model.labels),
+        "settings": model.settings,
+        # As svmlight files count them: from 1.
+        "largest": [{"feature": int(at) + 1, "weight": float(weights[at])} for at in largest if weights[at]],
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }
+
+
+def _model_text(found: dict[str, Any]) -> str:
+    negative, positive = found["labels"]
+    lines = [
+        ("model", f"{found['model']} (format {found['format']})"),
+        ("features", f"{found['features']:,}, {found['nonzero_weights']:,} with a weight other than 0"),
+        ("intercept", f"{found['intercept']:.6g}"),
+        ("labels", f"{positive!r} where the margin is above 0, else {negative!r}"),
+        ("settings", _settings(found["settings"])),
+    ]
+    parts = [console.table(lines)]
+    if found["largest"]:
+        rows = [f"{weight['feature']:>12}  {weight['weight']:>+12.6g}" for weight in found["largest"]]
+        parts.append(
+            "\n".join([f"{'feature':>12}  {'weight':>12}   (from 1, largest magnitude first)", *rows])
+        )
+    if found["histogram"]["counts"]:
+        parts.append("weights other than 0\n" + _histogram(**found["histogram"]))
+    return "\n\n".join(parts)
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    told = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    return textwrap.fill(told, 90).replace("\n", "\n" + " " * len("intercept  ")) or "not kept"
+
+
+def _histogram(edges: list[float], counts: list[int]) -> str:
+    most = max(counts)
+    return "\n".join(
+        f"{low:>+12.4g} to {high:>+10.4g}  {count:>10,}  {'#' * -(-count * BAR // most)}".rstrip()
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+    )
+
+
+def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
+    labels, counts = np.unique(y, return_counts=True)
+    pairs = zip(labels.tolist(), counts.tolist(), strict=True)
+    return {
+        "data": path,
+        "kind": "text",
+        **_sizes(X.shape[0], X.shape[1], int(X.nnz)),
+        "labels": _labels(pairs),
+    }
+
+
+def _of_mapped(path: str, verified: bool) -> dict[str, Any]:
+    """From its description alone, whatever its size."""
+    meta = mapped.describe(path)
+    hashed = "" if meta["hash_bits"] is None else f", features hashed into {meta['hash_bits']} bits"
+    checked = ", every byte as it was written" if verified else ""
+    return {
+        "data": path,
+        "kind": f"mapped{hashed}{checked}",
+        **_sizes(meta["rows"], meta["features"], meta["nonzeros"]),
+        "labels": None if meta["labels"] is None else _labels(meta["labels"]),
+    }
+
+
+def _sizes(rows: int, features: int, nonzeros: int) -> dict[str, Any]:
+    density = nonzeros / max(1, rows * features)
+    return {"rows": rows, "features": features, "nonzeros": nonzeros, "density": density}
+
+
+def _labels(pairs: Iterable[tuple[float, int]]) -> dict[str, int]:
+    """How many rows have each label."""
+    return {_number(label): count for label, count in pairs}
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else str(value)
+
+
+def _rows_text(found: dict[str, Any]) -> str:
+    labels = list((found["labels"] or {}).items())
+    told = ", ".join(f"{label} in {count:,} rows" for label, count in labels[:5]) or "too many to list"
+    a_row = found["nonzeros"] / found["rows"]
+    return console.table(
+        [
+            ("data", f"{found['data']} ({found['kind']})"),
+            ("rows", f"{found['rows']:,}"),
+            ("features", f"{found['features']:,}"),
+            ("non-zeros", f"{found['nonzeros']:,}, {a_row:.1f} a row"),
+            ("density", f"{found['density']:.3g}"),
+            ("labels", told + (f", and {len(labels) - 5:,} others" if len(labels) > 5 else "")),
+        ]
+    )

@@ -1,0 +1,154 @@
+"""`shmps train`: progress on stderr, the table or a JSON object on stdout."""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from shmps import arguments, checkpoint, console, datasets, files, formats
+from shmps.cores import usable_cores
+from shmps.data import binary_labels
+from shmps.errors import DataError
+from shmps.estimator import LogisticRegression
+from shmps.events import Event
+from shmps.flags import flags_of, in_flags, naming_flags
+from shmps.rehearsal import is_first
+from shmps.result import Progress
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    parser = arguments.add_train(commands)
+    # Where an error calls them by these names, the flag is meant.
+    parser.set_defaults(flags=flags_of(parser) | {"alpha": "--learning-rate"})
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    with naming_flags(options.flags):
+        warnings.showwarning = lambda message, *where, **more: console.say(
+            in_flags(str(message), options.flags)
+        )
+        _train(options, _estimator(options))
+
+
+def _train(options: argparse.Namespace, estimator: LogisticRegression) -> None:
+    _check_before_loading(options, estimator)
+    began = time.monotonic()
+    dataset = datasets.load(
+        options.data,
+        test=options.test,
+        data_dir=options.data_dir,
+        seed=options.random_state,
+        progress=not options.quiet,
+    )
+    loaded = time.monotonic() - began
+    if dataset.note and not (options.quiet and options.data):  # a substitute is always said
+        console.tell(dataset.note)
+    if not options.quiet:
+        _say_what_starts(dataset, estimator)
+    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
+    _check_labels(dataset, options.test)
+    with _Bar(options, estimator) as bar:
+        estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved, bar.happened)
+    result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
+    if options.model:  # first: what is printed may have nowhere to go
+        formats.save(estimator.model(), options.model, options.format)
+    if options.json:
+        console.output(json.dumps(result.to_dict()))
+    elif not options.quiet:
+        console.output(result.table())
+
+
+def _estimator(options: argparse.Namespace) -> LogisticRegression:
+    """Its parameters are the flags' `dest`."""
+    known = LogisticRegression().get_params()
+    given = {name: value for name, value in vars(options).items() if name in known}
+    given["mode"] = options.mode or ("sync" if options.bound is None else "bounded")
+    given["node_timeout"] = options.node_timeout or None
+    return LogisticRegression(**given)
+
+
+def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegression) -> None:
+    """All that can be said before a long file is read."""
+    estimator.check()
+    checkpoint.check(options.checkpoint, options.resume)
+    if options.model:
+        files.check_target(options.model, "model")
+
+
+def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:
+    """Here the files' names are known."""
+    binary_labels(dataset.train_y, dataset.name)
+    if dataset.test_y is None:
+        return
+    strange = np.setdiff1d(dataset.test_y, dataset.train_y)
+    if len(strange):
+        raise DataError(
+            f"{test}: its labels are those of {dataset.name}, {np.unique(dataset.train_y).tolist()}, "
+            f"found {strange.tolist()}"
+        )
+
+
+def _say_what_starts(dataset: datasets.Dataset, estimator: LogisticRegression) -> None:
+    rows, features = dataset.train_X.shape
+    console.tell(
+        f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
+        f"{estimator.consistency()}, workers: {estimator.workers}, servers: {estimator.servers}",
+    )
+    if is_first():
+        console.tell("numba compiles the kernels: once on this machine, some seconds")
+    cores = usable_cores()
+    if estimator.workers > cores:
+        console.tell(f"{estimator.workers} workers share {cores} cores: they take turns")
+
+
+class _Bar:
+    """The progress bar, or dist-lr's log lines; nothing where stderr is no terminal."""
+
+    def __init__(self, options: argparse.Namespace, estimator: LogisticRegression):
+        self._log, self._quiet = options.log, options.quiet
+        # How many rounds it will take nobody knows.
+        self._rounds_of = estimator.workers if estimator.by_lbfgs() else None
+        self._bar = tqdm.tqdm(
+            disable=options.quiet or options.log or not sys.stderr.isatty(),
+            unit=" rounds" if self._rounds_of else " ticks",
+            dynamic_ncols=True,
+            leave=False,
+            file=sys.stderr,
+        )
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.close()
+
+    def moved(self, done: int, planned: int) -> None:
+        if self._rounds_of:
+            done //= self._rounds_of
+        else:
+            self._bar.total = planned
+        self._bar.update(done - self._bar.n)
+
+    def happened(self, event: Event) -> None:
+        if not self._quiet:
+            with contextlib.suppress(OSError):
+                self._bar.write(str(event), file=sys.stderr)
+
+    def evaluated(self, progress: Progress) -> None:
+        metrics, delays = progress.metrics, progress.delays
+        if self._log:
+            clock = time.strftime("%H:%M:%S")
+            console.tell(f"{clock} Iteration {progress.iteration}, accuracy: {metrics.accuracy:g}")
+        self._bar.set_postfix_str(
+            f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
+            f"loss {metrics.log_loss:.4f}, delay {delays.p50}/{delays.max}, "
+            f"{progress.samples_per_second:,.0f} samples/s",
+            refresh=False,
+        )

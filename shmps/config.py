@@ -1,0 +1,79 @@
+"""Flags from a TOML file: its keys are the flags' names without the dashes, its values theirs."""
+
+import argparse
+import difflib
+import tomllib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from shmps import files
+from shmps.errors import DataError, UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes the flags of `--config FILE` as if they stood before the others."""
+
+    _file = ""  # whose flags are being parsed
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parse = super().parse_known_args
+        options, rest = parse(args, namespace)
+        if (path := getattr(options, "config", None)) is None:
+            return options, rest
+        marked, _ = parse(args, argparse.Namespace(**dict.fromkeys(vars(options), _NOT_GIVEN)))
+        flags = self._flags(path, {name for name, value in vars(marked).items() if value is not _NOT_GIVEN})
+        self._file = path
+        parse(flags)  # alone: what is wrong here is the file's fault
+        self._file = ""
+        return parse([*flags, *args], namespace)
+
+    def error(self, message: str) -> NoReturn:
+        if self._file:
+            raise UsageError(f"{self._file}: {message}")
+        super().error(message)
+
+    def _flags(self, path: str, given: set[str]) -> list[str]:
+        """The file's flags, without those that exclude one that is `given` (by its dest)."""
+        known = {
+            flag.removeprefix("--"): action
+            for flag, action in self._option_string_actions.items()
+            if flag.startswith("--") and flag not in ("--help", "--config")
+        }
+        flags: list[str] = []
+        for key, value in read(path).items():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+                raise UsageError(
+                    f"{path}: keys are flags' names without the dashes, found {key!r}; the nearest one is "
+                    f"{near[0]!r}"
+                )
+            if not given & self._exclusive_with(known[key]):
+                flags += _as_flags(path, key, value, takes_value=known[key].nargs != 0)
+        return flags
+
+    def _exclusive_with(self, action: argparse.Action) -> set[str]:
+        """The dests of a group of which only one may be given, its own included."""
+        groups = [group._group_actions for group in self._mutually_exclusive_groups]
+        return {other.dest for group in groups if action in group for other in group}
+
+
+_NOT_GIVEN = object()
+
+
+def read(path: str) -> dict[str, Any]:
+    """The file's keys and values. Raises DataError for what is no TOML."""
+    with files.opened(path, "configuration") as (file, _):
+        try:
+            return tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DataError(f"{path}: a configuration is TOML, found it broken: {error}") from error
+
+
+def _as_flags(path: str, key: str, value: Any, takes_value: bool) -> Sequence[str]:
+    if not takes_value:
+        if not isinstance(value, bool):
+            raise UsageError(f"{path}: {key} is true or false, found {value!r}")
+        return [f"--{key}"] if value else []
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{path}: {key} is one number or text, found {value!r}")
+    return [f"--{key}={value}"]

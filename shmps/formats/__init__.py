@@ -1,0 +1,96 @@
+"""Files of models, in the formats that are known here.
+
+A format is what its module has: `encode(model, path)`, the bytes of a file in their order, and
+`decode(file, size, path)`, the model in it. They raise DataError: `path: rule, found`.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from io import BufferedReader
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shmps import files
+from shmps.errors import DataError, UsageError
+from shmps.formats import liblinear, native, npz
+from shmps.models import Model
+
+
+class Format(NamedTuple):
+    """How a model lies in a file."""
+
+    suffixes: tuple[str, ...]  # of the files that are written in it where nothing else is asked for
+    start: bytes  # of every file in it
+    encode: Callable[[Model, str], Sequence[Any]]
+    decode: Callable[[BufferedReader, int, str], Model]
+
+
+FORMATS = {
+    "shmps": Format((".shmps",), native.MAGIC, native.encode, native.decode),
+    "liblinear": Format((".liblinear",), liblinear.START, liblinear.encode, liblinear.decode),
+    "npz": Format((".npz",), npz.START, npz.encode, npz.decode),
+}
+DEFAULT = "shmps"
+
+
+def save(model: Model, path: str | os.PathLike[str], format: str | None = None) -> None:
+    """Write the model to `path`, all of it or nothing: after any error an older file there is untouched.
+
+    `format`: one of FORMATS; None: the one whose suffix `path` has, else "shmps".
+
+    DataError if a weight is not finite, the model has what the format can not hold, or the file cannot be
+    written; OutOfSpace if the disk or the quota is full.
+    """
+    name = os.fsdecode(path)
+    chosen = FORMATS[chosen_format(name, format)]
+    _check_finite(model, name)
+    target = os.path.realpath(name)
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise DataError(f"{name}: a model is saved to a regular file, found something else there")
+    remedy = "save again, what was at that path is untouched"
+    files.write(name, chosen.encode(model, name), "the model", remedy)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """The model saved at `path`, in any of the formats: its first bytes tell in which.
+
+    DataError if there is no such file or it breaks a rule of its format (as every changed byte of a file in
+    "shmps" does); OutOfSpace if its weights do not fit into memory.
+    """
+    name = os.fsdecode(path)
+    with files.opened(name, "model") as (file, size):
+        return FORMATS[format_of(file, name)].decode(file, size, name)
+
+
+def chosen_format(path: str, format: str | None) -> str:
+    """The name of the format to write in; UsageError if there is no such."""
+    if format is None:
+        suffix = os.path.splitext(path)[1].lower()
+        return next((name for name, known in FORMATS.items() if suffix in known.suffixes), DEFAULT)
+    if format not in FORMATS:
+        raise UsageError(f"format is one of {', '.join(FORMATS)}; found {format!r}")
+    return format
+
+
+def format_of(file: BufferedReader, path: str) -> str:
+    """The name of a file's format, by its first bytes, at which it is left; DataError if it is none."""
+    longest = max(len(format.start) for format in FORMATS.values())
+    start = file.read(longest)
+    file.seek(0)
+    for name, format in FORMATS.items():
+        if start.startswith(format.start):
+            return name
+    known = " or ".join(repr(format.start) for format in FORMATS.values())
+    raise DataError(f"{path}: a model file starts with {known}, found {start!r}; is it a model file?")
+
+
+def _check_finite(model: Model, path: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(model.coefficients))
+    if bad.size or not np.isfinite(model.intercept):
+        found = (
+            f"{model.coefficients[bad[0]]} for feature {bad[0]} (from 0)"
+            if bad.size
+            else f"the intercept {model.intercept}"
+        )
+        raise DataError(f"{path}: only finite weights are saved, found {found}; train with a smaller step")

@@ -1,0 +1,70 @@
+"""The format "npz": arrays for NumPy's `load`, without pickles.
+
+coefficients (num_features,) float64; intercept () float64; labels (2,), negative and positive, both of one
+type; settings (), a line of JSON.
+"""
+
+import io
+import json
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from io import BufferedReader
+from typing import Any
+
+import numpy as np
+
+from shmps.errors import DataError, UsageError
+from shmps.models import Model
+
+START = b"PK\3\4"
+KEYS = ("coefficients", "intercept", "labels", "settings")
+# What zipfile and NumPy raise for an archive that is damaged, or another's.
+DAMAGE = (
+    ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError,
+    RuntimeError, SyntaxError, TypeError, UnicodeError, tokenize.TokenError, OverflowError,
+)  # fmt: skip
+
+
+def encode(model: Model, path: str) -> Sequence[memoryview]:
+    """The archive, uncompressed. DataError for labels that one array can not hold."""
+    labels = np.array(model.labels)
+    kept = labels.tolist()
+    if labels.dtype.kind == "O" or [(type(lb), lb) for lb in kept] != [(type(lb), lb) for lb in model.labels]:
+        raise DataError(
+            f"{path}: labels in an array are of one type, and whole ones of 64 bits, found {model.labels!r}; "
+            f"save in another format"
+        )
+    archive = io.BytesIO()
+    np.savez(
+        archive,
+        coefficients=model.coefficients,
+        intercept=np.float64(model.intercept),
+        labels=labels,
+        settings=np.array(json.dumps(model.settings)),
+    )
+    return [archive.getbuffer()]
+
+
+def decode(file: BufferedReader, size: int, path: str) -> Model:
+    """The model in an archive; DataError if it breaks a rule."""
+    try:
+        found = _arrays(file)
+        settings = json.loads(str(found["settings"]))
+        model = Model(found["coefficients"], found["intercept"], found["labels"], settings)
+    except UsageError as error:
+        raise DataError(f"{path}: a model's archive breaks a rule of the format: {error}") from error
+    except DAMAGE as error:
+        raise DataError(
+            f"{path}: a model's archive has {', '.join(KEYS)} as arrays, found it damaged or another's: "
+            f"{str(error) or type(error).__name__}"
+        ) from error
+    if not (np.isfinite(model.coefficients).all() and np.isfinite(model.intercept)):
+        raise DataError(f"{path}: weights and intercept are finite, found some that are not")
+    return model
+
+
+def _arrays(file: BufferedReader) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as archive:
+        return {key: archive[key] for key in KEYS}

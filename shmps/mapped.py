@@ -1,0 +1,182 @@
+"""Mapped data: rows on the disk as they lie in memory, so that they are mapped instead of read.
+
+A folder NAME.shmps/ with the arrays of a CSR matrix, each a .npy file of one dimension, little-endian:
+
+    indptr.npy    (rows + 1,) int64; row i is indptr[i] to indptr[i + 1] of the next two
+    indices.npy   (non-zeros,) int32, or int64 where the limit of an index asks for it; increasing in a row
+    data.npy      (non-zeros,) float64, finite
+    labels.npy    (rows,) float64, finite, as in the text
+    meta.json     one line: format, the version of the format; shmps, that of the package, for people; rows,
+                  features, nonzeros; labels, a list of [label, rows that have it] in increasing order, or
+                  null if there are too many; hash_bits, or null; arrays, for each {dtype, count, sha256};
+                  sha256, of the line without it
+
+What has to be looked at in every entry was, when the folder was made: opening it looks at none. The sums are
+SHA-256 and not a CRC, though that is twice as fast, because they also are what tells a checkpoint's data from
+other data; on two cores they take about a tenth of a conversion. Nothing is code, and nothing is pickled.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from shmps import files, hashing, npy, svmlight
+from shmps.cores import on_all_cores
+from shmps.errors import DataError
+from shmps.version import __version__
+
+FORMAT = 1
+META = "meta.json"
+ARRAYS = {"data": "<f8", "indices": "<i4", "indptr": "<i8", "labels": "<f8"}  # the longest to write first
+_MOST_LABELS = 1000  # that are counted
+
+
+class MappedMatrix(csr_matrix):
+    """X (rows, features) of mapped data: an ordinary csr_matrix over read-only arrays.
+
+    What comes out of an operation on it is of the same class, but has neither `folder` nor `meta`.
+    """
+
+    folder: str = ""
+    meta: dict[str, Any] = {}  # noqa: RUF012  what `describe` says of the folder; empty: not all of it, or other
+
+
+class MappedLabels(np.ndarray):
+    """y (rows,) of mapped data, read-only. What is made from it has no `classes`."""
+
+    classes: list[float] | None = None  # in increasing order; None: not known, but by looking at all
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, planned: None,
+    zero_based: bool = False,
+    limit: int = svmlight.INT32_MAX,
+    hash_bits: int | None = None,
+) -> dict[str, Any]:
+    """Make the folder `target` of a text, which may be packed as for `svmlight.read`; returns its `describe`.
+
+    source: svmlight text; or with hash_bits B, text with features by name, which become 2**B (see
+    shmps.hashing).
+    zero_based, limit: of the indices, as for `svmlight.read`.
+    on_progress: gets how many bytes of the source have been read, and how many it has.
+
+    Holds a few times svmlight.BLOCK bytes in memory, or the longest line. If it is killed there is no
+    `target`, but a folder .NAME.tmp beside it, which the next call removes. Raises DataError, also if
+    `target` is there already, OutOfSpace if the disk is full, and UsageError.
+    """
+    name, size = os.fspath(target), os.path.getsize(source) if os.path.exists(source) else 0
+    blocks = (
+        svmlight.read_blocks(source, zero_based=zero_based, limit=limit)
+        if hash_bits is None
+        else hashing.read_blocks(source, hash_bits)
+    )
+    dtypes = ARRAYS | {"indices": ARRAYS["indices"] if limit <= svmlight.INT32_MAX else "<i8"}
+    what, remedy = "mapped data", "convert it again"
+    with (
+        files.naming_errors(name, what, "needs more room", remedy),
+        files.new_folder(name) as folder,
+    ):
+        features, labels = 0, Counter[float]()
+        with ExitStack() as stack:
+            arrays = {
+                array: stack.enter_context(npy.Growing(_file(folder, array), dtype))
+                for array, dtype in dtypes.items()
+            }
+            arrays["indptr"].append(np.zeros(1))
+            for X, y, done in blocks:
+                ends = arrays["data"].count + X.indptr[1:].astype(np.int64)
+                on_all_cores(npy.Growing.append, arrays.values(), (X.data, X.indices, ends, y))
+                features = max(features, X.shape[1])
+                if len(labels) <= _MOST_LABELS:
+                    found, counts = np.unique(y, return_counts=True)
+                    labels.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+                on_progress(done, size)
+            written = dict(zip(arrays, on_all_cores(npy.Growing.finish, arrays.values()), strict=True))
+        meta = {
+            "format": FORMAT,
+            "shmps": __version__,
+            "rows": written["labels"]["count"],
+            "features": features,
+            "nonzeros": written["data"]["count"],
+            "labels": sorted(labels.items()) if len(labels) <= _MOST_LABELS else None,
+            "hash_bits": hash_bits,
+            "arrays": written,
+        }
+        line = json.dumps(meta | {"sha256": _sum_of(meta)}).encode("ascii") + b"\n"
+        files.write(os.path.join(folder, META), [line], what, remedy)
+    return describe(target)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[MappedMatrix, MappedLabels]:
+    """X (rows, features) float64 and y (rows,) float64 of a folder, without a look at their entries.
+
+    Raises DataError where the folder, or the sizes of what is in it, are not as `convert` made them.
+    """
+    meta = describe(path)
+    indptr, indices, data, labels = (
+        npy.mapped(_file(path, name), meta["arrays"][name]["dtype"], meta["arrays"][name]["count"])
+        for name in ("indptr", "indices", "data", "labels")
+    )
+    # Not from the arrays: scipy would make indices int64 where the pointers are, in a copy.
+    X = MappedMatrix((meta["rows"], meta["features"]))
+    X.indptr, X.indices, X.data = indptr, indices, data
+    X.has_canonical_format = True
+    X.folder, X.meta = os.path.abspath(path), meta
+    y = labels.view(MappedLabels)
+    y.classes = None if meta["labels"] is None else [label for label, _ in meta["labels"]]
+    return X, y
+
+
+def verify(path: str | os.PathLike[str], on_progress: Callable[[int, int], None] = lambda *_: None) -> None:
+    """Look at every byte. Raises DataError, which names the file, if one is not as it was written.
+
+    on_progress: gets how many files have been looked at, and how many there are.
+    """
+    meta = describe(path)
+    for done, (name, file) in enumerate(meta["arrays"].items()):
+        on_progress(done, len(meta["arrays"]))
+        found = npy.sha256(npy.mapped(_file(path, name), file["dtype"], file["count"]))
+        if found != file["sha256"]:
+            raise DataError(
+                f"{_file(path, name)}: the SHA-256 of its entries is {file['sha256']}, found {found}; it is "
+                f"damaged: convert the data again"
+            )
+    on_progress(len(meta["arrays"]), len(meta["arrays"]))
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What meta.json says. Raises DataError if it is missing, damaged or of another version of the format."""
+    place = os.path.join(path, META)
+    try:
+        with open(place, "rb") as file:
+            line = file.readline(files.HEADER_LIMIT)
+    except OSError as error:
+        raise DataError(
+            f"{os.fspath(path)}: mapped data is a folder with {META} and four arrays, found: "
+            f"{error.strerror or error}; make one with shmps convert"
+        ) from error
+    meta = files.parse_header(line, place, "mapped data", FORMAT)
+    if meta.pop("sha256", None) != _sum_of(meta):
+        raise DataError(
+            f"{place}: its SHA-256 is another than its own; it is damaged: convert the data again"
+        )
+    return meta
+
+
+def _sum_of(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta).encode("ascii")).hexdigest()
+
+
+def _file(folder: str | os.PathLike[str], array: str) -> Path:
+    return Path(folder, f"{array}.npy")

@@ -1,0 +1,213 @@
+"""Models in other formats: liblinear's text, as liblinear itself takes it, and NumPy's archives."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import shmps
+from shmps.errors import DataError, UsageError
+from shmps.formats import FORMATS, load, save
+from shmps.models import Model
+
+TRICKY = Model(np.array([0.5, -0.0, 1 / 3, 5e-324, -1.7e308]), 0.1, (-1, 1), {"mode": "async"})
+
+
+def bits(model):
+    return model.coefficients.tobytes(), model.intercept.hex(), model.labels
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("intercept", [0.1, 0.0, -3.0])
+@pytest.mark.parametrize("features", [0, 1, 5])
+def test_every_format_keeps_weights_intercept_and_labels(tmp_path, name, intercept, features):
+    model = Model(TRICKY.coefficients[:features], intercept, TRICKY.labels, TRICKY.settings)
+    save(model, tmp_path / "m", name)
+    assert bits(load(tmp_path / "m")) == bits(model)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "start"),
+    [
+        ("m", None, b"shmps model"),
+        ("m.txt", None, b"shmps model"),
+        ("m.shmps", None, b"shmps model"),
+        ("m.liblinear", None, b"solver_type"),
+        ("m.NPZ", None, b"PK"),
+        ("m.npz", "liblinear", b"solver_type"),
+        ("m.txt", "npz", b"PK"),
+    ],
+)
+def test_the_format_is_the_suffixs_unless_it_is_named(tmp_path, file, name, start):
+    save(TRICKY, tmp_path / file, name)
+    assert (tmp_path / file).read_bytes().startswith(start)
+    assert bits(load(tmp_path / file)) == bits(TRICKY)  # whatever it is called
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="one of shmps, liblinear, npz; found 'onnx'"):
+        save(TRICKY, tmp_path / "m", "onnx")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_not_finite_is_saved_in_no_format(tmp_path, name):
+    with pytest.raises(DataError, match="finite"):
+        save(Model(np.array([math.inf]), 0.0, (0, 1)), tmp_path / "m", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+# liblinear.
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Sparse rows (200, 6) with labels -1 and 1."""
+    rng = np.random.default_rng(0)
+    X = sp.random(200, 6, 0.5, "csr", random_state=rng)
+    return X, np.where(X @ rng.normal(size=6) + 0.3 * rng.normal(size=200) > 0, 1.0, -1.0)
+
+
+def theirs(path, X, y):
+    """What the real liblinear predicts from a model file: labels, and probabilities of the first label."""
+    liblinear = pytest.importorskip("liblinear.liblinearutil", reason="liblinear is not installed")
+    model = liblinear.load_model(str(path))
+    labels, _, probabilities = liblinear.predict(y, X, model, "-b 1 -q")
+    first = model.get_labels()[0]
+    return np.array(labels), np.array(probabilities)[:, 0], first
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_liblinear_predicts_from_our_file_what_we_predict(tmp_path, rows, intercept):
+    X, y = rows
+    ours = shmps.LogisticRegression(workers=1, solver="lbfgs", fit_intercept=intercept).fit(X, y)
+    save(ours.model(), tmp_path / "m.liblinear")
+    labels, probabilities, first = theirs(tmp_path / "m.liblinear", X, y)
+    assert first == 1 and labels.tolist() == ours.predict(X).tolist()
+    np.testing.assert_allclose(probabilities, ours.predict_proba(X)[:, 1], rtol=1e-14)
+
+
+@pytest.mark.parametrize("options", ["-s 0", "-s 0 -B 1", "-s 6 -B 2.5", "-s 7"])
+@pytest.mark.parametrize("sign", [1, -1])  # the label of the first row is liblinear's first one
+def test_we_predict_from_liblinears_file_what_liblinear_predicts(tmp_path, rows, options, sign):
+    liblinear = pytest.importorskip("liblinear.liblinearutil", reason="liblinear is not installed")
+    X, y = rows
+    y = y * sign
+    liblinear.save_model(str(tmp_path / "m"), liblinear.train(y, X, f"{options} -q"))
+    labels, probabilities, first = theirs(tmp_path / "m", X, y)
+    model = load(tmp_path / "m")
+    assert model.labels[1] == first and model.predict(X).tolist() == labels.tolist()
+    np.testing.assert_allclose(model.predict_proba(X)[:, 1], probabilities, rtol=1e-14)
+    assert model.settings["solver_type"] in ("L2R_LR", "L1R_LR", "L2R_LR_DUAL")
+
+
+GOOD = "solver_type L2R_LR\nnr_class 2\nlabel 1 -1\nnr_feature 2\nbias -1\nw\n0.5 \n-2 \n"
+
+
+def test_the_text_is_liblinears(tmp_path):
+    save(Model(np.array([0.5, -2.0]), 0.0, (-1.0, 1.0)), tmp_path / "m.liblinear")
+    assert (tmp_path / "m.liblinear").read_text() == GOOD
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("L2R_LR", "L2R_L2LOSS_SVC", "found 'L2R_L2LOSS_SVC'; train with -s 0, 6 or 7"),
+        ("nr_class 2", "nr_class 3", "two classes, found nr_class 3"),
+        ("label 1 -1", "label 1 1", "two classes"),
+        ("label 1 -1", "label 1 -1 0", "breaks a rule"),
+        ("label 1 -1\n", "", r"breaks a rule .*'label'"),
+        ("nr_feature 2", "nr_feature 3", "announce 3 weights, found 2"),
+        ("nr_feature 2", "nr_feature -1", "from 0 up"),
+        ("nr_feature 2", "nr_feature " + "9" * 900, "announce 9+ weights"),
+        ("bias -1", "bias 1", "announce 3 weights, found 2"),
+        ("bias -1", "bias nan", "a number"),
+        ("bias -1", "bias -1\nbias -1", "once each"),
+        ("bias -1", "rho 1", r"once each, .*found b'rho 1"),
+        ("0.5", "inf", "finite"),
+        ("0.5", "x", "breaks a rule"),
+        ("\nw\n", "\n", "once each, then w"),
+    ],
+)
+def test_a_text_that_breaks_a_rule_is_refused(tmp_path, old, new, words):
+    (tmp_path / "m").write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(DataError, match=f"m: .*{words}"):
+        load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), (0.5, 1.0), (0, 2**31), (-math.inf, math.inf)])
+def test_labels_that_liblinear_can_not_have_are_refused_by_name(tmp_path, labels):
+    with pytest.raises(DataError, match="whole numbers of 32 bits, found"):
+        save(Model(np.zeros(1), 0.0, labels), tmp_path / "m.liblinear")
+
+
+# NumPy's archives.
+
+
+@pytest.mark.parametrize(
+    "labels", [(0, 1), (-1.0, 1.0), (False, True), ("nein", "ja ü"), (-(2**63), 2**63 - 1)]
+)
+def test_an_archive_keeps_labels_types_and_settings(tmp_path, labels):
+    model = Model(np.ones(1), 0.5, labels, {"bound": math.inf, "deep": {"list": [1, None, "ü"]}})
+    save(model, tmp_path / "m.npz")
+    again = load(tmp_path / "m.npz")
+    assert [(type(label), label) for label in again.labels] == [(type(label), label) for label in labels]
+    assert again.settings == model.settings
+
+
+@pytest.mark.parametrize("labels", [(1, "1"), (0, 2**64), ("a", "a\0"), (0, 0.5)])
+def test_labels_that_no_array_can_hold_are_refused(tmp_path, labels):
+    with pytest.raises(DataError, match="of one type"):
+        save(Model(np.zeros(1), 0.0, labels), tmp_path / "m.npz")
+
+
+def test_an_archive_is_read_by_numpy_alone(tmp_path):
+    save(TRICKY, tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as archive:
+        assert sorted(archive) == ["coefficients", "intercept", "labels", "settings"]
+        assert archive["coefficients"].tobytes() == TRICKY.coefficients.tobytes()
+
+
+def test_no_damage_of_an_archive_is_a_traceback_or_another_model(tmp_path):
+    save(TRICKY, tmp_path / "good.npz")
+    good, path = (tmp_path / "good.npz").read_bytes(), tmp_path / "m.npz"
+    damaged = [good[:cut] for cut in range(0, len(good), 3)]
+    damaged += [good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :] for at in range(len(good))]
+    refused = 0
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            assert bits(load(path)) == bits(TRICKY)  # a time in the archive, and what else means nothing
+        except DataError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ")
+    assert refused > len(good)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"coefficients": np.ones((2, 2))},
+        {"coefficients": np.array([object()])},
+        {"coefficients": np.array([math.nan])},
+        {"labels": np.array([0, 1, 2])},
+        {"settings": np.array("[")},
+        {"settings": np.array("[]")},
+        {"intercept": np.array(["x"])},
+        {},
+    ],
+    ids=repr,
+)
+def test_an_archive_of_something_else_is_refused(tmp_path, arrays):
+    good = {
+        "coefficients": np.ones(1),
+        "intercept": 0.0,
+        "labels": np.array([0, 1]),
+        "settings": np.array("{}"),
+    }
+    made = io.BytesIO()
+    np.savez(made, **(good | arrays if arrays else {"x": np.ones(1)}))
+    (tmp_path / "m").write_bytes(made.getvalue())
+    with pytest.raises(DataError, match="m: "):
+        load(tmp_path / "m")

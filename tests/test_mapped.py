@@ -1,0 +1,486 @@
+"""Mapped data: converted it is what would have been read, whole or not there; opened without a look."""
+
+import bz2
+import errno
+import gzip
+import json
+import lzma
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from bench import outofcore
+from shmps import LogisticRegression, datasets, kernels, mapped, npy, svmlight
+from shmps.data import Rows, binary_labels, fingerprint, rows_of
+from shmps.errors import DataError, OutOfSpace, UsageError
+from shmps.memory import own_memory
+
+ROWS, FEATURES = 300, 40
+PARAMS: dict[str, Any] = {"batch_size": 16, "epochs": 2}
+
+
+def text(rows=ROWS, labels=(-1, 1), seed=0):
+    random = np.random.default_rng(seed)
+    X = scipy.sparse.random(rows, FEATURES, density=0.2, format="csr", random_state=seed)
+    X.data = random.standard_normal(X.nnz)
+    lines = []
+    for i in range(rows):
+        part = slice(X.indptr[i], X.indptr[i + 1])
+        entries = zip(X.indices[part].tolist(), X.data[part].tolist(), strict=True)
+        lines.append(
+            f"{random.choice(labels)} " + " ".join(f"{index + 1}:{value!r}" for index, value in entries)
+        )
+    return "\n".join(lines).encode() + b"\n"
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A text of some blocks."""
+    monkeypatch.setattr(svmlight, "BLOCK", 4000)
+    path = tmp_path / "data.svm"
+    path.write_bytes(text())
+    return path
+
+
+@pytest.fixture
+def folder(source, tmp_path):
+    mapped.convert(source, tmp_path / "data.shmps")
+    return tmp_path / "data.shmps"
+
+
+def same(found, expected):
+    (X, y), (other_X, other_y) = found, expected
+    assert X.shape == other_X.shape and X.indices.dtype == other_X.indices.dtype
+    for array, other in ((X.indptr, other_X.indptr), (X.indices, other_X.indices)):
+        np.testing.assert_array_equal(array, other)
+    assert X.data.tobytes() == other_X.data.tobytes() and y.tobytes() == other_y.tobytes()
+
+
+PACKED = {"plain": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("block", [1, 4000, 2**24])
+def test_what_is_converted_is_what_would_have_been_read(packed, block, tmp_path, monkeypatch):
+    monkeypatch.setattr(svmlight, "BLOCK", block)
+    source, target = tmp_path / "data", tmp_path / "data.shmps"
+    source.write_bytes(PACKED[packed](b"\xef\xbb\xbf# comment\n" + text(60)))
+    seen = []
+    meta = mapped.convert(source, target, on_progress=lambda *told: seen.append(told))
+    same(mapped.load(target), svmlight.read(source))
+    assert seen == sorted(seen) and seen[-1] == (source.stat().st_size,) * 2
+    X, y = svmlight.read(source)
+    assert (meta["rows"], meta["features"], meta["nonzeros"]) == (*X.shape, X.nnz)
+    assert dict(meta["labels"]) == {-1.0: (y == -1).sum(), 1.0: (y == 1).sum()}
+    assert meta == mapped.describe(target)
+    mapped.verify(target)
+    for name in ("indptr", "indices", "data"):  # files for anyone
+        np.testing.assert_array_equal(np.load(target / f"{name}.npy"), getattr(X, name))
+
+
+def test_options_are_those_of_the_reader(tmp_path):
+    source = tmp_path / "data"
+    source.write_bytes(b"2 0:1 5000000000:2\n\n1\n")
+    options = {"zero_based": True, "limit": 2**40}
+    mapped.convert(source, tmp_path / "data.shmps", **options)
+    X, y = mapped.load(tmp_path / "data.shmps")
+    same((X, y), svmlight.read(source, **options))
+    assert X.indices.dtype == np.int64 and X.shape == (2, 5_000_000_001) and y.tolist() == [2, 1]
+
+
+def test_a_fault_is_told_with_its_line_and_leaves_nothing(source, tmp_path):
+    whole = source.read_bytes()
+    for wrong in (b"1 2:1 2:1\n", b"1 1:1e999\n", b"1 1:1\x00\n", b"no\n"):
+        source.write_bytes(whole + wrong)
+        with pytest.raises(DataError) as reading:
+            svmlight.read(source)
+        with pytest.raises(DataError) as converting:
+            mapped.convert(source, tmp_path / "data.shmps")
+        assert str(converting.value) == str(reading.value) and f":{ROWS + 1}:" in str(reading.value)
+    source.write_bytes(b"# nothing\n" * 1000)
+    with pytest.raises(DataError, match="at least one row"):
+        mapped.convert(source, tmp_path / "data.shmps")
+    with pytest.raises(DataError, match="No such file"):
+        mapped.convert(tmp_path / "none", tmp_path / "data.shmps")
+    assert os.listdir(tmp_path) == ["data.svm"]
+
+
+def test_what_is_there_is_not_overwritten(source, folder):
+    before = mapped.describe(folder)
+    for target in (folder, source):
+        with pytest.raises(DataError, match="must be free, found something there; remove it or name"):
+            mapped.convert(source, target)
+    assert mapped.describe(folder) == before
+
+
+def test_two_conversions_to_one_name_do_not_meet(source, tmp_path):
+    target = tmp_path / "data.shmps"
+
+    def another(done, planned):
+        with pytest.raises(DataError, match="one process at a time makes it"):
+            mapped.convert(source, target)
+
+    mapped.convert(source, target, on_progress=another)
+    same(mapped.load(target), svmlight.read(source))
+
+
+def convert_and_die(source, target):
+    mapped.convert(source, target, on_progress=lambda done, planned: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_conversion_that_is_killed_leaves_what_the_next_one_removes(source, tmp_path):
+    target = tmp_path / "data.shmps"
+    process = multiprocessing.get_context("fork").Process(target=convert_and_die, args=(source, target))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    process.close()
+    assert sorted(os.listdir(tmp_path)) == [".data.shmps.tmp", "data.svm"]
+    mapped.convert(source, target)
+    assert sorted(os.listdir(tmp_path)) == ["data.shmps", "data.svm"]
+    assert len(os.listdir(target)) == 5
+    same(mapped.load(target), svmlight.read(source))
+
+
+def test_an_interrupt_leaves_nothing(source, tmp_path):
+    def interrupt(done, planned):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mapped.convert(source, tmp_path / "data.shmps", on_progress=interrupt)
+    assert os.listdir(tmp_path) == ["data.svm"]
+
+
+@pytest.mark.parametrize(
+    ("call", "visit"), [("write", 1), ("write", 9), ("fsync", 3), ("fsync", 5), ("rename", 1)]
+)
+def test_a_full_disk_is_said_and_leaves_nothing(call, visit, source, tmp_path, monkeypatch):
+    real, calls = getattr(os, call), []
+
+    def full(*args):
+        calls.append(args)
+        if len(calls) >= visit:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, full)
+        with pytest.raises(OutOfSpace, match=r"mapped data needs .* full .*; make room and convert it again"):
+            mapped.convert(source, tmp_path / "data.shmps")
+    assert os.listdir(tmp_path) == ["data.svm"]
+
+
+@pytest.mark.parametrize("params", [{}, {"batch_size": 0}, {"solver": "lbfgs"}])
+def test_training_from_mapped_data_gives_the_bits_of_training_in_memory(params, source, folder):
+    def trained(X, y=None, eval_set=None):
+        model = LogisticRegression(**PARAMS | params).fit(X, y, eval_set)
+        return model.coef_.tobytes(), model.intercept_.tobytes(), model.result_.metrics
+
+    in_memory = trained(*svmlight.read(source))
+    assert trained(folder) == trained(str(source)) == trained(*mapped.load(folder)) == in_memory
+    assert trained(folder, eval_set=(folder, None)) == in_memory
+
+
+def test_rows_go_to_a_spawned_process_by_the_name_of_their_folder(folder):
+    X, y = mapped.load(folder)
+    assert len(pickle.dumps(rows_of(X, binary_labels(y, "y")[0]))) < 2000
+    forked, spawned = (
+        LogisticRegression(**PARAMS, workers=1, start_method=method).fit(folder)
+        for method in ("fork", "spawn")
+    )
+    assert spawned.coef_.tobytes() == forked.coef_.tobytes()
+
+
+def test_a_path_brings_its_labels(source, folder):
+    with pytest.raises(UsageError, match=r"the labels of .* are in it"):
+        LogisticRegression().fit(folder, np.ones(ROWS))
+    with pytest.raises(UsageError, match="a matrix needs labels"):
+        LogisticRegression().fit(svmlight.read(source)[0])
+
+
+def test_a_training_that_began_in_memory_goes_on_from_mapped_data(source, folder, tmp_path):
+    kept, X, y = tmp_path / "kept", *svmlight.read(source)
+    undisturbed = LogisticRegression(**PARAMS).fit(X, y)
+    LogisticRegression(**PARAMS | {"epochs": 1}, checkpoint=kept, checkpoint_every=5).fit(X, y)
+    resumed = LogisticRegression(**PARAMS, resume=kept).fit(folder)
+    assert resumed.result_.resumed and resumed.coef_.tobytes() == undisturbed.coef_.tobytes()
+    labels, _ = binary_labels(y, "y")
+    assert fingerprint(rows_of(X, labels), FEATURES) == fingerprint(
+        rows_of(mapped.load(folder)[0], labels), FEATURES
+    )
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (1, 2)])
+def test_any_two_labels_are_kept(labels, tmp_path):
+    source, folder = tmp_path / "data", tmp_path / "data.shmps"
+    source.write_bytes(text(labels=labels))
+    mapped.convert(source, folder)
+    assert mapped.load(folder)[1].classes == list(labels)
+    one, other = (LogisticRegression(**PARAMS).fit(path) for path in (source, folder))
+    assert other.classes_.tolist() == list(labels) and one.coef_.tobytes() == other.coef_.tobytes()
+    assert (
+        LogisticRegression(**PARAMS).fit(source, eval_set=(folder, None)).result_.metrics
+        == one.result_.metrics
+    )
+
+
+def test_other_numbers_of_labels_are_kept_and_refused_in_training(tmp_path):
+    for count in (3, 1500):
+        source, folder = tmp_path / f"{count}", tmp_path / f"{count}.shmps"
+        source.write_bytes(b"".join(b"%d 1:1\n" % label for label in range(count)))
+        meta = mapped.convert(source, folder)
+        assert meta["labels"] == ([[0.0, 1], [1.0, 1], [2.0, 1]] if count == 3 else None)
+        assert mapped.load(folder)[1].tolist() == list(range(count))
+        with pytest.raises(DataError, match=f"exactly two values, found {count}"):
+            LogisticRegression().fit(folder)
+
+
+def test_a_folder_is_a_data_set(source, folder):
+    data = datasets.load(str(folder), test=str(folder))
+    assert data.name == str(folder) and data.note == ""
+    for part in ((data.train_X, data.train_y), (data.test_X, data.test_y)):
+        same(part, svmlight.read(source))
+
+
+def test_what_is_taken_from_a_matrix_no_longer_passes_for_the_folder(folder):
+    X, y = mapped.load(folder)
+    assert X[:10].meta == {} == (X * 2).meta and y[:10].classes is None
+    few = LogisticRegression(**PARAMS).fit(X[:100], y[:100])
+    assert few.n_features_in_ == FEATURES
+    assert type(rows_of(X[:10], y[:10])) is Rows
+    with pytest.raises(ValueError, match="read-only"):
+        X.data[0] = 1.0
+
+
+# What goes wrong with a folder.
+
+
+def flip(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize("name", ["indptr", "indices", "data", "labels"])
+def test_verify_names_the_file_that_is_damaged(name, folder):
+    path = folder / f"{name}.npy"
+    for at in (npy.HEADER, path.stat().st_size - 1):
+        flip(path, at)
+        mapped.load(folder)  # does not look
+        with pytest.raises(
+            DataError, match=f"{name}.npy: the SHA-256 .*; it is damaged: convert the data again"
+        ):
+            mapped.verify(folder)
+        flip(path, at)
+    mapped.verify(folder)
+
+
+@pytest.mark.parametrize("name", ["indptr", "indices", "data", "labels"])
+def test_an_array_of_another_size_or_kind_is_refused(name, folder):
+    path = folder / f"{name}.npy"
+    whole = path.read_bytes()
+    for changed in (whole[:-1], whole[:200], b"", whole + b"\0"):
+        path.write_bytes(changed)
+        with pytest.raises(
+            DataError, match=rf"{name}.npy: \d+ entries .* take {len(whole)} bytes, found .*convert"
+        ):
+            mapped.load(folder)
+    path.write_bytes(whole[:20] + b"x" + whole[21:])
+    with pytest.raises(DataError, match=f"{name}.npy: its header is of .*convert the data again"):
+        mapped.load(folder)
+    path.unlink()
+    with pytest.raises(DataError, match=f"{name}.npy: .*No such file.*convert the data again"):
+        mapped.load(folder)
+
+
+def test_another_version_or_a_damaged_description_is_refused(folder):
+    path = folder / "meta.json"
+    meta = json.loads(path.read_text())
+    newer = json.dumps(meta | {"format": mapped.FORMAT + 1}) + "\n"
+    for line, told in {
+        newer: "newer format 2; upgrade shmps",
+        json.dumps(meta | {"features": 7}) + "\n": "damaged: convert the data again",
+        "{}\n": "found None",
+        path.read_text()[:-1]: "no end",
+        "": "no end",
+    }.items():
+        path.write_text(line)
+        for look in (mapped.load, mapped.describe, mapped.verify):
+            with pytest.raises(DataError, match=told):
+                look(folder)
+    path.unlink()
+    for place in (folder, folder / "none", folder / "data.npy"):
+        with pytest.raises(DataError, match=r"mapped data is a folder with meta.json .*; make one with"):
+            mapped.load(place)
+
+
+# Large data.
+
+
+def write_sparse(path, dtype, count, entries):
+    """A .npy file of `count` zeros, which take no room on the disk, but for entries {position: value}."""
+    kind = np.dtype(dtype)
+    with open(path, "wb") as file:
+        file.write(npy._header(kind, count))
+        file.truncate(npy.HEADER + count * kind.itemsize)
+        for position, value in entries.items():
+            file.seek(npy.HEADER + position * kind.itemsize)
+            file.write(kind.type(value).tobytes())
+
+
+MANY = 2**31 + 10
+
+
+@pytest.fixture
+def large(folder):
+    """Two rows, the second of which lies beyond 2**31 non-zeros."""
+    meta = json.loads((folder / "meta.json").read_text())
+    last = {MANY - 2: 3, MANY - 1: 5}
+    entries = {
+        "indptr": (3, {1: MANY - 2, 2: MANY}),
+        "indices": (MANY, last),
+        "data": (MANY, {position: float(value) for position, value in last.items()}),
+        "labels": (2, {0: -1.0, 1: 1.0}),
+    }
+    for name, (count, found) in entries.items():
+        meta["arrays"][name]["count"] = count
+        write_sparse(folder / f"{name}.npy", meta["arrays"][name]["dtype"], count, found)
+    del meta["sha256"]
+    meta |= {"rows": 2, "nonzeros": MANY}
+    line = json.dumps(meta | {"sha256": mapped._sum_of(meta)}) + "\n"
+    (folder / "meta.json").write_text(line)
+    return folder
+
+
+def test_opening_looks_at_no_entries_and_has_no_copies(large):
+    mapped.load(large)
+    before = own_memory()
+    X, y = mapped.load(large)
+    rows = rows_of(X, binary_labels(y, "y")[0])
+    assert own_memory() - before < 2**20  # of 25 GB
+    assert X.nnz == rows.nonzeros == MANY and X.indices.dtype == np.int32 and y.classes == [-1.0, 1.0]
+
+
+def test_kernels_reach_beyond_two_to_the_31_non_zeros(large):
+    rows = rows_of(*mapped.load(large))
+    second, weights = rows.part(1, 2), np.arange(FEATURES) / 100
+    out, margin = np.zeros(FEATURES), np.empty(1)
+    kernels.margins(second.indptr, second.indices, second.data, weights, False, margin)
+    assert margin[0] == pytest.approx(3 * 0.03 + 5 * 0.05)
+    kernels.gradient(*second, weights, False, 1, out)
+    assert np.flatnonzero(out).tolist() == [3, 5]
+    assert out[3] == pytest.approx(-3 / (1 + np.exp(margin[0]))) and second.nonzeros == 2
+    indptr, indices, data = kernels.take_rows(rows.indptr, rows.indices, rows.data, np.array([1, 1]))
+    assert indptr.tolist() == [0, 2, 4] and indices.tolist() == [3, 5] * 2 and data.tolist() == [3, 5] * 2
+    out[:] = 0.0
+    kernels.curvature_diagonal(second.indptr, second.indices, second.data, False, 1, out)
+    assert out[3] == 9 / 4 and out[5] == 25 / 4
+
+
+def test_every_process_stays_within_its_memory_whatever_the_size_of_the_data(tmp_path):
+    source, folder = tmp_path / "data.svm", tmp_path / "data.shmps"
+    row = " ".join(f"{index}:1" for index in range(1, 101))
+    source.write_text("".join(f"{label} {row}\n" for label in (-1, 1)) * 60_000)
+    settings = {"epochs": 1, "batch_size": 1000}
+    mapped.convert(source, folder)
+    LogisticRegression(**settings).fit(folder)  # compiles, and that takes memory
+    unbounded = outofcore.trained(folder, None, settings)["peak_bytes"]
+    budget = max(unbounded.values()) - 2**24
+    assert sorted(unbounded) == ["server 0", "the process itself", "worker 0", "worker 1"]
+    bounded = outofcore.trained(folder, budget, settings)["peak_bytes"]
+    assert sorted(bounded) == sorted(unbounded) and max(bounded.values()) <= budget
+
+
+def test_a_memory_that_can_not_do_is_refused_before_anything_starts(folder):
+    with pytest.raises(
+        OutOfSpace, match=r"memory must be at least \d+ MB for 300 rows and 41 keys .*; allow more"
+    ):
+        LogisticRegression(memory=2**20).fit(folder)
+    with pytest.raises(UsageError, match="memory"):
+        LogisticRegression(memory=0).fit(folder)
+
+
+# Features by name.
+
+HASHED = b"""1 age:39 job=nurse city=Rome
+-1 1.0 'tag |a age:39 nurse:0.5 |b:2 x:1.5 y
+
+0 | plain name=value:2
+1 1.0 tag|a age:1e-3
+-1
+1 Zo\xc3\xab:1 Zo\xc3\xab:2
+"""
+FEATURE_DICTS = [
+    {"age": 39.0, "job": "nurse", "city": "Rome"},
+    {"a^age": 39.0, "a^nurse": 0.5, "b^x": 3.0, "b^y": 2.0},
+    {"plain": 1.0, "name=value": 2.0},
+    {"a^age": 1e-3},
+    {},
+    {"Zo\xeb": 3.0},
+]
+
+
+@pytest.mark.parametrize("bits", [1, 5, 18, 30])
+def test_names_are_hashed_as_scikit_learn_does(bits, tmp_path):
+    extraction = pytest.importorskip("sklearn.feature_extraction")
+    source, folder = tmp_path / "data.vw", tmp_path / "data.shmps"
+    source.write_bytes(gzip.compress(HASHED))
+    mapped.convert(source, folder, hash_bits=bits)
+    X, y = mapped.load(folder)
+    expected = extraction.FeatureHasher(2**bits).transform(FEATURE_DICTS)
+    assert X.shape == expected.shape and mapped.describe(folder)["hash_bits"] == bits
+    np.testing.assert_array_equal(X.indptr, expected.indptr)
+    np.testing.assert_array_equal(X.indices, expected.indices)
+    assert X.data.tobytes() == expected.data.tobytes() and y.tolist() == [1, -1, 0, 1, -1, 1]
+
+
+@pytest.mark.parametrize("bits", [7, 22])
+def test_every_name_falls_where_murmurhash3_says(bits, tmp_path):
+    utils = pytest.importorskip("sklearn.utils")
+    names = [f"name{i}={i % 7}" for i in range(500)]
+    (tmp_path / "data").write_text("".join(f"1 {name}\n" for name in names))
+    mapped.convert(tmp_path / "data", tmp_path / "data.shmps", hash_bits=bits)
+    X, _ = mapped.load(tmp_path / "data.shmps")
+    hashes = [utils.murmurhash3_32(name) for name in names]
+    assert X.indices.tolist() == [abs(h) % 2**bits for h in hashes]
+    assert X.data.tolist() == [1.0 if h >= 0 else -1.0 for h in hashes]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"yes a", "a label is a finite number, found 'yes'"),
+        (b"1 a:b", "a value is a finite number, found 'b'"),
+        (b"1 a:nan", "a value is a finite number, found 'nan'"),
+        (b"1 2 | a", "rows weigh 1 and have no base, found '1 2'"),
+        (b"1 1 0.5 | a", "rows weigh 1 and have no base"),
+        (b"'tag | a", "a row starts with its label"),
+        (b"| a", "a row starts with its label"),
+        (b"1 a\xff", "utf-8"),
+    ],
+)
+def test_a_line_that_breaks_a_rule_is_named(line, told, tmp_path):
+    pytest.importorskip("sklearn")
+    (tmp_path / "data").write_bytes(b"1 a\n\n" + line + b"\n")
+    with pytest.raises(DataError, match=f"data:3: .*{told}"):
+        mapped.convert(tmp_path / "data", tmp_path / "data.shmps", hash_bits=5)
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_hashing_needs_scikit_learn_and_sensible_bits(source, tmp_path, monkeypatch):
+    for bits in (0, 31, 1.5):
+        with pytest.raises(UsageError, match="hash_bits is from 1 to 30"):
+            mapped.convert(source, tmp_path / "data.shmps", hash_bits=bits)
+    monkeypatch.setitem(sys.modules, "sklearn.feature_extraction", None)
+    with pytest.raises(UsageError, match=r"pip install 'shmps\[sklearn\]'"):
+        mapped.convert(source, tmp_path / "data.shmps", hash_bits=5)
+    assert os.listdir(tmp_path) == ["data.svm"]
