@@ -21,6 +21,7 @@ class Rows(NamedTuple):
     indices: np.ndarray  # (non-zeros,)
     data: np.ndarray  # (non-zeros,) float64
     labels: np.ndarray  # (rows,) float64
+    importance: np.ndarray | None = None  # (rows,) what a row's loss is multiplied by; None: 1
 
     @property
     def num_rows(self) -> int:
@@ -32,7 +33,16 @@ class Rows(NamedTuple):
 
     def part(self, begin: int, end: int) -> "Rows":
         """Rows begin to end: views, no copy."""
-        return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end])
+        own = None if self.importance is None else self.importance[begin:end]
+        return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end], own)
+
+    def chosen(self, rows: np.ndarray) -> "Rows":
+        """A copy of those that `rows` (rows,), bool, tells."""
+        own = np.flatnonzero(rows)
+        indptr, indices, data = take_rows(self.indptr, self.indices, self.data, own)
+        return Rows(
+            indptr, indices, data, self.labels[own], None if self.importance is None else self.importance[own]
+        )
 
 
 class Batch(NamedTuple):
@@ -53,8 +63,8 @@ def to_csr(X: Any) -> scipy.sparse.csr_matrix:
         raise DataError(f"X is a matrix of numbers (rows, features), dense or sparse: {error}") from error
 
 
-def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray) -> Rows:
-    return Rows(X.indptr, X.indices, X.data, labels)
+def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarray | None = None) -> Rows:
+    return Rows(X.indptr, X.indices, X.data, labels, importance)
 
 
 def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]]:
@@ -67,14 +77,16 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) != 2:
         found = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
-        raise DataError(
-            f"{name}: labels have exactly two values, found {len(classes)} ({found}); "
-            + (
-                "keep two classes, or make it one against the rest"
-                if len(classes) > 2
-                else "add rows of a second class"
+        continuous = classes.dtype.kind == "f" and (classes != np.round(classes)).any()
+        if len(classes) < 2:
+            remedy = "1 class is too few: add rows of a second class"
+        elif continuous:
+            remedy = "they look continuous: choose a threshold"
+        else:
+            remedy = (
+                "keep two classes, or make it one against the rest. Only binary classification is supported."
             )
-        )
+        raise DataError(f"{name}: labels have exactly two values, found {len(classes)} ({found}); {remedy}")
     negative, positive = classes.tolist()
     return codes * 2.0 - 1.0, (negative, positive)
 
@@ -82,7 +94,8 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
 def fingerprint(rows: Rows, features: int) -> dict[str, Any]:
     """What tells this data from other data: sizes and a SHA-256."""
     digest = hashlib.sha256()
-    for array, dtype in zip(rows, ("<i8", "<i8", "<f8", "<f8"), strict=True):
+    arrays = [array for array in rows if array is not None]
+    for array, dtype in zip(arrays, ("<i8", "<i8", "<f8", "<f8", "<f8"), strict=False):
         for begin in range(0, len(array), _PIECE):
             digest.update(np.ascontiguousarray(array[begin : begin + _PIECE], dtype).data)
     sizes = {"features": features, "rows": rows.num_rows, "non-zeros": rows.nonzeros}
@@ -158,7 +171,8 @@ class Batches:
         keys, local = localize(indices, self._seen, self._position, self._mark)
         if self._intercept:
             keys = np.append(keys, self._num_keys - 1)
-        return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen]))
+        own = None if self._rows.importance is None else self._rows.importance[chosen]
+        return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen], own))
 
 
 def most_keys(rows: Rows, size: int, num_keys: int) -> int:

@@ -13,7 +13,10 @@ from .errors import UsageError
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `evaluate` finds; log loss in nats per row, the others are shares between 0 and 1."""
+    """What `evaluate` finds; log loss in nats per row, the others are shares between 0 and 1.
+
+    Where rows have weights, all are weighted.
+    """
 
     accuracy: float
     baseline: float  # the accuracy of always answering the class most rows have
@@ -36,24 +39,27 @@ def log_losses(agreements: Any) -> np.ndarray:  # (n,) -> (n,)
     return np.maximum(-agreements, 0.0) + np.log1p(np.exp(-np.abs(agreements)))
 
 
-def auc(margins: np.ndarray, positive: np.ndarray) -> float:  # (n,) float64, (n,) bool
+def auc(margins: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> float:
     """P(m+ > m-) + P(m+ = m-) / 2 for a random positive row's margin m+ and a random negative row's m-.
 
-    nan if a class has no rows or a margin is nan.
+    margins (n,) float64, positive (n,) bool; rows are drawn in proportion to their weights (n,). nan if a
+    class has no rows or a margin is nan.
     """
-    pairs = int(positive.sum()) * int((~positive).sum())
-    if pairs == 0 or np.isnan(margins).any():
+    if positive.all() or not positive.any() or np.isnan(margins).any():
         return float("nan")
     values, group = np.unique(margins, return_inverse=True)
-    positives = np.bincount(group[positive], minlength=values.size)
-    negatives = np.bincount(group[~positive], minlength=values.size)
+    positives, negatives = (
+        np.bincount(group[own], None if weights is None else weights[own], minlength=values.size)
+        for own in (positive, ~positive)
+    )
     below = np.cumsum(negatives) - negatives
-    # Twice the pairs won, so that a tie counts 1 and every sum is exact.
-    return int(positives @ (2 * below + negatives)) / (2 * pairs)
+    # Twice the pairs won, so that a tie counts 1 and, without weights, every sum is exact.
+    pairs = (positives.sum() * negatives.sum()).item()
+    return (positives @ (2 * below + negatives)).item() / (2 * pairs) if pairs else float("nan")
 
 
-def evaluate(margins: Any, y: Any) -> Metrics:  # (n,) floats, (n,) of -1 and +1
-    """The metrics of these margins against the true classes.
+def evaluate(margins: Any, y: Any, weights: np.ndarray | None = None) -> Metrics:
+    """The metrics of margins (n,) against the true classes (n,), -1 and +1, of rows with `weights` (n,).
 
     UsageError if there are no rows, the lengths differ, or `y` has another value than -1 and +1.
     """
@@ -67,10 +73,10 @@ def evaluate(margins: Any, y: Any) -> Metrics:  # (n,) floats, (n,) of -1 and +1
     wrong = np.flatnonzero(~positive & (y != -1))
     if wrong.size:
         raise UsageError(f"y is -1 or +1 in every row, found {y[wrong[0]]} in row {wrong[0]} (from 0)")
-    share = float(positive.mean())
+    share = float(np.average(positive, weights=weights))
     return Metrics(
-        accuracy=float(((margins > 0) == positive).mean()),
+        accuracy=float(np.average((margins > 0) == positive, weights=weights)),
         baseline=max(share, 1.0 - share),
-        log_loss=float(log_losses(np.where(positive, margins, -margins)).mean()),
-        auc=auc(margins, positive),
+        log_loss=float(np.average(log_losses(np.where(positive, margins, -margins)), weights=weights)),
+        auc=auc(margins, positive, weights),
     )
