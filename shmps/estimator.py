@@ -1,22 +1,28 @@
 """LogisticRegression: scikit-learn's conventions over a cluster, without importing scikit-learn."""
 
-import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse
 
-from shmps.conventions import known_to_sklearn
-from shmps.data import Rows, binary_labels, rows_of
-from shmps.errors import DataError, NotConverged, UnstableRate, UsageError
-from shmps.inputs import held_out, importance_of, labels_of, matrix_of, signs, start_of, two_of
-from shmps.models import Model
+from shmps.data import binary_labels, rows_of
+from shmps.errors import NotConverged, UnstableRate, UsageError
+from shmps.inputs import (
+    evaluated,
+    held_out,
+    importance_of,
+    initial,
+    labels_of,
+    matrix_of,
+    relative,
+    signs,
+    two_of,
+)
+from shmps.linear import LinearClassifier
 from shmps.result import Progress
 from shmps.runs import OnEvent
-from shmps.settings import Settings, seed_of
-from shmps.store import Copy
+from shmps.settings import Settings
 from shmps.training import OnPause, Told, Training
 
 _LEARNED = (
@@ -25,7 +31,7 @@ _LEARNED = (
 )  # fmt: skip
 
 
-class LogisticRegression(Settings):
+class LogisticRegression(LinearClassifier):
     """Sparse logistic regression, trained by worker and server processes.
 
     Minimises (1 / sum_i s_i) sum_i s_i log(1 + exp(-y_i (x_i.w + b))) + l2/2 |w|^2 + l1 |w|_1 over the rows,
@@ -181,16 +187,14 @@ class LogisticRegression(Settings):
         KeyboardInterrupt
             As it came. The processes are gone and the weights so far are kept.
         """
-        settings, before = self._settled(), self._start_again(coef_init, intercept_init)
+        settings, before = self.settled(), self._start_again(coef_init, intercept_init)
         X = matrix_of(X)
         labels, classes = binary_labels(labels_of(y, X.shape[0]), "y")
-        self._begin(classes, X.shape[1])
+        self.classes_, self.n_features_in_ = np.array(classes), X.shape[1]
         importance = importance_of(sample_weight, self.class_weight, labels, self.classes_)
-        if importance is not None:
-            importance = importance * (len(importance) / importance.sum())
         rows, tested, measured_on = rows_of(X, labels, importance), None, "training"
         if eval_set is not None:
-            tested, measured_on = self._evaluated(*eval_set), "test"
+            tested, measured_on = evaluated(*eval_set, self.classes_, self.n_features_in_), "test"
         elif self.early_stopping:
             chosen = held_out(labels, self.validation_fraction, settings.random_state)
             rows, tested, measured_on = rows.chosen(~chosen), rows.chosen(chosen), "validation"
@@ -198,8 +202,11 @@ class LogisticRegression(Settings):
             raise UsageError(
                 f"every worker has at least one row: {self.workers} workers, {rows.num_rows} rows"
             )
+        if self.updater == "dist-lr" and any(each is not None for each in before):
+            raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
+        start = initial(*before, self.n_features_in_, bool(self.fit_intercept))
         told = Told(on_progress, on_pause, on_event)
-        self._train(settings, rows, tested, measured_on, self._initial(*before), told)
+        self._train(Training(settings, relative(rows), tested, start, told), measured_on)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -225,7 +232,7 @@ class LogisticRegression(Settings):
         As `fit` does; UsageError also for parameters of which one call knows too little: solver="lbfgs",
         early_stopping, class_weight="balanced", checkpoint and resume.
         """
-        settings = self._settled()
+        settings = self.settled()
         for name, value in {"solver": "lbfgs", "class_weight": "balanced", "early_stopping": True}.items():
             if getattr(self, name) == value:
                 raise UsageError(
@@ -235,7 +242,7 @@ class LogisticRegression(Settings):
             raise UsageError("partial_fit keeps no checkpoints, found checkpoint or resume; use fit, or save")
         X = matrix_of(X)
         if not hasattr(self, "coef_"):
-            self._begin(two_of(classes), X.shape[1])
+            self.classes_, self.n_features_in_ = np.array(two_of(classes)), X.shape[1]
             self._keep(np.zeros(self.n_features_in_ + int(self.fit_intercept)))
         elif classes is not None and two_of(classes) != self.classes_.tolist():
             raise UsageError(
@@ -248,101 +255,22 @@ class LogisticRegression(Settings):
         settings.workers = min(self.workers, len(labels))
         known: Any = getattr(self, "_continued", None)
         goes_on = known is not None and known[0] is self.coef_ and known[1] == self.updater
-        self._train(
-            settings, rows_of(X, labels, importance), None, "training", self._weights(), Told(),
-            known[2] if goes_on else None,
-        )  # fmt: skip
+        rows, restored = rows_of(X, labels, importance), known[2] if goes_on else None
+        training = Training(settings, rows, None, self._weights(), Told(), restored, is_part=True)
+        self._train(training, "training")
+        self._continued = self.coef_, self.updater, training.parameters
         return self
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Margins (n_samples,): positive for classes_[1]. Raises DataError, UsageError before `fit`."""
-        return self.model().decision_function(self._features(X))
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (n_samples, 2) of classes_. Raises DataError, UsageError before `fit`."""
-        return self.model().predict_proba(self._features(X))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Labels (n_samples,). Raises DataError, UsageError before `fit`."""
-        return self.model().predict(self._features(X))
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy, with rows counted by their weights (n_samples,)."""
-        return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
-
-    def model(self) -> Model:
-        """What was learned, to be saved. Raises UsageError before `fit`."""
-        self._must_be_fitted()
-        settings = self.result_.settings if hasattr(self, "result_") else {}
-        return Model(self.coef_[0], float(self.intercept_[0]), tuple(self.classes_.tolist()), settings)
-
-    def _features(self, X: Any) -> scipy.sparse.csr_matrix:
-        self._must_be_fitted()
-        X = matrix_of(X)
-        if X.shape[1] != self.n_features_in_:
-            raise DataError(
-                f"X has {X.shape[1]} features, but LogisticRegression is expecting {self.n_features_in_} "
-                f"features as input"
-            )
-        return X
-
-    def _must_be_fitted(self) -> None:
-        if not hasattr(self, "coef_"):
-            raise known_to_sklearn(UsageError, "NotFittedError")(
-                "this LogisticRegression is not fitted yet; call fit(X, y) first"
-            )
-
-    def _settled(self) -> Settings:
-        """The parameters as they are now, checked, and with a seed."""
-        params = {name: getattr(self, name) for name in inspect.signature(Settings).parameters}
-        settings = Settings(**params | {"random_state": seed_of(self.random_state)})
-        settings.check()
-        return settings
 
     def _start_again(self, coef_init: Any, intercept_init: Any) -> tuple[Any, Any]:
         """Forget what an earlier fit learned, which does not go with this one's classes; where to begin."""
         before = coef_init, intercept_init
-        if self.warm_start and hasattr(self, "coef_") and before == (None, None):
+        if self.warm_start and hasattr(self, "coef_") and coef_init is None:
             before = self.coef_, self.intercept_ if self.fit_intercept else None
         for learned in _LEARNED:
             self.__dict__.pop(learned, None)
         return before
 
-    def _begin(self, classes: Any, features: int) -> None:
-        self.classes_, self.n_features_in_ = np.array(classes), features
-
-    def _evaluated(self, X: Any, y: Any) -> Rows:
-        """Rows to evaluate on. Raises DataError for labels or columns that training did not have."""
-        X = matrix_of(X, "eval_set: X")
-        if X.shape[1] != self.n_features_in_:
-            raise DataError(f"eval_set has the {self.n_features_in_} features of X, found {X.shape[1]}")
-        return rows_of(X, signs(labels_of(y, X.shape[0], "eval_set: y"), self.classes_, "eval_set"))
-
-    def _initial(self, coef_init: Any, intercept_init: Any) -> np.ndarray:
-        """Weights (num_keys,) to start from."""
-        if self.updater == "dist-lr" and (coef_init is not None or intercept_init is not None):
-            raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
-        start = np.zeros(self.n_features_in_ + int(self.fit_intercept))
-        if coef_init is not None:
-            start[: self.n_features_in_] = start_of("coef_init", coef_init, self.n_features_in_)
-        if intercept_init is not None:
-            if not self.fit_intercept:
-                raise UsageError("an intercept_init needs fit_intercept=True, found False; leave it out")
-            start[self.n_features_in_ :] = start_of("intercept_init", intercept_init, 1)
-        return start
-
-    def _train(
-        self,
-        settings: Settings,
-        rows: Rows,
-        tested: Rows | None,
-        measured_on: str,
-        start: np.ndarray,
-        told: Told,
-        continued: Copy | None = None,
-    ) -> None:
-        settings.test_interval = settings.evaluated_every(rows.num_rows)
-        training = Training(settings, rows, rows if tested is None else tested, start, told, continued)
+    def _train(self, training: Training, measured_on: str) -> None:
         self.history_ = training.history
         try:
             training.run()
@@ -350,22 +278,12 @@ class LogisticRegression(Settings):
             if training.weights is not None:
                 self._keep(training.weights)
         self.n_iter_, self.staleness_ = training.iterations, training.delays
-        self._continued = self.coef_, self.updater, training.parameters
-        self.result_ = training.result(self._settings(settings), measured_on)
+        self.result_ = training.result(self._settings(training.settings), measured_on)
         stability = self.result_.stability
         if advice := training.advice:
             warnings.warn(advice, NotConverged, stacklevel=3)
         if stability and stability.advice:
             warnings.warn(stability.advice, UnstableRate, stacklevel=3)
-
-    def _keep(self, weights: np.ndarray) -> None:
-        features = self.n_features_in_
-        self.coef_ = weights[:features].reshape(1, features)
-        self.intercept_ = weights[features:] if self.fit_intercept else np.zeros(1)
-
-    def _weights(self) -> np.ndarray:
-        """As they are trained: with the intercept last, if there is one."""
-        return np.append(self.coef_[0], self.intercept_) if self.fit_intercept else self.coef_[0]
 
     def _settings(self, settings: Settings) -> dict[str, Any]:
         """What the result tells of them."""

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
-from shmps.data import to_csr
+from shmps.data import Rows, rows_of, to_csr
 from shmps.errors import DataError, NotNumbers, UsageError
 
 
@@ -125,6 +125,21 @@ def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -
     return [float(weight) for weight in weights]
 
 
+def relative(rows: Rows) -> Rows:
+    """The same with a mean importance of 1: the mean loss over the rows is then the weighted mean."""
+    if rows.importance is None:
+        return rows
+    return rows._replace(importance=rows.importance * (rows.num_rows / rows.importance.sum()))
+
+
+def evaluated(X: Any, y: Any, classes: np.ndarray, features: int) -> Rows:
+    """Rows to evaluate on. Raises DataError for labels or columns that training did not have."""
+    X = matrix_of(X, "eval_set: X")
+    if X.shape[1] != features:
+        raise DataError(f"eval_set has the {features} features of X, found {X.shape[1]}")
+    return rows_of(X, signs(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set"))
+
+
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Which rows to validate on, (rows,) bool: `fraction` of each class, drawn by `seed`.
 
@@ -149,7 +164,7 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return chosen
 
 
-def start_of(name: str, values: Any, count: int) -> np.ndarray:
+def _numbers(name: str, values: Any, count: int) -> np.ndarray:
     """Weights (count,) to start from; UsageError if they are not."""
     try:
         given = np.asarray(values, dtype=np.float64).ravel()
@@ -158,3 +173,18 @@ def start_of(name: str, values: Any, count: int) -> np.ndarray:
     if len(given) != count or not np.isfinite(given).all():
         raise UsageError(f"{name} is {count} finite numbers, found {values!r:.80}")
     return given
+
+
+def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool) -> np.ndarray:
+    """Weights to start from, the intercept's last if there is one; zero where None is given.
+
+    Raises UsageError if they do not fit.
+    """
+    start = np.zeros(features + intercept)
+    if coef_init is not None:
+        start[:features] = _numbers("coef_init", coef_init, features)
+    if intercept_init is not None:
+        if not intercept:
+            raise UsageError("an intercept_init needs fit_intercept=True, found False; leave it out")
+        start[features:] = _numbers("intercept_init", intercept_init, 1)
+    return start

@@ -1,14 +1,13 @@
 """How to train: the parameters of the estimator, their rules, and what they become."""
 
+import inspect
 import itertools
 import numbers
 import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from shmps.checks import not_negative, positive, replicas_of, whole
+from shmps.checks import not_negative, positive, replicas_of, seed_of, whole
 from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.conventions import Estimator
 from shmps.dist_lr import DistLR
@@ -118,6 +117,20 @@ class Settings(Estimator):
         self.by_lbfgs()
         self._check_stopping()
 
+    def settled(self) -> "Settings":
+        """A copy, checked and with a seed that is a number. Raises as `check` does."""
+        if self._is_kept() and not isinstance(self.random_state, numbers.Integral):
+            raise UsageError(
+                f"a training goes on with the random_state that it began with, found {self.random_state!r}"
+            )
+        params = {name: getattr(self, name) for name in inspect.signature(Settings).parameters}
+        settings = Settings(**params | {"random_state": seed_of(self.random_state)})
+        settings.check()
+        return settings
+
+    def _is_kept(self) -> bool:
+        return self.checkpoint is not None or self.resume is not None
+
     def _check_stopping(self) -> None:
         if self.n_iter_no_change is not None:
             whole("n_iter_no_change", self.n_iter_no_change, least=1)
@@ -204,12 +217,7 @@ class Settings(Estimator):
             folder = getattr(self, name)
             if not (folder is None or isinstance(folder, str | os.PathLike)) or folder == "":
                 raise UsageError(f"{name} is the path of a folder, found {folder!r}")
-        kept = self.checkpoint is not None or self.resume is not None
-        if kept and not isinstance(self.random_state, numbers.Integral):
-            raise UsageError(
-                f"a training goes on with the random_state that it began with, found {self.random_state!r}"
-            )
-        if elastic and kept:
+        if elastic and self._is_kept():
             raise UsageError(
                 "a checkpoint is of workers that neither come nor go, found join_at="
                 f"{self.join_at!r}, on_worker_death={self.on_worker_death!r}; leave out one or the other"
@@ -276,15 +284,3 @@ class Settings(Estimator):
     def ticks_planned(self, rows: int) -> list[int]:
         """Of each worker."""
         return [self.iterations or self.epochs * ticks for ticks in self.ticks_per_epoch(rows)]
-
-
-def seed_of(random_state: Any) -> int:
-    """A whole number from 0 up is the seed itself; None or one of numpy's generators: it is drawn.
-
-    Raises UsageError for anything else.
-    """
-    if random_state is None or isinstance(random_state, np.random.Generator):
-        return int(np.random.default_rng(random_state).integers(2**31))
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31))
-    return whole("random_state", random_state, least=0)

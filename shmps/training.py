@@ -37,7 +37,8 @@ class Told(NamedTuple):
 
 
 class Training:
-    """`settings` (checked, and with a seed) at work on `rows`; `tested` are evaluated.
+    """`settings` (settled) at work on `rows`, from `start` (n,), or from what another one `continued` left
+    behind; `tested` are evaluated, or all rows. One that is a part leaves `parameters` behind.
 
     weights (n,): what is to be kept, None before there is something. Those of the evaluation after which a
     callback said stop; with early_stopping those that were best at any; else the last ones.
@@ -47,12 +48,15 @@ class Training:
         self,
         settings: Settings,
         rows: Rows,
-        tested: Rows,
+        tested: Rows | None,
         start: np.ndarray,
         told: Told,
         continued: Copy | None = None,
+        is_part: bool = False,
     ):
-        self.settings, self._rows, self._tested = settings, rows, tested
+        settings.test_interval = settings.evaluated_every(rows.num_rows)
+        self.settings, self._rows, self._tested = settings, rows, rows if tested is None else tested
+        self._is_part = is_part
         self._told = told
         self._intercept = bool(settings.fit_intercept)
         self._updater = settings.make_updater(unpenalized=len(start) - 1 if self._intercept else -1)
@@ -61,8 +65,10 @@ class Training:
         self._watchers = list(settings.callbacks or ())
         if settings.early_stopping or settings.n_iter_no_change is not None:
             self._watchers.append(EarlyStopping(settings.n_iter_no_change or _PATIENCE, settings.tol))
+        if continued is not None:  # at its first tick
+            restored = continued._replace(ticks=np.zeros(settings.workers, np.int64))
         began = time.monotonic()
-        self._job = job_of(settings, rows, start, self._updater, restored or continued)
+        self._job = job_of(settings, rows, start, self._updater, restored)
         self._compiled = time.monotonic()
         self._seconds = {"compile": self._compiled - began}
         self._stopped: Snapshot | None = None
@@ -101,7 +107,7 @@ class Training:
             self._accounts = [account for account in results if account is not None]
             self._events = cluster.events
             self.weights, self.delays = self._chosen(), Delays.of(cluster.delays())
-            if not (self.settings.by_lbfgs() or self._stopped):
+            if self._is_part and self._stopped is None:
                 self.parameters = cluster.copy_of_parameters()
         if not np.isfinite(self.weights).all():
             raise Diverged(
