@@ -95,7 +95,7 @@ class Setting(NamedTuple):
 
     def _loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         X, slope = self.X, np.zeros_like(weights)
-        loss = gradient(X.indptr, X.indices, X.data, self.y, weights, False, len(self.y), slope)
+        loss = gradient(X.indptr, X.indices, X.data, self.y, None, weights, False, len(self.y), slope)
         return float(loss), slope
 
 

@@ -151,7 +151,7 @@ def _kernel_seconds(X: Any, y: np.ndarray, iterations: int) -> float:
     for _ in range(iterations):
         start = time.perf_counter()
         mean[:] = 0.0
-        gradient(X.indptr, X.indices, X.data, y, weights, False, len(y), mean)
+        gradient(X.indptr, X.indices, X.data, y, None, weights, False, len(y), mean)
         seconds += time.perf_counter() - start
         weights -= RATE * mean
     return seconds

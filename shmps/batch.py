@@ -113,7 +113,7 @@ def _curvature(rows: Rows, layout: Layout, beat: Callable[[], None]) -> np.ndarr
     n, stride = layout.n, layout.stride
     diagonal, matrix = np.zeros(n), np.zeros((n, n) if stride else (0, 0))
     for piece in pieces(rows, stride or 1):
-        arrays = piece.indptr, piece.indices, piece.data
+        arrays = piece.indptr, piece.indices, piece.data, piece.importance
         if stride:
             curvature_matrix(*arrays, layout.intercept, layout.rows, stride, matrix)
         if stride != 1:
@@ -140,6 +140,7 @@ class Descent:
         self._tolerance = tolerance
         self._search: LBFGS | None = None
         self._began: float | None = None
+        self._stopped = False
         self.history: list[tuple[float, float]] = []  # seconds, objective
 
     @property
@@ -149,12 +150,16 @@ class Descent:
     @property
     def advice(self) -> str:
         """What to do about it, if it ended before it was done."""
-        if self._search is None or (self._search.done and not self._search.stuck):
+        if self._stopped or self._search is None or (self._search.done and not self._search.stuck):
             return ""
         return (
             f"lbfgs ends within tol={self._tolerance:g} of the least objective, by its estimate; it was not "
             f"there after {len(self.history)} rounds; raise iterations or tol, or scale the features"
         )
+
+    def stop(self) -> None:
+        """With the next round: everyone leaves after the same one."""
+        self._stopped = True
 
     def __call__(self) -> None:
         if self._began is None:  # everyone is there
@@ -173,7 +178,7 @@ class Descent:
         search, owed = self._search, self._penalty * self._search.weights
         search.take(sums[n] + 0.5 * (owed * search.weights).sum(), sums[:n] + owed)
         self.history.append((time.monotonic() - self._began, search.best[1]))
-        more = not search.done and len(self.history) < self._most
+        more = not (search.done or self._stopped) and len(self.history) < self._most
         self._cluster.write(np.append(search.weights, float(more)))
 
     def _solve(self, curvature: np.ndarray) -> Solve:

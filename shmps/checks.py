@@ -18,6 +18,18 @@ def whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def seed_of(random_state: Any) -> int:
+    """A whole number from 0 up is the seed itself; None or one of numpy's generators: it is drawn.
+
+    Raises UsageError for anything else.
+    """
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return int(np.random.default_rng(random_state).integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    return whole("random_state", random_state, least=0)
+
+
 def positive(name: str, value: Any) -> float:
     if not (isinstance(value, (float, int, numbers.Real)) and math.isfinite(value) and float(value) > 0):
         raise UsageError(f"{name} is a finite number above 0, found {value!r}")

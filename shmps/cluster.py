@@ -198,6 +198,7 @@ class Cluster:
             )
         try:
             self._books.forget_commits()
+            self._books.stop(False)
             work = Work(
                 self.num_workers,
                 self._store,
@@ -227,6 +228,15 @@ class Cluster:
             for outlets in self._outlets:
                 outlets.empty()
             self._running.release()
+
+    def stop(self) -> None:
+        """Ask the functions of the run to end: `kv.stopping` is True from now on. By a callback of it, say.
+
+        It is a word in shared memory that they look at when they like, and not at the same tick. Who leaves
+        holds up nobody, in sync mode either.
+        """
+        self._must_be_running()
+        self._books.stop()
 
     def add_worker(self) -> int:
         """One more worker for the run that goes on; its rank. To be called by a callback of `run`, say.
@@ -264,6 +274,11 @@ class Cluster:
     def events(self) -> list[Event]:
         """What has happened to nodes since the start."""
         return list(self._scheduler.events)
+
+    def copy_of_parameters(self) -> Copy:
+        """What `Cluster(restored=...)` goes on from; a snapshot, if no run is going on."""
+        self._must_be_open()
+        return self._parameters.copy(self.num_workers)
 
     def weights(self, begin: int = 0, end: int | None = None) -> np.ndarray:
         """A copy of the values of the keys begin to end - 1, (k,) or (k, width).

@@ -28,6 +28,7 @@ class Rows(NamedTuple):
     indices: np.ndarray  # (non-zeros,)
     data: np.ndarray  # (non-zeros,) float64
     labels: np.ndarray  # (rows,) float64
+    importance: np.ndarray | None = None  # (rows,) what a row's loss is multiplied by; None: 1
 
     @property
     def num_rows(self) -> int:
@@ -39,11 +40,20 @@ class Rows(NamedTuple):
 
     def part(self, begin: int, end: int) -> "Rows":
         """Rows begin to end: views, no copy."""
-        return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end])
+        own = None if self.importance is None else self.importance[begin:end]
+        return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end], own)
+
+    def chosen(self, rows: np.ndarray) -> "Rows":
+        """A copy of those that `rows` (rows,), bool, tells."""
+        own = np.flatnonzero(rows)
+        indptr, indices, data = take_rows(self.indptr, self.indices, self.data, own)
+        return Rows(
+            indptr, indices, data, self.labels[own], None if self.importance is None else self.importance[own]
+        )
 
     def sums(self) -> list[str]:
         """The SHA-256 of each array."""
-        return [npy.sha256(array) for array in self]
+        return [npy.sha256(array) for array in self if array is not None]
 
 
 class MappedRows(Rows):
@@ -53,7 +63,7 @@ class MappedRows(Rows):
     meta: dict[str, Any]
 
     def sums(self) -> list[str]:
-        return [self.meta["arrays"][name]["sha256"] for name in self._fields[:-1]] + [npy.sha256(self.labels)]
+        return [self.meta["arrays"][name]["sha256"] for name in self._fields[:3]] + [npy.sha256(self.labels)]
 
     def __reduce__(self):
         as_stored = [label for label, _ in self.meta["labels"] or ()] == [-1.0, 1.0]
@@ -79,13 +89,11 @@ def read(path: str | os.PathLike[str]) -> tuple[scipy.sparse.csr_matrix, np.ndar
 
 def opened(X: Any, y: Any) -> tuple[Any, Any]:
     """X and y as they are; where X is a path, and y None, what is there (see `read`)."""
-    if isinstance(X, str | os.PathLike):
-        if y is not None:
-            raise UsageError(f"the labels of {os.fspath(X)} are in it, found y as well; leave it out")
-        return read(X)
-    if y is None:
-        raise UsageError("a matrix needs labels, found y=None; pass y, or the path of a data file as X")
-    return X, y
+    if not isinstance(X, str | os.PathLike):
+        return X, y
+    if y is not None:
+        raise UsageError(f"the labels of {os.fspath(X)} are in it, found y as well; leave it out")
+    return read(X)
 
 
 def to_csr(X: Any) -> scipy.sparse.csr_matrix:
@@ -108,15 +116,16 @@ def is_finite(X: scipy.sparse.csr_matrix) -> bool:
     return all(np.isfinite(X.data[begin : begin + _PIECE]).all() for begin in range(0, X.nnz, _PIECE))
 
 
-def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray) -> Rows:
+def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarray | None = None) -> Rows:
     """X and its labels as -1.0 and +1.0 (rows,), read-only; pointers are int64, values are not copied."""
-    arrays = [np.asarray(X.indptr, np.int64), X.indices, X.data, np.asarray(labels)]
-    views = [array.view() for array in arrays]
-    for view in views:
+    indptr, indices, data, own = (
+        array.view() for array in (np.asarray(X.indptr, np.int64), X.indices, X.data, np.asarray(labels))
+    )
+    for view in (indptr, indices, data, own):
         view.flags.writeable = False  # as mapped arrays are: kernels are compiled for one kind of arrays
-    if not (isinstance(X, MappedMatrix) and X.meta):
-        return Rows(*views)
-    rows = MappedRows(*views)
+    if importance is not None or not (isinstance(X, MappedMatrix) and X.meta):
+        return Rows(indptr, indices, data, own, importance)
+    rows = MappedRows(indptr, indices, data, own)
     rows.folder, rows.meta = X.folder, X.meta
     return rows
 
@@ -146,14 +155,16 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
     classes = classes_of(y)
     if len(classes) != 2:
         found = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
-        raise DataError(
-            f"{name}: labels have exactly two values, found {len(classes)} ({found}); "
-            + (
-                "keep two classes, or make it one against the rest"
-                if len(classes) > 2
-                else "add rows of a second class"
+        continuous = any(isinstance(label, float) and not label.is_integer() for label in classes)
+        if len(classes) < 2:
+            remedy = "1 class is too few: add rows of a second class"
+        elif continuous:
+            remedy = "they look continuous: choose a threshold"
+        else:
+            remedy = (
+                "keep two classes, or make it one against the rest. Only binary classification is supported."
             )
-        )
+        raise DataError(f"{name}: labels have exactly two values, found {len(classes)} ({found}); {remedy}")
     negative, positive = classes
     return signs(y, positive), (negative, positive)
 
@@ -241,7 +252,8 @@ class Batches:
         keys, local = localize(indices, self._seen, self._position, self._mark)
         if self._intercept:
             keys = np.append(keys, self._num_keys - 1)
-        return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen]))
+        own = None if self._rows.importance is None else self._rows.importance[chosen]
+        return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen], own))
 
 
 def lengths(rows: Rows) -> Iterator[np.ndarray]:

@@ -21,6 +21,10 @@ class DataError(ShmpsError, ValueError):
     exit_code = 3
 
 
+class NotNumbers(DataError, TypeError):
+    """Something else than numbers where numbers should be."""
+
+
 class NodeDied(ShmpsError, RuntimeError):
     """A scheduler, server or worker process ended that should not have."""
 

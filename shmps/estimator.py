@@ -1,59 +1,144 @@
 """LogisticRegression: scikit-learn's conventions over a cluster, without importing scikit-learn."""
 
-import contextlib
-import math
-import os
-import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from shmps import checkpoint, trainer
-from shmps.consistency import Consistency
-from shmps.data import (
-    Rows,
-    binary_labels,
-    classes_of,
-    fingerprint,
-    is_finite,
-    must_fit,
-    opened,
-    rows_of,
-    signs,
-    to_csr,
+from shmps.data import binary_labels, must_fit, opened, rows_of
+from shmps.errors import NotConverged, UnstableRate, UsageError
+from shmps.inputs import (
+    evaluated,
+    held_out,
+    importance_of,
+    initial,
+    known_labels,
+    labels_of,
+    matrix_of,
+    relative,
+    two_of,
 )
-from shmps.errors import (
-    DataError,
-    Diverged,
-    NodeDied,
-    NotConverged,
-    ShmpsError,
-    UnstableRate,
-    UsageError,
-    WorkerFailed,
-)
-from shmps.jobs import Job, job_of
-from shmps.models import Model
-from shmps.result import Delays, Progress, Result, shares_of
-from shmps.runs import OnEvent, OnReport
+from shmps.linear import LinearClassifier
+from shmps.result import Progress
+from shmps.runs import OnEvent
 from shmps.settings import Settings
-from shmps.stability import Stability, curvature, stable_rate
-from shmps.store import Copy
-from shmps.updaters import SGD, Step, Updater
+from shmps.training import OnPause, Told, Training
 
-OnPause = Callable[[int, int], None]
+_LEARNED = (
+    "coef_", "intercept_", "classes_", "n_features_in_", "n_iter_", "history_", "staleness_", "result_",
+    "_continued",
+)  # fmt: skip
 
 
-class LogisticRegression(Settings):
-    """Sparse logistic regression by stochastic gradients, trained by worker and server processes.
+class LogisticRegression(LinearClassifier):
+    """Sparse logistic regression, trained by worker and server processes.
 
-    Minimises (1/N) sum_i log(1 + exp(-y_i x_i.w)) + l2/2 |w|^2 + l1 |w|_1 over the N rows; the intercept
-    is not penalised.
+    Minimises (1 / sum_i s_i) sum_i s_i log(1 + exp(-y_i (x_i.w + b))) + l2/2 |w|^2 + l1 |w|_1 over the rows,
+    with s_i the row's weight (1, if none are given) times its class's. The intercept b has no penalty.
 
-    Its parameters are those of `shmps.settings.Settings`. After `fit`: coef_ (1, n_features_in_), intercept_
-    (1,), classes_ (2,), n_iter_ (iterations of the busiest worker), result_ (a `Result`).
+    Parameters
+    ----------
+    workers, servers : int, default=2, 1
+        Processes.
+    mode : {"sync", "async", "bounded", "hogwild"}, default="sync"
+        Whether workers wait for each other after every minibatch; hogwild: they update the shared weights in
+        place, without a lock, one step per row [1]_ (see the README: what that gives up).
+    bound : int, optional
+        Of bounded mode: ticks that a worker may be ahead of the slowest one [2]_.
+    solver : {"minibatch", "lbfgs", "auto"}, default="minibatch"
+        lbfgs: full gradients (sync, no l1; see `shmps.batch`) [3]_; auto: lbfgs wherever what else is asked
+        for allows it. Only l2, iterations (rounds at most, 100 if None), tol, test_interval and what stops a
+        training matter to it.
+    updater : {"adagrad", "sgd", "ftrl", "dist-lr"}, default="adagrad"
+        The rule of the servers [4]_ [5]_. l1 needs ftrl; for dist-lr see `shmps.dist_lr`.
+    learning_rate : float, optional
+        None: the updater's own.
+    schedule : {"constant", "1/t", "1/sqrt(t)", "1/(1+delay)"}, default="constant"
+        Of the rate of sgd and dist-lr; t in ticks of this call, the delay in versions.
+    l1, l2 : float, default=0, 1e-5
+        The penalties.
+    batch_size : int, default=256
+        Rows of a minibatch; 0: a worker's whole shard. In hogwild mode: rows of a tick.
+    epochs : int, default=10
+        Passes over the rows.
+    iterations : int, optional
+        Minibatches per worker, instead of epochs.
+    tol : float, default=1e-6
+        How near, relatively to it, the loss is to come. lbfgs ends when its objective is within so much of
+        the least, by its own estimate; for n_iter_no_change a log-loss that is not lower by so much is no
+        progress.
+    n_iter_no_change : int, optional
+        Stop after so many evaluations in a row without progress; None: never, but 5 with early_stopping.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of each class (if `fit` gets no eval_set), stop when there is no more
+        progress there, and keep the weights with the least log-loss there.
+    validation_fraction : float, default=0.1
+        Between 0 and 1.
+    fit_intercept : bool, default=True
+        Whether to learn b; it is 0 otherwise.
+    class_weight : dict or "balanced", optional
+        Weights by label (1 for those that are not named); balanced: both classes weigh the same in all.
+    warm_start : bool, default=False
+        `fit` begins at coef_ and intercept_ of the fit before; the updater's state begins anew.
+    test_interval : int, default=0
+        Worker 0's iterations between evaluations; 0: none, or, where callbacks, early_stopping or
+        n_iter_no_change ask for some, one per epoch (of lbfgs: per round).
+    slow_worker : tuple (rank, factor), optional
+        Makes a straggler.
+    tick_time : float, default=0
+        Milliseconds that a tick lasts at least; workers that sleep overlap where cores are few.
+    on_worker_death : {"respawn", "continue", "fail"}, default="respawn"
+        It is started again and goes on; or the others go on, and divide its rows from the next epoch on.
+    join_at : int, optional
+        The epoch at which one more worker comes in.
+    replicas : int, default=0
+        1: every server keeps a copy of its predecessor's partition (needs two servers).
+    node_timeout : float, default=60
+        Seconds without a sign of life after which a node is taken for hung and replaced; None: never.
+    random_state : int, RandomState, Generator or None, default=0
+        Seed of the minibatches, their order, and what is held out. In sync mode equal seeds give equal bits,
+        also where a callback stops the training.
+    checkpoint : path-like, optional
+        A folder for what was learned so far; the last two are kept, and overwrite what is there.
+    checkpoint_every : int, default=100
+        Iterations of worker 0.
+    resume : path-like, optional
+        A folder with checkpoints, to go on from the newest whole one instead of from the start.
+    memory : int, optional
+        Bytes that no process is to have more of, of its own and shared (the page cache is not in it, nor data
+        that was in memory before): minibatches are made anew where there is no room to keep them. None: half
+        of what is available is used to keep them, or nothing.
+    start_method : {"fork", "forkserver", "spawn"}, optional
+        Of processes; None: the system's own.
+    callbacks : list, optional
+        Told of every evaluation, by `on_evaluation(progress)`; one that returns True stops the training. See
+        `shmps.callbacks` for ready ones.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (1, n_features)
+    intercept_ : ndarray of shape (1,)
+    classes_ : ndarray of shape (2,)
+        Margins are positive for the second.
+    n_features_in_ : int
+    n_iter_ : int
+        Iterations of the busiest worker (lbfgs: rounds), up to the evaluation that stopped it.
+    history_ : list of shmps.result.Progress
+        The evaluations; metrics count rows by their weights.
+    staleness_ : shmps.result.Delays
+        Versions of the weights between a pull and its push.
+    result_ : shmps.result.Result
+        All figures of the training.
+
+    References
+    ----------
+    .. [1] Niu et al., Hogwild!, NIPS 2011.
+    .. [2] Ho et al., More Effective Distributed ML via a Stale Synchronous Parallel Parameter Server, NIPS
+       2013.
+    .. [3] Nocedal, Updating Quasi-Newton Matrices with Limited Storage, Mathematics of Computation 1980.
+    .. [4] Duchi et al., Adaptive Subgradient Methods, JMLR 2011.
+    .. [5] McMahan et al., Ad Click Prediction: a View from the Trenches, KDD 2013.
     """
 
     def fit(
@@ -66,259 +151,164 @@ class LogisticRegression(Settings):
         on_event: OnEvent = lambda event: None,
         coef_init: Any = None,
         intercept_init: Any = None,
-    ) -> "LogisticRegression":
-        """Train on X (rows, features), dense or sparse, and y (rows,) with two labels.
+        sample_weight: Any = None,
+    ) -> Self:
+        """Train from the start.
 
-        X may be the path of svmlight text or of mapped data, with y None; so may that of eval_set.
-        eval_set: (X, y) to evaluate on, else the training rows. on_progress gets every evaluation as it is
-        made, on_pause (ticks done, ticks planned) a few times per second, on_event what happens to nodes; all
-        run in this process.
-        coef_init (features,), intercept_init: the weights to start from (default: zero); not used where a
-        checkpoint is resumed.
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Finite numbers. CSR with float64 values is read where it is, anything else is copied once. Or the
+            path of svmlight text or of mapped data.
+        y : array-like of shape (n_samples,)
+            Two labels; none, if X is a path.
+        eval_set : tuple (X, y), optional
+            To evaluate on, else the rows that early_stopping holds out, else the training rows.
+        on_progress, on_pause, on_event : callable, optional
+            Get every evaluation as it is made; (ticks done, ticks planned) a few times per second; what
+            happens to nodes. All run in this process.
+        coef_init : array-like of shape (n_features,), optional
+        intercept_init : float, optional
+            The weights to start from (default: zero); not used where a checkpoint is resumed.
+        sample_weight : array-like of shape (n_samples,), optional
+            How much each row counts, 0 or more (default: 1).
 
-        Raises UsageError, DataError, NodeDied, Diverged, OutOfSpace. On KeyboardInterrupt the processes are
-        gone, the weights so far are kept, and the interrupt goes on.
+        Returns
+        -------
+        self : LogisticRegression
+
+        Raises
+        ------
+        UsageError
+            For a parameter that breaks a rule.
+        DataError
+            For X, y or weights that do.
+        NodeDied
+            If a process died and was not replaced.
+        Diverged
+            If the loss or the weights are not finite.
+        OutOfSpace
+            If the shared arrays do not fit in memory, or a checkpoint not on the disk.
+        KeyboardInterrupt
+            As it came. The processes are gone and the weights so far are kept.
         """
-        self.check()
-        # What an earlier fit learned does not go with this one's classes.
-        for learned in ("coef_", "intercept_", "n_iter_", "result_"):
-            self.__dict__.pop(learned, None)
-        rows = self._training_rows(X, y)
-        tested = rows if eval_set is None else self._rows(*eval_set)
-        consistency = self.consistency()
+        settings, before = self.settled(), self._start_again(coef_init, intercept_init)
+        X, y = opened(X, y)
+        X = matrix_of(X)
+        labels, classes = binary_labels(labels_of(y, X.shape[0]), "y")
+        self.classes_, self.n_features_in_ = np.array(classes), X.shape[1]
+        importance = importance_of(sample_weight, self.class_weight, labels, self.classes_)
+        rows, tested, measured_on = rows_of(X, labels, importance), None, "training"
+        if eval_set is not None:
+            tested, measured_on = evaluated(*eval_set, self.classes_, self.n_features_in_), "test"
+        elif self.early_stopping:
+            if self.memory is not None:
+                raise UsageError(
+                    "early_stopping copies the rows it trains on, found memory too; pass an eval_set"
+                )
+            chosen = held_out(labels, self.validation_fraction, settings.random_state)
+            rows, tested, measured_on = rows.chosen(~chosen), rows.chosen(chosen), "validation"
+        if rows.num_rows < self.workers:
+            raise UsageError(
+                f"every worker has at least one row: {self.workers} workers, {rows.num_rows} rows"
+            )
         num_keys = self.n_features_in_ + int(self.fit_intercept)
         if self.memory is not None:
             must_fit(self.memory, rows, num_keys)
-        updater = self.make_updater(unpenalized=num_keys - 1 if self.fit_intercept else -1)
-        checkpoints, restored = self._checkpoints(rows, updater)
-        resumed = 0 if restored is None else int(restored.ticks.sum())
-        began = time.monotonic()
-        job = job_of(self, rows, self._initial(coef_init, intercept_init), updater, restored)
-        compiled = time.monotonic()
-        history: list[Progress] = []
-
-        def take(rank: int, report: trainer.Snapshot | Copy) -> None:
-            if isinstance(report, trainer.Snapshot):
-                evaluate(report)
-            elif checkpoints is not None:
-                checkpoints.write(report)
-
-        def evaluate(snapshot: trainer.Snapshot) -> None:
-            history.append(
-                Progress(
-                    snapshot.iteration,
-                    snapshot.seconds,
-                    snapshot.ticks,
-                    trainer.measure(tested, snapshot.weights, self.fit_intercept),
-                    Delays.of(job.cluster.delays()),
-                    (snapshot.ticks - resumed) * rows_per_tick / snapshot.seconds,
-                )
-            )
-            on_progress(history[-1])
-
-        rows_per_tick = rows.num_rows / job.ticks_per_epoch
-        with job.cluster as cluster:
-            accounts = self._run(
-                job, take, lambda: on_pause(int(cluster.ticks().sum()), job.ticks_planned), on_event
-            )
-            events = cluster.events
-            delays = Delays.of(cluster.delays())
-        stability = self._stability(rows, updater, consistency, delays)
-        started = min(account.began for account in accounts)
-        seconds = {
-            "compile": compiled - began,
-            "start": started - compiled,
-            "train": max(account.ended for account in accounts) - started,
-        }
-        self.result_ = Result(
-            settings=self._settings(str(consistency), updater),
-            metrics=self._final_metrics(tested),
-            measured_on="training" if eval_set is None else "test",
-            ticks=sum(account.iterations for account in accounts),
-            rows=sum(account.rows for account in accounts),
-            nonzeros=sum(account.nonzeros for account in accounts),
-            seconds=seconds,
-            shares=shares_of(accounts),
-            delays=delays,
-            history=history,
-            stability=stability,
-            events=events,
-            resumed=resumed,
-            objectives=job.objectives,
-        )
-        if advice := job.advice():
-            warnings.warn(advice, NotConverged, stacklevel=2)
-        if stability and stability.advice:
-            warnings.warn(stability.advice, UnstableRate, stacklevel=2)
+        if self.updater == "dist-lr" and any(each is not None for each in before):
+            raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
+        start = initial(*before, self.n_features_in_, bool(self.fit_intercept))
+        told = Told(on_progress, on_pause, on_event)
+        self._train(Training(settings, relative(rows), tested, start, told), measured_on)
         return self
 
-    def _run(
-        self,
-        job: Job,
-        on_report: OnReport,
-        on_pause: Callable[[], None],
-        on_event: OnEvent,
-    ) -> list[trainer.Account]:
-        """Train on the running cluster and keep its weights, also when it is interrupted."""
-        try:
-            results = job.cluster.run(
-                job.function,
-                *job.args,
-                on_report=on_report,
-                on_pause=on_pause,
-                on_event=on_event,
-                on_barrier=job.on_barrier,
-                on_worker_death=self.on_worker_death,
-                join_at=self.join_at,
-            )
-            accounts = [account for account in results if account is not None]
-        except KeyboardInterrupt:
-            with contextlib.suppress(NodeDied):
-                self._keep(job.weights())
-            raise
-        except WorkerFailed as failure:
-            if isinstance(failure.__cause__, ShmpsError | MemoryError):
-                raise failure.__cause__ from None
-            raise
-        self._keep(job.weights())
-        self.n_iter_ = max(account.iterations for account in accounts)
-        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
-            raise Diverged(
-                f"the weights must stay finite, and are not after {self.n_iter_} iterations; "
-                f"lower the learning rate, or scale the features to about 1"
-            )
-        return accounts
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go on for one epoch over these rows, from what was learned so far.
 
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Margins (rows,): positive for classes_[1]."""
-        return self.model().decision_function(to_csr(X))
+        Each row's loss is multiplied by its weight as it is, not relative to the others: a call knows only
+        its own rows. The updater's state goes on too, from one such call to the next.
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (rows, 2) of classes_."""
-        return self.model().predict_proba(to_csr(X))
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        classes : array-like of shape (2,)
+            Both labels; needed by the first call, since y need not have both.
+        sample_weight : array-like of shape (n_samples,), optional
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Labels (rows,)."""
-        return self.model().predict(to_csr(X))
+        Returns
+        -------
+        self : LogisticRegression
 
-    def score(self, X: Any, y: Any) -> float:
-        """Accuracy."""
-        return float(np.mean(self.predict(X) == np.asarray(y)))
-
-    def model(self) -> Model:
-        """What was learned, to be saved. Raises UsageError before `fit`."""
-        if not hasattr(self, "coef_"):
-            raise UsageError("this LogisticRegression is not fitted yet; call fit(X, y) first")
-        settings = self.result_.settings if hasattr(self, "result_") else {}
-        return Model(self.coef_[0], float(self.intercept_[0]), tuple(self.classes_.tolist()), settings)
-
-    def _training_rows(self, X: Any, y: Any) -> Rows:
-        X, y = _checked(X, y, "")
-        labels, classes = binary_labels(y, "y")
-        if X.shape[0] < self.workers:
-            raise UsageError(f"every worker has at least one row: {self.workers} workers, {X.shape[0]} rows")
-        self.classes_ = np.array(classes)
-        self.n_features_in_ = X.shape[1]
-        return rows_of(X, labels)
-
-    def _rows(self, X: Any, y: Any) -> Rows:
-        """Rows to evaluate on. Raises DataError for labels or columns that training did not have."""
-        X, y = _checked(X, y, "eval_set: ")
-        if X.shape[1] != self.n_features_in_:
-            raise DataError(f"eval_set has the {self.n_features_in_} features of X, found {X.shape[1]}")
-        strange = [label for label in classes_of(y) if label not in self.classes_.tolist()]
-        if strange:
-            raise DataError(f"eval_set has the labels of y, {self.classes_.tolist()}, found {strange}")
-        return rows_of(X, signs(y, self.classes_[1]))
-
-    def _checkpoints(self, rows: Rows, updater: Updater) -> tuple[checkpoint.Checkpoints | None, Copy | None]:
-        """Where to write checkpoints, and what to go on from; each None if it is not asked for."""
-        if self.checkpoint is None and self.resume is None:
-            return None, None
-        identity = self.kept_when_resumed(updater), fingerprint(rows, self.n_features_in_)
-        copy = None
-        if self.resume is not None:
-            copy = checkpoint.resume(os.fspath(self.resume), *identity)
-            planned = self.ticks_planned(rows.num_rows)
-            if (copy.ticks > planned).any():
+        Raises
+        ------
+        As `fit` does; UsageError also for parameters of which one call knows too little: solver="lbfgs",
+        early_stopping, class_weight="balanced", checkpoint and resume.
+        """
+        settings = self.settled()
+        for name, value in {"solver": "lbfgs", "class_weight": "balanced", "early_stopping": True}.items():
+            if getattr(self, name) == value:
                 raise UsageError(
-                    f"{self.resume}: a training goes on until {planned} iterations of the workers, found a "
-                    f"checkpoint after {copy.ticks.tolist()}; ask for more epochs or iterations"
+                    f"partial_fit knows a part of the rows only, found {name}={value!r}; use fit"
                 )
-        if self.checkpoint is None:
-            return None, copy
-        return checkpoint.Checkpoints(os.fspath(self.checkpoint), *identity), copy
+        if self.checkpoint is not None or self.resume is not None:
+            raise UsageError("partial_fit keeps no checkpoints, found checkpoint or resume; use fit, or save")
+        X = matrix_of(X)
+        if not hasattr(self, "coef_"):
+            self.classes_, self.n_features_in_ = np.array(two_of(classes)), X.shape[1]
+            self._keep(np.zeros(self.n_features_in_ + int(self.fit_intercept)))
+        elif classes is not None and two_of(classes) != self.classes_.tolist():
+            raise UsageError(
+                f"classes are those of the call before, {self.classes_.tolist()}; found {classes}"
+            )
+        X = self._features(X)
+        labels = known_labels(labels_of(y, X.shape[0]), self.classes_, "y")
+        importance = importance_of(sample_weight, self.class_weight, labels, self.classes_)
+        settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
+        settings.workers = min(self.workers, len(labels))
+        known: Any = getattr(self, "_continued", None)
+        goes_on = known is not None and known[0] is self.coef_ and known[1] == self.updater
+        rows, restored = rows_of(X, labels, importance), known[2] if goes_on else None
+        training = Training(settings, rows, None, self._weights(), Told(), restored, is_part=True)
+        self._train(training, "training")
+        self._continued = self.coef_, self.updater, training.parameters
+        return self
 
-    def _initial(self, coef_init: Any, intercept_init: Any) -> np.ndarray:
-        """Weights (num_keys,) to start from."""
-        if self.updater == "dist-lr" and (coef_init is not None or intercept_init is not None):
-            raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
-        start = np.zeros(self.n_features_in_ + int(self.fit_intercept))
-        if coef_init is not None:
-            start[: self.n_features_in_] = _start("coef_init", coef_init, self.n_features_in_)
-        if intercept_init is not None:
-            if not self.fit_intercept:
-                raise UsageError("an intercept_init needs fit_intercept=True, found False; leave it out")
-            start[self.n_features_in_ :] = _start("intercept_init", intercept_init, 1)
-        return start
+    def _start_again(self, coef_init: Any, intercept_init: Any) -> tuple[Any, Any]:
+        """Forget what an earlier fit learned, which does not go with this one's classes; where to begin."""
+        before = coef_init, intercept_init
+        if self.warm_start and hasattr(self, "coef_") and coef_init is None:
+            before = self.coef_, self.intercept_ if self.fit_intercept else None
+        for learned in _LEARNED:
+            self.__dict__.pop(learned, None)
+        return before
 
-    def _stability(
-        self, rows: Rows, updater: Updater, consistency: Consistency, delays: Delays
-    ) -> Stability | None:
-        if self.by_lbfgs() or consistency.in_place or not isinstance(updater, SGD):
-            return None
-        steepest = curvature(rows, self._weights(), self.fit_intercept, updater.l2)
-        if steepest is None:
-            return None
-        # Workers that a bound holds up go on together, and their steps from the same weights add up.
-        delay = delays.p99 if math.isfinite(consistency.bound) else delays.p50
-        pushes = self.workers if consistency.hold_pushes else 1
-        rate = updater.rate(Step(self.n_iter_, 0.0, delay, pushes))
-        limit = stable_rate(steepest, delay) * updater.learning_rate / rate
-        return Stability(updater.learning_rate, limit, delay, steepest)
+    def _train(self, training: Training, measured_on: str) -> None:
+        self.history_ = training.history
+        try:
+            training.run()
+        finally:
+            if training.weights is not None:
+                self._keep(training.weights)
+        self.n_iter_, self.staleness_ = training.iterations, training.delays
+        self.result_ = training.result(self._settings(training.settings), measured_on)
+        stability = self.result_.stability
+        if advice := training.advice:
+            warnings.warn(advice, NotConverged, stacklevel=3)
+        if stability and stability.advice:
+            warnings.warn(stability.advice, UnstableRate, stacklevel=3)
 
-    def _keep(self, weights: np.ndarray) -> None:
-        features = self.n_features_in_
-        self.coef_ = weights[:features].reshape(1, features)
-        self.intercept_ = weights[features:] if self.fit_intercept else np.zeros(1)
-
-    def _final_metrics(self, tested: Rows):
-        return trainer.measure(tested, self._weights(), self.fit_intercept)
-
-    def _weights(self) -> np.ndarray:
-        """As they are trained: with the intercept last, if there is one."""
-        return np.append(self.coef_[0], self.intercept_) if self.fit_intercept else self.coef_[0]
-
-    def _settings(self, mode: str, updater: Updater) -> dict[str, Any]:
-        settings = self.get_params() | {"mode": mode}
-        if self.by_lbfgs():
-            return settings | {"solver": "lbfgs"}
-        settings["solver"] = "minibatch"
+    def _settings(self, settings: Settings) -> dict[str, Any]:
+        """What the result tells of them."""
+        told = settings.get_params() | {"mode": str(settings.consistency())}
+        del told["callbacks"]
+        if isinstance(self.class_weight, dict):
+            told["class_weight"] = {str(label): float(weight) for label, weight in self.class_weight.items()}
+        if settings.by_lbfgs():
+            return told | {"solver": "lbfgs"}
+        told["solver"] = "minibatch"
         for name in ("checkpoint", "checkpoint_every", "resume"):  # they make no other model
-            del settings[name]
-        settings["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
-        return settings
-
-
-def _start(name: str, values: Any, count: int) -> np.ndarray:
-    """Weights (count,) to start from; UsageError if they are not."""
-    try:
-        given = np.asarray(values, dtype=np.float64).ravel()
-    except (TypeError, ValueError):
-        given = np.empty(0)
-    if len(given) != count or not np.isfinite(given).all():
-        raise UsageError(f"{name} is {count} finite numbers, found {values!r:.80}")
-    return given
-
-
-def _checked(X: Any, y: Any, name: str) -> tuple[Any, np.ndarray]:
-    """X as CSR and y as an array, with as many rows and only finite values; DataError if not."""
-    X, y = opened(X, y)
-    X, y = to_csr(X), np.asanyarray(y)
-    if 0 in X.shape:
-        raise DataError(f"{name}X has at least one row and one feature, found shape {X.shape}")
-    if y.shape != (X.shape[0],):
-        raise DataError(f"{name}y has one label per row: {X.shape[0]} rows, found shape {y.shape}")
-    if not is_finite(X):
-        raise DataError(f"{name}values of X are finite, found nan or inf; drop or impute them")
-    return X, y
+            del told[name]
+        updater = settings.make_updater(unpenalized=-1)
+        told["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
+        return told

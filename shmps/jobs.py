@@ -27,6 +27,7 @@ class Job:
     weights: Callable[[], np.ndarray]  # (n,): what was learned so far
     ticks_planned: int  # of all workers; the most, where it may end earlier
     ticks_per_epoch: int
+    stop: Callable[[], None]  # has its workers leave before they are done
     on_barrier: Callable[[], None] = lambda: None
     advice: Callable[[], str] = lambda: ""  # when it has ended: what to do, if anything
     objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
@@ -64,7 +65,7 @@ def _minibatches(
     )
     planned, per_epoch = settings.ticks_planned(rows.num_rows), settings.ticks_per_epoch(rows.num_rows)
     args = rows, num_keys, plan
-    return Job(cluster, trainer.train, args, cluster.weights, sum(planned), sum(per_epoch))
+    return Job(cluster, trainer.train, args, cluster.weights, sum(planned), sum(per_epoch), cluster.stop)
 
 
 def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
@@ -92,6 +93,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
         lambda: descent.weights,
         most * settings.workers,
         settings.workers,
+        descent.stop,
         descent,
         lambda: descent.advice,
         descent.history,

@@ -20,17 +20,17 @@ BLOCK = 256  # rows whose margins are taken before their gradients: small enough
 
 
 @kernel
-def gradient(indptr, indices, data, labels, weights, intercept, total, out):
+def gradient(indptr, indices, data, labels, importance, weights, intercept, total, out):
     """Add these rows' part of the mean gradient over `total` rows to `out` (n,).
 
-    Returns their part of the mean loss. loss_i = log(1 + exp(-z_i)), z_i = labels_i * margin_i, labels in
-    {-1, +1}; out += sum_i -labels_i / (1 + exp(z_i)) * x_i / total. With `intercept` the last weight belongs
-    to a feature that is 1 in every row and is not stored. Rows that are cut at multiples of BLOCK and given
-    piece by piece come to the same bits.
+    Returns their part of the mean loss. loss_i = s_i log(1 + exp(-z_i)), z_i = labels_i * margin_i, labels in
+    {-1, +1}, s the `importance` (rows,) or, if that is None, 1; out += sum_i -s_i labels_i / (1 + exp(z_i)) *
+    x_i / total. With `intercept` the last weight belongs to a feature that is 1 in every row and is not
+    stored. Rows that are cut at multiples of BLOCK and given piece by piece come to the same bits.
 
     Margins of a block of rows first, then the exponentials, then the scatter: each loop stays simple, and
     the block's second reading comes from the cache. The product of (1 + exp(-|z|)) over a block is at most
-    2**256, so that one logarithm serves all its rows.
+    2**256, so that one logarithm serves all its rows, if they are equally important.
     """
     rows = len(indptr) - 1
     slopes = np.empty(BLOCK)
@@ -47,9 +47,13 @@ def gradient(indptr, indices, data, labels, weights, intercept, total, out):
         for i in range(first, last):
             z = labels[i] * slopes[i - first]
             e = math.exp(-abs(z))
-            product *= 1.0 + e
-            loss += max(-z, 0.0)
             slopes[i - first] = -labels[i] * (e if z > 0 else 1.0) / ((1.0 + e) * total)
+            if importance is None:  # decided when it is compiled
+                product *= 1.0 + e
+                loss += max(-z, 0.0)
+            else:
+                loss += importance[i] * (math.log(1.0 + e) + max(-z, 0.0))
+                slopes[i - first] *= importance[i]
         loss += math.log(product)
         for i in range(first, last):
             slope = slopes[i - first]
@@ -210,28 +214,34 @@ def localize(indices, seen, position, mark):
 
 
 @kernel
-def curvature_diagonal(indptr, indices, data, intercept, total, out):
-    """Add these rows' part of the diagonal of X'X / (4 total), the Hessian at 0, to `out` (n,)."""
-    for p in range(at(indptr[0]), at(indptr[-1])):
-        out[at(indices[p])] += data[p] * data[p] / (4 * total)
-    if intercept:
-        out[-1] += 0.25 * (len(indptr) - 1) / total
+def curvature_diagonal(indptr, indices, data, importance, intercept, total, out):
+    """Add these rows' part of the diagonal of X'SX / (4 total), the Hessian at 0, to `out` (n,).
+
+    S is the diagonal matrix of their `importance`, of ones if that is None.
+    """
+    for i in range(len(indptr) - 1):
+        quarter = 0.25 / total if importance is None else 0.25 * importance[i] / total
+        for p in range(at(indptr[i]), at(indptr[i + 1])):
+            out[at(indices[p])] += quarter * data[p] * data[p]
+        if intercept:
+            out[-1] += quarter
 
 
 @kernel
-def curvature_matrix(indptr, indices, data, intercept, total, stride, out):
+def curvature_matrix(indptr, indices, data, importance, intercept, total, stride, out):
     """Like `curvature_diagonal`, but the whole matrix: `out` (n, n) plus its transpose.
 
     From every `stride`-th row, each of which stands for so many.
     """
     for i in range(0, len(indptr) - 1, stride):
         begin, end = at(indptr[i]), at(indptr[i + 1])
+        own = 1.0 if importance is None else importance[i]
         for p in range(begin, end):
-            products, value = out[at(indices[p])], 0.25 * stride * data[p] / total
+            products, value = out[at(indices[p])], 0.25 * own * stride * data[p] / total
             products[at(indices[p])] += 0.5 * value * data[p]
             for q in range(begin, p):
                 products[at(indices[q])] += value * data[q]
             if intercept:
                 out[-1, at(indices[p])] += value
         if intercept:
-            out[-1, -1] += 0.125 * stride / total
+            out[-1, -1] += 0.125 * own * stride / total

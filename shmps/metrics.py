@@ -3,6 +3,8 @@
 A margin is `x . w + intercept`; a row is predicted positive if and only if its margin is above 0.
 """
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,10 @@ _PIECE = 2**16  # rows
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `evaluate` finds; log loss in nats per row, the others are shares between 0 and 1."""
+    """What `evaluate` finds; log loss in nats per row, the others are shares between 0 and 1.
+
+    Where rows have weights, all are weighted.
+    """
 
     accuracy: float
     baseline: float  # the accuracy of always answering the class most rows have
@@ -39,20 +44,26 @@ def log_losses(agreements: Any) -> np.ndarray:  # (n,) -> (n,)
     return np.maximum(-agreements, 0.0) + np.log1p(np.exp(-np.abs(agreements)))
 
 
-def auc(margins: np.ndarray, positive: np.ndarray) -> float:  # (n,) float64, (n,) bool
+def auc(margins: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> float:
     """P(m+ > m-) + P(m+ = m-) / 2 for a random positive row's margin m+ and a random negative row's m-.
 
-    nan if a class has no rows or a margin is nan.
+    margins (n,) float64, positive (n,) bool; rows are drawn in proportion to their weights (n,). nan if a
+    class has no rows or a margin is nan.
     """
-    pairs = int(positive.sum()) * int((~positive).sum())
-    if pairs == 0 or np.isnan(margins).any():
-        return float("nan")
-    winners, losers = np.sort(margins[positive]), np.sort(margins[~positive])
-    # Twice the pairs won, so that a tie counts 1 and every sum is exact.
-    won = sum(
-        int(losers.searchsorted(part, side).sum()) for part in _pieces(winners) for side in ("left", "right")
-    )
-    return won / (2 * pairs)
+    if positive.all() or not positive.any() or np.isnan(margins).any():
+        return math.nan
+    # Twice the pairs won, so that a tie counts 1 and, without weights, every sum is exact.
+    if weights is None:
+        winners, losers = np.sort(margins[positive]), np.sort(margins[~positive])
+        sides = itertools.product(_pieces(winners), ("left", "right"))
+        won = sum(int(losers.searchsorted(part, side).sum()) for part, side in sides)
+        return won / (2 * len(winners) * len(losers))
+    winners, losers = margins[positive], margins[~positive]
+    order = losers.argsort()
+    below = np.append(0.0, np.cumsum(weights[~positive][order]))  # the weight of the least losers
+    places = [losers[order].searchsorted(winners, side) for side in ("left", "right")]
+    pairs = float(weights[positive].sum() * below[-1])
+    return sum(float(weights[positive] @ below[each]) for each in places) / (2 * pairs) if pairs else math.nan
 
 
 def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -61,8 +72,8 @@ def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array[begin : begin + _PIECE]
 
 
-def evaluate(margins: Any, y: Any) -> Metrics:  # (n,) floats, (n,) of -1 and +1
-    """The metrics of these margins against the true classes.
+def evaluate(margins: Any, y: Any, weights: np.ndarray | None = None) -> Metrics:
+    """The metrics of margins (n,) against the true classes (n,), -1 and +1, of rows with `weights` (n,).
 
     UsageError if there are no rows, the lengths differ, or `y` has another value than -1 and +1.
     """
@@ -76,11 +87,17 @@ def evaluate(margins: Any, y: Any) -> Metrics:  # (n,) floats, (n,) of -1 and +1
     wrong = np.flatnonzero(~positive & (y != -1))
     if wrong.size:
         raise UsageError(f"y is -1 or +1 in every row, found {y[wrong[0]]} in row {wrong[0]} (from 0)")
-    share = float(positive.mean())
-    agreements = (m * s for m, s in zip(_pieces(margins), _pieces(y), strict=True))
+    share = float(np.average(positive, weights=weights))
     return Metrics(
-        accuracy=float(((margins > 0) == positive).mean()),
+        accuracy=float(np.average((margins > 0) == positive, weights=weights)),
         baseline=max(share, 1.0 - share),
-        log_loss=sum(float(log_losses(part).sum()) for part in agreements) / margins.size,
-        auc=auc(margins, positive),
+        log_loss=_log_loss(margins, y, weights),
+        auc=auc(margins, positive, weights),
     )
+
+
+def _log_loss(margins: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+    losses = np.empty(len(margins))
+    for loss, margin, sign in zip(_pieces(losses), _pieces(margins), _pieces(y), strict=True):
+        loss[:] = log_losses(sign * margin)
+    return float(np.average(losses, weights=weights))

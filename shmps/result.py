@@ -88,7 +88,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what is not a number (the AUC of one class) is None."""
-        return _finite(
+        return finite(
             asdict(self)
             | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}
         )
@@ -144,9 +144,10 @@ def shares_of(accounts: list[Account]) -> dict[str, float]:
     return shares
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with None for every number that JSON does not have."""
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

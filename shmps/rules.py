@@ -146,12 +146,12 @@ def catch_up(rule, keys, values, state, age):
 
 
 @kernel
-def descend(rule, indptr, indices, data, labels, intercept, weights, state, age):
+def descend(rule, indptr, indices, data, labels, importance, intercept, weights, state, age):
     """A step per row, with the gradient of its loss, of the weights (n, 1) themselves; returns the mean loss.
 
     Nothing is locked: where others write meanwhile, one of two steps of a weight may be lost (Niu et al.,
     Hogwild!, NIPS 2011). Of a key that is twice in a row the first step of the weight is lost too.
-    Loss and `intercept` as in `kernels.gradient`.
+    Loss, `importance` and `intercept` as in `kernels.gradient`.
     """
     rows, last = len(labels), len(weights) - 1
     longest = 0
@@ -175,8 +175,9 @@ def descend(rule, indptr, indices, data, labels, intercept, weights, state, age)
             margin += bias
         z = labels[i] * margin
         e = math.exp(-abs(z))
-        loss += math.log(1.0 + e) + max(-z, 0.0)
-        slope = -labels[i] * (e if z > 0 else 1.0) / (1.0 + e)
+        own = 1.0 if importance is None else importance[i]
+        loss += own * (math.log(1.0 + e) + max(-z, 0.0))
+        slope = -labels[i] * own * (e if z > 0 else 1.0) / (1.0 + e)
         for p in range(begin, end):
             g = slope * data[p]
             step(rule, indices[p], at(indices[p]), 0, values[p - begin], g, weights, state, age)

@@ -2,11 +2,14 @@
 
 import inspect
 import itertools
+import numbers
 import os
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
-from shmps.checks import not_negative, positive, replicas_of, whole
+from shmps.checks import not_negative, positive, replicas_of, seed_of, whole
 from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
+from shmps.conventions import Estimator
 from shmps.dist_lr import DistLR
 from shmps.errors import UsageError
 from shmps.runs import CONTINUE, FAIL, RESPAWN
@@ -29,8 +32,8 @@ _LONGEST = 60_000  # ms
 _DESCENTS = {"sgd": SGD, "dist-lr": DistLR}
 
 
-class Settings:
-    """The parameters of a training, by scikit-learn's conventions for estimators."""
+class Settings(Estimator):
+    """The parameters of a training: what each means is told by `shmps.LogisticRegression`."""
 
     def __init__(
         self,
@@ -48,7 +51,12 @@ class Settings:
         epochs: int = 10,
         iterations: int | None = None,
         tol: float = 1e-6,
+        n_iter_no_change: int | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         fit_intercept: bool = True,
+        class_weight: dict[Any, float] | str | None = None,
+        warm_start: bool = False,
         test_interval: int = 0,
         slow_worker: tuple[int, float] | None = None,
         tick_time: float = 0.0,
@@ -56,46 +64,15 @@ class Settings:
         join_at: int | None = None,
         replicas: int = 0,
         node_timeout: float | None = 60.0,
-        random_state: int = 0,
+        random_state: Any = 0,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 100,
         resume: str | os.PathLike[str] | None = None,
         memory: int | None = None,
         start_method: str | None = None,
+        callbacks: Sequence[Any] | None = None,
     ):
-        """The parameters, as they are: they are checked by `check`, or when training begins.
-
-        workers, servers: how many processes.
-        mode, bound: "sync", "async", "bounded", then with a bound in ticks, or "hogwild": workers update the
-        shared weights in place, without a lock, one step per row (see README: what that gives up).
-        solver: "minibatch", "lbfgs" (see shmps.batch: sync, whole shards, no l1), or "auto": lbfgs wherever
-        what else is asked for allows it. Only l2, iterations (rounds at most, 100 if None), tol and
-        test_interval matter to it.
-        updater: "sgd", "adagrad", "ftrl" (the only one with l1), or "dist-lr" (see shmps.dist_lr).
-        learning_rate: None for the updater's own.
-        schedule: of the rate of sgd and dist-lr: "constant", "1/t" or "1/sqrt(t)" with t in ticks, or
-        "1/(1+delay)" with the delay in versions.
-        l1, l2: the penalties.
-        batch_size: rows of a minibatch; 0: a worker's whole shard. In hogwild mode: rows of a tick.
-        epochs, iterations: passes over the rows, or else minibatches per worker.
-        tol: lbfgs ends when it is within so much of the least objective, relatively, by its own estimate.
-        test_interval: worker 0's iterations between evaluations; 0: none.
-        slow_worker: (rank, factor) makes a straggler.
-        tick_time: milliseconds that a tick lasts at least; workers that sleep overlap where cores are few.
-        on_worker_death: "respawn" (it is started again and goes on), "continue" (the others go on, and
-        divide its rows from the next epoch on) or "fail".
-        join_at: the epoch at which one more worker comes in; None: never.
-        replicas: 1: every server keeps a copy of its predecessor's partition (needs two servers).
-        node_timeout: seconds without a sign of life after which a node is taken for hung and replaced.
-        random_state: seed of the minibatches and their order.
-        checkpoint, checkpoint_every: a folder, and after how many iterations of worker 0 what was learned is
-        written there; the last two are kept, and overwrite what is there.
-        resume: a folder with checkpoints, to go on from the newest whole one instead of from the start.
-        memory: bytes that no process is to have more of, of its own and shared (the page cache is not in it,
-        nor data that was in memory before): minibatches are made anew where there is no room to keep them;
-        None: half of what is available is used to keep them, or nothing.
-        start_method: of processes: None is the system's own.
-        """
+        """The parameters, as they are: they are checked by `check`, or when training begins."""
         self.workers = workers
         self.servers = servers
         self.mode = mode
@@ -110,7 +87,12 @@ class Settings:
         self.epochs = epochs
         self.iterations = iterations
         self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.warm_start = warm_start
         self.test_interval = test_interval
         self.slow_worker = slow_worker
         self.tick_time = tick_time
@@ -124,17 +106,7 @@ class Settings:
         self.resume = resume
         self.memory = memory
         self.start_method = start_method
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: Any) -> Self:
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
-                raise UsageError(f"parameters are {', '.join(known)}; found {name!r}")
-            setattr(self, name, value)
-        return self
+        self.callbacks = callbacks
 
     def check(self) -> None:
         """Raises UsageError for parameters that break a rule: what `fit` would say without its data."""
@@ -145,6 +117,30 @@ class Settings:
         self.plan()
         self.make_updater(unpenalized=-1)
         self.by_lbfgs()
+        self._check_stopping()
+
+    def settled(self) -> "Settings":
+        """A copy, checked and with a seed that is a number. Raises as `check` does."""
+        if self._is_kept() and not isinstance(self.random_state, numbers.Integral):
+            raise UsageError(
+                f"a training goes on with the random_state that it began with, found {self.random_state!r}"
+            )
+        params = {name: getattr(self, name) for name in inspect.signature(Settings).parameters}
+        settings = Settings(**params | {"random_state": seed_of(self.random_state)})
+        settings.check()
+        return settings
+
+    def _is_kept(self) -> bool:
+        return self.checkpoint is not None or self.resume is not None
+
+    def _check_stopping(self) -> None:
+        if self.n_iter_no_change is not None:
+            whole("n_iter_no_change", self.n_iter_no_change, least=1)
+        if not 0 < positive("validation_fraction", self.validation_fraction) < 1:
+            raise UsageError(f"validation_fraction lies between 0 and 1, found {self.validation_fraction!r}")
+        strange = [each for each in self.callbacks or () if not hasattr(each, "on_evaluation")]
+        if strange:
+            raise UsageError(f"callbacks have a method on_evaluation(progress), found {strange[0]!r:.80}")
 
     def by_lbfgs(self) -> bool:
         """Whether L-BFGS is to solve it. Raises UsageError if that is asked for with what it can not do."""
@@ -213,7 +209,7 @@ class Settings:
             iterations=self.iterations,
             test_interval=whole("test_interval", self.test_interval, least=0),
             intercept=bool(self.fit_intercept),
-            seed=whole("random_state", self.random_state, least=0),
+            seed=seed_of(self.random_state),
             slow_worker=self.slow_worker,
             tick_time=self._tick_time(),
             checkpoint_every=0 if self.checkpoint is None else every,
@@ -226,7 +222,7 @@ class Settings:
             folder = getattr(self, name)
             if not (folder is None or isinstance(folder, str | os.PathLike)) or folder == "":
                 raise UsageError(f"{name} is the path of a folder, found {folder!r}")
-        if elastic and (self.checkpoint is not None or self.resume is not None):
+        if elastic and self._is_kept():
             raise UsageError(
                 "a checkpoint is of workers that neither come nor go, found join_at="
                 f"{self.join_at!r}, on_worker_death={self.on_worker_death!r}; leave out one or the other"
@@ -273,6 +269,16 @@ class Settings:
             return AdaGrad(rate, l2=self.l2, initial=initial, unpenalized=unpenalized)
         descent = _DESCENTS[self.updater]
         return descent(rate, l2=self.l2, schedule=self.schedule, unpenalized=unpenalized)
+
+    def evaluated_every(self, rows: int) -> int:
+        """So many iterations of worker 0; 0: never.
+
+        Who is to be told and did not say when is told after every epoch, or after every round of lbfgs.
+        """
+        told = self.callbacks or self.early_stopping or self.n_iter_no_change is not None
+        if self.test_interval or not told:
+            return self.test_interval
+        return 1 if self.by_lbfgs() else min(self.ticks_per_epoch(rows)[0], self.ticks_planned(rows)[0])
 
     def ticks_per_epoch(self, rows: int) -> list[int]:
         """Of each worker."""

@@ -66,18 +66,19 @@ def curvature(
     if intercept:
         X = scipy.sparse.hstack([X, np.ones((count, 1))], format="csr")
     labels, penalty = rows.labels[chosen], np.full(len(weights), l2)
+    shares = np.full(count, 1 / count) if rows.importance is None else rows.importance[chosen] / count
     if intercept:
         penalty[-1] = 0.0
     start = random.standard_normal(len(weights))
-    bound = _largest_eigenvalue(X, np.full(count, 0.25 / count), penalty, start)  # sigmoid' is at most 1/4
+    bound = _largest_eigenvalue(X, 0.25 * shares, penalty, start)  # sigmoid' is at most 1/4
     ahead = weights
     for step in range(_STEPS):
         before = weights
-        slope = penalty * ahead - X.T @ (labels * sigmoid(-labels * (X @ ahead))) / count
+        slope = penalty * ahead - X.T @ (shares * labels * sigmoid(-labels * (X @ ahead)))
         weights = ahead - slope / (bound or 1.0)
         ahead = weights + step / (step + 3) * (weights - before)
     positive = sigmoid(X @ weights)
-    return _largest_eigenvalue(X, positive * (1 - positive) / count, penalty, start)
+    return _largest_eigenvalue(X, shares * positive * (1 - positive), penalty, start)
 
 
 def _largest_eigenvalue(

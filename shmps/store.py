@@ -83,6 +83,7 @@ class Shape:
         return {
             "beats": (np.int64, (self.servers + workers,)),
             "committed": (np.int64, (workers,)),
+            "stopping": (np.int64, (1,)),
             "numbers": (np.int64, (workers, SLOTS + 1)),
             "sizes": (np.int64, (workers, SLOTS + 1, self.servers)),
             "versions": (np.int64, (workers, SLOTS + 1, self.servers)),
@@ -159,7 +160,11 @@ class Books:
     def __init__(self, parameters: "Parameters", arrays: dict[str, np.ndarray]):
         self._parameters = parameters
         self._beats, self._committed = arrays["beats"], arrays["committed"]
-        self._numbers = arrays["numbers"]
+        self._numbers, self._stopping = arrays["numbers"], arrays["stopping"]
+
+    def stop(self, stopping: bool = True) -> None:
+        """Have `kv.stopping` be that, in all workers."""
+        self._stopping[0] = stopping
 
     @property
     def tick(self) -> int:
@@ -191,11 +196,15 @@ class Books:
 
 
 class Pulse:
-    """A node's sign of life: a count that only it raises."""
+    """A node's sign of life, a count that only it raises; and whether it was asked to end what it does."""
 
     def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, role: int, rank: int):
         place = rank + (shape.servers if role == WORKER else 0)
-        self._beats = arrays["beats"].data[place:]
+        self._beats, self._stopping = arrays["beats"].data[place:], arrays["stopping"].data
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping[0] != 0
 
     def beat(self) -> None:
         self._beats[0] += 1

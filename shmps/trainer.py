@@ -126,6 +126,8 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     kv.barrier()
     began, waited = time.monotonic(), kv.seconds_waiting
     for batch, first in itertools.islice(_visits(kv, rows, num_keys, plan), plan.iterations):
+        if kv.stopping:
+            break
         iteration += 1
         row_count += batch.rows.num_rows
         nonzeros += batch.rows.nonzeros
@@ -225,7 +227,7 @@ def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
     """Metrics of `weights` (n,) on `rows`."""
     out = np.empty(rows.num_rows)
     margins(rows.indptr, rows.indices, rows.data, weights, intercept, out)
-    return evaluate(out, rows.labels)
+    return evaluate(out, rows.labels, rows.importance)
 
 
 def rehearse(rows: Rows, num_keys: int, plan: Plan, updater: ByRule, in_place: bool) -> None:

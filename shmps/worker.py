@@ -242,6 +242,11 @@ class KVWorker:
         """The clocks of all workers at server 0 now, (num_workers,); see `Cluster.ticks`."""
         return self._parameters.done[0, : self.num_workers].copy()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the function was asked to end, by `Cluster.stop`. It may look between two ticks."""
+        return self._pulse.stopping
+
     def beat(self) -> None:
         """Show a sign of life, as every call that waits does: for who computes long between two calls."""
         self._pulse.beat()

@@ -224,11 +224,11 @@ def test_the_curvature_is_that_of_the_rows(stride):
     )
     with_ones = np.hstack([twice.toarray(), np.ones((91, 1))])
     half = np.zeros((13, 13))
-    curvature_matrix(twice.indptr, twice.indices, twice.data, True, 91, stride, half)
+    curvature_matrix(twice.indptr, twice.indices, twice.data, None, True, 91, stride, half)
     chosen = with_ones[::stride]
     assert half + half.T == pytest.approx(stride * chosen.T @ chosen / 4 / 91)
     diagonal = np.zeros(13)
-    curvature_diagonal(X.indptr, X.indices, X.data, True, 90, diagonal)
+    curvature_diagonal(X.indptr, X.indices, X.data, None, True, 90, diagonal)
     assert diagonal == pytest.approx((with_ones[:90] ** 2).sum(axis=0) / 4 / 90)
 
 

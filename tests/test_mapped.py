@@ -201,7 +201,7 @@ def test_rows_go_to_a_spawned_process_by_the_name_of_their_folder(folder):
 def test_a_path_brings_its_labels(source, folder):
     with pytest.raises(UsageError, match=r"the labels of .* are in it"):
         LogisticRegression().fit(folder, np.ones(ROWS))
-    with pytest.raises(UsageError, match="a matrix needs labels"):
+    with pytest.raises(DataError, match="a matrix needs labels"):
         LogisticRegression().fit(svmlight.read(source)[0])
 
 
@@ -382,7 +382,7 @@ def test_kernels_reach_beyond_two_to_the_31_non_zeros(large):
     indptr, indices, data = kernels.take_rows(rows.indptr, rows.indices, rows.data, np.array([1, 1]))
     assert indptr.tolist() == [0, 2, 4] and indices.tolist() == [3, 5] * 2 and data.tolist() == [3, 5] * 2
     out[:] = 0.0
-    kernels.curvature_diagonal(second.indptr, second.indices, second.data, False, 1, out)
+    kernels.curvature_diagonal(second.indptr, second.indices, second.data, None, False, 1, out)
     assert out[3] == 9 / 4 and out[5] == 25 / 4
 
 

@@ -1,0 +1,91 @@
+"""scikit-learn's conventions for estimators, kept without importing it: it is imported only when it asks."""
+
+import copy
+import functools
+import inspect
+import sys
+from typing import Any, Self
+
+from shmps.errors import UsageError
+
+_METHODS = ("fit", "partial_fit", "score")  # that take `sample_weight`
+
+
+class Estimator:
+    """Parameters are the arguments of the constructor, which only keeps them."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters by name; `deep` changes nothing: none of them is an estimator."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name. Raises UsageError for a name that is none."""
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise UsageError(f"parameters are {', '.join(known)}; found {name!r}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        given = {name: value for name, value in self.get_params().items() if value is not defaults[name]}
+        changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(multi_class=False),
+            input_tags=InputTags(sparse=True),
+        )
+
+    # What a meta-estimator asks where metadata routing is enabled (scikit-learn's SLEP006).
+
+    def get_metadata_routing(self) -> Any:
+        """Which methods ask a meta-estimator for `sample_weight`."""
+        return copy.deepcopy(self._requests())
+
+    def set_fit_request(self, *, sample_weight: bool | str | None) -> Self:
+        """Whether a meta-estimator hands `sample_weight` on to `fit`, or under which name."""
+        return self._request("fit", sample_weight)
+
+    def set_partial_fit_request(self, *, sample_weight: bool | str | None) -> Self:
+        """The same for `partial_fit`."""
+        return self._request("partial_fit", sample_weight)
+
+    def set_score_request(self, *, sample_weight: bool | str | None) -> Self:
+        """The same for `score`."""
+        return self._request("score", sample_weight)
+
+    def _request(self, method: str, sample_weight: bool | str | None) -> Self:
+        requests = self._requests()
+        getattr(requests, method).add_request(param="sample_weight", alias=sample_weight)
+        self._metadata_request = requests  # the name that `clone` copies
+        return self
+
+    def _requests(self) -> Any:
+        from sklearn.utils.metadata_routing import MetadataRequest
+
+        if hasattr(self, "_metadata_request"):
+            return self._metadata_request
+        requests = MetadataRequest(owner=self)
+        for method in _METHODS:
+            getattr(requests, method).add_request(param="sample_weight", alias=None)
+        return requests
+
+
+def known_to_sklearn(kind: Any, name: str) -> Any:
+    """`kind`; where scikit-learn is loaded, a class that is its `name` (of sklearn.exceptions) as well."""
+    exceptions = sys.modules.get("sklearn.exceptions")
+    return kind if exceptions is None else _both(kind, getattr(exceptions, name))
+
+
+@functools.cache
+def _both(kind: Any, theirs: Any) -> Any:
+    if issubclass(theirs, kind):
+        return theirs
+    return type(theirs.__name__, (kind, theirs), {"__doc__": theirs.__doc__, "__module__": __name__})

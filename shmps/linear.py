@@ -1,0 +1,68 @@
+"""A linear classifier as scikit-learn knows one: what was learned, and what it says of new rows."""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from shmps.conventions import known_to_sklearn
+from shmps.errors import DataError, UsageError
+from shmps.inputs import matrix_of
+from shmps.models import Model
+from shmps.settings import Settings
+
+
+class LinearClassifier(Settings):
+    """Of two classes. `fit` sets coef_, intercept_, classes_ and n_features_in_."""
+
+    coef_: np.ndarray  # (1, n_features_in_)
+    intercept_: np.ndarray  # (1,)
+    classes_: np.ndarray  # (2,)
+    n_features_in_: int
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Margins (n_samples,): positive for classes_[1]. Raises DataError, UsageError before `fit`."""
+        return self.model().decision_function(self._features(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (n_samples, 2) of classes_. Raises DataError, UsageError before `fit`."""
+        return self.model().predict_proba(self._features(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels (n_samples,). Raises DataError, UsageError before `fit`."""
+        return self.model().predict(self._features(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy, with rows counted by their weights (n_samples,)."""
+        return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
+
+    def model(self) -> Model:
+        """What was learned, to be saved. Raises UsageError before `fit`."""
+        self._must_be_fitted()
+        settings = self.result_.settings if hasattr(self, "result_") else {}
+        return Model(self.coef_[0], float(self.intercept_[0]), tuple(self.classes_.tolist()), settings)
+
+    def _features(self, X: Any) -> scipy.sparse.csr_matrix:
+        self._must_be_fitted()
+        X = matrix_of(X)
+        if X.shape[1] != self.n_features_in_:
+            raise DataError(
+                f"X has {X.shape[1]} features, but LogisticRegression is expecting {self.n_features_in_} "
+                f"features as input"
+            )
+        return X
+
+    def _must_be_fitted(self) -> None:
+        if not hasattr(self, "coef_"):
+            raise known_to_sklearn(UsageError, "NotFittedError")(
+                "this LogisticRegression is not fitted yet; call fit(X, y) first"
+            )
+
+    def _keep(self, weights: np.ndarray) -> None:
+        features = self.n_features_in_
+        self.coef_ = weights[:features].reshape(1, features)
+        self.intercept_ = weights[features:] if self.fit_intercept else np.zeros(1)
+
+    def _weights(self) -> np.ndarray:
+        """As they are trained: with the intercept last, if there is one."""
+        return np.append(self.coef_[0], self.intercept_) if self.fit_intercept else self.coef_[0]

@@ -1,0 +1,221 @@
+"""One training as the process that asked for it sees it: evaluate, tell, stop, keep the weights."""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shmps import trainer
+from shmps.callbacks import EarlyStopping
+from shmps.checkpoint import Checkpoints, resume
+from shmps.data import Rows, fingerprint
+from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
+from shmps.jobs import job_of
+from shmps.result import Delays, Progress, Result, shares_of
+from shmps.runs import OnEvent
+from shmps.settings import Settings
+from shmps.stability import Stability, curvature, stable_rate
+from shmps.store import Copy
+from shmps.trainer import Snapshot
+from shmps.updaters import SGD, Step, Updater
+
+OnPause = Callable[[int, int], None]  # ticks done, ticks planned
+
+_PATIENCE = 5  # evaluations, where early_stopping does not say
+
+
+class Told(NamedTuple):
+    """Who is told of a training while it goes on, in this process."""
+
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_pause: OnPause = lambda done, planned: None
+    on_event: OnEvent = lambda event: None
+
+
+class Training:
+    """`settings` (settled) at work on `rows`, from `start` (n,), or from what another one `continued` left
+    behind; `tested` are evaluated, or all rows. One that is a part leaves `parameters` behind.
+
+    weights (n,): what is to be kept, None before there is something. Those of the evaluation after which a
+    callback said stop; with early_stopping those that were best at any; else the last ones.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        rows: Rows,
+        tested: Rows | None,
+        start: np.ndarray,
+        told: Told,
+        continued: Copy | None = None,
+        is_part: bool = False,
+    ):
+        settings.test_interval = settings.evaluated_every(rows.num_rows)
+        self.settings, self._rows, self._tested = settings, rows, rows if tested is None else tested
+        self._is_part = is_part
+        self._told = told
+        self._intercept = bool(settings.fit_intercept)
+        self._updater = settings.make_updater(unpenalized=len(start) - 1 if self._intercept else -1)
+        self._checkpoints, restored = _checkpoints(settings, self._updater, rows, len(start))
+        self._resumed = 0 if restored is None else int(restored.ticks.sum())
+        self._watchers = list(settings.callbacks or ())
+        if settings.early_stopping or settings.n_iter_no_change is not None:
+            self._watchers.append(EarlyStopping(settings.n_iter_no_change or _PATIENCE, settings.tol))
+        if continued is not None:  # at its first tick
+            restored = continued._replace(ticks=np.zeros(settings.workers, np.int64))
+        began = time.monotonic()
+        self._job = job_of(settings, rows, start, self._updater, restored)
+        self._compiled = time.monotonic()
+        self._seconds = {"compile": self._compiled - began}
+        self._stopped: Snapshot | None = None
+        self._best: tuple[float, Snapshot] | None = None
+        self._accounts: list[trainer.Account] = []
+        self.history: list[Progress] = []
+        self.weights: np.ndarray | None = None
+        self.delays = Delays.of(np.zeros(1))
+        self.parameters: Copy | None = None  # what another training can go on from
+
+    def run(self) -> None:
+        """Raises as `LogisticRegression.fit` does."""
+        for watcher in self._watchers:
+            getattr(watcher, "on_start", lambda: None)()
+        job = self._job
+        with job.cluster as cluster:
+            try:
+                results = cluster.run(
+                    job.function,
+                    *job.args,
+                    on_report=self._take,
+                    on_pause=lambda: self._told.on_pause(int(cluster.ticks().sum()), job.ticks_planned),
+                    on_event=self._told.on_event,
+                    on_barrier=job.on_barrier,
+                    on_worker_death=self.settings.on_worker_death,
+                    join_at=self.settings.join_at,
+                )
+            except KeyboardInterrupt:
+                with contextlib.suppress(NodeDied):
+                    self.weights = self._chosen()
+                raise
+            except WorkerFailed as failure:
+                if isinstance(failure.__cause__, ShmpsError | MemoryError):
+                    raise failure.__cause__ from None
+                raise
+            self._accounts = [account for account in results if account is not None]
+            self._events = cluster.events
+            self.weights, self.delays = self._chosen(), Delays.of(cluster.delays())
+            if self._is_part and self._stopped is None:
+                self.parameters = cluster.copy_of_parameters()
+        if not np.isfinite(self.weights).all():
+            raise Diverged(
+                f"the weights must stay finite, and are not after {self.iterations} iterations; "
+                f"lower the learning rate, or scale the features to about 1"
+            )
+
+    @property
+    def iterations(self) -> int:
+        """Of the busiest worker; if the training was stopped, until the evaluation that stopped it."""
+        if self._stopped:
+            return self._stopped.iteration
+        return max((account.iterations for account in self._accounts), default=0)
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, if it ended before it was done."""
+        return self._job.advice()
+
+    def _take(self, rank: int, report: Snapshot | Copy) -> None:
+        if isinstance(report, Snapshot):
+            if self._stopped is None:
+                self._evaluate(report)
+        elif self._checkpoints is not None:
+            self._checkpoints.write(report)
+
+    def _evaluate(self, snapshot: Snapshot) -> None:
+        rows_per_tick = self._rows.num_rows / self._job.ticks_per_epoch
+        progress = Progress(
+            snapshot.iteration,
+            snapshot.seconds,
+            snapshot.ticks,
+            trainer.measure(self._tested, snapshot.weights, self._intercept),
+            Delays.of(self._job.cluster.delays()),
+            (snapshot.ticks - self._resumed) * rows_per_tick / snapshot.seconds,
+        )
+        self.history.append(progress)
+        loss = progress.metrics.log_loss
+        if self.settings.early_stopping and (self._best is None or loss < self._best[0]):
+            self._best = loss, snapshot
+        self._told.on_progress(progress)
+        if any([watcher.on_evaluation(progress) for watcher in self._watchers]):  # all are told
+            self._stopped = snapshot
+            self._job.stop()
+
+    def _chosen(self) -> np.ndarray:
+        if self._best is not None:
+            return self._best[1].weights
+        return self._job.weights() if self._stopped is None else self._stopped.weights
+
+    def result(self, settings: dict[str, Any], measured_on: str) -> Result:
+        """The figures; `settings` and `measured_on` as they are to be told."""
+        assert self.weights is not None
+        accounts, started = self._accounts, min(account.began for account in self._accounts)
+        return Result(
+            settings=settings,
+            metrics=trainer.measure(self._tested, self.weights, self._intercept),
+            measured_on=measured_on,
+            ticks=sum(account.iterations for account in accounts),
+            rows=sum(account.rows for account in accounts),
+            nonzeros=sum(account.nonzeros for account in accounts),
+            seconds=self._seconds
+            | {
+                "start": started - self._compiled,
+                "train": max(account.ended for account in accounts) - started,
+            },
+            shares=shares_of(accounts),
+            delays=self.delays,
+            history=self.history,
+            stability=self._stability(self._updater),
+            events=self._events,
+            resumed=self._resumed,
+            objectives=self._job.objectives,
+        )
+
+    def _stability(self, updater: Updater) -> Stability | None:
+        consistency = self.settings.consistency()
+        if self.settings.by_lbfgs() or consistency.in_place or not isinstance(updater, SGD):
+            return None
+        assert self.weights is not None
+        steepest = curvature(self._rows, self.weights, self._intercept, updater.l2)
+        if steepest is None:
+            return None
+        # Workers that a bound holds up go on together, and their steps from the same weights add up.
+        delay = self.delays.p99 if math.isfinite(consistency.bound) else self.delays.p50
+        pushes = self.settings.workers if consistency.hold_pushes else 1
+        rate = updater.rate(Step(self.iterations, 0.0, delay, pushes))
+        limit = stable_rate(steepest, delay) * updater.learning_rate / rate
+        return Stability(updater.learning_rate, limit, delay, steepest)
+
+
+def _checkpoints(
+    settings: Settings, updater: Updater, rows: Rows, num_keys: int
+) -> tuple[Checkpoints | None, Copy | None]:
+    """Where to write checkpoints, and what to go on from; each None if it is not asked for."""
+    if settings.checkpoint is None and settings.resume is None:
+        return None, None
+    features = num_keys - int(settings.fit_intercept)
+    identity = settings.kept_when_resumed(updater), fingerprint(rows, features)
+    copy = None
+    if settings.resume is not None:
+        copy = resume(os.fspath(settings.resume), *identity)
+        planned = settings.ticks_planned(rows.num_rows)
+        if (copy.ticks > planned).any():
+            raise UsageError(
+                f"{settings.resume}: a training goes on until {planned} iterations of the workers, found a "
+                f"checkpoint after {copy.ticks.tolist()}; ask for more epochs or iterations"
+            )
+    if settings.checkpoint is None:
+        return None, copy
+    return Checkpoints(os.fspath(settings.checkpoint), *identity), copy

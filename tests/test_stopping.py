@@ -1,0 +1,254 @@
+"""What ends a training before its time, what it then keeps, and trainings that go on from another."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+from processes import children_of
+from test_estimator import problem
+
+from shmps import ASYNC, HOGWILD, SYNC, Cluster, LogisticRegression
+from shmps.callbacks import Callback, EarlyStopping, History, JsonLines
+from shmps.errors import DataError, UsageError
+
+X, Y = problem()
+MANY = 10**7  # iterations: it ends by being stopped, or not at all
+MODES = [{"mode": "sync"}, {"mode": "async"}, {"mode": "bounded", "bound": 1}, {"mode": "hogwild"}]
+
+
+class StopAt(Callback):
+    def __init__(self, evaluation):
+        self.evaluation = evaluation
+
+    def on_start(self):
+        self.seen = []
+
+    def on_evaluation(self, progress):
+        self.seen.append(progress)
+        return len(self.seen) == self.evaluation
+
+
+def fit(callback, **params):
+    settings = {"batch_size": 20, "test_interval": 3, "iterations": MANY, "callbacks": [callback]}
+    return LogisticRegression(**(settings | params)).fit(X, Y)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode["mode"])
+def test_a_callback_stops_all_workers_and_keeps_the_weights_that_were_evaluated(mode):
+    stop, before = StopAt(2), children_of(os.getpid())
+    model = fit(stop, workers=3, **mode)
+    assert children_of(os.getpid()) == before
+    assert [progress.iteration for progress in stop.seen] == [3, 6]
+    assert (model.n_iter_, model.history_) == (6, stop.seen)
+    assert model.result_.metrics == stop.seen[-1].metrics
+
+
+def test_a_sync_training_that_is_stopped_ends_with_the_bits_of_a_shorter_one():
+    shorter = fit(StopAt(0), iterations=6)
+    for servers in (1, 2):
+        stopped = fit(StopAt(2), servers=servers)
+        assert stopped.coef_.tobytes() == shorter.coef_.tobytes()
+        assert stopped.intercept_.tobytes() == shorter.intercept_.tobytes()
+
+
+def test_lbfgs_is_stopped_too():
+    stop = StopAt(2)
+    model = fit(stop, solver="lbfgs", test_interval=1, iterations=50, tol=1e-12)
+    assert len(model.result_.objectives) < 10
+    assert model.result_.metrics == stop.seen[1].metrics
+
+
+def test_workers_may_come_while_all_are_asked_to_go():
+    assert fit(StopAt(2), join_at=1, iterations=None, epochs=MANY).n_iter_ == 6
+
+
+def test_a_stop_reaches_workers_that_a_slow_one_holds_up():
+    assert fit(StopAt(1), mode="bounded", bound=0, slow_worker=(1, 5.0)).n_iter_ == 3
+
+
+@pytest.mark.parametrize("consistency", [SYNC, ASYNC, HOGWILD], ids=str)
+def test_functions_of_a_run_are_asked_to_end_and_those_of_the_next_are_not(consistency):
+    def work(kv):
+        ticks = 0
+        push = kv.push_in_place if consistency.in_place else kv.push
+        while not kv.stopping:
+            push(np.array([0]), np.ones(1))
+            ticks += 1
+            if kv.rank == 0 and ticks == 5:
+                kv.report("enough")
+        return ticks
+
+    with Cluster(2, servers=1, workers=3, consistency=consistency) as cluster:
+        ticks = cluster.run(work, on_report=lambda rank, value: cluster.stop())
+        assert len(ticks) == 3 and ticks[0] >= 5
+        assert cluster.run(lambda kv: kv.stopping) == [False] * 3
+        with pytest.raises(UsageError, match="while a run goes on"):
+            cluster.stop()
+
+
+# --- ready callbacks, and early stopping ---
+
+
+def test_a_training_ends_when_there_is_no_more_progress():
+    model = LogisticRegression(epochs=MANY, batch_size=0, tol=1e-3, n_iter_no_change=3).fit(X, Y)
+    losses = [progress.metrics.log_loss for progress in model.history_]
+    slow = [after > min(losses[: at + 1]) * (1 - 1e-3) for at, after in enumerate(losses[1:])]
+    assert slow[-3:] == [True] * 3 and not any(map(all, zip(slow, slow[1:], slow[2:-1], strict=False)))
+    assert model.n_iter_ == len(losses) == model.history_[-1].iteration  # evaluated every epoch
+
+
+def test_early_stopping_keeps_the_weights_that_are_best_on_rows_held_out():
+    settings = {"epochs": 300, "batch_size": 5, "learning_rate": 2.0, "l2": 0.0}
+    models = [LogisticRegression(early_stopping=True, **settings).fit(X, Y) for _ in range(2)]
+    losses = [progress.metrics.log_loss for progress in models[0].history_]
+    assert models[0].result_.metrics.log_loss == min(losses)
+    assert np.argmin(losses) < len(losses) - 1 < 299
+    assert models[0].result_.measured_on == "validation"
+    assert models[0].coef_.tobytes() == models[1].coef_.tobytes()
+
+
+def test_early_stopping_holds_out_the_same_share_of_each_class():
+    labels = np.where(np.arange(len(Y)) < 40, 0, 1)
+    model = LogisticRegression(early_stopping=True, validation_fraction=0.25, epochs=2)
+    model.fit(X, labels)
+    assert model.result_.metrics.baseline == pytest.approx(40 / (10 + 40))
+    assert model.result_.rows == 2 * (len(Y) - 50)
+
+
+def test_early_stopping_watches_the_eval_set_if_there_is_one():
+    model = LogisticRegression(early_stopping=True, epochs=2).fit(X, Y, eval_set=(X[:20], Y[:20]))
+    assert (model.result_.measured_on, model.result_.rows) == ("test", 2 * len(Y))
+
+
+def test_early_stopping_needs_rows_of_both_classes_to_train_on():
+    with pytest.raises(DataError, match="a row to train on"):
+        LogisticRegression(early_stopping=True, validation_fraction=0.9).fit(X[:30], np.arange(30) == 0)
+    with pytest.raises(DataError, match="a row to validate on"):
+        LogisticRegression(early_stopping=True, validation_fraction=1e-6).fit(X, Y)
+
+
+def test_json_lines_has_a_line_per_evaluation_and_history_the_same_rows(tmp_path):
+    history, path = History(), tmp_path / "log.jsonl"
+    callbacks = [history, JsonLines(path)]
+    for _ in range(2):
+        model = LogisticRegression(epochs=3, batch_size=0, callbacks=callbacks).fit(X, Y)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == history.rows
+    assert [row["iteration"] for row in history.rows] == [1, 2, 3, 1, 2, 3]
+    assert history.rows[-1]["log_loss"] == model.history_[-1].metrics.log_loss
+
+
+def test_early_stopping_as_a_callback_begins_anew_with_every_fit():
+    stopping = EarlyStopping(n_iter_no_change=2, tol=0.5)
+    for _ in range(2):
+        assert LogisticRegression(epochs=50, batch_size=0, callbacks=[stopping]).fit(X, Y).n_iter_ == 3
+
+
+def test_an_interrupt_keeps_the_weights_so_far_or_the_best_ones_held_out():
+    def interrupt(progress):
+        if progress.iteration == 30:
+            raise KeyboardInterrupt
+
+    model = LogisticRegression(early_stopping=True, n_iter_no_change=MANY, epochs=MANY, test_interval=10)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, on_progress=interrupt)
+    assert len(model.history_) == 3 and np.isfinite(model.coef_).all()
+    assert 0 < model.score(X, Y) <= 1
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n_iter_no_change": 0},
+        {"validation_fraction": 0},
+        {"validation_fraction": 1.0},
+        {"callbacks": [print]},
+        {"tol": -1},
+        {"random_state": "a"},
+        {"random_state": None, "checkpoint": "/nowhere"},
+    ],
+    ids=str,
+)
+def test_what_stops_a_training_is_checked_first(params):
+    with pytest.raises(UsageError):
+        LogisticRegression(**params).fit(X, Y)
+
+
+# --- going on ---
+
+
+def test_warm_start_begins_where_the_fit_before_ended():
+    warm = LogisticRegression(updater="sgd", batch_size=0, iterations=5, warm_start=True)
+    whole = LogisticRegression(updater="sgd", batch_size=0, iterations=10).fit(X, Y)
+    np.testing.assert_allclose(warm.fit(X, Y).fit(X, Y).coef_, whole.coef_, rtol=1e-12)
+    with pytest.raises(UsageError, match="coef_init is 3"):
+        warm.fit(X[:, :3], Y)
+
+
+@pytest.mark.parametrize("updater", ["sgd", "adagrad", "ftrl"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_parts_one_after_the_other_are_as_good_as_epochs(updater, mode):
+    settings = {"updater": updater, "mode": mode, "workers": 1, "batch_size": 0, "l2": 0.01}
+    parts = LogisticRegression(**settings)
+    for _ in range(4):
+        parts.partial_fit(X, Y, classes=[0, 1])
+        parts = pickle.loads(pickle.dumps(parts))
+    whole = LogisticRegression(epochs=4, **settings).fit(X, Y)
+    np.testing.assert_allclose(parts.coef_, whole.coef_, rtol=1e-12)
+    np.testing.assert_allclose(parts.intercept_, whole.intercept_, rtol=1e-12)
+
+
+def test_a_part_may_have_one_class_and_fewer_rows_than_there_are_workers():
+    model = LogisticRegression(workers=2)
+    model.partial_fit(X[:10], np.zeros(10, int), classes=[1, 0])
+    before = model.decision_function(X[:1])[0]
+    model.partial_fit(X[:1], [1])
+    assert model.decision_function(X[:1])[0] > before
+    assert model.classes_.tolist() == [0, 1]
+
+
+def test_a_part_goes_on_from_a_fit_and_from_weights_that_were_set():
+    model = LogisticRegression(updater="sgd", batch_size=0, iterations=3, epochs=1).fit(X, Y)
+    whole = LogisticRegression(updater="sgd", batch_size=0, iterations=4).fit(X, Y)
+    np.testing.assert_allclose(model.partial_fit(X, Y).coef_, whole.coef_, rtol=1e-12)
+    model.partial_fit(X, Y)
+    model.coef_ = np.zeros_like(model.coef_)
+    model.intercept_ = np.zeros(1)
+    once = LogisticRegression(updater="sgd", batch_size=0, iterations=1).fit(X, Y)
+    np.testing.assert_allclose(model.partial_fit(X, Y).coef_, once.coef_, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("params", "classes", "said"),
+    [
+        ({}, None, "two classes"),
+        ({}, [0, 1, 2], "two classes"),
+        ({"solver": "lbfgs"}, [0, 1], "lbfgs"),
+        ({"early_stopping": True}, [0, 1], "early_stopping"),
+        ({"class_weight": "balanced"}, [0, 1], "balanced"),
+        ({"checkpoint": "/nowhere"}, [0, 1], "checkpoint"),
+    ],
+)
+def test_what_a_part_can_not_know_is_a_usage_error(params, classes, said):
+    with pytest.raises(UsageError, match=said):
+        LogisticRegression(**params).partial_fit(X, Y, classes=classes)
+
+
+def test_labels_that_the_first_part_did_not_name_are_a_data_error():
+    with pytest.raises(DataError, match=r"\[2\]"):
+        LogisticRegression().partial_fit(X, Y + 1, classes=[0, 1])
+
+
+def test_a_seed_may_be_drawn():
+    drawn = [LogisticRegression(random_state=None, batch_size=20, epochs=1).fit(X, Y) for _ in range(2)]
+    assert drawn[0].coef_.tobytes() != drawn[1].coef_.tobytes()
+    again = LogisticRegression(
+        random_state=drawn[0].result_.settings["random_state"], batch_size=20, epochs=1
+    )
+    assert again.fit(X, Y).coef_.tobytes() == drawn[0].coef_.tobytes()
+    of_numpy = [
+        LogisticRegression(random_state=np.random.RandomState(3), batch_size=20, epochs=1).fit(X, Y)
+        for _ in range(2)
+    ]
+    assert of_numpy[0].coef_.tobytes() == of_numpy[1].coef_.tobytes()

@@ -1,0 +1,159 @@
+"""Rows and classes that count more than others: what is minimised, in every mode and by both solvers."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from naive import loss_and_gradient
+
+from shmps import LogisticRegression, kernels
+from shmps.data import rows_of
+from shmps.errors import DataError, UsageError
+from shmps.metrics import evaluate
+
+ROWS, FEATURES = 120, 4
+
+
+def problem(seed=0):
+    """X (rows, features), y in {0, 1}, weights of the rows that are whole numbers, some of them 0."""
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(ROWS, FEATURES))
+    y = (random.random(ROWS) < 1 / (1 + np.exp(-X @ random.normal(size=FEATURES)))).astype(int)
+    return X, y, random.integers(0, 4, ROWS)
+
+
+def repeated(X, y, weights):
+    return np.repeat(X, weights, axis=0), np.repeat(y, weights)
+
+
+def descent(**params):
+    return LogisticRegression(**({"updater": "sgd", "batch_size": 0, "learning_rate": 1.0} | params))
+
+
+def test_the_weighted_gradient_is_that_of_repeated_rows():
+    X, y, weights = problem()
+    signs, w = np.where(y == 1, 1.0, -1.0), np.linspace(-1, 1, FEATURES + 1)
+    out, total = np.zeros(FEATURES + 1), weights.sum()
+    rows = rows_of(scipy.sparse.csr_matrix(X), signs, weights.astype(float))
+    loss = kernels.gradient(*rows, w, True, total, out)
+    expected_loss, expected = loss_and_gradient(*repeated(X, signs, weights), w, intercept=True)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    np.testing.assert_allclose(out, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"iterations": 40},
+        {"iterations": 40, "workers": 3, "servers": 2},
+        {"solver": "lbfgs", "tol": 1e-12, "l2": 0.01},
+        {"solver": "lbfgs", "workers": 3, "tol": 1e-12, "l2": 0.01},
+    ],
+    ids=lambda params: "-".join(map(str, params.values())),
+)
+def test_whole_weights_are_repetitions(params):
+    X, y, weights = problem()
+    weighted = descent(**params).fit(X, y, sample_weight=weights)
+    longer = descent(**params).fit(*repeated(X, y, weights))
+    np.testing.assert_allclose(weighted.coef_, longer.coef_, rtol=1e-6)
+    np.testing.assert_allclose(weighted.intercept_, longer.intercept_, rtol=1e-6)
+    ours, theirs = weighted.result_.metrics, longer.result_.metrics
+    assert ours.log_loss == pytest.approx(theirs.log_loss, rel=1e-9)
+    assert (ours.accuracy, ours.baseline, ours.auc) == pytest.approx(
+        (theirs.accuracy, theirs.baseline, theirs.auc), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {"mode": "sync"},
+        {"mode": "async"},
+        {"mode": "bounded", "bound": 2},
+        {"mode": "hogwild", "updater": "sgd", "learning_rate": 0.002},
+    ],
+    ids=lambda mode: mode["mode"],
+)
+def test_every_mode_with_minibatches_comes_near_the_weighted_optimum(mode):
+    X, y, weights = problem()
+    weights = weights * np.where(y == 1, 20.0, 1.0)  # far from the optimum without weights
+    best = LogisticRegression(solver="lbfgs", l2=0.1).fit(X, y, sample_weight=weights)
+    settings = {"updater": "adagrad", "batch_size": 20, "epochs": 300, "l2": 0.1} | mode
+    found = LogisticRegression(**settings).fit(X, y, sample_weight=weights)
+    plain = LogisticRegression(solver="lbfgs", l2=0.1).fit(X, y)
+    assert np.abs(found.coef_ - best.coef_).max() < 0.3 * np.abs(plain.coef_ - best.coef_).max()
+    assert np.abs(found.intercept_ - best.intercept_) < 0.3 * np.abs(plain.intercept_ - best.intercept_)
+
+
+def test_weights_matter_relative_to_each_other_only():
+    X, y, weights = problem()
+    one, other = (descent(iterations=5).fit(X, y, sample_weight=scale * weights) for scale in (1, 1024))
+    assert one.coef_.tobytes() == other.coef_.tobytes()
+
+
+def test_class_weights_are_the_weights_of_their_rows():
+    X, y, weights = problem()
+    by_class = descent(iterations=5, class_weight={1: 3}).fit(X, y, sample_weight=weights)
+    by_row = descent(iterations=5).fit(X, y, sample_weight=weights * np.where(y == 1, 3, 1))
+    assert by_class.coef_.tobytes() == by_row.coef_.tobytes()
+    assert by_class.result_.settings["class_weight"] == {"1": 3.0}
+
+
+def test_balanced_classes_weigh_the_same():
+    X, y, weights = problem()
+    y[:60] = 1
+    model = descent(iterations=1, class_weight="balanced").fit(X, y, sample_weight=weights)
+    assert model.result_.metrics.baseline == pytest.approx(0.5)
+
+
+def test_a_row_without_weight_changes_nothing():
+    X, y, weights = problem()
+    weights[7] = 0
+    other = X.copy()
+    other[7] = 1e3
+    one, two = (descent(iterations=5).fit(each, y, sample_weight=weights) for each in (X, other))
+    assert one.coef_.tobytes() == two.coef_.tobytes()
+
+
+def test_weighted_metrics_are_those_of_repeated_rows():
+    X, y, weights = problem()
+    margins, signs = np.round(X[:, 0], 1), np.where(y == 1, 1, -1)  # with ties
+    assert vars(evaluate(margins, signs, weights)) == pytest.approx(
+        vars(evaluate(np.repeat(margins, weights), np.repeat(signs, weights))), rel=1e-12
+    )
+
+
+X, Y, WEIGHTS = problem()
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (WEIGHTS[1:], "one number per row"),
+        (np.column_stack([WEIGHTS, WEIGHTS]), "one number per row"),
+        (-1.0 * WEIGHTS, "not negative"),
+        (np.where(WEIGHTS > 0, 1, np.nan), "finite"),
+        (0.0 * WEIGHTS, "zero weight in all"),
+        (Y, "none of class 0"),
+        (["a"] * ROWS, "one number per row"),
+    ],
+    ids=["short", "columns", "negative", "nan", "zero", "one-class", "words"],
+)
+def test_weights_of_rows_that_break_a_rule_are_a_data_error(weights, said):
+    with pytest.raises(DataError, match=said):
+        descent(iterations=1).fit(X, Y, sample_weight=weights)
+
+
+@pytest.mark.parametrize("weights", ["unbalanced", {2: 1.0}, {1: -1.0}, {1: "a"}, [1, 2], {1: np.inf}])
+def test_weights_of_classes_that_break_a_rule_are_a_usage_error(weights):
+    with pytest.raises(UsageError, match="class_weight"):
+        descent(iterations=1, class_weight=weights).fit(X, Y)
+
+
+def test_a_resumed_training_must_have_the_same_weights(tmp_path):
+    settings = {"batch_size": 10, "checkpoint": tmp_path, "checkpoint_every": 5}
+    whole = LogisticRegression(iterations=20, batch_size=10).fit(X, Y, sample_weight=WEIGHTS)
+    LogisticRegression(iterations=12, **settings).fit(X, Y, sample_weight=WEIGHTS)
+    resumed = LogisticRegression(iterations=20, batch_size=10, resume=tmp_path)
+    assert resumed.fit(X, Y, sample_weight=WEIGHTS).coef_.tobytes() == whole.coef_.tobytes()
+    with pytest.raises(DataError, match="sha256"):
+        resumed.fit(X, Y)
