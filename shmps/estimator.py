@@ -6,11 +6,13 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from shmps import checkpoint, trainer
+from shmps.account import Account
 from shmps.consistency import Consistency
 from shmps.data import Rows, binary_labels, fingerprint, rows_of, to_csr
 from shmps.errors import (
@@ -25,7 +27,7 @@ from shmps.errors import (
 )
 from shmps.jobs import Job, job_of
 from shmps.models import Model
-from shmps.result import Delays, Progress, Result, shares_of
+from shmps.result import Delays, Progress, Result, shares_of, timeline_of
 from shmps.runs import OnEvent, OnReport
 from shmps.settings import Settings
 from shmps.stability import Stability, curvature, stable_rate
@@ -82,6 +84,7 @@ class LogisticRegression(Settings):
         job = job_of(self, rows, self._initial(coef_init, intercept_init), updater, restored)
         compiled = time.monotonic()
         history: list[Progress] = []
+        started, rows_per_tick = math.inf, rows.num_rows / job.ticks_per_epoch
 
         def take(rank: int, report: trainer.Snapshot | Copy) -> None:
             if isinstance(report, trainer.Snapshot):
@@ -93,24 +96,28 @@ class LogisticRegression(Settings):
             history.append(
                 Progress(
                     snapshot.iteration,
-                    snapshot.seconds,
+                    snapshot.at - started,
                     snapshot.ticks,
                     trainer.measure(tested, snapshot.weights, self.fit_intercept),
                     Delays.of(job.cluster.delays()),
-                    (snapshot.ticks - resumed) * rows_per_tick / snapshot.seconds,
+                    (snapshot.ticks - resumed) * rows_per_tick / max(snapshot.at - started, 1e-9),
                 )
             )
             on_progress(history[-1])
 
-        rows_per_tick = rows.num_rows / job.ticks_per_epoch
+        def opens() -> None:
+            nonlocal started
+            if started == math.inf:  # everyone is there
+                started = time.monotonic()
+            job.on_barrier()
+
         with job.cluster as cluster:
             accounts = self._run(
-                job, take, lambda: on_pause(int(cluster.ticks().sum()), job.ticks_planned), on_event
+                job, take, lambda: on_pause(int(cluster.ticks().sum()), job.ticks_planned), on_event, opens
             )
-            events = cluster.events
+            events = [replace(event, at=event.at - started) for event in cluster.events]
             delays = Delays.of(cluster.delays())
         stability = self._stability(rows, updater, consistency, delays)
-        started = min(account.began for account in accounts)
         seconds = {
             "compile": compiled - began,
             "start": started - compiled,
@@ -131,6 +138,7 @@ class LogisticRegression(Settings):
             events=events,
             resumed=resumed,
             objectives=job.objectives,
+            timeline=timeline_of(accounts, started),
         )
         if advice := job.advice():
             warnings.warn(advice, NotConverged, stacklevel=2)
@@ -144,7 +152,8 @@ class LogisticRegression(Settings):
         on_report: OnReport,
         on_pause: Callable[[], None],
         on_event: OnEvent,
-    ) -> list[trainer.Account]:
+        on_barrier: Callable[[], None],
+    ) -> list[Account]:
         """Train on the running cluster and keep its weights, also when it is interrupted."""
         try:
             results = job.cluster.run(
@@ -153,7 +162,7 @@ class LogisticRegression(Settings):
                 on_report=on_report,
                 on_pause=on_pause,
                 on_event=on_event,
-                on_barrier=job.on_barrier,
+                on_barrier=on_barrier,
                 on_worker_death=self.on_worker_death,
                 join_at=self.join_at,
             )
@@ -277,6 +286,7 @@ class LogisticRegression(Settings):
 
     def _settings(self, mode: str, updater: Updater) -> dict[str, Any]:
         settings = self.get_params() | {"mode": mode}
+        del settings["timeline"]  # it makes no other model
         if self.by_lbfgs():
             return settings | {"solver": "lbfgs"}
         settings["solver"] = "minibatch"

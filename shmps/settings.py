@@ -61,6 +61,7 @@ class Settings:
         checkpoint_every: int = 100,
         resume: str | os.PathLike[str] | None = None,
         start_method: str | None = None,
+        timeline: bool = False,
     ):
         """The parameters, as they are: they are checked by `check`, or when training begins.
 
@@ -91,6 +92,7 @@ class Settings:
         written there; the last two are kept, and overwrite what is there.
         resume: a folder with checkpoints, to go on from the newest whole one instead of from the start.
         start_method: of processes: None is the system's own.
+        timeline: keep what every worker did when, for `result_.timeline` (under 1 MB each, however long).
         """
         self.workers = workers
         self.servers = servers
@@ -119,6 +121,7 @@ class Settings:
         self.checkpoint_every = checkpoint_every
         self.resume = resume
         self.start_method = start_method
+        self.timeline = timeline
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
@@ -211,6 +214,7 @@ class Settings:
             tick_time=self._tick_time(),
             checkpoint_every=0 if self.checkpoint is None else every,
             elastic=elastic,
+            timeline=bool(self.timeline),
         )
 
     def _check_checkpoints(self, elastic: bool) -> None:
