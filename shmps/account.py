@@ -1,7 +1,7 @@
 """A worker's account of its time, in seconds of time.monotonic(): a clock that all processes share."""
 
-import time
-from typing import NamedTuple
+from time import monotonic
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from shmps.worker import KVWorker
 KINDS = ("compute", "push", "pull", "wait", "sleep")
 COMPUTE, PUSH, PULL, WAIT, SLEEP = range(len(KINDS))
 
-_MOST_SPANS = 2**14
-_BINS = _MOST_SPANS // (2 * len(KINDS))  # of which each may have a span of every kind: half of the room
+_MOST_LAPS = 2**14
+_BINS = 2**10
 
 
 class Spans(NamedTuple):
@@ -19,7 +19,7 @@ class Spans(NamedTuple):
 
     begin: float  # of the first, in seconds
     ends: np.ndarray  # (n,) seconds, ascending
-    kinds: np.ndarray  # (n,) indices into KINDS
+    kinds: np.ndarray  # (n,) int8, indices into KINDS
     # Before `exact_from` they are not what came one after the other, but what a bin of `bin` seconds held.
     exact_from: float
     bin: float = 0.0
@@ -51,7 +51,7 @@ class Spans(NamedTuple):
         seconds = self.within(edges)
         ends = np.minimum(edges[:-1, None] + np.cumsum(seconds, axis=1), edges[1:, None])
         lasting = seconds > 0
-        kinds = np.broadcast_to(np.arange(len(KINDS)), seconds.shape)[lasting]
+        kinds = np.broadcast_to(np.arange(len(KINDS), dtype=np.int8), seconds.shape)[lasting]
         last = float(edges[-1])
         return Spans(self.begin, ends[lasting], kinds, last, (last - self.begin) / bins)
 
@@ -74,59 +74,74 @@ class Account(NamedTuple):
 class Timesheet:
     """Of one worker, from now on. `lap(kind)`: the time since the last lap went there; returns its seconds.
 
-    With `keep_spans` every lap is kept, what of it was waiting apart (as its end). Their number is bounded:
-    when there is no more room all so far become equal bins, 1638 of them, whatever the training's length.
-    A ring would forget the beginning; this loses only the order of what is too fine to be drawn, and as long
-    as it is not full it is exact.
+    With `keep_spans` every lap is kept, what of it was waiting apart (as its end), in bounded memory: when
+    there is no more room all so far become equal bins, 1024 of them, whatever the training's length. A ring
+    would forget the beginning; this loses only the order of what is too fine to be drawn, and as long as it
+    is not full it is exact.
     """
 
     def __init__(self, kv: KVWorker, keep_spans: bool):
         self._kv = kv
-        self._began = self._last = time.monotonic()
-        self._waited_before = self._waited = kv.seconds_waiting
+        self._began = self._last = monotonic()
+        self._waited_before = kv.seconds_waiting
         self._seconds = [0.0] * len(KINDS)
-        self._exact_from, self._bin = self._began, 0.0
-        self._ends: list[float] = []
-        self._kinds: list[int] = []
-        self._keep_spans = keep_spans
+        self._laps = _Laps(self._began, kv.seconds_waiting) if keep_spans else None
 
     def lap(self, kind: int) -> float:
-        now = time.monotonic()
+        now = monotonic()
         spent = now - self._last
-        self._seconds[kind] += spent
-        if self._keep_spans:
-            self._keep(kind, now)
         self._last = now
+        self._seconds[kind] += spent
+        if self._laps is not None:
+            self._laps.add(kind, now, self._kv.seconds_waiting)
         return spent
-
-    def _keep(self, kind: int, now: float) -> None:
-        waited = self._kv.seconds_waiting
-        if waited > self._waited:
-            self._ends.append(max(self._last, now - (waited - self._waited)))
-            self._kinds.append(kind)
-            self._waited, kind = waited, WAIT
-        self._ends.append(now)
-        self._kinds.append(kind)
-        if len(self._ends) >= _MOST_SPANS:
-            coarse = self._spans().in_bins(_BINS)
-            self._ends, self._kinds = coarse.ends.tolist(), coarse.kinds.tolist()
-            self._exact_from, self._bin = coarse.exact_from, coarse.bin
-
-    def _spans(self) -> Spans:
-        ends, kinds = np.array(self._ends, dtype=float), np.array(self._kinds, dtype=np.int64)
-        return Spans(self._began, ends, kinds, self._exact_from, self._bin)
 
     def account(self, iterations: int, rows: int, nonzeros: int) -> Account:
         """What it comes to: until now, of so many iterations over so many rows and non-zeros (visits)."""
         return Account(
             self._kv.rank,
             self._began,
-            time.monotonic(),
+            monotonic(),
             iterations,
             rows,
             nonzeros,
             self._seconds[COMPUTE],
             self._kv.seconds_waiting - self._waited_before,
             self._seconds[SLEEP],
-            self._spans() if self._keep_spans else None,
+            None if self._laps is None else self._laps.spans(),
+        )
+
+
+class _Laps:
+    """A worker's last laps as they were, and its time before them in bins."""
+
+    def __init__(self, began: float, waited: float):
+        self._past = Spans(began, np.empty(0), np.empty(0, np.int8), began)
+        self._waited = waited  # before the laps
+        self._count = 0
+        self._arrays = np.empty(_MOST_LAPS), np.empty(_MOST_LAPS), np.empty(_MOST_LAPS, np.int8)
+        views: list[Any] = [array.data for array in self._arrays]
+        self._ends, self._waits, self._kinds = views  # their items are Python's numbers: written at less cost
+
+    def add(self, kind: int, end: float, waited: float) -> None:
+        """A lap until `end`, by when the worker had waited so many seconds in all."""
+        count = self._count
+        self._ends[count], self._waits[count], self._kinds[count] = end, waited, kind
+        self._count = count + 1
+        if self._count == _MOST_LAPS:
+            self._past = self.spans().in_bins(_BINS)
+            self._waited, self._count = waited, 0
+
+    def spans(self) -> Spans:
+        """All so far: every lap as one span, and as a second one what of it was waiting."""
+        ends, waits, kinds = (array[: self._count] for array in self._arrays)
+        waiting = np.diff(waits, prepend=self._waited)
+        begins = np.concatenate([[self._past.ends[-1] if len(self._past.ends) else self._past.begin], ends])
+        both = np.column_stack([np.maximum(begins[:-1], ends - waiting), ends])
+        lasting = np.column_stack([np.full(len(ends), True), waiting > 0])
+        return self._past._replace(
+            ends=np.append(self._past.ends, both[lasting]),
+            kinds=np.append(
+                self._past.kinds, np.column_stack([kinds, np.full(len(ends), WAIT, np.int8)])[lasting]
+            ),
         )

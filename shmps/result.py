@@ -101,8 +101,8 @@ class Result:
         slowest = max((event.seconds or 0.0 for event in deaths), default=0.0)
         return f"{len(deaths)}, the longest pause {1000 * slowest:.0f} ms"
 
-    def table(self) -> str:
-        """The table at the end of a run."""
+    def figures(self) -> list[tuple[str, str]]:
+        """What is shown at the end of a run: names and values."""
         settings, metrics, seconds = self.settings, self.metrics, self.seconds
         before = f", {self.resumed:,} before it was resumed" if self.resumed else ""
         lines = [
@@ -131,8 +131,13 @@ class Result:
             )
         if self.note:
             lines.append(("note", self.note))
-        width = max(len(name) for name, _ in lines)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+        return lines
+
+    def table(self) -> str:
+        """The table at the end of a run."""
+        figures = self.figures()
+        width = max(len(name) for name, _ in figures)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in figures)
 
 
 def shares_of(accounts: list[Account]) -> dict[str, float]:
