@@ -17,14 +17,14 @@ body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--page);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { margin: 0.5rem 0; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin: 2.5rem 0 0.75rem; border-bottom: 1px solid var(--line); }
-a { color: var(--compute); } nav a { margin-right: 1rem; white-space: nowrap; }
+a { color: var(--compute); } nav { display: flex; flex-wrap: wrap; gap: 0.25rem 1rem; }
 :focus-visible { outline: 3px solid var(--compute); outline-offset: 2px; }
 .lead { font-size: 1.125rem; } .quiet { color: var(--quiet); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
   gap: 1.5rem; }
 figure { margin: 0; max-width: 32rem; } figcaption { font-weight: 600; }
 .chart { display: block; width: 100%; height: auto; }
-.chart text { font: 12px system-ui, sans-serif; fill: var(--quiet); }
+.chart text { font: 13px system-ui, sans-serif; fill: var(--quiet); }
 .grid { stroke: var(--line); } .level { stroke: var(--quiet); stroke-dasharray: 4 4; }
 .curve { fill: none; stroke: var(--compute); stroke-width: 2; stroke-linejoin: round; }
 .dot, .bar { fill: var(--compute); }
