@@ -10,7 +10,7 @@ from shmps import charts, files
 from shmps.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Spans
 from shmps.events import Event
 from shmps.page import facts, figures, page, table
-from shmps.result import Result
+from shmps.result import Progress, Result
 from shmps.timeline import Node, nodes
 
 _BINS = 300  # of the strip that shows a worker's time
@@ -54,46 +54,54 @@ def _shown(value: Any) -> str:
 
 
 def _learning(result: Result) -> str:
-    history, drawn = result.history, {}
-    for n, (name, field, level) in enumerate(
-        [("Accuracy", "accuracy", result.metrics.baseline), ("Log-loss", "log_loss", None)] if history else []
-    ):
-        values = [getattr(progress.metrics, field) for progress in history]
-        for x_name, xs in (
-            ("seconds", [progress.seconds for progress in history]),
-            ("gradients", [float(progress.ticks) for progress in history]),
-        ):
-            title = f"{name} against {x_name}"
-            points = list(zip(xs, values, strict=True))
-            drawn[title] = charts.line_chart(f"learning-{n}-{x_name}", title, points, x_name, level)
-    if result.objectives:
-        title = "Objective against seconds"
-        drawn[title] = charts.line_chart("objective", title, result.objectives, "seconds")
+    history = result.history
     if not history:
         return (
             "<p>No evaluation was made during this training: ask for one every few iterations "
-            f"(test_interval).</p>{figures(drawn) if drawn else ''}"
+            f"(test_interval).</p>{_objective(result)}"
         )
-    rows = (
-        [
-            number
-            for number in (
-                f"{at.iteration:,}",
-                f"{at.seconds:.3f}",
-                f"{at.ticks:,}",
-                f"{at.metrics.accuracy:.4f}",
-                f"{at.metrics.log_loss:.4g}",
-                f"{at.metrics.auc:.4f}",
-                f"{at.delays.p50}",
-            )
-        ]
-        for at in charts.thinned(history, _MOST_ROWS)
-    )
+    drawn = {}
+    for name, values, level in (
+        ("Accuracy", [at.metrics.accuracy for at in history], result.metrics.baseline),
+        ("Log-loss", [at.metrics.log_loss for at in history], None),
+    ):
+        for x_name, xs in (
+            ("seconds", [at.seconds for at in history]),
+            ("gradients", [float(at.ticks) for at in history]),
+        ):
+            title, points = f"{name} against {x_name}", list(zip(xs, values, strict=True))
+            drawn[title] = charts.line_chart(f"{name}-{x_name}", title, points, x_name, level)
     heads = ["Iteration", "Seconds", "Gradients", "Accuracy", "Log-loss", "AUC", "Delay p50"]
+    rows = map(_evaluation, charts.thinned(history, _MOST_ROWS))
     return (
         f"<p>On the {result.measured_on} rows; a gradient is a tick of any worker. Dashed: the share of the "
-        f"larger class.</p>{figures(drawn)}{table('Evaluations', heads, rows)}"
+        f"larger class.</p>{figures(drawn)}{table('Evaluations', heads, rows)}{_objective(result)}"
     )
+
+
+def _evaluation(progress: Progress) -> list[str]:
+    metrics = progress.metrics
+    return [
+        f"{progress.iteration:,}",
+        f"{progress.seconds:.3f}",
+        f"{progress.ticks:,}",
+        f"{metrics.accuracy:.4f}",
+        f"{metrics.log_loss:.4g}",
+        f"{metrics.auc:.4f}",
+        f"{progress.delays.p50}",
+    ]
+
+
+def _objective(result: Result) -> str:
+    if not result.objectives:
+        return ""
+    title = "Objective against seconds"
+    drawn = charts.line_chart("objective", title, result.objectives, "seconds")
+    rows = (
+        [f"{number}", f"{seconds:.3f}", f"{value:.8g}"]
+        for number, (seconds, value) in enumerate(result.objectives, start=1)
+    )
+    return figures({title: drawn}) + table(title, ["Round", "Seconds", "Objective"], rows)
 
 
 def _delay(result: Result) -> str:
@@ -114,7 +122,8 @@ def _time(result: Result) -> str:
     timeline = result.timeline
     if timeline is None:
         return "<p>No timeline was kept during this training: ask for one (timeline).</p>"
-    end = max(result.seconds["train"], *(float(spans.ends[-1]) for spans in timeline.values()))
+    ends = [float(spans.ends[-1]) for spans in timeline.values()]
+    end = max(result.seconds["train"], *ends, *(event.at for event in result.events))
     tracks, rows = "", []
     for node in nodes(result):
         role, rank = node
@@ -152,7 +161,7 @@ def _track(node: Node, spans: Spans | None, happened: Sequence[Event], end: floa
 
 
 def _axis(end: float) -> str:
-    marks = [mark for mark in charts.scale(0.0, end, 4) if mark < 0.9 * end] + [end]
+    marks = [mark for mark in charts.scale(0.0, end, 4) if mark < 0.8 * end] + [end]
     spans = (f'<span style="left: {100 * mark / end:.2f}%">{mark:.3g} s</span>' for mark in marks)
     return f'<div class="axis" aria-hidden="true">{"".join(spans)}</div>'
 

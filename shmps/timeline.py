@@ -86,7 +86,9 @@ def _metadata(name: str, pid: int, tid: int, args: dict[str, Any]) -> dict[str, 
 
 
 def _work(pid: int, spans: Spans) -> Iterator[dict[str, Any]]:
-    for begin, end, kind in zip(spans.begins, spans.ends, spans.kinds, strict=True):
+    for begin, end, kind in zip(
+        *(each.tolist() for each in (spans.begins, spans.ends, spans.kinds)), strict=True
+    ):
         yield _complete(KINDS[kind], "worker", pid, _WORK, begin, end)
 
 
@@ -129,7 +131,7 @@ def _counter(pid: int, name: str, value: float, at: float) -> Iterator[dict[str,
             "pid": pid,
             "tid": _WORK,
             "ts": _microseconds(at),
-            "args": {name: value},
+            "args": {name: float(value)},  # some are numpy's
         }
 
 
