@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import tqdm
 
-from shmps import datasets, models
+from shmps import datasets, live, models
 from shmps.arguments import parser
 from shmps.cores import usable_cores
 from shmps.data import binary_labels
@@ -21,8 +21,10 @@ from shmps.errors import DataError, OutOfSpace, ShmpsError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
 from shmps.rehearsal import is_first
+from shmps.report import write_report
 from shmps.result import Progress
 from shmps.svmlight import fit_columns, read
+from shmps.timeline import write_trace
 
 
 class Terminated(BaseException):
@@ -91,8 +93,8 @@ def _complain(message: str, code: int) -> int:
 
 def train(options: argparse.Namespace) -> None:
     estimator = _estimator(options)
-    if options.model:
-        _check_path(options.model)
+    for path in filter(None, (options.model, options.report, options.timeline)):
+        _check_path(path)
     began = time.monotonic()
     dataset = datasets.load(
         options.data,
@@ -108,11 +110,16 @@ def train(options: argparse.Namespace) -> None:
         _say_what_starts(options, dataset, estimator)
     eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
     _check_labels(dataset, options.test)
-    with _Bar(options) as bar:
+    title = f"{dataset.name}: {estimator.consistency()}, workers: {options.workers}"
+    with (live.panel(title, _say) if options.live and not options.quiet else None) or _Bar(options) as bar:
         estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved, bar.happened)
     result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
     if options.model:  # first: what is printed may have nowhere to go
         models.save(estimator.model(), options.model)
+    if options.report:
+        write_report(result, options.report)
+    if options.timeline:
+        write_trace(result, options.timeline)
     if options.json:
         _output(json.dumps(result.to_dict()))
     elif not options.quiet:
@@ -135,11 +142,13 @@ def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:
 def _check_path(path: str) -> None:
     """Before training, not after it."""
     if os.path.exists(path) and not os.path.isfile(path):
-        raise DataError(f"{path}: a model is written to a regular file, found something else; name another")
+        raise DataError(
+            f"{path}: what is kept is written to a regular file, found something else; name another"
+        )
     folder = os.path.dirname(os.path.abspath(path))
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DataError(
-            f"{path}: a model is written into a folder that exists and can be written to; make {folder}"
+            f"{path}: what is kept is written into a folder that exists and can be written to; make {folder}"
         )
 
 
@@ -190,6 +199,7 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
         checkpoint_every=options.checkpoint_every,
         resume=options.resume,
         start_method=options.start_method,
+        timeline=bool(options.report or options.timeline),
     )
     estimator.check()  # before a long file is read
     return estimator
