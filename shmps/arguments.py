@@ -197,8 +197,18 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     shown.add_argument(
         "--format", choices=tuple(FORMATS), help="of the model (default: by the suffix of PATH, else shmps)"
     )
+    shown.add_argument("--report", metavar="PATH", help="write charts and tables there, one page of HTML")
+    shown.add_argument(
+        "--timeline", metavar="PATH", help="write what every worker did when there, for ui.perfetto.dev"
+    )
+    while_it_runs = shown.add_mutually_exclusive_group()
+    while_it_runs.add_argument(
+        "--live", action="store_true", help="a panel with curves instead of the bar (rich)"
+    )
+    while_it_runs.add_argument(
+        "--log", action="store_true", help="a line per evaluation, as dist-lr prints it"
+    )
     shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
-    shown.add_argument("--log", action="store_true", help="a line per evaluation, as dist-lr prints it")
     shown.add_argument("--quiet", action="store_true", help="no bar, no table")
     return parser
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shmps.account import COMPUTE, PULL, PUSH, Account, Timesheet
 from shmps.cluster import Cluster
 from shmps.data import Rows, lengths, shard
 from shmps.errors import Diverged
 from shmps.kernels import curvature_diagonal, curvature_matrix, gradient
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
 from shmps.messages import ALL
-from shmps.trainer import Account, Snapshot, mean_gradient, measure, pieces
+from shmps.trainer import Snapshot, mean_gradient, measure, pieces
 from shmps.worker import KVWorker
 
 _MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms
@@ -70,42 +71,35 @@ class Layout:
         return np.concatenate([weights, [1.0], np.zeros(self.num_keys - self.sums)])
 
 
-def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> Account:
+def contribute(
+    kv: KVWorker, rows: Rows, layout: Layout, test_interval: int, timeline: bool = False
+) -> Account:
     """A worker's part: the sums of its shard, round after round, as long as there is more to do."""
-    own, n, computing = shard(rows, kv.rank, kv.num_workers), layout.n, 0.0
+    own, n = shard(rows, kv.rank, kv.num_workers), layout.n
     keys, sums = np.arange(layout.sums, layout.num_keys), np.empty(n + 1)
     kv.barrier(ALL)
-    began, waited = time.monotonic(), kv.seconds_waiting
+    sheet = Timesheet(kv, timeline)
     if not kv.resumed:
-        start = time.perf_counter()
         curvature = _curvature(own, layout, kv.beat)
-        computing += time.perf_counter() - start
+        sheet.lap(COMPUTE)
         kv.push(keys[n + 1 :], curvature)
+        sheet.lap(PUSH)
     for iteration in itertools.count(1):
         if iteration + 1 > kv.resumed:  # the curvature was the first push
-            start = time.perf_counter()
             weights = kv.look()[:n]
             sums[n] = mean_gradient(kv, own, weights, layout.intercept, layout.rows, sums[:n])
-            computing += time.perf_counter() - start
+            sheet.lap(COMPUTE)
             if kv.rank == 0 and test_interval and iteration % test_interval == 0:
-                passed = time.monotonic() - began
-                kv.report(Snapshot(iteration, passed, iteration * kv.num_workers, weights.copy()))
+                at = time.monotonic()
+                kv.report(Snapshot(iteration, at, iteration * kv.num_workers, weights.copy()))
+                sheet.lap(PULL)
             kv.push(keys[: n + 1], sums)
         kv.barrier(ALL)
+        sheet.lap(PUSH)
         # Who is back passes rounds that are over.
         if iteration + 1 >= kv.resumed and not kv.look()[layout.more]:
             break
-    ended = time.monotonic()
-    return Account(
-        began,
-        ended,
-        iteration,
-        iteration * own.num_rows,
-        iteration * own.nonzeros,
-        computing,
-        kv.seconds_waiting - waited,
-        0.0,
-    )
+    return sheet.account(iteration, iteration * own.num_rows, iteration * own.nonzeros)
 
 
 def _curvature(rows: Rows, layout: Layout, beat: Callable[[], None]) -> np.ndarray:

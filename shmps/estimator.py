@@ -111,6 +111,8 @@ class LogisticRegression(LinearClassifier):
         of what is available is used to keep them, or nothing.
     start_method : {"fork", "forkserver", "spawn"}, optional
         Of processes; None: the system's own.
+    timeline : bool, default=False
+        Keep what every worker did when, for result_.timeline (under 1 MB each, however long).
     callbacks : list, optional
         Told of every evaluation, by `on_evaluation(progress)`; one that returns True stops the training. See
         `shmps.callbacks` for ready ones.
@@ -301,7 +303,7 @@ class LogisticRegression(LinearClassifier):
     def _settings(self, settings: Settings) -> dict[str, Any]:
         """What the result tells of them."""
         told = settings.get_params() | {"mode": str(settings.consistency())}
-        del told["callbacks"]
+        del told["callbacks"], told["timeline"]  # they make no other model
         if isinstance(self.class_weight, dict):
             told["class_weight"] = {str(label): float(weight) for label, weight in self.class_weight.items()}
         if settings.by_lbfgs():

@@ -19,6 +19,7 @@ class Event:
         None  # from the death's notice until a server's successor was at work, a worker's ran
     )
     announced_again: int = 0  # pushes that the successor had to be told of
+    at: float = 0.0  # time.monotonic(); in a training's result: seconds since it began
 
     def took(self, seconds: float) -> "Event":
         return replace(self, seconds=seconds)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from shmps import batch, trainer
+from shmps.account import Account
 from shmps.cluster import Cluster
 from shmps.data import Rows, most_keys
 from shmps.rehearsal import rehearse
@@ -22,7 +23,7 @@ class Job:
     """What `LogisticRegression.fit` runs."""
 
     cluster: Cluster
-    function: Callable[..., trainer.Account]
+    function: Callable[..., Account]
     args: tuple[Any, ...]
     weights: Callable[[], np.ndarray]  # (n,): what was learned so far
     ticks_planned: int  # of all workers; the most, where it may end earlier
@@ -89,7 +90,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
     return Job(
         cluster,
         batch.contribute,
-        (rows, layout, settings.test_interval),
+        (rows, layout, settings.test_interval, settings.timeline),
         lambda: descent.weights,
         most * settings.workers,
         settings.workers,

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from shmps.account import Account, Spans
 from shmps.events import Event
 from shmps.metrics import Metrics
 from shmps.stability import Stability
-from shmps.trainer import Account
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Result:
     stability: Stability | None  # for updaters whose steps are the gradient times one rate
     objectives: list[tuple[float, float]] = field(default_factory=list)  # of lbfgs's rounds: seconds, value
     resumed: int = 0  # ticks that a checkpoint had; of the figures above only `ticks` has them
+    timeline: dict[int, Spans] | None = None  # what every worker did when, since the start; by rank
     data: str = ""
     note: str = ""
 
@@ -87,9 +88,11 @@ class Result:
         return replace(self, data=data, note=note, seconds={"load": load} | self.seconds)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; what is not a number (the AUC of one class) is None."""
+        """JSON-able; what is not a number (the AUC of one class) is None. Without the timeline."""
+        figures = asdict(replace(self, timeline=None))
+        del figures["timeline"]  # it has a format of its own: see shmps.timeline
         return finite(
-            asdict(self)
+            figures
             | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}
         )
 
@@ -98,8 +101,8 @@ class Result:
         slowest = max((event.seconds or 0.0 for event in deaths), default=0.0)
         return f"{len(deaths)}, the longest pause {1000 * slowest:.0f} ms"
 
-    def table(self) -> str:
-        """The table at the end of a run."""
+    def figures(self) -> list[tuple[str, str]]:
+        """What is shown at the end of a run: names and values."""
         settings, metrics, seconds = self.settings, self.metrics, self.seconds
         before = f", {self.resumed:,} before it was resumed" if self.resumed else ""
         lines = [
@@ -128,8 +131,13 @@ class Result:
             )
         if self.note:
             lines.append(("note", self.note))
-        width = max(len(name) for name, _ in lines)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+        return lines
+
+    def table(self) -> str:
+        """The table at the end of a run."""
+        figures = self.figures()
+        width = max(len(name) for name, _ in figures)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in figures)
 
 
 def shares_of(accounts: list[Account]) -> dict[str, float]:
@@ -142,6 +150,12 @@ def shares_of(accounts: list[Account]) -> dict[str, float]:
     }
     shares["talking"] = max(0.0, 1.0 - sum(shares.values()))
     return shares
+
+
+def timeline_of(accounts: list[Account], started: float) -> dict[int, Spans] | None:
+    """Their spans in seconds since `started` (time.monotonic()), by rank; None if they kept none."""
+    kept = {account.rank: account.spans.shifted(started) for account in accounts if account.spans is not None}
+    return kept or None
 
 
 def finite(value: Any) -> Any:

@@ -147,7 +147,7 @@ class Scheduler:
         """It leaves with the next epoch."""
         assert self._run is not None
         self._run.division.leave(rank)
-        self._happened(Event("left", "worker", rank, self._books.tick))
+        self._happened(Event("left", "worker", rank, self._books.tick, at=time.monotonic()))
 
     def close(self) -> None:
         self._end_workers()
@@ -289,7 +289,7 @@ class Scheduler:
             self._post.flush()
             run.barrier.add(rank)
             self._start_worker(run, rank, run.function)
-            self._happened(Event("joined", "worker", rank, asked.version))
+            self._happened(Event("joined", "worker", rank, asked.version, at=time.monotonic()))
         ranks = run.division.ranks(asked.number)
         for place, rank in enumerate(ranks):
             self._send_worker(asked.sender, Record(PART, slot=rank, size=len(ranks), number=place))
@@ -347,7 +347,8 @@ class Scheduler:
         self._introduce(rank)
         if self._run is not None:
             self._tell_of_run(self._run, rank)
-        event = Event(_what(node), "server", rank, self._books.tick, exit_code, "recovered", 0.0, again)
+        what, tick = _what(node), self._books.tick
+        event = Event(what, "server", rank, tick, exit_code, "recovered", 0.0, again, began)
         self._ask_to_settle(rank, (began, event))
 
     def _settled(self, rank: int, number: int) -> None:
@@ -371,7 +372,8 @@ class Scheduler:
             self._tell_of_worker(run, server, rank)
         self._start_worker(run, rank, run.function if goes_on else nobody)
         outcome = "started again" if goes_on else "its rows go to the others"
-        event = Event(_what(node), "worker", rank, self._books.tick, exit_code, outcome, 0.0, again)
+        what, tick = _what(node), self._books.tick
+        event = Event(what, "worker", rank, tick, exit_code, outcome, 0.0, again, began)
         self._happened(event.took(time.monotonic() - began))
 
     def _give_up(self, node: Node, exit_code: int) -> None:

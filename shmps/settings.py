@@ -70,6 +70,7 @@ class Settings(Estimator):
         resume: str | os.PathLike[str] | None = None,
         memory: int | None = None,
         start_method: str | None = None,
+        timeline: bool = False,
         callbacks: Sequence[Any] | None = None,
     ):
         """The parameters, as they are: they are checked by `check`, or when training begins."""
@@ -106,6 +107,7 @@ class Settings(Estimator):
         self.resume = resume
         self.memory = memory
         self.start_method = start_method
+        self.timeline = timeline
         self.callbacks = callbacks
 
     def check(self) -> None:
@@ -215,6 +217,7 @@ class Settings(Estimator):
             checkpoint_every=0 if self.checkpoint is None else every,
             elastic=elastic,
             memory=self.memory,
+            timeline=bool(self.timeline),
         )
 
     def _check_checkpoints(self, elastic: bool) -> None:

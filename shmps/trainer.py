@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shmps.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
 from shmps.data import Batch, Batches, Rows, shard
 from shmps.errors import Diverged
 from shmps.kernels import BLOCK, gradient, margins
@@ -34,6 +35,7 @@ class Plan:
     checkpoint_every: int = 0  # iterations of worker 0; 0: never
     elastic: bool = False  # workers may come and go: who divides the rows is asked anew every epoch
     memory: int | None = None  # bytes that a worker is not to have more of; minibatches are kept within it
+    timeline: bool = False  # the workers' accounts have spans
 
     def least_seconds(self, rank: int, computed: float) -> float:
         """From pull to push of worker `rank`, if its gradient took `computed` seconds."""
@@ -45,22 +47,9 @@ class Snapshot(NamedTuple):
     """A copy of the weights that worker 0 took."""
 
     iteration: int
-    seconds: float  # since this worker began
+    at: float  # time.monotonic()
     ticks: int  # of all workers
     weights: np.ndarray
-
-
-class Account(NamedTuple):
-    """What one worker did, and where its time went (seconds)."""
-
-    began: float  # time.monotonic(), which all processes share
-    ended: float
-    iterations: int
-    rows: int
-    nonzeros: int
-    computing: float
-    waiting: float  # until an answer came
-    slept: float
 
 
 class Way(NamedTuple):
@@ -122,9 +111,8 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     """
     way = (_in_place if kv.consistency.in_place else _by_push)(kv, num_keys, plan.intercept)
     iteration = row_count = nonzeros = 0
-    computing = slept = 0.0
     kv.barrier()
-    began, waited = time.monotonic(), kv.seconds_waiting
+    sheet = Timesheet(kv, plan.timeline)
     for batch, first in itertools.islice(_visits(kv, rows, num_keys, plan), plan.iterations):
         if kv.stopping:
             break
@@ -133,10 +121,11 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         nonzeros += batch.rows.nonzeros
         if iteration <= kv.resumed:
             continue
+        sheet.lap(COMPUTE)  # the minibatch is localized when first visited
         weights = way.read(batch)
-        start = time.perf_counter()
+        sheet.lap(PULL)
         loss = way.compute(batch, weights)
-        spent = time.perf_counter() - start
+        spent = sheet.lap(COMPUTE)
         if not math.isfinite(loss):
             raise Diverged(
                 f"the loss must stay finite, found {loss} at iteration {iteration} of worker {kv.rank}; "
@@ -145,21 +134,21 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         rest = plan.least_seconds(kv.rank, spent) - spent
         if rest > 0:  # after the pull and before the push: slept after the push it would bring no delay
             _sleep(kv, rest)
-            slept += rest
+            sheet.lap(SLEEP)
         way.push(batch)
-        computing += spent
+        sheet.lap(PUSH)
         if kv.rank == first and plan.test_interval and iteration % plan.test_interval == 0:
             kv.flush()  # this worker's own push is in what is evaluated
-            passed, weights = time.monotonic() - began, kv.look(np.arange(num_keys))
-            kv.report(Snapshot(iteration, passed, int(kv.ticks().sum()), weights))
+            at, weights = time.monotonic(), kv.look(np.arange(num_keys))
+            kv.report(Snapshot(iteration, at, int(kv.ticks().sum()), weights))
+            sheet.lap(PULL)
         if kv.rank == 0 and plan.checkpoint_every and iteration % plan.checkpoint_every == 0:
             kv.flush()  # in sync mode everyone waits for this worker's next push: nothing moves
             kv.report(kv.copy_of_parameters())
+            sheet.lap(PULL)
     kv.flush()
-    ended = time.monotonic()
-    return Account(
-        began, ended, iteration, row_count, nonzeros, computing, kv.seconds_waiting - waited, slept
-    )
+    sheet.lap(PUSH)
+    return sheet.account(iteration, row_count, nonzeros)
 
 
 def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[Batch, int]]:

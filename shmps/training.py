@@ -5,17 +5,19 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from shmps import trainer
+from shmps.account import Account
 from shmps.callbacks import EarlyStopping
 from shmps.checkpoint import Checkpoints, resume
 from shmps.data import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.jobs import job_of
-from shmps.result import Delays, Progress, Result, shares_of
+from shmps.result import Delays, Progress, Result, shares_of, timeline_of
 from shmps.runs import OnEvent
 from shmps.settings import Settings
 from shmps.stability import Stability, curvature, stable_rate
@@ -73,7 +75,8 @@ class Training:
         self._seconds = {"compile": self._compiled - began}
         self._stopped: Snapshot | None = None
         self._best: tuple[float, Snapshot] | None = None
-        self._accounts: list[trainer.Account] = []
+        self._accounts: list[Account] = []
+        self._started = math.inf  # time.monotonic() when everyone was there
         self.history: list[Progress] = []
         self.weights: np.ndarray | None = None
         self.delays = Delays.of(np.zeros(1))
@@ -92,7 +95,7 @@ class Training:
                     on_report=self._take,
                     on_pause=lambda: self._told.on_pause(int(cluster.ticks().sum()), job.ticks_planned),
                     on_event=self._told.on_event,
-                    on_barrier=job.on_barrier,
+                    on_barrier=self._open,
                     on_worker_death=self.settings.on_worker_death,
                     join_at=self.settings.join_at,
                 )
@@ -105,7 +108,7 @@ class Training:
                     raise failure.__cause__ from None
                 raise
             self._accounts = [account for account in results if account is not None]
-            self._events = cluster.events
+            self._events = [replace(event, at=event.at - self._started) for event in cluster.events]
             self.weights, self.delays = self._chosen(), Delays.of(cluster.delays())
             if self._is_part and self._stopped is None:
                 self.parameters = cluster.copy_of_parameters()
@@ -127,6 +130,10 @@ class Training:
         """What to do about it, if it ended before it was done."""
         return self._job.advice()
 
+    def _open(self) -> None:
+        self._started = min(self._started, time.monotonic())
+        self._job.on_barrier()
+
     def _take(self, rank: int, report: Snapshot | Copy) -> None:
         if isinstance(report, Snapshot):
             if self._stopped is None:
@@ -136,13 +143,14 @@ class Training:
 
     def _evaluate(self, snapshot: Snapshot) -> None:
         rows_per_tick = self._rows.num_rows / self._job.ticks_per_epoch
+        seconds = max(snapshot.at - self._started, 1e-9)
         progress = Progress(
             snapshot.iteration,
-            snapshot.seconds,
+            seconds,
             snapshot.ticks,
             trainer.measure(self._tested, snapshot.weights, self._intercept),
             Delays.of(self._job.cluster.delays()),
-            (snapshot.ticks - self._resumed) * rows_per_tick / snapshot.seconds,
+            (snapshot.ticks - self._resumed) * rows_per_tick / seconds,
         )
         self.history.append(progress)
         loss = progress.metrics.log_loss
@@ -161,7 +169,7 @@ class Training:
     def result(self, settings: dict[str, Any], measured_on: str) -> Result:
         """The figures; `settings` and `measured_on` as they are to be told."""
         assert self.weights is not None
-        accounts, started = self._accounts, min(account.began for account in self._accounts)
+        accounts, started = self._accounts, self._started
         return Result(
             settings=settings,
             metrics=trainer.measure(self._tested, self.weights, self._intercept),
@@ -181,6 +189,7 @@ class Training:
             events=self._events,
             resumed=self._resumed,
             objectives=self._job.objectives,
+            timeline=timeline_of(accounts, started),
         )
 
     def _stability(self, updater: Updater) -> Stability | None:

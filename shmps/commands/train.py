@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from shmps import arguments, checkpoint, console, datasets, files, formats
+from shmps import arguments, checkpoint, console, datasets, files, formats, live
 from shmps.cores import usable_cores
 from shmps.data import binary_labels
 from shmps.errors import DataError
@@ -19,7 +19,9 @@ from shmps.estimator import LogisticRegression
 from shmps.events import Event
 from shmps.flags import flags_of, in_flags, naming_flags
 from shmps.rehearsal import is_first
+from shmps.report import write_report
 from shmps.result import Progress
+from shmps.timeline import write_trace
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -54,11 +56,17 @@ def _train(options: argparse.Namespace, estimator: LogisticRegression) -> None:
         _say_what_starts(dataset, estimator)
     eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
     _check_labels(dataset, options.test)
-    with _Bar(options, estimator) as bar:
+    title = f"{dataset.name}: {estimator.consistency()}, workers: {estimator.workers}"
+    panel = live.panel(title, console.say) if options.live and not options.quiet else None
+    with panel or _Bar(options, estimator) as bar:
         estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved, bar.happened)
     result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
     if options.model:  # first: what is printed may have nowhere to go
         formats.save(estimator.model(), options.model, options.format)
+    if options.report:
+        write_report(result, options.report)
+    if options.timeline:
+        write_trace(result, options.timeline)
     if options.json:
         console.output(json.dumps(result.to_dict()))
     elif not options.quiet:
@@ -70,6 +78,7 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
     known = LogisticRegression().get_params()
     given = {name: value for name, value in vars(options).items() if name in known}
     given["mode"] = options.mode or ("sync" if options.bound is None else "bounded")
+    given["timeline"] = bool(options.report or options.timeline)
     given["node_timeout"] = options.node_timeout or None
     return LogisticRegression(**given)
 
@@ -78,8 +87,9 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
     """All that can be said before a long file is read."""
     estimator.check()
     checkpoint.check(options.checkpoint, options.resume)
-    if options.model:
-        files.check_target(options.model, "model")
+    for path, what in ((options.model, "model"), (options.report, "report"), (options.timeline, "timeline")):
+        if path:
+            files.check_target(path, what)
 
 
 def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:

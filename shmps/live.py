@@ -1,0 +1,104 @@
+"""The panel of a training that goes on, in the terminal: what the bar shows, and how it came to that."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shmps.events import Event
+from shmps.result import Progress
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_WIDTH = 40  # of a curve, in characters
+
+
+def panel(title: str, say: Callable[[str], None]) -> "Panel | None":
+    """A panel on stderr, to be used in a with block; None, and a line to `say`, where there can be none."""
+    if not sys.stderr.isatty():
+        say("the live panel needs a terminal, and stderr is none; going on without it")
+        return None
+    try:
+        import rich  # noqa: F401
+    except ImportError:
+        say("the live panel needs rich, which is not installed: pip install 'shmps[live]'; here is the bar")
+        return None
+    return Panel(title)
+
+
+class Panel:
+    """What the callbacks of `LogisticRegression.fit` tell: on_pause `moved`, on_event `happened`, on_progress
+    `evaluated`.
+
+    It is drawn anew when training pauses to tell of its progress: it has no thread, which a fork would lose.
+    """
+
+    def __init__(self, title: str):
+        from rich.console import Console
+        from rich.live import Live
+
+        self._title = title
+        self._began = time.monotonic()
+        self._done, self._planned = 0, 1
+        self._latest: Progress | None = None
+        self._accuracy: deque[float] = deque(maxlen=_WIDTH)
+        self._log_loss: deque[float] = deque(maxlen=_WIDTH)
+        self._live = Live(
+            console=Console(stderr=True),
+            get_renderable=self._drawn,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,  # nodes inherit them
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> "Panel":
+        self._live.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._live.stop()
+
+    def moved(self, done: int, planned: int) -> None:
+        self._done, self._planned = done, planned
+        self._live.refresh()
+
+    def happened(self, event: Event) -> None:
+        self._live.console.print(str(event), highlight=False, markup=False)
+
+    def evaluated(self, progress: Progress) -> None:
+        self._latest = progress
+        self._accuracy.append(progress.metrics.accuracy)
+        self._log_loss.append(progress.metrics.log_loss)
+
+    def _drawn(self) -> Any:
+        from rich.panel import Panel as Frame
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        seconds = time.monotonic() - self._began
+        grid = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=self._planned, completed=min(self._done, self._planned), width=_WIDTH)
+        grid.add_row("ticks", f"{self._done:,} of {self._planned:,}", bar)
+        if self._latest is None:
+            grid.add_row("seconds", f"{seconds:.1f}", "no evaluation yet")
+        else:
+            metrics, delays = self._latest.metrics, self._latest.delays
+            grid.add_row("seconds", f"{seconds:.1f}", f"{self._latest.samples_per_second:,.0f} samples/s")
+            grid.add_row("accuracy", f"{metrics.accuracy:.4f}", curve(self._accuracy))
+            grid.add_row("log-loss", f"{metrics.log_loss:.4f}", curve(self._log_loss))
+            grid.add_row("delay", f"p50 {delays.p50}", f"p99 {delays.p99}, max {delays.max} versions")
+        return Frame(grid, title=Text(self._title), title_align="left", expand=False)
+
+
+def curve(values: Sequence[float]) -> str:
+    """Values as blocks of eight heights, from their least to their most; a space for what is no number."""
+    numbers = [value for value in values if abs(value) < float("inf")]
+    if not numbers:
+        return ""
+    low, high = min(numbers), max(numbers)
+    step = (high - low) / (len(_BLOCKS) - 1) or 1.0
+    return "".join(
+        _BLOCKS[round((value - low) / step)] if abs(value) < float("inf") else " " for value in values
+    )
