@@ -16,7 +16,7 @@ import numpy as np
 from shmps.cluster import Cluster
 from shmps.data import Rows, shard
 from shmps.errors import Diverged
-from shmps.kernels import curvature_diagonal, curvature_matrix, gradient
+from shmps.kernels import add_scaled, curvature_diagonal, curvature_matrix, dot, gradient
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
 from shmps.messages import ALL
 from shmps.trainer import Account, Snapshot, mean_gradient, measure, pieces
@@ -42,8 +42,8 @@ class Layout:
 
     @staticmethod
     def of(rows: Rows, n: int, intercept: bool) -> "Layout":
-        lengths = np.diff(rows.indptr).astype(float)
-        products = float(lengths @ lengths) / 2 / max(rows.nonzeros, 1)
+        squares = np.square(np.diff(rows.indptr), dtype=float)
+        products = float(squares.sum()) / 2 / max(rows.nonzeros, 1)
         stride = max(1, round(products / _MOST_PRODUCTS))
         whole = n <= _MOST_WHOLE and rows.num_rows >= stride * n * _LEAST_ROWS
         return Layout(n, rows.num_rows, intercept, stride if whole else 0)
@@ -185,8 +185,12 @@ class Descent:
 
 
 def rehearse(rows: Rows, layout: Layout) -> None:
-    """What a worker computes, of one row in this process: compiled here, it is there in every node."""
+    """What a worker computes, of one row in this process: compiled here, it is there in every node.
+
+    And what is computed here.
+    """
     one, weights = rows.part(0, 1), np.zeros(layout.n)
+    add_scaled(weights, weights, dot(weights, weights))
     weights.flags.writeable = False  # as a look is: another type to numba
     gradient(*one, weights, layout.intercept, 1, np.zeros(layout.n))
     _curvature(one, layout, lambda: None)

@@ -113,6 +113,7 @@ class Cluster:
         self._context = multiprocessing.get_context(
             start_method or ("fork" if "fork" in methods else "spawn")
         )
+        rehearse(self.updater, width)
         self._resources = contextlib.ExitStack()
         self._open = False
         self._running = threading.Lock()
@@ -120,7 +121,6 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         if self._open:
             raise UsageError("this Cluster is in use already; make another for a with block inside its own")
-        rehearse(self.updater, self._shape.width)
         with _named_shortages(), contextlib.ExitStack() as resources:
             self._store = Store(self._shape)
             resources.callback(self._store.close)
@@ -272,13 +272,13 @@ class Cluster:
         """
         self._must_be_open()
         begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
-        out = np.empty((max(0, end - begin), self._shape.width))
-        bounds = self._shape.bounds
-        for server in range(self.num_servers):
-            first, last = max(begin, bounds[server]), min(end, bounds[server + 1])
-            if first < last:
-                keys = np.arange(first, last)
-                self._parameters.read(keys, server, self.updater, out[first - begin : last - begin])
+        out, bounds = self._parameters.weights[begin:end].copy(), self._shape.bounds
+        if self.updater.lazy:
+            for server in range(self.num_servers):
+                first, last = max(begin, bounds[server]), min(end, bounds[server + 1])
+                if first < last:
+                    keys = np.arange(first, last)
+                    self._parameters.read(keys, server, self.updater, out[first - begin : last - begin])
         return out[:, 0] if self._shape.width == 1 else out
 
     def write(self, values: Any, begin: int = 0) -> None:

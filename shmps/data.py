@@ -64,7 +64,7 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
     """
     if y.dtype.kind == "f" and np.isnan(y).any():
         raise DataError(f"{name}: labels have exactly two values, found nan; drop the rows without a label")
-    classes, codes = np.unique(y, return_inverse=True)
+    classes = np.unique(y)
     if len(classes) != 2:
         found = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
         raise DataError(
@@ -76,7 +76,7 @@ def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]
             )
         )
     negative, positive = classes.tolist()
-    return codes * 2.0 - 1.0, (negative, positive)
+    return np.where(y == classes[1], 1.0, -1.0), (negative, positive)
 
 
 def fingerprint(rows: Rows, features: int) -> dict[str, Any]:

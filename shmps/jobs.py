@@ -9,7 +9,6 @@ import numpy as np
 from shmps import batch, trainer
 from shmps.cluster import Cluster
 from shmps.data import Rows, most_keys
-from shmps.rehearsal import rehearse
 from shmps.settings import Settings
 from shmps.store import Copy
 from shmps.updaters import ByRule, Replace
@@ -47,7 +46,6 @@ def _minibatches(
 ) -> Job:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
     trainer.rehearse(rows, num_keys, plan, updater, consistency.in_place)
-    rehearse(updater, 1)
     cluster = Cluster(
         num_keys,
         servers=settings.servers,
@@ -70,14 +68,12 @@ def _minibatches(
 def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
     layout = batch.Layout.of(rows, len(start), bool(settings.fit_intercept))
     batch.rehearse(rows, layout)
-    updater = Replace()
-    rehearse(updater, 1)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,
         workers=settings.workers,
         consistency=settings.consistency(),
-        updater=updater,
+        updater=Replace(),
         initial=layout.start(start),
         max_keys=layout.most_keys,
         node_timeout=settings.node_timeout,
