@@ -38,6 +38,8 @@ class Cluster:
     restored: what `kv.copy_of_parameters` returned, to go on from instead of `initial`. The first run is then
     the one in which it was taken: clocks go on, and `kv.resumed` counts a rank's pushes that are in the copy.
     max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
+    slots: requests with keys that a worker may have under way; mailboxes have room for so many, and one for
+    all keys. One more waits until another is answered.
     max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
     replicas: 1: every server keeps a copy of its predecessor's partition, from which one that is damaged is
     made anew, and a push is acknowledged when it is in both (needs two servers).
@@ -61,6 +63,7 @@ class Cluster:
         initial: Any = 0.0,
         restored: Copy | None = None,
         max_keys: int | None = None,
+        slots: int = 4,
         max_workers: int | None = None,
         replicas: int = 0,
         node_timeout: float | None = None,
@@ -100,6 +103,7 @@ class Cluster:
             max_workers,
             max_keys,
             replicas_of(replicas, servers, consistency.in_place),
+            whole("slots", slots, least=1),
         )
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)

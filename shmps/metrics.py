@@ -44,11 +44,12 @@ def auc(margins: np.ndarray, positive: np.ndarray) -> float:  # (n,) float64, (n
     pairs = int(positive.sum()) * int((~positive).sum())
     if pairs == 0 or np.isnan(margins).any():
         return float("nan")
-    # In order, since then each search begins in what the one before has left in the cache.
-    winners, losers = np.sort(margins[positive]), np.sort(margins[~positive])
-    below, not_above = (int(np.searchsorted(losers, winners, side).sum()) for side in ("left", "right"))
+    values, group = np.unique(margins, return_inverse=True)
+    positives = np.bincount(group[positive], minlength=values.size)
+    negatives = np.bincount(group[~positive], minlength=values.size)
+    below = np.cumsum(negatives) - negatives
     # Twice the pairs won, so that a tie counts 1 and every sum is exact.
-    return (below + not_above) / (2 * pairs)
+    return int(positives @ (2 * below + negatives)) / (2 * pairs)
 
 
 def evaluate(margins: Any, y: Any) -> Metrics:  # (n,) floats, (n,) of -1 and +1
