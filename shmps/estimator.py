@@ -109,7 +109,8 @@ class LogisticRegression(Settings):
             )
             events = cluster.events
             delays = Delays.of(cluster.delays())
-        stability = self._stability(rows, updater, consistency, delays)
+        by_rate = job.solver == "minibatch" and not consistency.in_place
+        stability = self._stability(rows, updater, consistency, delays) if by_rate else None
         started = min(account.began for account in accounts)
         seconds = {
             "compile": compiled - began,
@@ -117,7 +118,7 @@ class LogisticRegression(Settings):
             "train": max(account.ended for account in accounts) - started,
         }
         self.result_ = Result(
-            settings=self._settings(str(consistency), updater),
+            settings=self._settings(job.solver, str(consistency), updater),
             metrics=self._final_metrics(tested),
             measured_on="training" if eval_set is None else "test",
             ticks=sum(account.iterations for account in accounts),
@@ -251,7 +252,7 @@ class LogisticRegression(Settings):
     def _stability(
         self, rows: Rows, updater: Updater, consistency: Consistency, delays: Delays
     ) -> Stability | None:
-        if self.by_lbfgs() or consistency.in_place or not isinstance(updater, SGD):
+        if not isinstance(updater, SGD):
             return None
         steepest = curvature(rows, self._weights(), self.fit_intercept, updater.l2)
         if steepest is None:
@@ -275,14 +276,12 @@ class LogisticRegression(Settings):
         """As they are trained: with the intercept last, if there is one."""
         return np.append(self.coef_[0], self.intercept_) if self.fit_intercept else self.coef_[0]
 
-    def _settings(self, mode: str, updater: Updater) -> dict[str, Any]:
-        settings = self.get_params() | {"mode": mode}
-        if self.by_lbfgs():
-            return settings | {"solver": "lbfgs"}
-        settings["solver"] = "minibatch"
+    def _settings(self, solver: str, mode: str, updater: Updater) -> dict[str, Any]:
+        settings = self.get_params() | {"solver": solver, "mode": mode}
         for name in ("checkpoint", "checkpoint_every", "resume"):  # they make no other model
             del settings[name]
-        settings["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
+        if solver == "minibatch":
+            settings["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return settings
 
 

@@ -21,6 +21,7 @@ class Job:
     """What `LogisticRegression.fit` runs."""
 
     cluster: Cluster
+    solver: str  # "minibatch" or "lbfgs"
     function: Callable[..., trainer.Account]
     args: tuple[Any, ...]
     weights: Callable[[], np.ndarray]  # (n,): what was learned so far
@@ -62,7 +63,7 @@ def _minibatches(
     )
     planned, per_epoch = settings.ticks_planned(rows.num_rows), settings.ticks_per_epoch(rows.num_rows)
     args = rows, num_keys, plan
-    return Job(cluster, trainer.train, args, cluster.weights, sum(planned), sum(per_epoch))
+    return Job(cluster, "minibatch", trainer.train, args, cluster.weights, sum(planned), sum(per_epoch))
 
 
 def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
@@ -76,6 +77,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
         updater=Replace(),
         initial=layout.start(start),
         max_keys=layout.most_keys,
+        slots=1,
         node_timeout=settings.node_timeout,
         start_method=settings.start_method,
     )
@@ -83,6 +85,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
     descent = batch.Descent(cluster, layout, start, settings.l2, settings.tol, most)
     return Job(
         cluster,
+        "lbfgs",
         batch.contribute,
         (rows, layout, settings.test_interval),
         lambda: descent.weights,
