@@ -81,7 +81,7 @@ def contribute(kv: KVWorker, rows: Rows, layout: Layout, test_interval: int) -> 
         start = time.perf_counter()
         curvature = _curvature(own, layout, kv.beat)
         computing += time.perf_counter() - start
-        kv.push(keys[n + 1 :], curvature)
+        kv.start_push(keys[n + 1 :], curvature)  # which is summed while the first gradient is computed
     for iteration in itertools.count(1):
         if iteration + 1 > kv.resumed:  # the curvature was the first push
             start = time.perf_counter()
