@@ -17,7 +17,7 @@ from shmps.account import COMPUTE, PULL, PUSH, Account, Timesheet
 from shmps.cluster import Cluster
 from shmps.data import Rows, lengths, shard
 from shmps.errors import Diverged
-from shmps.kernels import curvature_diagonal, curvature_matrix, gradient
+from shmps.kernels import add_scaled, curvature_diagonal, curvature_matrix, dot, gradient
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
 from shmps.messages import ALL
 from shmps.trainer import Snapshot, mean_gradient, measure, pieces
@@ -43,7 +43,8 @@ class Layout:
 
     @staticmethod
     def of(rows: Rows, n: int, intercept: bool) -> "Layout":
-        products = sum(float(part @ part) for part in lengths(rows)) / 2 / max(rows.nonzeros, 1)
+        squares = sum(float(np.square(part, dtype=float).sum()) for part in lengths(rows))
+        products = squares / 2 / max(rows.nonzeros, 1)
         stride = max(1, round(products / _MOST_PRODUCTS))
         whole = n <= _MOST_WHOLE and rows.num_rows >= stride * n * _LEAST_ROWS
         return Layout(n, rows.num_rows, intercept, stride if whole else 0)
@@ -82,8 +83,7 @@ def contribute(
     if not kv.resumed:
         curvature = _curvature(own, layout, kv.beat)
         sheet.lap(COMPUTE)
-        kv.push(keys[n + 1 :], curvature)
-        sheet.lap(PUSH)
+        kv.start_push(keys[n + 1 :], curvature)  # which is summed while the first gradient is computed
     for iteration in itertools.count(1):
         if iteration + 1 > kv.resumed:  # the curvature was the first push
             weights = kv.look()[:n]
@@ -183,8 +183,12 @@ class Descent:
 
 
 def rehearse(rows: Rows, layout: Layout) -> None:
-    """What a worker computes, of one row in this process: compiled here, it is there in every node."""
+    """What a worker computes, of one row in this process: compiled here, it is there in every node.
+
+    And what is computed here.
+    """
     one, weights = rows.part(0, 1), np.zeros(layout.n)
+    add_scaled(weights, weights, dot(weights, weights))
     weights.flags.writeable = False  # as a look is: another type to numba
     gradient(*one, weights, layout.intercept, 1, np.zeros(layout.n))
     _curvature(one, layout, lambda: None)

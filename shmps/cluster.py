@@ -38,6 +38,8 @@ class Cluster:
     restored: what `kv.copy_of_parameters` returned, to go on from instead of `initial`. The first run is then
     the one in which it was taken: clocks go on, and `kv.resumed` counts a rank's pushes that are in the copy.
     max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
+    slots: requests with keys that a worker may have under way; mailboxes have room for so many, and one for
+    all keys. One more waits until another is answered.
     max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
     replicas: 1: every server keeps a copy of its predecessor's partition, from which one that is damaged is
     made anew, and a push is acknowledged when it is in both (needs two servers).
@@ -61,6 +63,7 @@ class Cluster:
         initial: Any = 0.0,
         restored: Copy | None = None,
         max_keys: int | None = None,
+        slots: int = 4,
         max_workers: int | None = None,
         replicas: int = 0,
         node_timeout: float | None = None,
@@ -100,6 +103,7 @@ class Cluster:
             max_workers,
             max_keys,
             replicas_of(replicas, servers, consistency.in_place),
+            whole("slots", slots, least=1),
         )
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
@@ -113,6 +117,7 @@ class Cluster:
         self._context = multiprocessing.get_context(
             start_method or ("fork" if "fork" in methods else "spawn")
         )
+        rehearse(self.updater, width)
         self._resources = contextlib.ExitStack()
         self._open = False
         self._running = threading.Lock()
@@ -120,7 +125,6 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         if self._open:
             raise UsageError("this Cluster is in use already; make another for a with block inside its own")
-        rehearse(self.updater, self._shape.width)
         with _named_shortages(), contextlib.ExitStack() as resources:
             self._store = Store(self._shape)
             resources.callback(self._store.close)
@@ -287,13 +291,13 @@ class Cluster:
         """
         self._must_be_open()
         begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
-        out = np.empty((max(0, end - begin), self._shape.width))
-        bounds = self._shape.bounds
-        for server in range(self.num_servers):
-            first, last = max(begin, bounds[server]), min(end, bounds[server + 1])
-            if first < last:
-                keys = np.arange(first, last)
-                self._parameters.read(keys, server, self.updater, out[first - begin : last - begin])
+        out, bounds = self._parameters.weights[begin:end].copy(), self._shape.bounds
+        if self.updater.lazy:
+            for server in range(self.num_servers):
+                first, last = max(begin, bounds[server]), min(end, bounds[server + 1])
+                if first < last:
+                    keys = np.arange(first, last)
+                    self._parameters.read(keys, server, self.updater, out[first - begin : last - begin])
         return out[:, 0] if self._shape.width == 1 else out
 
     def write(self, values: Any, begin: int = 0) -> None:

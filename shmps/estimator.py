@@ -22,7 +22,6 @@ from shmps.inputs import (
 from shmps.linear import LinearClassifier
 from shmps.result import Progress
 from shmps.runs import OnEvent
-from shmps.settings import Settings
 from shmps.training import OnPause, Told, Training
 
 _LEARNED = (
@@ -48,8 +47,9 @@ class LogisticRegression(LinearClassifier):
         Of bounded mode: ticks that a worker may be ahead of the slowest one [2]_.
     solver : {"minibatch", "lbfgs", "auto"}, default="minibatch"
         lbfgs: full gradients (sync, no l1; see `shmps.batch`) [3]_; auto: lbfgs wherever what else is asked
-        for allows it. Only l2, iterations (rounds at most, 100 if None), tol, test_interval and what stops a
-        training matter to it.
+        for allows it, and nothing is asked for that only minibatches have: an updater, a learning_rate, a
+        schedule, a batch_size or epochs, other than the default. iterations are its rounds at most (None:
+        100).
     updater : {"adagrad", "sgd", "ftrl", "dist-lr"}, default="adagrad"
         The rule of the servers [4]_ [5]_. l1 needs ftrl; for dist-lr see `shmps.dist_lr`.
     learning_rate : float, optional
@@ -293,24 +293,22 @@ class LogisticRegression(LinearClassifier):
             if training.weights is not None:
                 self._keep(training.weights)
         self.n_iter_, self.staleness_ = training.iterations, training.delays
-        self.result_ = training.result(self._settings(training.settings), measured_on)
+        self.result_ = training.result(self._settings(training), measured_on)
         stability = self.result_.stability
         if advice := training.advice:
             warnings.warn(advice, NotConverged, stacklevel=3)
         if stability and stability.advice:
             warnings.warn(stability.advice, UnstableRate, stacklevel=3)
 
-    def _settings(self, settings: Settings) -> dict[str, Any]:
+    def _settings(self, training: Training) -> dict[str, Any]:
         """What the result tells of them."""
-        told = settings.get_params() | {"mode": str(settings.consistency())}
-        del told["callbacks"], told["timeline"]  # they make no other model
+        settings = training.settings
+        told = settings.get_params() | {"solver": training.solver, "mode": str(settings.consistency())}
+        for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
+            del told[name]  # they make no other model
         if isinstance(self.class_weight, dict):
             told["class_weight"] = {str(label): float(weight) for label, weight in self.class_weight.items()}
-        if settings.by_lbfgs():
-            return told | {"solver": "lbfgs"}
-        told["solver"] = "minibatch"
-        for name in ("checkpoint", "checkpoint_every", "resume"):  # they make no other model
-            del told[name]
-        updater = settings.make_updater(unpenalized=-1)
-        told["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
+        if training.solver == "minibatch":
+            updater = settings.make_updater(unpenalized=-1)
+            told["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return told

@@ -10,7 +10,6 @@ from shmps import batch, trainer
 from shmps.account import Account
 from shmps.cluster import Cluster
 from shmps.data import Rows, most_keys
-from shmps.rehearsal import rehearse
 from shmps.settings import Settings
 from shmps.store import Copy
 from shmps.updaters import ByRule, Replace
@@ -23,6 +22,7 @@ class Job:
     """What `LogisticRegression.fit` runs."""
 
     cluster: Cluster
+    solver: str  # "minibatch" or "lbfgs"
     function: Callable[..., Account]
     args: tuple[Any, ...]
     weights: Callable[[], np.ndarray]  # (n,): what was learned so far
@@ -49,7 +49,6 @@ def _minibatches(
 ) -> Job:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
     trainer.rehearse(rows, num_keys, plan, updater, consistency.in_place)
-    rehearse(updater, 1)
     cluster = Cluster(
         num_keys,
         servers=settings.servers,
@@ -66,22 +65,23 @@ def _minibatches(
     )
     planned, per_epoch = settings.ticks_planned(rows.num_rows), settings.ticks_per_epoch(rows.num_rows)
     args = rows, num_keys, plan
-    return Job(cluster, trainer.train, args, cluster.weights, sum(planned), sum(per_epoch), cluster.stop)
+    return Job(
+        cluster, "minibatch", trainer.train, args, cluster.weights, sum(planned), sum(per_epoch), cluster.stop
+    )
 
 
 def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
     layout = batch.Layout.of(rows, len(start), bool(settings.fit_intercept))
     batch.rehearse(rows, layout)
-    updater = Replace()
-    rehearse(updater, 1)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,
         workers=settings.workers,
         consistency=settings.consistency(),
-        updater=updater,
+        updater=Replace(),
         initial=layout.start(start),
         max_keys=layout.most_keys,
+        slots=1,
         node_timeout=settings.node_timeout,
         start_method=settings.start_method,
     )
@@ -89,6 +89,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
     descent = batch.Descent(cluster, layout, start, settings.l2, settings.tol, most)
     return Job(
         cluster,
+        "lbfgs",
         batch.contribute,
         (rows, layout, settings.test_interval, settings.timeline),
         lambda: descent.weights,

@@ -150,6 +150,15 @@ def add_scaled(total, values, factor):
         into[i] += factor * more[i]
 
 
+@njit(cache=True, fastmath={"reassoc"})  # else a sum goes one by one: three times as slow
+def dot(one, other):
+    """The inner product of vectors (n,). Not BLAS's, which would wake threads on cores that workers need."""
+    total = 0.0
+    for i in range(len(one)):
+        total += one[i] * other[i]
+    return total
+
+
 @kernel
 def merge(keys, values, more_keys, more_values, factor):
     """The sum of sparse `values` and `factor` times sparse `more_values`.

@@ -1,5 +1,6 @@
 """Node processes: how one is started, watched and ended, and what it does first."""
 
+import _thread
 import contextlib
 import ctypes
 import gc
@@ -37,7 +38,8 @@ class Lifeline:
         """In a node: from now on it goes with its parent, whose main thread started it or did not."""
         if by_main_thread and sys.platform == "linux" and os.getppid() == self._parent:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        threading.Thread(target=self._go_with_parent, name="lifeline", daemon=True).start()
+        # Not by threading, which waits for it to run: a time slice, where others want the cores.
+        _thread.start_new_thread(self._go_with_parent, ())
 
     def _go_with_parent(self) -> None:
         if self._descriptor >= 0:

@@ -1,6 +1,5 @@
 """A push and a pull in one process: numba compiles before the nodes are forked, and they inherit it."""
 
-import contextlib
 import copy
 from pathlib import Path
 
@@ -8,37 +7,40 @@ import numpy as np
 
 from shmps.consistency import ASYNC, SYNC
 from shmps.kernels import cut, gradient
+from shmps.memory import carve
 from shmps.messages import ENTER, PULL, PUSH, START, Record
 from shmps.redo import checksum
 from shmps.server import Server
-from shmps.store import DENSE, Mailbox, Shape, Store
+from shmps.store import DENSE, Mailbox, Parameters, Shape
 from shmps.updaters import Updater
 
 
 def rehearse(updater: Updater, width: int) -> None:
-    """Run every kernel that servers and clients use, on a store of two keys."""
+    """Run every kernel that servers and clients use, on parameters of two keys."""
     updater = copy.deepcopy(updater)
     shape = Shape(2, width, updater.state_width, servers=1, workers=2, max_keys=2)
-    with contextlib.closing(Store(shape)) as store:
-        parameters = store.parameters(writable=True)
-        updater.start(parameters.weights, shape.state_of(parameters.state))
-        arrays = store.mailboxes()
-        arrays["keys"][:] = np.arange(2)
-        arrays["rows"][:] = 1
-        mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
-        for consistency in (SYNC, ASYNC):
-            server = Server(0, 1, parameters, mailboxes, consistency, updater)
-            server.handle(Record(START, size=2, to=1))
+    fields, mailbox_fields = shape.parameter_fields(), shape.mailbox_fields()
+    memory = memoryview(bytearray(carve(fields)[1]))
+    parameters = Parameters(shape, carve(fields, memory)[0])
+    updater.start(parameters.weights, shape.state_of(parameters.state))
+    arrays, _ = carve(mailbox_fields, bytearray(carve(mailbox_fields)[1]))
+    arrays["keys"][:] = np.arange(2)
+    arrays["rows"][:] = 1
+    mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
+    for consistency in (SYNC, ASYNC):
+        server = Server(0, 1, parameters, mailboxes, consistency, updater)
+        server.handle(Record(START, size=2, to=1))
+        for worker in range(2):
+            server.handle(Record(ENTER, slot=worker, timestamp=1 + worker, to=1))
+        for number, slot in ((1, 0), (2, DENSE)):
             for worker in range(2):
-                server.handle(Record(ENTER, slot=worker, timestamp=1 + worker, to=1))
-            for number, slot in ((1, 0), (2, DENSE)):
-                for worker in range(2):
-                    server.handle(Record(PUSH, worker, number, slot, 2, number, life=1 + worker, to=1))
-            server.handle(Record(PULL, 0, 3, 0, 2, 0, life=1, to=1))
-        keys = np.arange(2)
-        checksum(parameters.here, slice(0, 2))
-        cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
-        store.parameters().read(keys, 0, updater, np.empty((2, width)))
+                server.handle(Record(PUSH, worker, number, slot, 2, number, life=1 + worker, to=1))
+        server.handle(Record(PULL, 0, 3, 0, 2, 0, life=1, to=1))
+    keys = np.arange(2)
+    checksum(parameters.here, slice(0, 2))
+    cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
+    as_workers_see_them = Parameters(shape, carve(fields, memory.toreadonly())[0])
+    as_workers_see_them.read(keys, 0, updater, np.empty((2, width)))
 
 
 def is_first() -> bool:

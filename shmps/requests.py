@@ -6,7 +6,7 @@ import numpy as np
 
 from shmps.failpoints import reach
 from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Record
-from shmps.store import DENSE, SLOTS, Log
+from shmps.store import DENSE, Log
 from shmps.transport import Address
 
 Announcements = list[tuple[Address, Record]]
@@ -43,7 +43,7 @@ class Requests:
         self._everyone = frozenset(range(servers))
         self._lives = [0] * servers
         self._done = [0] * servers  # pushes of former lives that each server had applied
-        self._free = {False: list(range(SLOTS)), True: [DENSE]}
+        self._free = {False: log.slots, True: [DENSE]}
 
     @property
     def welcomed(self) -> bool:

@@ -18,11 +18,12 @@ from shmps.updaters import FTRL, SGD, AdaGrad, ByRule, Updater
 
 ON_WORKER_DEATH = (RESPAWN, CONTINUE, FAIL)
 SOLVERS = ("minibatch", "lbfgs", "auto")
-# What else may be asked for together with lbfgs.
+# What may be asked for together with lbfgs; and what means nothing to it, and is left at its default.
 _OF_LBFGS: dict[str, tuple[Any, ...]] = {
     "mode": ("sync",), "l1": (0,), "slow_worker": (None,), "tick_time": (0,), "join_at": (None,),
     "on_worker_death": (RESPAWN, FAIL), "replicas": (0,), "checkpoint": (None,), "resume": (None,),
 }  # fmt: skip
+_OF_MINIBATCHES = ("updater", "learning_rate", "schedule", "batch_size", "epochs")
 MODES = {"sync": SYNC, "async": ASYNC, "hogwild": HOGWILD}  # and "bounded"
 # Rates that work on a9a in sync and in async mode; dist-lr's is the one its table was made with.
 LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
@@ -149,15 +150,17 @@ class Settings(Estimator):
         if self.solver not in SOLVERS:
             raise UsageError(f"solver is one of {', '.join(SOLVERS)}; found {self.solver!r}")
         positive("tol", self.tol)
+        parameters = inspect.signature(Settings).parameters
+        allowed = _OF_LBFGS | {name: (parameters[name].default,) for name in _OF_MINIBATCHES}
         wrong = [
             f"{name}={getattr(self, name)!r}"
-            for name, only in _OF_LBFGS.items()
-            if getattr(self, name) not in only
+            for name, values in allowed.items()
+            if getattr(self, name) not in values
         ]
         if self.solver == "lbfgs" and wrong:
             raise UsageError(
-                f"lbfgs takes the same full steps of all workers in sync mode, found {', '.join(wrong)}; "
-                f"leave that out, or use solver='minibatch'"
+                f"lbfgs takes the same full steps of all workers in sync mode, at a length of its own; found "
+                f"{', '.join(wrong)}; leave that out, or use solver='minibatch'"
             )
         return self.solver != "minibatch" and not wrong
 

@@ -10,8 +10,7 @@ from shmps.memory import Fields, NamelessMemory, carve
 from shmps.messages import WORKER
 from shmps.updaters import Updater
 
-SLOTS = 4  # sparse requests that a worker may have under way
-DENSE = SLOTS  # the slot of a request for all keys
+DENSE = -1  # the slot of a request for all keys: the last one
 RING = 4
 DELAY_BINS = 4096  # the last one counts every delay from there up
 
@@ -27,6 +26,7 @@ class Shape:
     workers: int
     max_keys: int
     replicas: int = 0
+    slots: int = 4  # requests with keys that a worker may have under way
 
     @property
     def bounds(self) -> list[int]:
@@ -79,17 +79,17 @@ class Shape:
         return RING if self.replicas else 1
 
     def mailbox_fields(self) -> Fields:
-        workers, room = self.workers, self.mailbox_bounds[-1]
+        workers, slots, room = self.workers, self.slots, self.mailbox_bounds[-1]
         return {
             "beats": (np.int64, (self.servers + workers,)),
             "committed": (np.int64, (workers,)),
             "stopping": (np.int64, (1,)),
-            "numbers": (np.int64, (workers, SLOTS + 1)),
-            "sizes": (np.int64, (workers, SLOTS + 1, self.servers)),
-            "versions": (np.int64, (workers, SLOTS + 1, self.servers)),
-            "rows": (np.float64, (workers, SLOTS + 1)),
-            "keys": (np.int64, (workers, SLOTS, room)),
-            "values": (np.float64, (workers, SLOTS, room, self.width)),
+            "numbers": (np.int64, (workers, slots + 1)),
+            "sizes": (np.int64, (workers, slots + 1, self.servers)),
+            "versions": (np.int64, (workers, slots + 1, self.servers)),
+            "rows": (np.float64, (workers, slots + 1)),
+            "keys": (np.int64, (workers, slots, room)),
+            "values": (np.float64, (workers, slots, room, self.width)),
             "all_values": (np.float64, (workers, self.num_keys, self.width)),
         }
 
@@ -104,8 +104,8 @@ class Mailbox:
     def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, worker: int, server: int):
         begin, end = shape.bounds[server], shape.bounds[server + 1]
         room = slice(shape.mailbox_bounds[server], shape.mailbox_bounds[server + 1])
-        self.keys = [arrays["keys"][worker, slot, room] for slot in range(SLOTS)]
-        self.values = [arrays["values"][worker, slot, room] for slot in range(SLOTS)]
+        self.keys = [arrays["keys"][worker, slot, room] for slot in range(shape.slots)]
+        self.values = [arrays["values"][worker, slot, room] for slot in range(shape.slots)]
         self.values.append(arrays["all_values"][worker, begin:end])
         self.rows = arrays["rows"][worker]
 
@@ -120,6 +120,11 @@ class Log:
         self._committed, self._worker = arrays["committed"], worker
         self._numbers, self._rows = arrays["numbers"][worker], arrays["rows"][worker]
         self._sizes, self._versions = arrays["sizes"][worker], arrays["versions"][worker]
+
+    @property
+    def slots(self) -> list[int]:
+        """Those of requests with keys; `DENSE` comes after them."""
+        return list(range(len(self._numbers) - 1))
 
     @property
     def committed(self) -> int:
@@ -147,9 +152,9 @@ class Log:
     def pending(self, done: int) -> list[tuple[int, int, list[int], list[int]]]:
         """Committed pushes above `done` in order: number, slot, sizes, versions."""
         found = [
-            (int(number), slot, self._sizes[slot].tolist(), self._versions[slot].tolist())
-            for slot, number in enumerate(self._numbers)
-            if done < number <= self.committed
+            (int(self._numbers[slot]), slot, self._sizes[slot].tolist(), self._versions[slot].tolist())
+            for slot in (*self.slots, DENSE)
+            if done < self._numbers[slot] <= self.committed
         ]
         return sorted(found)
 

@@ -126,6 +126,11 @@ class Training:
         return max((account.iterations for account in self._accounts), default=0)
 
     @property
+    def solver(self) -> str:
+        """The one that `auto` stands for, too."""
+        return self._job.solver
+
+    @property
     def advice(self) -> str:
         """What to do about it, if it ended before it was done."""
         return self._job.advice()
@@ -194,7 +199,7 @@ class Training:
 
     def _stability(self, updater: Updater) -> Stability | None:
         consistency = self.settings.consistency()
-        if self.settings.by_lbfgs() or consistency.in_place or not isinstance(updater, SGD):
+        if self.solver != "minibatch" or consistency.in_place or not isinstance(updater, SGD):
             return None
         assert self.weights is not None
         steepest = curvature(self._rows, self.weights, self._intercept, updater.l2)

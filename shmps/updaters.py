@@ -89,7 +89,7 @@ def total(pushes: list[Push], factors: list[float]) -> tuple[np.ndarray, np.ndar
     """
     keys, values = pushes[0].keys, pushes[0].values * factors[0]
     for push, factor in zip(pushes[1:], factors[1:], strict=True):
-        if push.keys is keys:  # all keys of the partition
+        if push.keys is keys or np.array_equal(push.keys, keys):
             add_scaled(values, push.values, factor)
         else:
             keys, values = merge(keys, values, push.keys, push.values, factor)

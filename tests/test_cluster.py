@@ -333,15 +333,16 @@ def test_other_start_methods(start_method):
         assert (made.weights() != 0).all()
 
 
+@pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("consistency", [SYNC, BOUNDED(1), ASYNC], ids=str)
-def test_more_requests_than_slots_never_stop_a_worker(consistency):
+def test_more_requests_than_slots_never_stop_a_worker(consistency, slots):
     def work(kv):
         for number in range(200):
             kv.start_push([number % KEYS], [1.0])
             kv.start_pull([number % KEYS], callback=lambda values: None)
         kv.barrier("all")
 
-    with Cluster(KEYS, servers=2, workers=4, consistency=consistency, updater=Add()) as made:
+    with Cluster(KEYS, servers=2, workers=4, consistency=consistency, updater=Add(), slots=slots) as made:
         made.run(work)
         assert made.weights().sum() == 800.0
 

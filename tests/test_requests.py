@@ -1,9 +1,11 @@
 """A worker's requests alone: what its lives announce."""
 
+import pytest
+
 from shmps.memory import carve
 from shmps.messages import PULL, PUSH, WELCOME, Record
 from shmps.requests import Requests
-from shmps.store import Log, Shape
+from shmps.store import DENSE, Log, Shape
 
 
 def begin_life(life, log):
@@ -13,15 +15,19 @@ def begin_life(life, log):
     return requests, [(record.number, record.slot) for _, record in requests.recover()]
 
 
-def test_what_was_noted_but_not_committed_is_never_announced_by_a_later_life():
-    fields = Shape(4, 1, 0, 1, 1, 4).mailbox_fields()
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("dense", [False, True])
+def test_what_was_noted_but_not_committed_is_never_announced_by_a_later_life(dense, slots):
+    fields = Shape(4, 1, 0, 1, 1, 4, slots=slots).mailbox_fields()
     log = Log(carve(fields, bytearray(carve(fields)[1]))[0], 0)
     first, _ = begin_life(1, log)
-    first.start(PULL, first.take_slot(dense=False), 1.0, [1], None, None)
-    log.note(first.take_slot(dense=False), 1, 1.0, [1], [0])  # and then it is killed
+    if slots > 1:
+        first.start(PULL, first.take_slot(dense=False), 1.0, [1], None, None)
+    log.note(first.take_slot(dense), 1, 1.0, [1], [0])  # and then it is killed
     second, announced = begin_life(2, log)
     assert announced == []
-    slot = second.take_slot(dense=False)
+    slot = second.take_slot(dense)
     second.start(PUSH, slot, 1.0, [1], None, None)  # the same push, committed; and then it is killed
-    _, announced = begin_life(3, log)
-    assert announced == [(1, slot)]
+    third, announced = begin_life(3, log)
+    assert announced == [(1, slot)] and (slot == DENSE) == dense
+    assert third.has_slot(dense) == (slots > 1 and not dense)
