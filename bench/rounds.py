@@ -2,7 +2,7 @@
 
 Four things, taking turns in every repeat so that what else the machine does hits all of them:
 
-    loops   `iterations` sync rounds over whole shards, with 1 and with 2 servers
+    loops   `iterations` rounds over whole shards: sync with 1 and with 2 servers, async with 1
     pushes  `epochs` over minibatches: sync of 256 rows, async of 256 and of 64
     kernel  `iterations` steps of the same descent over all rows in this process, without any server;
             only the calls of `shmps.kernels.gradient` are timed
@@ -12,8 +12,8 @@ A training's seconds run from the first worker's start to the last worker's end:
 and starting processes, but with a minibatch's localisation at its first visit. One training of each kind
 goes before, and does not count.
 
-Results: "kernel": {"nonzeros_per_second"}. "loops": per number of servers {"variant", "servers", "seconds",
-"iterations_per_second" (rounds in which every worker takes part), "nonzeros_per_second",
+Results: "kernel": {"nonzeros_per_second"}. "loops": per variant {"variant", "servers", "seconds",
+"iterations_per_second" (async: of a worker, on average), "nonzeros_per_second",
 "kernel_ratio": seconds divided by what the kernel of the same repeat would need for the same non-zeros,
 shared out evenly over `cores`}. "pushes": per variant {"variant", "mode", "batch_size", "seconds",
 "pushes_per_second" (of all workers together), "nonzeros_per_second", "of_pipes": pushes per second divided
@@ -35,7 +35,7 @@ from shmps.kernels import gradient
 from shmps.result import Result
 
 WORKERS = 4
-RATE = 1.0  # of SGD, without a penalty
+RATE = 0.1  # of SGD, without a penalty; stable with the delays of async whole shards
 
 
 class Variant(NamedTuple):
@@ -45,7 +45,10 @@ class Variant(NamedTuple):
     batch_size: int  # rows; 0: a worker's whole shard
 
 
-LOOPS = [Variant(f"sync, whole shards, {n} server{'s' * (n > 1)}", n, "sync", 0) for n in (1, 2)]
+LOOPS = [
+    Variant(f"{mode}, whole shards, {n} server{'s' * (n > 1)}", n, mode, 0)
+    for mode, n in (("sync", 1), ("sync", 2), ("async", 1))
+]
 PUSHES = [
     Variant(f"{mode}, {rows} rows", 1, mode, rows)
     for mode, rows in (("sync", 256), ("async", 256), ("async", 64))

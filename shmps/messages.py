@@ -1,6 +1,5 @@
 """What travels through the pipes: records of 64 bytes. Arrays never do, they lie in the mailboxes."""
 
-import functools
 import struct
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -58,12 +57,9 @@ class Record(NamedTuple):
     to: int = 0  # the life of the addressee
 
 
-_record = functools.partial(tuple.__new__, Record)
-
-
 def pack(record: Iterable[int]) -> bytes:
     return _STRUCT.pack(*record)
 
 
 def unpack(data: bytes) -> list[Record]:
-    return list(map(_record, _STRUCT.iter_unpack(data)))
+    return [Record(*fields) for fields in _STRUCT.iter_unpack(data)]

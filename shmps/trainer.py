@@ -57,26 +57,38 @@ class Way(NamedTuple):
 
     read: Callable[[Batch], np.ndarray]
     compute: Callable[[Batch, np.ndarray], float]  # returns the mean loss
-    push: Callable[[Batch], None]
+    push: Callable[[Batch, Batch | None], None]  # with the batch that is read next, if it is known
 
 
 def _by_push(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
     """Pull, compute a gradient, push. In sync mode a look after the push was acknowledged is exactly a pull,
-    and costs no message.
+    and costs no message. Else, if the next batch has the same keys (whole shards), its pull and this push are
+    one request.
     """
-    read, push = (kv.look, kv.push) if kv.consistency.hold_pushes else (kv.pull, kv.start_push)
     out = np.empty(num_keys)
+    pulls: list[int] = []  # that of the next batch, if it was asked for
 
     def mean(batch: Batch) -> np.ndarray:
         return out if batch.keys is None else out[: len(batch.keys)]
 
-    return Way(
-        lambda batch: read(batch.keys),
-        lambda batch, weights: mean_gradient(
-            kv, batch.rows, weights, intercept, batch.rows.num_rows, mean(batch)
-        ),
-        lambda batch: push(batch.keys, mean(batch), rows=batch.rows.num_rows),  # type: ignore[arg-type]
-    )
+    def read(batch: Batch) -> np.ndarray:
+        if kv.consistency.hold_pushes:
+            return kv.look(batch.keys)
+        return kv.wait(pulls.pop()) if pulls else kv.pull(batch.keys)
+
+    def compute(batch: Batch, weights: np.ndarray) -> float:
+        return mean_gradient(kv, batch.rows, weights, intercept, batch.rows.num_rows, mean(batch))
+
+    def push(batch: Batch, following: Batch | None) -> None:
+        pushed = batch.keys, mean(batch), batch.rows.num_rows
+        if kv.consistency.hold_pushes:
+            kv.push(*pushed)
+        elif following is not None and following.keys is batch.keys:
+            pulls.append(kv.start_push_pull(*pushed))
+        else:
+            kv.start_push(*pushed)
+
+    return Way(read, compute, push)
 
 
 def _in_place(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
@@ -100,7 +112,7 @@ def _in_place(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
         kv.tick_in_place(update)
         return loss
 
-    return Way(lambda batch: nothing, compute, lambda batch: None)
+    return Way(lambda batch: nothing, compute, lambda batch, following: None)
 
 
 def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
@@ -113,7 +125,8 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     iteration = row_count = nonzeros = 0
     kv.barrier()
     sheet = Timesheet(kv, plan.timeline)
-    for batch, first in itertools.islice(_visits(kv, rows, num_keys, plan), plan.iterations):
+    visits = itertools.islice(_visits(kv, rows, num_keys, plan), plan.iterations)
+    for batch, following, first in visits:
         if kv.stopping:
             break
         iteration += 1
@@ -135,14 +148,17 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         if rest > 0:  # after the pull and before the push: slept after the push it would bring no delay
             _sleep(kv, rest)
             sheet.lap(SLEEP)
-        way.push(batch)
+        evaluated = kv.rank == first and plan.test_interval and iteration % plan.test_interval == 0
+        copied = kv.rank == 0 and plan.checkpoint_every and iteration % plan.checkpoint_every == 0
+        # What is evaluated or copied in between takes time: the next batch is read after it.
+        way.push(batch, None if evaluated or copied or iteration == plan.iterations else following)
         sheet.lap(PUSH)
-        if kv.rank == first and plan.test_interval and iteration % plan.test_interval == 0:
+        if evaluated:
             kv.flush()  # this worker's own push is in what is evaluated
             at, weights = time.monotonic(), kv.look(np.arange(num_keys))
             kv.report(Snapshot(iteration, at, int(kv.ticks().sum()), weights))
             sheet.lap(PULL)
-        if kv.rank == 0 and plan.checkpoint_every and iteration % plan.checkpoint_every == 0:
+        if copied:
             kv.flush()  # in sync mode everyone waits for this worker's next push: nothing moves
             kv.report(kv.copy_of_parameters())
             sheet.lap(PULL)
@@ -151,36 +167,49 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     return sheet.account(iteration, row_count, nonzeros)
 
 
-def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[Batch, int]]:
+def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[Batch, Batch | None, int]]:
     """The batches in the order of their visits, epoch by epoch, of the rows that are ours in it.
 
-    With each the first rank of those who divide the rows: it has them evaluated.
+    With each the one after it, as far as it is known; and the first rank of those who divide the rows: it has
+    them evaluated.
     """
-    everyone = list(range(kv.num_workers))
-    ranks: list[int] | None = None
-    batches: Batches | None = None
-    for epoch in range(plan.epochs) if plan.iterations is None else itertools.count():
-        before, ranks = ranks, kv.ranks(epoch) if plan.elastic else everyone
+    for first, batches in _divisions(kv, rows, num_keys, plan):
+        for batch, following in itertools.pairwise(itertools.chain(batches, [None])):
+            assert batch is not None
+            yield batch, following, first
+
+
+def _divisions(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[int, Iterator[Batch]]]:
+    """The first of those who divide the rows, and our batches for as long as these may be the same ranks."""
+
+    def divided(ranks: list[int]) -> Batches:
+        return Batches(
+            shard(rows, ranks.index(kv.rank), len(ranks)),
+            plan.batch_size,
+            num_keys,
+            plan.intercept,
+            plan.seed,
+            kv.rank,
+            ranks,
+            kv.consistency.in_place,
+            plan.memory,
+        )
+
+    epochs = range(plan.epochs) if plan.iterations is None else itertools.count()
+    if not plan.elastic:
+        batches = divided(list(range(kv.num_workers)))
+        yield 0, itertools.chain.from_iterable(map(batches.epoch, epochs))
+        return
+    ranks: list[int] = []
+    for epoch in epochs:
+        before, ranks = ranks, kv.ranks(epoch)
         if kv.rank not in ranks:
-            if before is not None and kv.rank in before:
+            if kv.rank in before:
                 return  # removed
             continue  # not yet in
         if ranks != before:
-            own = shard(rows, ranks.index(kv.rank), len(ranks))
-            batches = Batches(
-                own,
-                plan.batch_size,
-                num_keys,
-                plan.intercept,
-                plan.seed,
-                kv.rank,
-                ranks,
-                kv.consistency.in_place,
-                plan.memory,
-            )
-        assert batches is not None
-        for batch in batches.epoch(epoch):
-            yield batch, ranks[0]
+            batches = divided(ranks)
+        yield ranks[0], batches.epoch(epoch)
 
 
 def mean_gradient(

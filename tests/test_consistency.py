@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from shmps import ASYNC, BOUNDED, SYNC, Add, Cluster, Consistency
+from shmps import ASYNC, BOUNDED, SYNC, Add, Cluster, Consistency, LogisticRegression
 from shmps.consistency import VectorClock
 from shmps.errors import UsageError
 
@@ -140,3 +140,22 @@ def test_a_held_tick_has_no_delay_and_a_late_push_has():
         with Cluster(5, servers=1, workers=2, consistency=consistency) as cluster:
             cluster.run(work)
             assert cluster.delays()[:2].tolist()[: len(delays)] == delays
+
+
+@pytest.mark.parametrize("batch_size", [0, 25, 500])  # whole shards, minibatches, one minibatch a shard
+@pytest.mark.parametrize(("mode", "bound"), [("async", None), ("bounded", 0)])
+def test_of_one_worker_every_pull_has_its_own_pushes_and_none_is_late(mode, bound, batch_size):
+    random = np.random.default_rng(0)
+    X, y = random.random((100, 8)), random.integers(0, 2, 100)
+
+    def fit(mode, bound=None):
+        alone = LogisticRegression(
+            workers=1, servers=2, mode=mode, bound=bound, updater="sgd", learning_rate=0.5,
+            batch_size=batch_size, epochs=7, test_interval=2,
+        )  # fmt: skip
+        return alone.fit(X, y, (X, y))
+
+    late, serial = fit(mode, bound), fit("sync")
+    assert late.coef_.tobytes() == serial.coef_.tobytes()
+    assert [p.metrics for p in late.result_.history] == [p.metrics for p in serial.result_.history]
+    assert late.result_.delays.histogram == serial.result_.delays.histogram and not late.result_.delays.max
