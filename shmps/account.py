@@ -1,7 +1,7 @@
 """A worker's account of its time, in seconds of time.monotonic(): a clock that all processes share."""
 
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from shmps.worker import KVWorker
 KINDS = ("compute", "push", "pull", "wait", "sleep")
 COMPUTE, PUSH, PULL, WAIT, SLEEP = range(len(KINDS))
 
-_MOST_LAPS = 2**14
+_MOST_LAPS = 2**13
 _BINS = 2**10
 
 
@@ -28,6 +28,11 @@ class Spans(NamedTuple):
     def begins(self) -> np.ndarray:
         """(n,) seconds."""
         return np.concatenate([[self.begin], self.ends[:-1]])
+
+    @property
+    def last(self) -> float:
+        """The end of the last, in seconds."""
+        return float(self.ends[-1]) if len(self.ends) else self.begin
 
     def shifted(self, origin: float) -> "Spans":
         """The same in seconds since `origin`."""
@@ -47,13 +52,12 @@ class Spans(NamedTuple):
 
     def in_bins(self, bins: int) -> "Spans":
         """At most a span of every kind in each of so many equal stretches of the whole: no second is lost."""
-        edges = np.linspace(self.begin, self.ends[-1], bins + 1)
+        edges = np.linspace(self.begin, self.last, bins + 1)
         seconds = self.within(edges)
         ends = np.minimum(edges[:-1, None] + np.cumsum(seconds, axis=1), edges[1:, None])
         lasting = seconds > 0
         kinds = np.broadcast_to(np.arange(len(KINDS), dtype=np.int8), seconds.shape)[lasting]
-        last = float(edges[-1])
-        return Spans(self.begin, ends[lasting], kinds, last, (last - self.begin) / bins)
+        return Spans(self.begin, ends[lasting], kinds, self.last, (self.last - self.begin) / bins)
 
 
 class Account(NamedTuple):
@@ -83,9 +87,11 @@ class Timesheet:
     def __init__(self, kv: KVWorker, keep_spans: bool):
         self._kv = kv
         self._began = self._last = monotonic()
-        self._waited_before = kv.seconds_waiting
+        self._waited_before = self._waited = kv.seconds_waiting
         self._seconds = [0.0] * len(KINDS)
-        self._laps = _Laps(self._began, kv.seconds_waiting) if keep_spans else None
+        self._past = Spans(self._began, np.empty(0), np.empty(0, np.int8), self._began)
+        # Its end, its kind, the seconds waited by then, and so on: of all ways to note a lap the fastest.
+        self._laps: list[float] | None = [] if keep_spans else None
 
     def lap(self, kind: int) -> float:
         now = monotonic()
@@ -93,7 +99,10 @@ class Timesheet:
         self._last = now
         self._seconds[kind] += spent
         if self._laps is not None:
-            self._laps.add(kind, now, self._kv.seconds_waiting)
+            self._laps += (now, kind, self._kv.seconds_waiting)
+            if len(self._laps) >= 3 * _MOST_LAPS:
+                self._past = self._spans(self._laps).in_bins(_BINS)
+                self._laps, self._waited = [], self._kv.seconds_waiting
         return spent
 
     def account(self, iterations: int, rows: int, nonzeros: int) -> Account:
@@ -108,40 +117,17 @@ class Timesheet:
             self._seconds[COMPUTE],
             self._kv.seconds_waiting - self._waited_before,
             self._seconds[SLEEP],
-            None if self._laps is None else self._laps.spans(),
+            None if self._laps is None else self._spans(self._laps),
         )
 
-
-class _Laps:
-    """A worker's last laps as they were, and its time before them in bins."""
-
-    def __init__(self, began: float, waited: float):
-        self._past = Spans(began, np.empty(0), np.empty(0, np.int8), began)
-        self._waited = waited  # before the laps
-        self._count = 0
-        self._arrays = np.empty(_MOST_LAPS), np.empty(_MOST_LAPS), np.empty(_MOST_LAPS, np.int8)
-        views: list[Any] = [array.data for array in self._arrays]
-        self._ends, self._waits, self._kinds = views  # their items are Python's numbers: written at less cost
-
-    def add(self, kind: int, end: float, waited: float) -> None:
-        """A lap until `end`, by when the worker had waited so many seconds in all."""
-        count = self._count
-        self._ends[count], self._waits[count], self._kinds[count] = end, waited, kind
-        self._count = count + 1
-        if self._count == _MOST_LAPS:
-            self._past = self.spans().in_bins(_BINS)
-            self._waited, self._count = waited, 0
-
-    def spans(self) -> Spans:
-        """All so far: every lap as one span, and as a second one what of it was waiting."""
-        ends, waits, kinds = (array[: self._count] for array in self._arrays)
+    def _spans(self, laps: list[float]) -> Spans:
+        """What is past, then every lap as one span, and as a second one what of it was waiting."""
+        ends, kinds, waits = np.fromiter(laps, float, len(laps)).reshape(-1, 3).T
         waiting = np.diff(waits, prepend=self._waited)
-        begins = np.concatenate([[self._past.ends[-1] if len(self._past.ends) else self._past.begin], ends])
-        both = np.column_stack([np.maximum(begins[:-1], ends - waiting), ends])
+        begins = np.append(self._past.last, ends)[:-1]
+        both = np.column_stack([np.maximum(begins, ends - waiting), ends])
         lasting = np.column_stack([np.full(len(ends), True), waiting > 0])
+        kinds = np.column_stack([kinds, np.full(len(ends), WAIT)]).astype(np.int8)
         return self._past._replace(
-            ends=np.append(self._past.ends, both[lasting]),
-            kinds=np.append(
-                self._past.kinds, np.column_stack([kinds, np.full(len(ends), WAIT, np.int8)])[lasting]
-            ),
+            ends=np.append(self._past.ends, both[lasting]), kinds=np.append(self._past.kinds, kinds[lasting])
         )

@@ -122,7 +122,7 @@ def _time(result: Result) -> str:
     timeline = result.timeline
     if timeline is None:
         return "<p>No timeline was kept during this training: ask for one (timeline).</p>"
-    ends = [float(spans.ends[-1]) for spans in timeline.values()]
+    ends = [spans.last for spans in timeline.values()]
     end = max(result.seconds["train"], *ends, *(event.at for event in result.events))
     tracks, rows = "", []
     for node in nodes(result):
@@ -132,8 +132,8 @@ def _time(result: Result) -> str:
         if role == "worker" or happened:
             tracks += _track(node, spans, happened, end)
         if spans is not None:
-            seconds = spans.within(np.array([spans.begin, spans.ends[-1]]))[0]
-            ran = [f"{spans.begin:.3f}", f"{spans.ends[-1]:.3f}"]
+            seconds = spans.within(np.array([spans.begin, spans.last]))[0]
+            ran = [f"{spans.begin:.3f}", f"{spans.last:.3f}"]
             rows.append([f"worker {rank}", *ran, *(f"{seconds[kind]:.3f}" for kind in _STACKED)])
     kinds = "".join(f'<li><span class="{KINDS[kind]}"></span>{KINDS[kind]}</li>' for kind in _STACKED)
     heads = ["Node", "From", "To", *(KINDS[kind] for kind in _STACKED)]
