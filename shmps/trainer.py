@@ -131,6 +131,8 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         row_count += batch.rows.num_rows
         nonzeros += batch.rows.nonzeros
         if iteration <= kv.resumed:
+            if iteration == kv.resumed:  # who pushed it may have died before it had that evaluated
+                _have_evaluated(kv, num_keys, plan, iteration, first, began)
             continue
         weights = way.read(batch)
         start = time.perf_counter()
@@ -147,10 +149,7 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
             slept += rest
         way.push(batch)
         computing += spent
-        if kv.rank == first and plan.test_interval and iteration % plan.test_interval == 0:
-            kv.flush()  # this worker's own push is in what is evaluated
-            passed, weights = time.monotonic() - began, kv.look(np.arange(num_keys))
-            kv.report(Snapshot(iteration, passed, int(kv.ticks().sum()), weights))
+        _have_evaluated(kv, num_keys, plan, iteration, first, began)
         if kv.rank == 0 and plan.checkpoint_every and iteration % plan.checkpoint_every == 0:
             kv.flush()  # in sync mode everyone waits for this worker's next push: nothing moves
             kv.report(kv.copy_of_parameters())
@@ -159,6 +158,16 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     return Account(
         began, ended, iteration, row_count, nonzeros, computing, kv.seconds_waiting - waited, slept
     )
+
+
+def _have_evaluated(
+    kv: KVWorker, num_keys: int, plan: Plan, iteration: int, first: int, began: float
+) -> None:
+    """Report the weights, if it is this worker's turn and the time for it."""
+    if kv.rank == first and plan.test_interval and iteration % plan.test_interval == 0:
+        kv.flush()  # this worker's own push is in what is evaluated
+        passed, weights = time.monotonic() - began, kv.look(np.arange(num_keys))
+        kv.report(Snapshot(iteration, passed, int(kv.ticks().sum()), weights))
 
 
 def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[Batch, int]]:
