@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,17 @@ except KeyboardInterrupt:
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[0].splitlines()
     assert (rest[-1], process.returncode) == ("kept True True", 0)
+
+
+def test_what_the_readme_shows_of_the_estimator_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    blocks = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+    shown = [block for block in blocks if "LogisticRegression(" in block]
+    names = {"X": X, "y": Y, "X_test": X, "y_test": Y, "weights": 1.0 + Y, "parts": [(X[:99], Y[:99])] * 2}
+    for block in shown:
+        exec(block, names)
+    assert len(shown) == 2 and (tmp_path / "m.shmps").exists() and (tmp_path / "log.jsonl").exists()
 
 
 # --- whatever holds the rows ---
