@@ -125,6 +125,11 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         if self._open:
             raise UsageError("this Cluster is in use already; make another for a with block inside its own")
+        if multiprocessing.current_process().daemon:
+            raise UsageError(
+                "a cluster starts processes, which Python forbids to a daemonic one, such as a worker of "
+                "multiprocessing.Pool; use joblib's backends loky or threading, or concurrent.futures"
+            )
         with _named_shortages(), contextlib.ExitStack() as resources:
             self._store = Store(self._shape)
             resources.callback(self._store.close)

@@ -255,17 +255,18 @@ class LogisticRegression(LinearClassifier):
                 )
         if self.checkpoint is not None or self.resume is not None:
             raise UsageError("partial_fit keeps no checkpoints, found checkpoint or resume; use fit, or save")
-        X = matrix_of(X)
-        if not hasattr(self, "coef_"):
-            self.classes_, self.n_features_in_ = np.array(two_of(classes)), X.shape[1]
-            self._keep(np.zeros(self.n_features_in_ + int(self.fit_intercept)))
-        elif classes is not None and two_of(classes) != self.classes_.tolist():
+        is_first = not hasattr(self, "coef_")
+        X = matrix_of(X) if is_first else self._features(X)
+        named = self.classes_ if classes is None and not is_first else np.array(two_of(classes))
+        if not is_first and named.tolist() != self.classes_.tolist():
             raise UsageError(
                 f"classes are those of the call before, {self.classes_.tolist()}; found {classes}"
             )
-        X = self._features(X)
-        labels = known_labels(labels_of(y, X.shape[0]), self.classes_, "y")
-        importance = importance_of(sample_weight, self.class_weight, labels, self.classes_)
+        labels = known_labels(labels_of(y, X.shape[0]), named, "y")
+        importance = importance_of(sample_weight, self.class_weight, labels, named)
+        if is_first:
+            self.classes_, self.n_features_in_ = named, X.shape[1]
+            self._keep(np.zeros(X.shape[1] + int(self.fit_intercept)))
         settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
         settings.workers = min(self.workers, len(labels))
         known: Any = getattr(self, "_continued", None)
@@ -293,22 +294,9 @@ class LogisticRegression(LinearClassifier):
             if training.weights is not None:
                 self._keep(training.weights)
         self.n_iter_, self.staleness_ = training.iterations, training.delays
-        self.result_ = training.result(self._settings(training), measured_on)
+        self.result_ = training.result(measured_on)
         stability = self.result_.stability
         if advice := training.advice:
             warnings.warn(advice, NotConverged, stacklevel=3)
         if stability and stability.advice:
             warnings.warn(stability.advice, UnstableRate, stacklevel=3)
-
-    def _settings(self, training: Training) -> dict[str, Any]:
-        """What the result tells of them."""
-        settings = training.settings
-        told = settings.get_params() | {"solver": training.solver, "mode": str(settings.consistency())}
-        for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
-            del told[name]  # they make no other model
-        if isinstance(self.class_weight, dict):
-            told["class_weight"] = {str(label): float(weight) for label, weight in self.class_weight.items()}
-        if training.solver == "minibatch":
-            updater = settings.make_updater(unpenalized=-1)
-            told["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
-        return told

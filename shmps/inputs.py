@@ -3,6 +3,7 @@
 The words in quotes below are those by which scikit-learn's checks know an error.
 """
 
+import numbers
 import warnings
 from typing import Any
 
@@ -123,7 +124,7 @@ def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -
             f"class_weight is 'balanced' or a dict of weights by label {known}; found {class_weight!r:.80}"
         )
     weights = [class_weight.get(label, 1.0) for label in known]
-    if not all(isinstance(weight, int | float) and 0 <= weight < np.inf for weight in weights):
+    if not all(isinstance(weight, numbers.Real) and 0 <= float(weight) < np.inf for weight in weights):
         raise UsageError(f"class_weight has finite numbers from 0 up, found {class_weight!r:.80}")
     return [float(weight) for weight in weights]
 

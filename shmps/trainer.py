@@ -37,6 +37,12 @@ class Plan:
     memory: int | None = None  # bytes that a worker is not to have more of; minibatches are kept within it
     timeline: bool = False  # the workers' accounts have spans
 
+    def evaluates(self, iteration: int) -> bool:
+        return bool(self.test_interval) and iteration % self.test_interval == 0
+
+    def copies(self, iteration: int) -> bool:
+        return bool(self.checkpoint_every) and iteration % self.checkpoint_every == 0
+
     def least_seconds(self, rank: int, computed: float) -> float:
         """From pull to push of worker `rank`, if its gradient took `computed` seconds."""
         slowness = self.slow_worker[1] if self.slow_worker and self.slow_worker[0] == rank else 1.0
@@ -133,6 +139,8 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         row_count += batch.rows.num_rows
         nonzeros += batch.rows.nonzeros
         if iteration <= kv.resumed:
+            if iteration == kv.resumed and kv.rank == first and plan.evaluates(iteration):
+                _have_evaluated(kv, num_keys, iteration)  # its last life may have died before it did
             continue
         sheet.lap(COMPUTE)  # the minibatch is localized when first visited
         weights = way.read(batch)
@@ -148,15 +156,13 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
         if rest > 0:  # after the pull and before the push: slept after the push it would bring no delay
             _sleep(kv, rest)
             sheet.lap(SLEEP)
-        evaluated = kv.rank == first and plan.test_interval and iteration % plan.test_interval == 0
-        copied = kv.rank == 0 and plan.checkpoint_every and iteration % plan.checkpoint_every == 0
+        evaluated = kv.rank == first and plan.evaluates(iteration)
+        copied = kv.rank == 0 and plan.copies(iteration)
         # What is evaluated or copied in between takes time: the next batch is read after it.
         way.push(batch, None if evaluated or copied or iteration == plan.iterations else following)
         sheet.lap(PUSH)
         if evaluated:
-            kv.flush()  # this worker's own push is in what is evaluated
-            at, weights = time.monotonic(), kv.look(np.arange(num_keys))
-            kv.report(Snapshot(iteration, at, int(kv.ticks().sum()), weights))
+            _have_evaluated(kv, num_keys, iteration)
             sheet.lap(PULL)
         if copied:
             kv.flush()  # in sync mode everyone waits for this worker's next push: nothing moves
@@ -165,6 +171,12 @@ def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
     kv.flush()
     sheet.lap(PUSH)
     return sheet.account(iteration, row_count, nonzeros)
+
+
+def _have_evaluated(kv: KVWorker, num_keys: int, iteration: int) -> None:
+    kv.flush()  # this worker's own push is in what is evaluated
+    at, weights = time.monotonic(), kv.look(np.arange(num_keys))
+    kv.report(Snapshot(iteration, at, int(kv.ticks().sum()), weights))
 
 
 def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[Batch, Batch | None, int]]:

@@ -147,6 +147,8 @@ class Training:
             self._checkpoints.write(report)
 
     def _evaluate(self, snapshot: Snapshot) -> None:
+        if self.history and snapshot.iteration <= self.history[-1].iteration:
+            return  # by a worker in a dead one's place, which may have had it evaluated already
         rows_per_tick = self._rows.num_rows / self._job.ticks_per_epoch
         seconds = max(snapshot.at - self._started, 1e-9)
         progress = Progress(
@@ -171,12 +173,12 @@ class Training:
             return self._best[1].weights
         return self._job.weights() if self._stopped is None else self._stopped.weights
 
-    def result(self, settings: dict[str, Any], measured_on: str) -> Result:
-        """The figures; `settings` and `measured_on` as they are to be told."""
+    def result(self, measured_on: str) -> Result:
+        """The figures; `measured_on` says which rows were evaluated."""
         assert self.weights is not None
         accounts, started = self._accounts, self._started
         return Result(
-            settings=settings,
+            settings=_told(self.settings, self.solver),
             metrics=trainer.measure(self._tested, self.weights, self._intercept),
             measured_on=measured_on,
             ticks=sum(account.iterations for account in accounts),
@@ -233,3 +235,16 @@ def _checkpoints(
     if settings.checkpoint is None:
         return None, copy
     return Checkpoints(os.fspath(settings.checkpoint), *identity), copy
+
+
+def _told(settings: Settings, solver: str) -> dict[str, Any]:
+    """What the result tells of them: JSON-able."""
+    told = settings.get_params() | {"solver": solver, "mode": str(settings.consistency())}
+    for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
+        del told[name]  # they make no other model
+    if isinstance(settings.class_weight, dict):
+        told["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
+    if solver == "minibatch":
+        updater = settings.make_updater(unpenalized=-1)
+        told["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
+    return told

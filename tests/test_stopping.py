@@ -1,5 +1,6 @@
 """What ends a training before its time, what it then keeps, and trainings that go on from another."""
 
+import functools
 import json
 import os
 import pickle
@@ -9,9 +10,11 @@ import pytest
 from processes import children_of
 from test_estimator import problem
 
-from shmps import ASYNC, HOGWILD, SYNC, Cluster, LogisticRegression
+from shmps import ASYNC, HOGWILD, SYNC, Cluster, LogisticRegression, jobs
 from shmps.callbacks import Callback, EarlyStopping, History, JsonLines
 from shmps.errors import DataError, UsageError
+from shmps.failpoints import WORKER_PLACES, Failpoint
+from shmps.messages import WORKER
 
 X, Y = problem()
 MANY = 10**7  # iterations: it ends by being stopped, or not at all
@@ -51,6 +54,19 @@ def test_a_sync_training_that_is_stopped_ends_with_the_bits_of_a_shorter_one():
         stopped = fit(StopAt(2), servers=servers)
         assert stopped.coef_.tobytes() == shorter.coef_.tobytes()
         assert stopped.intercept_.tobytes() == shorter.intercept_.tobytes()
+
+
+@pytest.mark.parametrize("place", WORKER_PLACES)
+def test_it_does_so_whenever_the_worker_dies_whose_weights_are_evaluated(place, monkeypatch):
+    undisturbed = fit(StopAt(2), servers=2)
+    failpoints = [Failpoint(WORKER, 0, place, 6)]
+    monkeypatch.setattr(jobs, "Cluster", functools.partial(Cluster, failpoints=failpoints))
+    killed = fit(StopAt(2), servers=2)
+    assert [event.what for event in killed.result_.events] == ["died"]
+    assert killed.coef_.tobytes() == undisturbed.coef_.tobytes()
+    assert [progress.metrics for progress in killed.history_] == [
+        progress.metrics for progress in undisturbed.history_
+    ]
 
 
 def test_lbfgs_is_stopped_too():

@@ -1,0 +1,130 @@
+"""It trains wherever Python runs (scripts, notebooks, threads), and Ctrl-C keeps what was learned."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from processes import children_of
+from test_estimator import problem
+
+from shmps import LogisticRegression
+
+X, Y = problem()
+SCRIPT = """
+import numpy as np
+from shmps import LogisticRegression
+X = np.random.default_rng(0).normal(size=(60, 3))
+y = X[:, 0] > 0
+"""
+
+
+def run(script, *options):
+    return subprocess.run(
+        [sys.executable, *options, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+
+
+def test_an_unguarded_script_trains():
+    assert run(SCRIPT + "print(LogisticRegression(epochs=99).fit(X, y).score(X, y) > 0.9)").stdout == "True\n"
+
+
+def test_a_cell_of_a_notebook_trains():
+    # What IPython does with a cell: code without a file, in a namespace of its own, with an event loop about.
+    cell = (
+        SCRIPT + "seen = []\nmodel = LogisticRegression(test_interval=1).fit(X, y, on_progress=seen.append)"
+    )
+    script = f"""
+import asyncio
+async def notebook():
+    space = {{"__name__": "__main__"}}
+    exec(compile({cell!r}, "<ipython-input-1>", "exec"), space)
+    print(len(space["seen"]), space["model"].history_ == space["seen"])
+asyncio.run(notebook())
+"""
+    assert run(script).stdout == "10 True\n"
+
+
+def test_threads_train_at_the_same_time():
+    alone = LogisticRegression(epochs=3).fit(X, Y)
+    models = [LogisticRegression(epochs=3) for _ in range(3)]
+    threads = [threading.Thread(target=model.fit, args=(X, Y)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(model.coef_.tobytes() == alone.coef_.tobytes() for model in models)
+    assert children_of(os.getpid()) == []
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "hogwild"])
+def test_ctrl_c_keeps_the_weights_so_far(mode):
+    script = f"""{SCRIPT}
+model = LogisticRegression(mode={mode!r}, epochs=10**9, test_interval=5)
+try:
+    model.fit(X, y, on_progress=lambda progress: print(progress.iteration, flush=True))
+except KeyboardInterrupt:
+    print("kept", model.score(X, y) > 0.9, len(model.history_) > 0, flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert int(process.stdout.readline()) == 5
+    for line in process.stdout:
+        if int(line) >= 100:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[0].splitlines()
+    assert (rest[-1], process.returncode) == ("kept True True", 0)
+
+
+def test_what_the_readme_shows_of_the_estimator_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    blocks = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+    shown = [block for block in blocks if "LogisticRegression(" in block]
+    names = {"X": X, "y": Y, "X_test": X, "y_test": Y, "weights": 1.0 + Y, "parts": [(X[:99], Y[:99])] * 2}
+    for block in shown:
+        exec(block, names)
+    assert len(shown) == 2 and (tmp_path / "m.shmps").exists() and (tmp_path / "log.jsonl").exists()
+
+
+# --- whatever holds the rows ---
+
+
+def wide(matrix):
+    matrix = sp.csr_matrix(matrix)
+    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
+    return matrix
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda matrix: wide(matrix),
+        lambda matrix: sp.csr_array(matrix),
+        lambda matrix: sp.csc_matrix(matrix),
+        lambda matrix: sp.csc_array(matrix),
+        lambda matrix: matrix.tolist(),
+        lambda matrix: np.asfortranarray(matrix),
+    ],
+    ids=["int64", "csr_array", "csc", "csc_array", "list", "fortran"],
+)
+@pytest.mark.parametrize("params", [{"mode": "sync"}, {"solver": "lbfgs"}, {"mode": "hogwild", "workers": 1}])
+def test_every_form_of_the_rows_gives_the_same_bits(kind, params):
+    settings = {"epochs": 2, "batch_size": 16} | params
+    dense, other = (LogisticRegression(**settings).fit(matrix, Y) for matrix in (X, kind(X)))
+    assert dense.coef_.tobytes() == other.coef_.tobytes()
+    np.testing.assert_array_equal(dense.predict(X), other.predict(kind(X)))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_float32_is_taken_as_the_numbers_that_it_holds(kind):
+    short = X.astype(np.float32)
+    one, other = (LogisticRegression(epochs=2).fit(kind(each), Y) for each in (short, short.astype(float)))
+    assert one.coef_.tobytes() == other.coef_.tobytes()
+    assert one.coef_.dtype == np.float64
