@@ -139,6 +139,6 @@ def until_it_reads(pid):
 
 def reading(pid):
     call = Path(f"/proc/{pid}/syscall").read_text().split()
-    return call[0] == "0" and (
+    return call[0] in READ and (
         call[1] == "0x0" or "pipe" in os.readlink(f"/proc/{pid}/fd/{int(call[1], 16)}")
     )
