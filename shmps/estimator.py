@@ -18,7 +18,6 @@ from shmps.data import (
     classes_of,
     fingerprint,
     is_finite,
-    must_fit,
     opened,
     rows_of,
     signs,
@@ -87,8 +86,6 @@ class LogisticRegression(Settings):
         tested = rows if eval_set is None else self._rows(*eval_set)
         consistency = self.consistency()
         num_keys = self.n_features_in_ + int(self.fit_intercept)
-        if self.memory is not None:
-            must_fit(self.memory, rows, num_keys)
         updater = self.make_updater(unpenalized=num_keys - 1 if self.fit_intercept else -1)
         checkpoints, restored = self._checkpoints(rows, updater)
         resumed = 0 if restored is None else int(restored.ticks.sum())
