@@ -138,7 +138,27 @@ def until_it_reads(pid):
 
 
 def reading(pid):
-    call = Path(f"/proc/{pid}/syscall").read_text().split()
-    return call[0] in READ and (
-        call[1] == "0x0" or "pipe" in os.readlink(f"/proc/{pid}/fd/{int(call[1], 16)}")
-    )
+    number, *arguments = Path(f"/proc/{pid}/syscall").read_text().split()
+    return number in READ and "pipe" in os.readlink(f"/proc/{pid}/fd/{int(arguments[0], 16)}")
+
+
+@pytest.mark.parametrize(
+    "program", [["run.py"], ["-c", "import sys, shmps_command as c; sys.exit(c.main())"]]
+)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_modules_are_imported_ends_quietly(here, program, number, code):
+    (here / "numba.py").write_text("import sys\nprint('importing', flush=True)\nsys.stdin.read()\n")
+    path = os.pathsep.join([str(here), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, *program],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as importing:
+        assert importing.stdout.readline() == b"importing\n"
+        importing.send_signal(number)
+        errors = importing.stderr.read()
+        importing.stdin.close()
+    assert (importing.returncode, errors) == (code, b"")
