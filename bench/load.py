@@ -1,4 +1,4 @@
-"""svmlight text to CSR: `shmps.svmlight.read` beside scikit-learn's `load_svmlight_file`.
+"""svmlight text to CSR: `shmps.svmlight.read` beside scikit-learn's `load_svmlight_file`; mapped data.
 
 Two files: the training rows of a9a (or of the generated set of its shape, written as text), and one that is
 generated into a temporary folder: rows of tf-idf-like values of ten digits, columns by Zipf's law. The files
@@ -6,13 +6,15 @@ were just written or read: they come from the page cache, and what is measured i
 
 Whole calls are timed, in pairs of ours and theirs; in every other pair theirs goes first. One pair goes
 before, and does not count; on it the two results are compared. Where scikit-learn is not installed it is
-left out, by name.
+left out, by name. Each file is also converted to mapped data, to the disk with its sums, and opened.
 
 Results: "files": [{"file", "bytes", "rows", "features", "nonzeros", "seconds", "bytes_per_second",
-"sklearn": null or {"seconds", "ratio": theirs to ours of the same pair, "identical": whether all arrays are,
-to the last bit}}]; "skipped": names of peers that are not installed. Spreads over the pairs.
+"convert_seconds", "open_seconds", "sklearn": null or {"seconds", "ratio": theirs to ours of the same pair,
+"identical": whether all arrays are, to the last bit}}]; "skipped": names of peers that are not installed.
+Spreads over the pairs.
 """
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from bench.record import markdown, shown, spread
-from shmps import datasets, svmlight
+from shmps import datasets, mapped, svmlight
 from shmps.cores import usable_cores
 
 ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB
@@ -77,7 +79,23 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         f"median (min to max) of {settings['pairs']} pairs"
     )
     left_out = "".join(f"\n\nskipped: {name} is not installed" for name in results["skipped"])
-    return f"{caption}\n\n{markdown(headers, rows)}{left_out}"
+    return f"{caption}\n\n{markdown(headers, rows)}{left_out}{_mapped_table(results)}"
+
+
+def _mapped_table(results: dict[str, Any]) -> str:
+    """Nothing for results of before there was mapped data."""
+    rows = [
+        [
+            file["file"],
+            shown(file["convert_seconds"], ".0f", 1e-3),
+            f"{file['bytes'] / file['convert_seconds']['median'] / 1e6:.0f}",
+            shown(file["open_seconds"], ".2f", 1e-3),
+        ]
+        for file in results["files"]
+        if "open_seconds" in file
+    ]
+    headers = ["as mapped data", "converted, ms", "MB/s of text", "opened, ms"]
+    return f"\n\n{markdown(headers, rows)}" if rows else ""
 
 
 def failed(results: dict[str, Any]) -> bool:
@@ -131,6 +149,16 @@ def _measure(path: Path, pairs: int, theirs: Reader | None, bar: Any) -> dict[st
             reader(str(path))
             seconds[reader].append(time.perf_counter() - began)
             bar.update()
+    converting, opening = [], []
+    for _ in range(pairs):
+        target = path.with_suffix(".shmps")
+        began = time.perf_counter()
+        mapped.convert(path, target)
+        converting.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        mapped.load(target)
+        opening.append(time.perf_counter() - began)
+        shutil.rmtree(target)
     ours, size = seconds[svmlight.read], path.stat().st_size
     return {
         "file": path.name,
@@ -140,6 +168,8 @@ def _measure(path: Path, pairs: int, theirs: Reader | None, bar: Any) -> dict[st
         "nonzeros": X.nnz,
         "seconds": spread(ours),
         "bytes_per_second": spread(size / each for each in ours),
+        "convert_seconds": spread(converting),
+        "open_seconds": spread(opening),
         "sklearn": theirs
         and {
             "seconds": spread(seconds[theirs]),

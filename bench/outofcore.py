@@ -132,9 +132,8 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         over = "" if max(peaks.values()) <= budget else ": OVER THE BUDGET"
         rows.append([training["way"], f"{training['seconds']:.1f}", shown + over])
     caption = (
-        f"{results['text_bytes'] / 1e6:,.0f} MB of text, {results['rows']:,} rows, "
-        f"{results['nonzeros']:,} non-zeros, mapped data opened in {results['open_ms']:.1f} ms; budget "
-        f"{budget / 1e6:.0f} MB a process"
+        f"{results['text_bytes'] / 1e6:,.0f} MB of text, {results['rows']:,} rows, {results['nonzeros']:,} "
+        f"non-zeros; opened in {results['open_ms']:.1f} ms; budget {budget / 1e6:.0f} MB a process"
     )
     return f"{caption}\n\n{markdown(['', 'seconds', 'peak of anonymous and shared memory, MB'], rows)}"
 

@@ -25,6 +25,7 @@ from shmps.worker import KVWorker
 
 _MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms
 _MOST_PRODUCTS = 8  # of two values of a row, per non-zero: about what two gradients cost
+PER_KEY = 320  # bytes of the scheduler for every weight: what L-BFGS remembers, most of all
 _LEAST_ROWS = 10  # per weight, to take the curvature from
 
 

@@ -76,4 +76,6 @@ def _as_flags(path: str, key: str, value: Any, takes_value: bool) -> Sequence[st
         return [f"--{key}"] if value else []
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f"{path}: {key} is one number or text, found {value!r}")
+    if "\0" in str(value):  # which no command line can have
+        raise UsageError(f"{path}: {key} has no null byte, found {value!r}")
     return [f"--{key}={value}"]

@@ -15,9 +15,8 @@ from shmps.mapped import MappedLabels, MappedMatrix
 from shmps.memory import available_memory, own_memory
 
 _PIECE = 2**20  # entries looked at at a time
-# What a process holds for every key and for every row of the data, in bytes: weights, their copies, where
-# they are in a minibatch; and margins, sorted by class.
-_PER_KEY, _PER_ROW = 64, 24
+PER_KEY = 64  # bytes of a process for every key: its weight, copies of it, its place in a minibatch
+_PER_ROW = 24  # bytes for every row: its margin, sorted by class, and its place in the order
 _SPARE = 2**25  # bytes: a few minibatches on their way
 
 
@@ -215,7 +214,7 @@ class Batches:
             self._mark = 0
             self._position = np.empty(num_keys, np.int32)
             if memory is not None:
-                self._room: float = memory - own_memory() - num_keys * _PER_KEY - _SPARE
+                self._room: float = memory - own_memory() - num_keys * PER_KEY - _SPARE
             else:
                 fits = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
                 self._room = math.inf if fits else 0
@@ -270,10 +269,13 @@ def most_keys(rows: Rows, size: int, num_keys: int) -> int:
     return min(num_keys, int(longest.sum()) + 1)
 
 
-def must_fit(memory: int, rows: Rows, num_keys: int) -> None:
-    """Raises OutOfSpace if a training on the rows takes more than `memory` bytes of a process in any case."""
-    least = own_memory() + rows.num_rows * _PER_ROW + num_keys * _PER_KEY + _SPARE
-    if memory < least:
+def must_fit(memory: int | None, rows: Rows, num_keys: int, per_key: int) -> None:
+    """Raises OutOfSpace if a training on the rows takes more than `memory` bytes of a process in any case.
+
+    per_key: bytes that the process with the most of them has for every key.
+    """
+    least = own_memory() + rows.num_rows * _PER_ROW + num_keys * per_key + _SPARE
+    if memory is not None and memory < least:
         raise OutOfSpace(
             f"memory must be at least {least / 1e6:,.0f} MB for {rows.num_rows:,} rows and {num_keys:,} keys "
             f"in this process, found {memory / 1e6:,.0f} MB; allow more"

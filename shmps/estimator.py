@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from shmps.data import binary_labels, must_fit, opened, rows_of
+from shmps.data import binary_labels, opened, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError
 from shmps.inputs import (
     evaluated,
@@ -214,9 +214,6 @@ class LogisticRegression(LinearClassifier):
             raise UsageError(
                 f"every worker has at least one row: {self.workers} workers, {rows.num_rows} rows"
             )
-        num_keys = self.n_features_in_ + int(self.fit_intercept)
-        if self.memory is not None:
-            must_fit(self.memory, rows, num_keys)
         if self.updater == "dist-lr" and any(each is not None for each in before):
             raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
         start = initial(*before, self.n_features_in_, bool(self.fit_intercept))

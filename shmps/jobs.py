@@ -9,7 +9,7 @@ import numpy as np
 from shmps import batch, trainer
 from shmps.account import Account
 from shmps.cluster import Cluster
-from shmps.data import Rows, most_keys
+from shmps.data import PER_KEY, Rows, most_keys, must_fit
 from shmps.settings import Settings
 from shmps.store import Copy
 from shmps.updaters import ByRule, Replace
@@ -48,6 +48,7 @@ def _minibatches(
     settings: Settings, rows: Rows, start: np.ndarray, updater: ByRule, restored: Copy | None
 ) -> Job:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
+    must_fit(settings.memory, rows, num_keys, PER_KEY)
     trainer.rehearse(rows, num_keys, plan, updater, consistency.in_place)
     cluster = Cluster(
         num_keys,
@@ -71,6 +72,7 @@ def _minibatches(
 
 
 def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
+    must_fit(settings.memory, rows, len(start), batch.PER_KEY)
     layout = batch.Layout.of(rows, len(start), bool(settings.fit_intercept))
     batch.rehearse(rows, layout)
     cluster = Cluster(

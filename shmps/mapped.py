@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,35 @@ FORMAT = 1
 META = "meta.json"
 ARRAYS = {"data": "<f8", "indices": "<i4", "indptr": "<i8", "labels": "<f8"}  # the longest to write first
 _MOST_LABELS = 1000  # that are counted
+_PART = 2**20  # non-zeros
 
 
 class MappedMatrix(csr_matrix):
     """X (rows, features) of mapped data: an ordinary csr_matrix over read-only arrays.
 
-    What comes out of an operation on it is of the same class, but has neither `folder` nor `meta`.
+    `X @ w` takes some rows at a time, as `parts` does; other operations of scipy copy the indices, since it
+    wants them as wide as the pointers. What comes out of an operation is of the same class, but has neither
+    `folder` nor `meta`.
     """
 
     folder: str = ""
     meta: dict[str, Any] = {}  # noqa: RUF012  what `describe` says of the folder; empty: not all of it, or other
+
+    def parts(self) -> Iterator[csr_matrix]:
+        """Its rows, some at a time, each part with little memory of its own."""
+        begin = 0
+        while begin < self.shape[0]:
+            first = self.indptr[begin]
+            end = max(begin + 1, int(np.searchsorted(self.indptr, first + _PART, "right")) - 1)
+            inside, pointers = slice(first, self.indptr[end]), self.indptr[begin : end + 1] - first
+            arrays = self.data[inside], self.indices[inside], pointers.astype(self.indices.dtype)
+            yield csr_matrix(arrays, (end - begin, self.shape[1]))
+            begin = end
+
+    def __matmul__(self, other: Any) -> Any:
+        if isinstance(other, np.ndarray) and other.ndim == 1 and self.shape[0]:
+            return np.concatenate([part @ other for part in self.parts()])
+        return super().__matmul__(other)
 
 
 class MappedLabels(np.ndarray):

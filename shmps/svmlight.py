@@ -8,6 +8,7 @@ arrays: rows and entries are counted first. How many pieces there are changes no
 in what is told: the first fault of the file.
 """
 
+import copy
 import math
 import os
 import re
@@ -111,10 +112,10 @@ def fit_columns(X: csr_matrix, num_features: int) -> tuple[csr_matrix, int]:
     if num_features < 0:
         raise UsageError(f"num_features must be 0 or more, found {num_features}; pass X.shape[1] of training")
     shape = (X.shape[0], num_features)
-    if num_features == X.shape[1]:
-        return X, 0
     if num_features >= X.shape[1]:
-        return csr_matrix((X.data, X.indices, X.indptr), shape=shape), 0
+        fitted = copy.copy(X)  # not made of its arrays: of mapped data scipy would copy the indices
+        fitted.resize(shape)
+        return fitted, 0
     keep = X.indices < num_features
     kept_before = np.concatenate(([0], np.cumsum(keep)))
     fitted = csr_matrix((X.data[keep], X.indices[keep], kept_before[X.indptr]), shape=shape)

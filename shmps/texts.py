@@ -15,8 +15,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from shmps.cores import on_all_cores
 from shmps.errors import DataError
 
+PART = 1 << 22  # bytes read at a time
+BUFFER = 1 << 18  # and where it is copied once more: so much stays in the cache
 CHUNK = 1 << 14  # bytes of an archive at a time: they may become a thousand times as many
 
 
@@ -41,11 +44,22 @@ _TO_UTF8 = "convert it with: iconv -f UTF-16 -t UTF-8"
 def read(name: str) -> np.ndarray:
     """The bytes of a file, or of a pipe. Raises DataError where it can not be read.
 
-    Into an array, for which numpy asks for large pages: half the time of `file.read()`.
+    On all cores, into an array, for which numpy asks for large pages: a quarter of the time of `file.read()`.
     """
-    with _named_errors(name), open(name, "rb") as file:
+    with _named_errors(name), open(name, "rb", buffering=0) as file:
         data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
-        data = data[: file.readinto(data.data)]
+
+        def read_part(begin: int) -> int:
+            with open(name, "rb", buffering=0) as part:
+                part.seek(begin)
+                return part.readinto(data[begin : begin + PART].data)
+
+        if len(data):
+            file.seek(sum(on_all_cores(read_part, range(0, len(data), PART))))
+        if file.seekable() and file.tell() < len(data):
+            raise DataError(
+                f"{name}: a file stays as it is while it is read, found it cut short; read it again"
+            )
         rest = file.read()  # of a pipe all, since it has no size; of a file what was added to it
     return np.concatenate((data, np.frombuffer(rest, np.uint8))) if rest else data
 
@@ -53,32 +67,33 @@ def read(name: str) -> np.ndarray:
 def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
     """The text of a file in parts of whole lines, and how many of the file's bytes were read for it.
 
-    Parts have about `size` bytes, or one line where that is longer. Raises DataError as `read`, and for a
-    broken archive.
+    Parts have about `size` bytes, or one line where that is longer, and last until the next is asked for: the
+    memory is used again. Raises DataError as `read`, and for a broken archive.
     """
     with _named_errors(name), open(name, "rb") as file:
         head = file.peek(_LONGEST_MARK)
         archive = next((known for known in ARCHIVES if head.startswith(known.mark)), None)
-        held: list[bytes] = []
-        taken = length = 0
+        text, held, taken = np.empty(2 * size, np.uint8), 0, 0
 
         def parts() -> Iterator[bytes]:
             nonlocal taken
-            while part := file.read(CHUNK if archive else size):
+            while part := file.read(CHUNK if archive else BUFFER):
                 taken += len(part)
                 yield part
 
         for part in parts() if archive is None else _unpacked(parts(), archive, name):
-            held.append(part)
-            length += len(part)
-            cut = part.rfind(b"\n") + 1
-            if cut and length >= size:
-                held[-1] = part[:cut]
-                yield _ended(np.frombuffer(b"".join(held), np.uint8)), taken
-                held = [part[cut:]]
-                length = len(held[0])
-        if length:
-            yield _ended(np.frombuffer(b"".join(held), np.uint8)), taken
+            if held + len(part) > len(text):
+                text = np.append(text, np.empty(len(text) + len(part), np.uint8))
+            text[held : held + len(part)] = np.frombuffer(part, np.uint8)
+            held += len(part)
+            past = part.rfind(b"\n") + 1
+            if past and held >= size:
+                end = held - len(part) + past
+                yield _ended(text[:end]), taken
+                held -= end
+                text[:held] = text[end : end + held]
+        if held:
+            yield _ended(text[:held]), taken
 
 
 @contextmanager

@@ -259,6 +259,28 @@ def test_what_is_taken_from_a_matrix_no_longer_passes_for_the_folder(folder):
         X.data[0] = 1.0
 
 
+def test_a_product_takes_a_part_of_the_rows_at_a_time(source, folder, monkeypatch):
+    X, weights = mapped.load(folder)[0], np.random.default_rng(0).standard_normal(FEATURES)
+    expected = svmlight.read(source)[0] @ weights
+    for part in (1, 7, 1000, 2**20):
+        monkeypatch.setattr(mapped, "_PART", part)
+        assert (X @ weights).tobytes() == expected.tobytes()
+        assert max(each.nnz for each in X.parts()) <= max(part, np.diff(X.indptr).max())
+    model = LogisticRegression(**PARAMS).fit(folder)
+    np.testing.assert_array_equal(
+        model.decision_function(X), model.decision_function(svmlight.read(source)[0])
+    )
+
+
+def test_columns_are_added_without_a_copy(folder):
+    X, y = mapped.load(folder)
+    wide, dropped = svmlight.fit_columns(X, FEATURES + 2)
+    assert wide.shape == (ROWS, FEATURES + 2) and dropped == 0 and X.shape == (ROWS, FEATURES)
+    assert wide.indices is X.indices and rows_of(wide, y).data.base is not None
+    narrow, dropped = svmlight.fit_columns(X, FEATURES - 1)
+    assert narrow.shape == (ROWS, FEATURES - 1) and narrow.nnz + dropped == X.nnz
+
+
 # What goes wrong with a folder.
 
 

@@ -45,7 +45,7 @@ def test_a_path_that_is_no_readable_file_is_refused_by_name(tmp_path, monkeypatc
             svmlight.read(path)
         assert str(caught.value).startswith(f"{path}: ")
 
-    def denied(*_):
+    def denied(*_, **named):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(texts, "open", denied, raising=False)

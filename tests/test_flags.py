@@ -1,0 +1,165 @@
+"""Flags from a file, and errors that call parameters as the flags that set them."""
+
+import json
+import re
+
+import pytest
+
+from shmps import commands
+from shmps.estimator import LogisticRegression
+from shmps.flags import in_flags
+
+DATA = ["--data", "rows.svm", "--json", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.svm").write_text("".join(f"{i % 2} {1 + i % 3}:1\n" for i in range(30)))
+    return tmp_path
+
+
+def configured(text, *flags):
+    """What a file of flags and the command line become."""
+    with open("c.toml", "w") as file:
+        file.write(text)
+    return commands.parser().parse_args(["train", *flags, "--config", "c.toml"])
+
+
+ALL = """
+data = "x.svm"
+workers = 3
+learning-rate = 0.25
+l2 = 1e-3
+slow-worker = "0:5"
+hogwild = true
+intercept = true
+quiet = false
+rule = "sgd"
+memory = "1M"
+"""
+
+
+def test_a_file_gives_flags_of_every_kind():
+    options = configured(ALL)
+    assert (options.data, options.workers, options.learning_rate, options.l2) == ("x.svm", 3, 0.25, 1e-3)
+    assert (options.slow_worker, options.mode, options.updater) == ((0, 5.0), "hogwild", "sgd")
+    assert (options.fit_intercept, options.quiet, options.memory) == (True, False, 1 << 20)
+    assert options.batch_size == 256  # what neither says
+
+
+@pytest.mark.parametrize("flags", [["--workers", "4"], ["--workers=4"]])
+def test_flags_go_on_top(flags):
+    assert configured("workers = 2\nseed = 7", *flags).workers == 4
+    assert configured("workers = 2\nseed = 7", *flags).random_state == 7
+
+
+@pytest.mark.parametrize("flag", [["--sync"], ["--async"], ["--bound", "3"]])
+@pytest.mark.parametrize("key", ["async = true", "bound = 8", "hogwild = true"])
+def test_a_flag_takes_the_place_of_what_it_excludes(flag, key):
+    plain = commands.parser().parse_args(["train", *flag])
+    options = configured(key, *flag)
+    assert (options.mode, options.bound) == (plain.mode, plain.bound)
+
+
+def test_the_settings_in_force_are_in_the_result_and_in_the_model(shmps):
+    with open("c.toml", "w") as file:
+        file.write('workers = 2\nepochs = 3\nl2 = 0.5\nmodel = "m"\nasync = true\n')
+    done = shmps("train", *DATA, "--config", "c.toml", "--epochs", 1)
+    settings = json.loads(done.stdout)["settings"]
+    assert {name: settings[name] for name in ("workers", "epochs", "l2", "mode")} == {
+        "workers": 2, "epochs": 1, "l2": 0.5, "mode": "async",
+    }  # fmt: skip
+    assert json.loads(shmps("inspect", "m", "--json").stdout)["settings"] == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("node_timeout = 3", 2, "c.toml: .*found 'node_timeout'; the nearest one is 'node-timeout'"),
+        ("learning-rat = 3", 2, "'learning-rate'"),
+        ("config = 'c.toml'", 2, "found 'config'"),
+        ("help = true", 2, "found 'help'"),
+        ("'' = 1", 2, "found ''"),
+        ("[train]\nworkers = 2", 2, "found 'train'"),
+        ("workers = 'two'", 2, "c.toml: argument --workers: invalid int value: 'two'"),
+        ("workers = [2]", 2, "c.toml: workers is one number or text"),
+        ("workers = true", 2, "c.toml: workers is one number or text"),
+        ("async = 1", 2, "c.toml: async is true or false, found 1"),
+        ("async = true\nbound = 3", 2, "c.toml: argument --bound: not allowed with argument --async"),
+        ("updater = 'adam'", 2, "c.toml: argument --updater.*: invalid choice"),
+        ("l2 = -1", 2, "--l2 is a finite number from 0 up"),
+        ("workers = ", 3, "c.toml: a configuration is TOML"),
+        ("a = " + "[" * 100_000, 3, "c.toml: a configuration is TOML"),
+        ("\0", 3, "c.toml: a configuration is TOML"),
+        ('checkpoint = "a\\u0000b"', 2, "c.toml: checkpoint has no null byte"),
+    ],
+)
+def test_a_file_that_breaks_a_rule_is_named_with_the_key(shmps, text, code, words):
+    with open("c.toml", "w") as file:
+        file.write(text)
+    done = shmps("train", "--config", "c.toml", *DATA)
+    assert done.returncode == code and re.search(words, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("make", ["missing", "folder", "binary"])
+def test_what_is_no_configuration_is_refused(shmps, here, make):
+    if make == "folder":
+        (here / "c").mkdir()
+    elif make == "binary":
+        (here / "c").write_bytes(bytes(range(256)))
+    done = shmps("train", "--config", "c", *DATA)
+    assert done.returncode == 3 and done.stderr.startswith("shmps: c: ")
+
+
+# Errors.
+
+FLAGS = commands.parser().parse_args(["train"]).flags
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("node_timeout is a finite number above 0", "--node-timeout is a finite number above 0"),
+        (
+            "l1 needs updater='ftrl', found 'sgd' with l1=0.1",
+            "--l1 needs --updater ftrl, found 'sgd' with --l1 0.1",
+        ),
+        ("random_state 3 there and 0 here", "--seed 3 there and 0 here"),
+        ("use mode='bounded', not mode='async'", "use --bound, not --async"),
+        ("needs fit_intercept=True, found fit_intercept=False", "needs --intercept, found no --intercept"),
+        ("raise iterations or tol, found 3 workers", "raise iterations or tol, found 3 workers"),
+        ("a slow_worker=(7, 2.0), x_y=3", "a --slow-worker (7, 2.0), x_y=3"),
+        ("lower it; schedule='1/(1+delay)'", "lower it; --schedule 1/(1+delay)"),
+    ],
+)
+def test_parameters_are_called_by_their_flags(message, told):
+    assert in_flags(message, FLAGS) == told
+
+
+def test_every_parameter_of_the_estimator_that_has_a_flag_is_called_by_it():
+    without = {name for name in LogisticRegression().get_params() if name not in FLAGS}
+    for name in set(LogisticRegression().get_params()) - without - {"mode"}:
+        told = in_flags(f"{name} is wrong", FLAGS)
+        assert told.startswith("--") and "_" not in told
+    assert not {"workers", "node_timeout", "random_state", "fit_intercept", "memory"} & without
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--resume", "none"], "none: to resume takes a folder with a whole checkpoint in it, found none"),
+        (["--checkpoint", "rows.svm/kept"], "checkpoints are written into a folder that can be made"),
+        (["--checkpoint", "rows.svm"], "checkpoints are written into a folder that can be made"),
+        (["--model", "no/where"], "a model is written into a folder that exists"),
+    ],
+)
+def test_folders_are_looked_at_before_the_data(shmps, flags, words):
+    done = shmps("train", "--data", "./none.svm", *flags)
+    assert done.returncode == 3 and words in done.stderr and "none.svm" not in done.stderr
+
+
+def test_the_advice_of_a_solver_names_flags(shmps, here):
+    (here / "steep.svm").write_text("1 1:9\n1 1:1 2:1\n0 2:5\n0 1:-3\n" * 5)
+    done = shmps("train", "--data", "steep.svm", "--solver", "lbfgs", "--iterations", 1, "--workers", 1)
+    assert done.returncode == 0 and "--tol 1e-06" in done.stderr
