@@ -49,7 +49,8 @@ th, td { padding: 0.25rem 0.9rem 0.25rem 0; text-align: left; vertical-align: to
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } tbody th { font-weight: 400; color: var(--quiet); }
 .numbers td, .numbers thead th + th { text-align: right; }
-thead th { position: sticky; top: 0; background: var(--page); } .numbers tbody th { min-width: 5rem; }
+thead th { position: sticky; top: 0; background: var(--page); }
+.numbers th { min-width: 4rem; white-space: nowrap; }
 .wide { overflow-x: auto; max-height: 30rem; } .facts td { overflow-wrap: anywhere; }
 summary { cursor: pointer; padding: 0.4rem 0; }
 @media (max-width: 34rem) { .node { grid-template-columns: 1fr; } .axis { margin-left: 0; } }
