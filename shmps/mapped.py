@@ -121,6 +121,7 @@ def convert(
                     found, counts = np.unique(y, return_counts=True)
                     labels.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
                 on_progress(done, size)
+            on_progress(size, size)  # what is behind the text in an archive
             written = dict(zip(arrays, on_all_cores(npy.Growing.finish, arrays.values()), strict=True))
         meta = {
             "format": FORMAT,

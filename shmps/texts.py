@@ -77,7 +77,7 @@ def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
 
         def parts() -> Iterator[bytes]:
             nonlocal taken
-            while part := file.read(CHUNK if archive else BUFFER):
+            while part := file.read(min(size, CHUNK if archive else BUFFER)):
                 taken += len(part)
                 yield part
 

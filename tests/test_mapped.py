@@ -18,7 +18,7 @@ import scipy.sparse
 
 from bench import outofcore
 from shmps import LogisticRegression, datasets, kernels, mapped, npy, svmlight
-from shmps.data import Rows, binary_labels, fingerprint, rows_of
+from shmps.data import Rows, binary_labels, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.memory import own_memory
 
@@ -387,6 +387,8 @@ def test_opening_looks_at_no_entries_and_has_no_copies(large):
     mapped.load(large)
     before = own_memory()
     X, y = mapped.load(large)
+    X = to_csr(X)
+    assert is_finite(X)
     rows = rows_of(X, binary_labels(y, "y")[0])
     assert own_memory() - before < 2**20  # of 25 GB
     assert X.nnz == rows.nonzeros == MANY and X.indices.dtype == np.int32 and y.classes == [-1.0, 1.0]
