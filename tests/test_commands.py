@@ -66,6 +66,14 @@ def test_models_of_every_format_predict_the_same(shmps, name):
     assert shmps("predict", "other", "rows.svm").stdout == "1\n-1\n1\n-1\n"
 
 
+def test_labels_that_a_format_can_not_hold_are_refused_before_training(shmps, here):
+    (here / "halves").write_text("0.5 1:1\n1.5 2:1\n" * 9)
+    flags = ["--data", "halves", "--epochs", 10**9, "--quiet"]
+    done = shmps("train", *flags, "--model", "m.liblinear")
+    assert done.returncode == 3 and "whole numbers of 32 bits, found 0.5" in done.stderr
+    assert not (here / "m.liblinear").exists()
+
+
 # inspect
 
 

@@ -53,7 +53,9 @@ def _train(options: argparse.Namespace, estimator: LogisticRegression) -> None:
     if not options.quiet:
         _say_what_starts(dataset, estimator)
     eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
-    _check_labels(dataset, options.test)
+    labels = _labels(dataset, options.test)
+    if options.model:
+        formats.check(labels, options.model, options.format)
     with _Bar(options, estimator) as bar:
         estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved, bar.happened)
     result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
@@ -82,17 +84,18 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
         files.check_target(options.model, "model")
 
 
-def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:
-    """Here the files' names are known."""
-    binary_labels(dataset.train_y, dataset.name)
+def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, Any]:
+    """The two labels. Raises DataError for others: here the files' names are known."""
+    _, labels = binary_labels(dataset.train_y, dataset.name)
     if dataset.test_y is None:
-        return
+        return labels
     strange = np.setdiff1d(dataset.test_y, dataset.train_y)
     if len(strange):
         raise DataError(
             f"{test}: its labels are those of {dataset.name}, {np.unique(dataset.train_y).tolist()}, "
             f"found {strange.tolist()}"
         )
+    return labels
 
 
 def _say_what_starts(dataset: datasets.Dataset, estimator: LogisticRegression) -> None:
