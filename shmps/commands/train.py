@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 import time
-import warnings
 from typing import Any
 
 import numpy as np
@@ -17,27 +16,16 @@ from shmps.data import binary_labels
 from shmps.errors import DataError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
-from shmps.flags import flags_of, in_flags, naming_flags
 from shmps.rehearsal import is_first
 from shmps.result import Progress
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    parser = arguments.add_train(commands)
-    # Where an error calls them by these names, the flag is meant.
-    parser.set_defaults(flags=flags_of(parser) | {"alpha": "--learning-rate"})
-    return parser
+    return arguments.add_train(commands)
 
 
 def run(options: argparse.Namespace) -> None:
-    with naming_flags(options.flags):
-        warnings.showwarning = lambda message, *where, **more: console.say(
-            in_flags(str(message), options.flags)
-        )
-        _train(options, _estimator(options))
-
-
-def _train(options: argparse.Namespace, estimator: LogisticRegression) -> None:
+    estimator = _estimator(options)
     _check_before_loading(options, estimator)
     began = time.monotonic()
     dataset = datasets.load(
