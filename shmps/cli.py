@@ -9,6 +9,7 @@ import tqdm
 
 from shmps import commands, console
 from shmps.errors import ShmpsError
+from shmps.flags import in_flags, naming_flags
 
 
 class Terminated(BaseException):
@@ -22,9 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         signal.signal(signal.SIGINT, _stop)
         signal.signal(signal.SIGTERM, _stop)
-        warnings.showwarning = lambda message, *where, **more: console.say(str(message))
         options = _parsed(arguments)
-        options.command(options)
+        warnings.showwarning = lambda text, *where, **more: console.say(in_flags(str(text), options.flags))
+        with naming_flags(options.flags):
+            options.command(options)
         return 0
     except _Said as said:
         return said.exit_code

@@ -14,6 +14,8 @@ _NAMES = re.compile(r"\b(\w+)=('[^']*'|\([^)]*\)|[^\s,;()]+)|\b([a-z]+(?:_[a-z]+
 def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
     """The flag of every parameter, which is the `dest` of it."""
     flags = {action.dest: action.option_strings[0] for action in parser._actions if action.option_strings}
+    if rate := flags.get("learning_rate"):
+        flags["alpha"] = rate  # as FTRL calls it
     return {name: flag for name, flag in flags.items() if name != "mode"}
 
 

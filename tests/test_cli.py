@@ -109,14 +109,12 @@ def test_log_lines_are_those_of_dist_lr_and_leave_stdout_to_json(shmps):
     assert [at["iteration"] for at in history] == list(range(20, 129, 20))
 
 
-def test_a_terminal_gets_a_bar():
+def shown_on_a_terminal(*flags):
+    """What a training writes to stderr."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 160))
     with subprocess.Popen(
-        [sys.executable, "run.py", *SMALL, "--epochs", "30"],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
+        [sys.executable, "run.py", *SMALL, *flags], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs
     ) as process:
         os.close(theirs)
         shown = b""
@@ -127,7 +125,17 @@ def test_a_terminal_gets_a_bar():
                 break
     os.close(ours)
     assert process.returncode == 0
-    assert b"accuracy 0." in shown and b"delay " in shown and b"samples/s" in shown
+    return shown
+
+
+def test_a_terminal_gets_a_bar():
+    shown = shown_on_a_terminal("--epochs", "30")
+    assert b"accuracy 0." in shown and b"delay " in shown and b"samples/s" in shown and b"%|" in shown
+
+
+def test_the_bar_of_lbfgs_counts_rounds_and_promises_no_total():
+    shown = shown_on_a_terminal("--solver", "lbfgs")
+    assert b"0 rounds [" in shown and b"%|" not in shown
 
 
 def test_without_a9a_and_network_the_generated_set_is_used_and_this_is_said(tmp_path):

@@ -66,6 +66,14 @@ def test_models_of_every_format_predict_the_same(shmps, name):
     assert shmps("predict", "other", "rows.svm").stdout == "1\n-1\n1\n-1\n"
 
 
+def test_labels_that_a_format_can_not_hold_are_refused_before_training(shmps, here):
+    (here / "halves").write_text("0.5 1:1\n1.5 2:1\n" * 9)
+    flags = ["--data", "halves", "--epochs", 10**9, "--quiet"]
+    done = shmps("train", *flags, "--model", "m.liblinear")
+    assert done.returncode == 3 and "whole numbers of 32 bits, found 0.5" in done.stderr
+    assert not (here / "m.liblinear").exists()
+
+
 # inspect
 
 
@@ -152,6 +160,7 @@ def test_names_of_features_are_hashed(shmps, here):
     assert shmps("convert", "named", "named.shmps", "--hash-bits", 10).returncode == 0
     shown = shmps("inspect", "named.shmps").stdout
     assert "features   1,024" in shown and "hashed into 10 bits" in shown
+    assert "--hash-bits is from 1 to" in shmps("convert", "named", "other", "--hash-bits", 0).stderr
 
 
 @pytest.mark.parametrize(

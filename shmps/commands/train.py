@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 import time
-import warnings
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from shmps.data import binary_labels
 from shmps.errors import DataError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
-from shmps.flags import flags_of, in_flags, naming_flags
 from shmps.rehearsal import is_first
 from shmps.report import write_report
 from shmps.result import Progress
@@ -25,21 +23,11 @@ from shmps.timeline import write_trace
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    parser = arguments.add_train(commands)
-    # Where an error calls them by these names, the flag is meant.
-    parser.set_defaults(flags=flags_of(parser) | {"alpha": "--learning-rate"})
-    return parser
+    return arguments.add_train(commands)
 
 
 def run(options: argparse.Namespace) -> None:
-    with naming_flags(options.flags):
-        warnings.showwarning = lambda message, *where, **more: console.say(
-            in_flags(str(message), options.flags)
-        )
-        _train(options, _estimator(options))
-
-
-def _train(options: argparse.Namespace, estimator: LogisticRegression) -> None:
+    estimator = _estimator(options)
     _check_before_loading(options, estimator)
     began = time.monotonic()
     dataset = datasets.load(
@@ -55,7 +43,9 @@ def _train(options: argparse.Namespace, estimator: LogisticRegression) -> None:
     if not options.quiet:
         _say_what_starts(dataset, estimator)
     eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
-    _check_labels(dataset, options.test)
+    labels = _labels(dataset, options.test)
+    if options.model:
+        formats.check(labels, options.model, options.format)
     title = f"{dataset.name}: {estimator.consistency()}, workers: {estimator.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
     with panel or _Bar(options, estimator) as bar:
@@ -92,17 +82,18 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
             files.check_target(path, what)
 
 
-def _check_labels(dataset: datasets.Dataset, test: str | None) -> None:
-    """Here the files' names are known."""
-    binary_labels(dataset.train_y, dataset.name)
+def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, Any]:
+    """The two labels. Raises DataError for others: here the files' names are known."""
+    _, labels = binary_labels(dataset.train_y, dataset.name)
     if dataset.test_y is None:
-        return
+        return labels
     strange = np.setdiff1d(dataset.test_y, dataset.train_y)
     if len(strange):
         raise DataError(
             f"{test}: its labels are those of {dataset.name}, {np.unique(dataset.train_y).tolist()}, "
             f"found {strange.tolist()}"
         )
+    return labels
 
 
 def _say_what_starts(dataset: datasets.Dataset, estimator: LogisticRegression) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from shmps import files
 from shmps.errors import DataError, UsageError
 from shmps.formats import liblinear, native, npz
-from shmps.models import Model
+from shmps.models import Label, Model
 
 
 class Format(NamedTuple):
@@ -50,6 +50,11 @@ def save(model: Model, path: str | os.PathLike[str], format: str | None = None) 
         raise DataError(f"{name}: a model is saved to a regular file, found something else there")
     remedy = "save again, what was at that path is untouched"
     files.write(name, chosen.encode(model, name), "the model", remedy)
+
+
+def check(labels: tuple[Label, Label], path: str, format: str | None) -> None:
+    """Before a model is trained: DataError if the format can not hold such labels."""
+    FORMATS[chosen_format(path, format)].encode(Model(np.zeros(0), 0.0, labels), path)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
