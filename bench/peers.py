@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import solvers, wide
+from bench import figures, solvers, wide
 from bench.record import markdown, shown, spread
 from shmps import LogisticRegression, datasets
 
@@ -159,3 +159,31 @@ def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
             rows.append([each["data"], within, *times, ratio["solver"], shown(ratio["ratio"], ".2f")])
     heads = ["data", "within", "shmps, ms", "fastest other, ms", "which", "its time to ours"]
     return {"summary": markdown(heads, rows)}
+
+
+def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
+    from matplotlib.ticker import LogLocator
+
+    figure, panels = figures.panels(2, "Time to a relative distance from the least objective", share=False)
+    for panel, each in zip(panels, results["sets"], strict=True):
+        names = [row["solver"] for row in each["solvers"]]
+        for within, colour, marker in zip(each["ratios"], figures.MORE_COLOURS, "o^s", strict=False):
+            reached = {row["solver"]: row["within"][within] for row in each["solvers"]}
+            at = [name for name in names if reached[name]]
+            panel.plot(
+                [1000 * reached[name]["seconds"]["median"] for name in at],
+                [names.index(name) for name in at],
+                marker,
+                color=colour,
+                label=f"within {within}",
+            )
+        panel.set(xscale="log", xlabel="ms, median", title=each["data"], yticks=range(len(names)))
+        panel.set_yticklabels(names)
+        panel.invert_yaxis()
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(panels[0].lines)
+    )
+    return figure

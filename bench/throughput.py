@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from bench import vowpal
+from bench import figures, vowpal
 from bench.clicks import FEATURES, FIELDS, clicks
 from bench.record import markdown, shown, spread, usable_cores
 from shmps import FTRL, AdaGrad, LogisticRegression, Step
@@ -121,6 +121,21 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     if results["skipped"]:
         text += f"\n\nleft out, as not installed: {', '.join(results['skipped'])}"
     return text
+
+
+def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
+    figure, [panel] = figures.panels(1, "One pass over clicks, two workers")
+    names = [f"{way['updater']}, {way['way']}" for way in results["ways"]]
+    spreads = [way["nonzeros_per_second"] for way in results["ways"]]
+    medians = [each["median"] / 1e6 for each in spreads]
+    ends = [
+        [abs(each[end] / 1e6 - at) for each, at in zip(spreads, medians, strict=True)]
+        for end in ("min", "max")
+    ]
+    panel.barh(names, medians, xerr=ends, color=figures.MORE_COLOURS[3], ecolor="#404040", capsize=3)
+    panel.set(xlabel="millions of non-zeros per second")
+    panel.invert_yaxis()
+    return figure
 
 
 def _tried(way: tuple[str, str], train: Part, test: Part) -> dict[float, float]:

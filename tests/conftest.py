@@ -27,7 +27,8 @@ def named_segments() -> set[str]:
 def nothing_is_left_behind():
     before = named_segments()
     yield
-    gc.collect()
+    if nameless_files():  # held by a cycle of references, perhaps; to look for those takes 0.2 s
+        gc.collect()
     assert multiprocessing.active_children() == []
     assert nameless_files() == []
     assert named_segments() <= before
