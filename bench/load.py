@@ -1,4 +1,4 @@
-"""svmlight text to CSR: `shmps.svmlight.read` beside scikit-learn's `load_svmlight_file`; mapped data.
+"""svmlight text to CSR, beside scikit-learn's `load_svmlight_file`; mapped data.
 
 Two files: the training rows of a9a (or of the generated set of its shape, written as text), and one that is
 generated into a temporary folder: rows of tf-idf-like values of ten digits, columns by Zipf's law. The files
@@ -26,8 +26,9 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from bench.record import markdown, shown, spread
-from shmps import datasets, mapped, svmlight
+from shmps import datasets
 from shmps.cores import usable_cores
+from shmps.reading import mapped, svmlight
 
 ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB
 WRITTEN = 10_000  # rows at a time

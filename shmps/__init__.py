@@ -5,6 +5,7 @@ from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.estimator import LogisticRegression
 from shmps.formats import load, save
 from shmps.models import Model
+from shmps.reading import mapped
 from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
 from shmps.version import __version__
 from shmps.worker import KVWorker
@@ -29,5 +30,6 @@ __all__ = [
     "Updater",
     "__version__",
     "load",
+    "mapped",
     "save",
 ]

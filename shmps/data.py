@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from shmps import mapped, npy, svmlight
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.kernels import localize, take_rows
-from shmps.mapped import MappedLabels, MappedMatrix
 from shmps.memory import available_memory, own_memory
+from shmps.reading import mapped, npy, svmlight
+from shmps.reading.mapped import MappedLabels, MappedMatrix
 
 _PIECE = 2**20  # entries looked at at a time
 PER_KEY = 64  # bytes of a process for every key: its weight, copies of it, its place in a minibatch

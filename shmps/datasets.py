@@ -19,9 +19,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from shmps import svmlight
 from shmps.data import read
 from shmps.errors import DataError, OutOfSpace, UsageError
+from shmps.reading import svmlight
 
 PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"
 LICENCE = (

@@ -90,7 +90,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what is not a number (the AUC of one class) is None. Without the timeline."""
         figures = asdict(replace(self, timeline=None))
-        del figures["timeline"]  # it has a format of its own: see shmps.timeline
+        del figures["timeline"]  # it has a format of its own: see shmps.pictures.timeline
         return finite(
             figures
             | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}

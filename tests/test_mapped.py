@@ -17,10 +17,11 @@ import pytest
 import scipy.sparse
 
 from bench import outofcore
-from shmps import LogisticRegression, datasets, kernels, mapped, npy, svmlight
+from shmps import LogisticRegression, datasets, kernels
 from shmps.data import Rows, binary_labels, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.memory import own_memory
+from shmps.reading import mapped, npy, svmlight
 
 ROWS, FEATURES = 300, 40
 PARAMS: dict[str, Any] = {"batch_size": 16, "epochs": 2}

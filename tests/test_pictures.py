@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shmps import live
 from shmps.events import Event
 from shmps.metrics import Metrics
+from shmps.pictures import live
 from shmps.result import Delays, Progress
 
 ROOT = Path(__file__).parent.parent

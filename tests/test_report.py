@@ -14,10 +14,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from shmps import Cluster, LogisticRegression, charts, jobs
+from shmps import Cluster, LogisticRegression, jobs
 from shmps.failpoints import Failpoint
 from shmps.messages import WORKER
-from shmps.report import report, write_report
+from shmps.pictures import charts
+from shmps.pictures.report import report, write_report
 
 VOID = {"meta", "line", "circle", "rect", "path", "polyline"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

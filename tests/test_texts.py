@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from shmps import svmlight, texts
 from shmps.errors import DataError
+from shmps.reading import svmlight, texts
 
 
 def refused(data) -> str:

@@ -11,7 +11,7 @@ from shmps.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Timesheet
 from shmps.errors import UsageError
 from shmps.failpoints import Failpoint
 from shmps.messages import SERVER, WORKER
-from shmps.timeline import trace, write_trace
+from shmps.pictures.timeline import trace, write_trace
 
 
 def data(rows=200):

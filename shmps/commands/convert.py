@@ -6,7 +6,8 @@ from typing import Any
 
 import tqdm
 
-from shmps import console, mapped
+from shmps import console
+from shmps.reading import mapped
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

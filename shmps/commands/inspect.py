@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from shmps import console, files, formats, mapped
+from shmps import console, files, formats
 from shmps.commands.rows import read_rows
 from shmps.errors import DataError
 from shmps.models import Model
+from shmps.reading import mapped
 
 BINS, BAR = 12, 40  # of the histogram; columns of its longest bar
 

@@ -9,7 +9,7 @@ from shmps import console, files, formats
 from shmps.commands.rows import read_rows
 from shmps.metrics import evaluate
 from shmps.models import Model
-from shmps.svmlight import fit_columns
+from shmps.reading.svmlight import fit_columns
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

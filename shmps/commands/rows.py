@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from shmps import svmlight
 from shmps.data import read
 from shmps.errors import DataError
+from shmps.reading import svmlight
 
 
 def read_rows(name: str) -> tuple[Any, np.ndarray]:

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from shmps import arguments, checkpoint, console, datasets, files, formats, live
+from shmps import arguments, checkpoint, console, datasets, files, formats
 from shmps.cores import usable_cores
 from shmps.data import binary_labels
 from shmps.errors import DataError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
+from shmps.pictures import live
+from shmps.pictures.report import write_report
+from shmps.pictures.timeline import write_trace
 from shmps.rehearsal import is_first
-from shmps.report import write_report
 from shmps.result import Progress
-from shmps.timeline import write_trace
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

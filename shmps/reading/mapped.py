@@ -28,9 +28,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps import files, hashing, npy, svmlight
+from shmps import files
 from shmps.cores import on_all_cores
 from shmps.errors import DataError
+from shmps.reading import hashing, npy, svmlight
 from shmps.version import __version__
 
 FORMAT = 1
@@ -86,7 +87,7 @@ def convert(
     """Make the folder `target` of a text, which may be packed as for `svmlight.read`; returns its `describe`.
 
     source: svmlight text; or with hash_bits B, text with features by name, which become 2**B (see
-    shmps.hashing).
+    shmps.reading.hashing).
     zero_based, limit: of the indices, as for `svmlight.read`.
     on_progress: gets how many bytes of the source have been read, and how many it has.
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from shmps import charts, files
+from shmps import files
 from shmps.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Spans
 from shmps.events import Event
-from shmps.page import facts, figures, page, table
+from shmps.pictures import charts
+from shmps.pictures.page import facts, figures, page, table
+from shmps.pictures.timeline import Node, nodes
 from shmps.result import Progress, Result
-from shmps.timeline import Node, nodes
 
 _BINS = 300  # of the strip that shows a worker's time
 _MOST_ROWS = 200  # of a table behind a chart

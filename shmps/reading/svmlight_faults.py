@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from shmps.svmlight_kernels import BAD_LABEL, BAD_VALUE
+from shmps.reading.svmlight_kernels import BAD_LABEL, BAD_VALUE
 
 _TOKEN = re.compile(rb"[^ \t\r\n#]*")
 _NOT_FINITE = re.compile(rb"[+-]?(nan|inf|infinity)(\(\w*\))?", re.IGNORECASE)

@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps import texts
 from shmps.cores import on_all_cores
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.svmlight_faults import explained, shown, token
-from shmps.svmlight_kernels import FINE, INDEX_CEILING, census, parse
+from shmps.reading import texts
+from shmps.reading.svmlight_faults import explained, shown, token
+from shmps.reading.svmlight_kernels import FINE, INDEX_CEILING, census, parse
 
 INT32_MAX = 2**31 - 1
 PIECE = 1 << 19  # bytes: a millisecond to parse

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps import texts
 from shmps.errors import DataError, UsageError
+from shmps.reading import texts
 
 BLOCK = 1 << 22  # bytes of text in memory at a time; as Python's words it takes thirty times as many
 MOST_BITS = 30  # scikit-learn counts features in 32 bits
