@@ -27,7 +27,9 @@ DEADLINE = 60  # seconds; only a hang takes as long
 
 def trained(**settings):
     X = np.random.default_rng(0).normal(size=(200, 6))
-    settings = {"workers": 2, "batch_size": 10, "timeline": True, "test_interval": 5} | settings
+    settings = {"workers": 2, "timeline": True, "test_interval": 5} | settings
+    if "solver" not in settings:
+        settings["batch_size"] = 10
     return LogisticRegression(**settings).fit(X, X[:, 0] > 0).result_.told("<a&b>", "", 0.1)
 
 

@@ -71,7 +71,8 @@ def test_it_does_so_whenever_the_worker_dies_whose_weights_are_evaluated(place, 
 
 def test_lbfgs_is_stopped_too():
     stop = StopAt(2)
-    model = fit(stop, solver="lbfgs", test_interval=1, iterations=50, tol=1e-12)
+    settings = {"solver": "lbfgs", "test_interval": 1, "iterations": 50, "tol": 1e-12, "callbacks": [stop]}
+    model = LogisticRegression(**settings).fit(X, Y)
     assert len(model.result_.objectives) < 10
     assert model.result_.metrics == stop.seen[1].metrics
 

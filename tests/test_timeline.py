@@ -20,9 +20,9 @@ def data(rows=200):
 
 
 def trained(**settings):
-    return LogisticRegression(
-        workers=2, batch_size=10, epochs=6, timeline=True, test_interval=5, **settings
-    ).fit(*data()).result_  # fmt: skip
+    minibatches = {} if "solver" in settings else {"batch_size": 10, "epochs": 6}
+    settings = {"workers": 2, "timeline": True, "test_interval": 5} | minibatches | settings
+    return LogisticRegression(**settings).fit(*data()).result_
 
 
 @pytest.fixture(scope="module")

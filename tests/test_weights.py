@@ -26,7 +26,8 @@ def repeated(X, y, weights):
 
 
 def descent(**params):
-    return LogisticRegression(**({"updater": "sgd", "batch_size": 0, "learning_rate": 1.0} | params))
+    steps = {} if "solver" in params else {"updater": "sgd", "batch_size": 0, "learning_rate": 1.0}
+    return LogisticRegression(**(steps | params))
 
 
 def test_the_weighted_gradient_is_that_of_repeated_rows():
