@@ -1,8 +1,7 @@
 """The updaters' formulas, for one value; applied by servers to copies, and by workers in place.
 
-A rule is a tuple of numbers, whose type says which formulas are its own: `paid`, what a value is worth at
-some age, with no penalty owed (see `updaters`), and `step`, which writes what a gradient makes of it. Both
-find value and state of a key in row i of the arrays: its place among copies, or the key itself.
+A rule is a tuple of numbers, whose type says which formulas are its own (see `Formulas`). They find value and
+state of a key in row i of the arrays: its place among copies, or the key itself.
 """
 
 import math
@@ -82,11 +81,21 @@ def _ftrl_paid(rule, key, i, d, values, state, age):
 
 @kernel
 def _ftrl_step(rule, key, i, d, value, g, values, state, age):
-    before, n = math.sqrt(state[i, d, 1]), state[i, d, 1] + g * g
-    after = math.sqrt(n)
-    z = state[i, d, 0] + (g - (after - before) * rule.inverse_alpha * value)
-    state[i, d, 0], state[i, d, 1] = z, n
-    values[i, d] = _ftrl_weight(rule, key, z, after, age + rule.penalty)
+    _ftrl_state(rule, key, i, d, value, g, values, state, age)
+    values[i, d] = _ftrl_paid(rule, key, i, d, values, state, age + rule.penalty)
+
+
+@kernel
+def _ftrl_state(rule, key, i, d, value, g, values, state, age):
+    n = state[i, d, 1] + g * g
+    rise = math.sqrt(n) - math.sqrt(state[i, d, 1])
+    state[i, d, 0] += g - rise * rule.inverse_alpha * value
+    state[i, d, 1] = n
+
+
+@kernel
+def _ftrl_ahead(weights, state, row):
+    prefetch(state, row)
 
 
 @kernel
@@ -96,36 +105,73 @@ def _ftrl_weight(rule, key, z, root, age):
     return -math.copysign(shrunk, z) / ((rule.beta + root) * rule.inverse_alpha + penalized * rule.l2)
 
 
-_FORMULAS: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    SGDRule: (_sgd_paid, _sgd_step),
-    AdaGradRule: (_adagrad_paid, _adagrad_step),
-    FTRLRule: (_ftrl_paid, _ftrl_step),
+@kernel
+def _both_ahead(weights, state, row):
+    prefetch(weights, row)
+    prefetch(state, row)
+
+
+class Formulas(NamedTuple):
+    paid: Callable[..., Any]  # what a value is worth at some age, with no penalty owed (see `updaters`)
+    step: Callable[..., Any]  # writes what a gradient makes of value and state
+    step_in_place: Callable[..., Any]  # the same, but not of a value that follows from the state
+    ahead: Callable[..., Any]  # asks for the memory that `paid` and `step_in_place` will need
+
+
+_FORMULAS = {
+    SGDRule: Formulas(_sgd_paid, _sgd_step, _sgd_step, _both_ahead),
+    AdaGradRule: Formulas(_adagrad_paid, _adagrad_step, _adagrad_step, _both_ahead),
+    FTRLRule: Formulas(_ftrl_paid, _ftrl_step, _ftrl_state, _ftrl_ahead),
 }
 
 
 def paid(rule, key, i, d, values, state, age):
     """The value in values[i, d] at `age`."""
-    return _FORMULAS[type(rule)][0](rule, key, i, d, values, state, age)
+    return _FORMULAS[type(rule)].paid(rule, key, i, d, values, state, age)
 
 
 def step(rule, key, i, d, value, g, values, state, age):
     """Write what the gradient g makes of `value`, the one that is paid at `age`, and its state."""
-    _FORMULAS[type(rule)][1](rule, key, i, d, value, g, values, state, age)
+    _FORMULAS[type(rule)].step(rule, key, i, d, value, g, values, state, age)
+
+
+def step_in_place(rule, key, i, d, value, g, values, state, age):
+    """The same where it is read again by `paid` alone."""
+    _FORMULAS[type(rule)].step_in_place(rule, key, i, d, value, g, values, state, age)
+
+
+def ahead(rule, weights, state, row):
+    """Ask for what a step of weights[row] will need. Changes nothing."""
+    _FORMULAS[type(rule)].ahead(weights, state, row)
 
 
 # A function as an argument would be compiled anew by every process; a type of tuple the cache knows again.
 @overload(paid)
 def _paid(rule, key, i, d, values, state, age):
-    formula = _FORMULAS[rule.instance_class][0]
+    formula = _FORMULAS[rule.instance_class].paid
     return lambda rule, key, i, d, values, state, age: formula(rule, key, i, d, values, state, age)
 
 
 @overload(step)
 def _step(rule, key, i, d, value, g, values, state, age):
-    formula = _FORMULAS[rule.instance_class][1]
+    formula = _FORMULAS[rule.instance_class].step
     return lambda rule, key, i, d, value, g, values, state, age: formula(
         rule, key, i, d, value, g, values, state, age
     )
+
+
+@overload(step_in_place)
+def _step_in_place(rule, key, i, d, value, g, values, state, age):
+    formula = _FORMULAS[rule.instance_class].step_in_place
+    return lambda rule, key, i, d, value, g, values, state, age: formula(
+        rule, key, i, d, value, g, values, state, age
+    )
+
+
+@overload(ahead)
+def _ahead(rule, weights, state, row):
+    formula = _FORMULAS[rule.instance_class].ahead
+    return lambda rule, weights, state, row: formula(weights, state, row)
 
 
 @kernel
@@ -163,8 +209,7 @@ def descend(rule, indptr, indices, data, labels, importance, intercept, weights,
         begin, end = at(indptr[i]), at(indptr[i + 1])
         if i + 1 < rows:  # what the next row needs, while this one is computed
             for p in range(end, at(indptr[i + 2])):
-                prefetch(weights, indices[p])
-                prefetch(state, indices[p])
+                ahead(rule, weights, state, indices[p])
         margin = 0.0
         for p in range(begin, end):
             value = paid(rule, indices[p], at(indices[p]), 0, weights, state, age)
@@ -180,8 +225,8 @@ def descend(rule, indptr, indices, data, labels, importance, intercept, weights,
         slope = -labels[i] * own * (e if z > 0 else 1.0) / (1.0 + e)
         for p in range(begin, end):
             g = slope * data[p]
-            step(rule, indices[p], at(indices[p]), 0, values[p - begin], g, weights, state, age)
+            step_in_place(rule, indices[p], at(indices[p]), 0, values[p - begin], g, weights, state, age)
         if intercept:
-            step(rule, last, last, 0, bias, slope, weights, state, age)
+            step_in_place(rule, last, last, 0, bias, slope, weights, state, age)
         age += rule.penalty
     return loss / rows

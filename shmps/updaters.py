@@ -75,7 +75,7 @@ class Updater:
 
     @property
     def lazy(self) -> bool:
-        """Whether stored values may owe a penalty."""
+        """Whether what is stored is not yet what it is worth: a penalty may be owed."""
         return False
 
     def catch_up(self, keys, values, state, age: float) -> None:
@@ -214,6 +214,7 @@ class FTRL(ByRule):
     """
 
     state_width = 2  # z, n of the paper
+    lazy = True  # a weight follows from them: after a step in place it is made when it is read
 
     def __init__(
         self, alpha: float = 0.5, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0, unpenalized: int = -1
@@ -227,7 +228,3 @@ class FTRL(ByRule):
 
     def rule(self, step):
         return FTRLRule(1.0 / self.alpha, self.beta, self.l1, self.l2, 1.0, self.unpenalized)
-
-    @property
-    def lazy(self):
-        return self.l1 > 0 or self.l2 > 0

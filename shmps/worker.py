@@ -148,7 +148,7 @@ class KVWorker:
         """Read without a message. `keys=None`: the shared array itself, read-only, zero copies.
 
         Not a snapshot while servers write: Hogwild's read. In sync mode, once this worker's pushes are
-        acknowledged, it is exactly a pull; with `keys=None` only if no penalty is owed (see updaters).
+        acknowledged, it is exactly a pull; with `keys=None` only if nothing is owed (see `Updater.lazy`).
         """
         self._call_back()
         self._requests.seen = self._parameters.versions.tolist()
