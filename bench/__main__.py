@@ -44,7 +44,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "leftovers": leftovers,
     "protection": protection,
     "peers": peers,
-    "rounds": rounds,
+    "sync": rounds,
     "scaling": scaling,
     "start": start,
     "requests": requests,

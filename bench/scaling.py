@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse
 from tqdm import tqdm
 
-from bench import wide
+from bench import figures, wide
 from bench.record import markdown, shown, spread, usable_cores
 from shmps import LogisticRegression
 from shmps.memory import available_memory
@@ -139,3 +139,18 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     return f"{caption}\n\n{workers}\n\n{nonzeros}" + (
         f"\n\nleft out for want of memory: {left}" if left else ""
     )
+
+
+def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
+    figure, panels = figures.panels(2, "Full gradients on a set like rcv1", share=False)
+    at = [row["workers"] for row in results["workers"]]
+    for panel, name, unit, label in (
+        (panels[0], "nonzeros_per_second", 1e6, "millions of non-zeros per second"),
+        (panels[1], "memory_bytes", 2**20, "MiB of all nodes, shared pages counted once"),
+    ):
+        spreads = [row[name] for row in results["workers"]]
+        panel.plot(at, [each["median"] / unit for each in spreads], "o-", color=figures.MORE_COLOURS[0])
+        least, most = ([each[end] / unit for each in spreads] for end in ("min", "max"))
+        panel.fill_between(at, least, most, color=figures.MORE_COLOURS[0], alpha=0.2, lw=0)
+        panel.set(xlabel="workers", ylabel=label, xticks=at, ylim=(0, None))
+    return figure
