@@ -1,7 +1,34 @@
-"""Processes and what they hold, looked at and signalled from outside."""
+"""Processes: run at once and timed, looked at and signalled from outside."""
 
+import multiprocessing
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+
+def at_once(count: int, prepare: Callable[[int], Callable[[], None]]) -> float:
+    """Seconds from the start of the first of `count` processes to the end of the last.
+
+    What is timed is what `prepare(rank)` returns; it is called in the process, before all begin together.
+    """
+    context = multiprocessing.get_context("fork")
+    spans, barrier = context.SimpleQueue(), context.Barrier(count)
+
+    def run(rank: int) -> None:
+        work = prepare(rank)
+        barrier.wait()
+        began = time.monotonic()
+        work()
+        spans.put((began, time.monotonic()))
+
+    processes = [context.Process(target=run, args=(rank,)) for rank in range(count)]
+    for process in processes:
+        process.start()
+    began, ended = zip(*(spans.get() for _ in processes), strict=True)
+    for process in processes:
+        process.join()
+    return max(ended) - min(began)
 
 
 def send(pid: int, number: int) -> bool:

@@ -4,8 +4,8 @@ Four things, taking turns in every repeat so that what else the machine does hit
 
     loops   `iterations` rounds over whole shards: sync with 1 and with 2 servers, async with 1
     pushes  `epochs` over minibatches: sync of 256 rows, async of 256 and of 64
-    kernel  `iterations` steps of the same descent over all rows in this process, without any server;
-            only the calls of `shmps.kernels.gradient` are timed
+    kernel  `iterations` gradients over all rows, shared out over as many processes as there are `cores`, at
+            once: what a round takes beyond that is the parameter server's
     pipes   as many pushes as in `pushes`, through pipes with nothing behind them (see `pipes.py`)
 
 A training's seconds run from the first worker's start to the last worker's end: without loading, compiling
@@ -20,23 +20,24 @@ turns, and the server 28 to each tick, in which the workers wait.
 
 Results: "kernel": {"nonzeros_per_second"}. "loops": per variant {"variant", "servers", "seconds",
 "iterations_per_second" (async: of a worker, on average), "nonzeros_per_second",
-"kernel_ratio": seconds divided by what the kernel of the same repeat would need for the same non-zeros,
-shared out evenly over `cores`}. "pushes": per variant {"variant", "mode", "batch_size", "seconds",
-"pushes_per_second" (of all workers together), "nonzeros_per_second", "of_pipes": pushes per second divided
-by those of the bare pipes of the same repeat}. "pipes": {"sync", "async"}, pushes per second. All spreads
-over the repeats.
+"kernel_ratio": seconds divided by what the kernel of the same repeat needed for the same non-zeros}.
+"pushes": per variant {"variant", "mode", "batch_size", "seconds", "pushes_per_second" (of all workers
+together), "nonzeros_per_second", "of_pipes": pushes per second divided by those of the bare pipes of the same
+repeat}. "pipes": {"sync", "async"}, pushes per second. All spreads over the repeats.
 """
 
-import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from bench import pipes
+from bench.processes import at_once
 from bench.record import markdown, shown, spread
 from shmps import LogisticRegression, datasets
 from shmps.cores import usable_cores
+from shmps.data import rows_of, shard
 from shmps.kernels import gradient
 from shmps.result import Result
 
@@ -85,7 +86,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     trained: dict[Variant, list[Result]] = {variant: [] for variant in LOOPS + PUSHES}
     with tqdm(total=(repeats + 1) * (1 + len(trained)), desc="rounds", disable=None, leave=False) as bar:
         for _ in range(repeats + 1):
-            kernel.append(_kernel_seconds(X, y, iterations))
+            kernel.append(at_once(cores, lambda rank: _gradients(X, y, rank, cores, iterations)))
             for mode, rates in bare.items():
                 rates.append(pipes.pushes_per_second(WORKERS, 32 * epochs, mode == "sync"))
             bar.update()
@@ -97,7 +98,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         del timings[0]  # the warm-up
     return settings, {
         "kernel": {"nonzeros_per_second": spread(iterations * X.nnz / seconds for seconds in kernel)},
-        "loops": [_loop(variant, trained[variant], kernel, cores) for variant in LOOPS],
+        "loops": [_loop(variant, trained[variant], kernel) for variant in LOOPS],
         "pushes": [_pushes(variant, trained[variant], bare[variant.mode]) for variant in PUSHES],
         "pipes": {mode: spread(rates) for mode, rates in bare.items()},
     }
@@ -110,7 +111,7 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
             "seconds",
             "iterations/s",
             "non-zeros/s, millions",
-            f"over the kernel on {settings['cores']} cores",
+            "over the kernel alone",
         ],
         [
             [
@@ -124,7 +125,7 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         ]
         + [
             [
-                "the kernel alone, one process",
+                "the kernel alone",
                 "",
                 "",
                 shown(results["kernel"]["nonzeros_per_second"], ".0f", 1e6),
@@ -153,17 +154,16 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     return f"{caption}\n\n{loops}\n\n{pushes}"
 
 
-def _kernel_seconds(X: Any, y: np.ndarray, iterations: int) -> float:
-    """What `iterations` gradients over all rows take; the weights move as in training."""
-    weights, mean = np.zeros(X.shape[1]), np.empty(X.shape[1])
-    seconds = 0.0
-    for _ in range(iterations):
-        start = time.perf_counter()
-        mean[:] = 0.0
-        gradient(X.indptr, X.indices, X.data, y, None, weights, False, len(y), mean)
-        seconds += time.perf_counter() - start
-        weights -= RATE * mean
-    return seconds
+def _gradients(X: Any, y: np.ndarray, rank: int, cores: int, iterations: int) -> Callable[[], None]:
+    rows = shard(rows_of(X, y), rank, cores)
+    weights, mean = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    gradient(*rows.part(0, 1), weights, False, len(y), mean)
+
+    def work() -> None:
+        for _ in range(iterations):
+            gradient(*rows, weights, False, len(y), mean)
+
+    return work
 
 
 def _train(variant: Variant, X: Any, y: np.ndarray, iterations: int, epochs: int) -> Result:
@@ -182,7 +182,7 @@ def _train(variant: Variant, X: Any, y: np.ndarray, iterations: int, epochs: int
     return estimator.fit(X, y).result_
 
 
-def _loop(variant: Variant, trained: list[Result], kernel: list[float], cores: int) -> dict[str, Any]:
+def _loop(variant: Variant, trained: list[Result], kernel: list[float]) -> dict[str, Any]:
     seconds = _seconds(trained)
     return {
         "variant": variant.name,
@@ -193,7 +193,7 @@ def _loop(variant: Variant, trained: list[Result], kernel: list[float], cores: i
         ),
         "nonzeros_per_second": spread(result.nonzeros_per_second for result in trained),
         # Of the same repeat, so that a slow minute of the machine is in both.
-        "kernel_ratio": spread(loop / (alone / cores) for loop, alone in zip(seconds, kernel, strict=True)),
+        "kernel_ratio": spread(loop / alone for loop, alone in zip(seconds, kernel, strict=True)),
     }
 
 

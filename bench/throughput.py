@@ -21,9 +21,7 @@ not installed.
 """
 
 import importlib.util
-import multiprocessing
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +31,7 @@ from tqdm import tqdm
 
 from bench import figures, vowpal
 from bench.clicks import FEATURES, FIELDS, clicks
+from bench.processes import at_once
 from bench.record import markdown, shown, spread, usable_cores
 from shmps import FTRL, AdaGrad, LogisticRegression, Step
 from shmps.data import Batches, Rows, rows_of, shard
@@ -149,7 +148,8 @@ def _pass(way: tuple[str, str], rate: float, train: Part, test: Part) -> Pass:
         seconds, loss = vowpal.train_and_test(train.cache, test.cache, rate)
         return Pass(train.X.nnz / seconds, loss)
     if kind == LIMIT:
-        return Pass(train.X.nnz / _limit_seconds(UPDATERS[updater](rate), rows_of(train.X, train.y)), np.nan)
+        rule, rows = UPDATERS[updater](rate), rows_of(train.X, train.y)
+        return Pass(train.X.nnz / at_once(WORKERS, lambda rank: _alone(rank, rule, rows)), np.nan)
     estimator = LogisticRegression(
         workers=WORKERS,
         mode=kind,
@@ -164,32 +164,18 @@ def _pass(way: tuple[str, str], rate: float, train: Part, test: Part) -> Pass:
     return Pass(result.nonzeros_per_second, result.metrics.log_loss)
 
 
-def _limit_seconds(updater: ByRule, rows: Rows) -> float:
-    """From the start of the first process to the end of the last."""
-    context = multiprocessing.get_context("fork")
-    spans = context.SimpleQueue()
-    barrier = context.Barrier(WORKERS)
-    processes = [
-        context.Process(target=_alone, args=(rank, updater, rows, barrier, spans)) for rank in range(WORKERS)
-    ]
-    for process in processes:
-        process.start()
-    began, ended = zip(*(spans.get() for _ in processes), strict=True)
-    for process in processes:
-        process.join()
-    return max(ended) - min(began)
-
-
-def _alone(rank: int, updater: ByRule, rows: Rows, barrier: Any, spans: Any) -> None:
+def _alone(rank: int, updater: ByRule, rows: Rows) -> Callable[[], None]:
+    """A pass over one worker's rows, with weights of its own."""
     own = shard(rows, rank, WORKERS)
     batches = Batches(own, BATCH, FEATURES, False, 0, rank, list(range(WORKERS)), as_they_lie=True)
     weights, state = np.zeros((FEATURES, 1)), np.zeros((FEATURES, 1, updater.state_width))
     weights[:], state[:] = 0.0, 0.0  # every page is there before the clock starts, as shared memory's is
-    barrier.wait()
-    began = time.monotonic()
-    for tick, batch in enumerate(batches.epoch(0), 1):
-        updater.descend(batch.rows, False, weights, state, Step(tick, 0.0))
-    spans.put((began, time.monotonic()))
+
+    def work() -> None:
+        for tick, batch in enumerate(batches.epoch(0), 1):
+            updater.descend(batch.rows, False, weights, state, Step(tick, 0.0))
+
+    return work
 
 
 def _figures(
