@@ -23,6 +23,7 @@ from bench.record import markdown, shown, spread, usable_cores
 from shmps import LogisticRegression
 from shmps.memory import available_memory
 from shmps.result import Result
+from shmps.training import OnPause
 
 WORKERS, NONZEROS = (1, 2, 4, 8), (10**5, 10**6, 10**7, 10**8, 10**9)
 ROW, FEATURES = 50, 100_000
@@ -43,13 +44,14 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     with tqdm(total=total, desc="scaling", disable=None, leave=False) as bar:
         for _ in range(repeats):
             for workers, measured in by_workers.items():
-                measured.append(_train(X, y, workers, rounds))
+                # Memory in a training of its own: to look at it takes the scheduler's time.
+                measured.append((_train(X, y, workers, rounds), _most_memory(X, y, workers)))
                 bar.update()
         for size in fitting:
             data = _one_hot(size)
             by_size[size] = []
             for _ in range(visits[size]):
-                by_size[size].append(_train(*data, 2, rounds if size < _LARGE else _FEW)[0])
+                by_size[size].append(_train(*data, 2, rounds if size < _LARGE else _FEW))
                 bar.update()
             del data
     return {"repeats": repeats, "rounds": rounds, "cores": usable_cores(), "nonzeros": X.nnz}, {
@@ -78,16 +80,21 @@ def _computing(result: Result) -> float:
     return result.shares["computing"] * result.seconds["train"]
 
 
-def _train(X: Any, y: np.ndarray, workers: int, rounds: int) -> tuple[Result, int]:
-    """The result, and the most that the nodes' memory came to while it went on."""
+def _train(X: Any, y: np.ndarray, workers: int, rounds: int, on_pause: OnPause = lambda *_: None) -> Result:
+    model = LogisticRegression(workers=workers, solver="lbfgs", l2=1e-6, tol=1e-300, iterations=rounds)
+    return model.fit(X, y, on_pause=on_pause).result_
+
+
+def _most_memory(X: Any, y: np.ndarray, workers: int) -> int:
+    """The most that the nodes' memory comes to in a training."""
     before, most = _memory(), 0
 
     def look(done: int, planned: int) -> None:
         nonlocal most
         most = max(most, _memory() - before)
 
-    model = LogisticRegression(workers=workers, solver="lbfgs", l2=1e-6, tol=1e-300, iterations=rounds)
-    return model.fit(X, y, on_pause=look).result_, most
+    _train(X, y, workers, 20, look)
+    return most
 
 
 def _memory() -> int:
