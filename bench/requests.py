@@ -5,7 +5,8 @@ Async, SGD. Four things, taking turns in every round; every round is a new clust
     points      one worker, one server: `pull(keys)` and then `push(keys, values)`, and `push_pull` of both in
                 one request, each waited for. Keys are drawn anew for every request, evenly from all, before
                 the clock starts; more parameters than the caches hold therefore cost cache misses
-    all keys    the same of FIXED_PARAMETERS values with keys=None, beside one copy of as many
+    all keys    the same of FIXED_PARAMETERS values with keys=None, as float64 and as float32, beside one copy
+                of as many
     throughput  `push_pull` of FIXED_KEYS keys by several workers at once
     others      `push_pull` of FIXED_KEYS keys by other means than shmps (see `holders.py`)
 
@@ -17,10 +18,10 @@ of a bare round trip through two pipes. All values: memory, with four passes of 
 `shmps.redo`): to make one of the two that bring forth the after-image took no less time.
 
 Results, percentiles within a round, spreads over the rounds: "points": [{"parameters", "keys", "apart",
-"together"}], each {"p50_us", "p99_us"}; "all_keys": {"push_ms", "pull_ms", "push_pull_ms", "copy_ms"};
-"throughput": requests per second of all workers; "others": [{"name", "p50_us", "p99_us", "ratio": to ours of
-the same round}]; "missing": packages not installed; "left_out": numbers of parameters that would take more
-than half of the memory available.
+"together"}], each {"p50_us", "p99_us"}; "all_keys": by dtype {"push_ms", "pull_ms", "push_pull_ms",
+"copy_ms"}; "throughput": requests per second of all workers; "others": [{"name", "p50_us", "p99_us", "ratio":
+to ours of the same round}]; "missing": packages not installed; "left_out": numbers of parameters that would
+take more than half of the memory available.
 """
 
 import time
@@ -51,14 +52,17 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     means, missing = holders.means()
     seconds: dict[tuple[int, int], list[Any]] = {point: [] for point in sorted(points)}
     others: dict[str, list[np.ndarray]] = {name: [] for name in means}
-    whole, rates = [], []
-    with tqdm(total=rounds * (len(points) + len(means) + 2), desc="requests", leave=False) as bar:
+    whole: dict[type, list[Any]] = {np.float64: [], np.float32: []}
+    rates = []
+    with tqdm(total=rounds * (len(points) + len(means) + 3), desc="requests", leave=False) as bar:
         for number in range(rounds):
             for (num_keys, count), parts in seconds.items():
                 parts.append(_measure(1, 1, count, num_keys, session, count, requests, number)[0])
                 bar.update()
-            whole.append(_measure(1, 1, 1, FIXED_PARAMETERS, whole_session, all_keys)[0])
-            bar.update()
+            for dtype, parts in whole.items():
+                session_of = whole_session, all_keys, dtype
+                parts.append(_measure(1, 1, 1, FIXED_PARAMETERS, *session_of, dtype=dtype)[0])
+                bar.update()
             rates.append(_throughput(requests, number))
             bar.update()
             values, keys = _draw(FIXED_PARAMETERS, FIXED_KEYS, requests + requests // 10, number)
@@ -74,7 +78,10 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             | {way: _percentiles([part[i] for part in parts]) for i, way in enumerate(WAYS)}
             for (num_keys, count), parts in seconds.items()
         ],
-        "all_keys": {f"{name}_ms": spread(1e3 * part[name] for part in whole) for name in whole[0]},
+        "all_keys": {
+            dtype.__name__: {f"{name}_ms": spread(1e3 * part[name] for part in parts) for name in parts[0]}
+            for dtype, parts in whole.items()
+        },
         "throughput": spread(rates),
         "others": [
             {"name": name} | _percentiles(parts) | {"ratio": _ratio(parts, others[holders.OURS])}
@@ -93,9 +100,17 @@ def _ratio(parts: list[np.ndarray], ours: list[np.ndarray]) -> dict[str, Any]:
     return spread(np.median(part) / np.median(our) for part, our in zip(parts, ours, strict=True))
 
 
-def _measure(servers: int, workers: int, max_keys: int, num_keys: int, *run: Any) -> list[Any]:
+def _measure(
+    servers: int, workers: int, max_keys: int, num_keys: int, *run: Any, dtype: type = np.float64
+) -> list[Any]:
     cluster = Cluster(
-        num_keys, servers=servers, workers=workers, consistency=ASYNC, updater=SGD(0.1), max_keys=max_keys
+        num_keys,
+        servers=servers,
+        workers=workers,
+        consistency=ASYNC,
+        updater=SGD(0.1),
+        max_keys=max_keys,
+        dtype=dtype,
     )
     with cluster:
         return cluster.run(*run)
@@ -122,9 +137,10 @@ def session(kv: KVWorker, count: int, requests: int, seed: int) -> tuple[np.ndar
     return both[0][requests // 10 :], both[1][requests // 10 :]
 
 
-def whole_session(kv: KVWorker, requests: int) -> dict[str, float]:
+def whole_session(kv: KVWorker, requests: int, dtype: type) -> dict[str, float]:
     """Seconds, the median of `requests`, by what was done with all values."""
-    values, out = np.ones(FIXED_PARAMETERS), np.zeros(FIXED_PARAMETERS)
+    values: np.ndarray = np.ones(FIXED_PARAMETERS, dtype)
+    out = np.zeros_like(values)
     ways = {
         "push": lambda: kv.push(None, values),
         "pull": lambda: kv.pull(out=out),
@@ -170,8 +186,13 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         markdown(
             ["", "ms", "of one copy"],
             [
-                [name, shown(ms, ".2f"), f"{ms['median'] / whole['copy_ms']['median']:.1f}"]
-                for name, ms in ((name.removesuffix("_ms"), ms) for name, ms in whole.items())
+                [
+                    f"{dtype}, {name.removesuffix('_ms')}",
+                    shown(ms, ".2f"),
+                    f"{ms['median'] / parts['copy_ms']['median']:.1f}",
+                ]
+                for dtype, parts in whole.items()
+                for name, ms in parts.items()
             ],
         ),
         f"push_pull of {FIXED_KEYS} keys, {WORKERS} workers and {SERVERS} servers: "

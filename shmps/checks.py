@@ -68,10 +68,12 @@ def matrix(values: Any, count: int, width: int) -> np.ndarray:
     return values.reshape(count, width)
 
 
-def writeable(out: Any, count: int, width: int) -> np.ndarray:
+def writeable(out: Any, count: int, width: int, dtype: type) -> np.ndarray:
     """An array for answers, (count, width) or (count,) if width is 1; as (count, width)."""
     wanted = (count,) if width == 1 else (count, width)
-    fits = isinstance(out, np.ndarray) and out.shape == wanted and out.dtype == np.float64
+    fits = isinstance(out, np.ndarray) and out.shape == wanted and out.dtype == dtype
     if not (fits and out.flags.c_contiguous and out.flags.writeable):
-        raise UsageError(f"out is a contiguous, writeable float64 array of shape {wanted}, found {out!r:.80}")
+        raise UsageError(
+            f"out is a contiguous, writeable {dtype.__name__} array of shape {wanted}, found {out!r:.80}"
+        )
     return out.reshape(count, width)

@@ -40,6 +40,8 @@ class Cluster:
     max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
     slots: requests with keys that a worker may have under way; mailboxes have room for so many, and one for
     all keys. One more waits until another is answered.
+    dtype: float64 or float32, of values that are pushed and pulled, on their way: half the memory to write
+    and to read. They are kept, added up and looked at as float64 all the same.
     max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
     replicas: 1: every server keeps a copy of its predecessor's partition, from which one that is damaged is
     made anew, and a push is acknowledged when it is in both (needs two servers).
@@ -64,6 +66,7 @@ class Cluster:
         restored: Copy | None = None,
         max_keys: int | None = None,
         slots: int = 4,
+        dtype: type = np.float64,
         max_workers: int | None = None,
         replicas: int = 0,
         node_timeout: float | None = None,
@@ -88,6 +91,8 @@ class Cluster:
             if max_keys is None
             else min(whole("max_keys", max_keys, least=1), num_keys)
         )
+        if dtype not in (np.float64, np.float32):
+            raise UsageError(f"dtype is np.float64 or np.float32, found {dtype!r}")
         max_workers = workers if max_workers is None else whole("max_workers", max_workers, least=1)
         if max_workers < workers:
             raise UsageError(f"max_workers is at least workers={workers}, found {max_workers}")
@@ -104,6 +109,7 @@ class Cluster:
             max_keys,
             replicas_of(replicas, servers, consistency.in_place),
             whole("slots", slots, least=1),
+            dtype,
         )
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
@@ -117,7 +123,7 @@ class Cluster:
         self._context = multiprocessing.get_context(
             start_method or ("fork" if "fork" in methods else "spawn")
         )
-        rehearse(self.updater, width)
+        rehearse(self.updater, width, self._shape.dtype)
         self._resources = contextlib.ExitStack()
         self._open = False
         self._running = threading.Lock()

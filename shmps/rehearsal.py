@@ -15,10 +15,10 @@ from shmps.store import DENSE, Mailbox, Parameters, Shape
 from shmps.updaters import Updater
 
 
-def rehearse(updater: Updater, width: int) -> None:
-    """Run every kernel that servers and clients use, on parameters of two keys."""
+def rehearse(updater: Updater, width: int, dtype: type = np.float64) -> None:
+    """Run every kernel that servers and clients use, on parameters of two keys, with values of `dtype`."""
     updater = copy.deepcopy(updater)
-    shape = Shape(2, width, updater.state_width, servers=1, workers=2, max_keys=2)
+    shape = Shape(2, width, updater.state_width, servers=1, workers=2, max_keys=2, dtype=dtype)
     fields, mailbox_fields = shape.parameter_fields(), shape.mailbox_fields()
     memory = memoryview(bytearray(carve(fields)[1]))
     parameters = Parameters(shape, carve(fields, memory)[0])

@@ -27,6 +27,7 @@ class Shape:
     max_keys: int
     replicas: int = 0
     slots: int = 4  # requests with keys that a worker may have under way
+    dtype: type = np.float64  # of values in a mailbox; those of parameters are float64
 
     @property
     def bounds(self) -> list[int]:
@@ -89,8 +90,8 @@ class Shape:
             "versions": (np.int64, (workers, slots + 1, self.servers)),
             "rows": (np.float64, (workers, slots + 1)),
             "keys": (np.int64, (workers, slots, room)),
-            "values": (np.float64, (workers, slots, room, self.width)),
-            "all_values": (np.float64, (workers, self.num_keys, self.width)),
+            "values": (self.dtype, (workers, slots, room, self.width)),
+            "all_values": (self.dtype, (workers, self.num_keys, self.width)),
         }
 
 

@@ -39,7 +39,7 @@ class Push(NamedTuple):
     """One worker's part of a held tick, as `Updater.reduce` gets it."""
 
     keys: np.ndarray  # (k,) int64, sorted, unique
-    values: np.ndarray  # (k, width)
+    values: np.ndarray  # (k, width), of the cluster's dtype
     rows: float  # how many rows the gradient is the mean of
     arrival: int  # 0 for the first of the tick to come
 
@@ -87,7 +87,7 @@ def total(pushes: list[Push], factors: list[float]) -> tuple[np.ndarray, np.ndar
 
     Summed in the order given: float sums depend on it, and rank order keeps them the same in every run.
     """
-    keys, values = pushes[0].keys, pushes[0].values * factors[0]
+    keys, values = pushes[0].keys, np.multiply(pushes[0].values, factors[0], dtype=np.float64)
     for push, factor in zip(pushes[1:], factors[1:], strict=True):
         if push.keys is keys or np.array_equal(push.keys, keys):
             add_scaled(values, push.values, factor)

@@ -46,9 +46,9 @@ _MOST_REPORTED = 2**26  # bytes
 class KVWorker:
     """The key-value store as one worker sees it.
 
-    Keys are (k,) int64, sorted and unique; None means all of them. Values are float64, (k,) if the cluster's
-    width is 1, else (k, width). A timestamp numbers a request of this worker. Every push is a tick, at every
-    server, whichever keys it has.
+    Keys are (k,) int64, sorted and unique; None means all of them. Values are of the cluster's dtype, (k,) if
+    its width is 1, else (k, width). A timestamp numbers a request of this worker. Every push is a tick, at
+    every server, whichever keys it has.
 
     `resumed` counts the pushes that this rank had committed in this run before its process died and this one
     took its place: 0, but for a function that `Cluster.run` was told to run again, and in the first run of a
@@ -294,7 +294,7 @@ class KVWorker:
         if not (callback is None or callable(callback)):
             raise UsageError(f"a callback is a function of the values, found {callback!r:.80}")
         if out is not None:
-            out = writeable(out, count, self._shape.width)
+            out = writeable(out, count, self._shape.width, self._shape.dtype)
         requests, dense = self._requests, keys is None
         if not requests.has_slot(dense):
             self._wait_until(lambda: requests.has_slot(dense))
@@ -378,7 +378,7 @@ class KVWorker:
         """The answers of all servers as one array: copied out, so that the slot is free again."""
         sizes, slot, out = request.sizes, request.slot, request.out
         if out is None:
-            out = np.empty((sum(sizes), self._shape.width))
+            out = np.empty((sum(sizes), self._shape.width), self._shape.dtype)
         begin = 0
         for mailbox, size in zip(self._mailboxes, sizes, strict=True):
             out[begin : begin + size] = mailbox.values[slot][:size]

@@ -36,6 +36,28 @@ def test_parameters_last_from_run_to_run(cluster):
     assert cluster.weights()[[2, 19]].tolist() == [3.0, 6.0]
 
 
+@pytest.mark.parametrize("servers", [1, 3])
+def test_values_may_go_as_float32_and_are_added_up_as_float64(servers):
+    third = np.float32(1 / 3)
+
+    def work(kv):
+        for keys in (None, [2, 7, 19]):
+            kv.push(keys, np.full(KEYS if keys is None else 3, 1 / 3))
+        out = np.empty(KEYS, np.float32)
+        kv.barrier()
+        assert kv.pull(out=out) is not None and kv.pull([2]).dtype == out.dtype == np.float32
+        with pytest.raises(UsageError, match="float32 array"):
+            kv.pull(out=np.empty(KEYS))
+        return out
+
+    for consistency in (SYNC, ASYNC):
+        with Cluster(KEYS, servers=servers, workers=3, consistency=consistency, dtype=np.float32) as cluster:
+            for pulled in cluster.run(work):
+                np.testing.assert_array_equal(pulled, cluster.weights().astype(np.float32))
+            assert cluster.weights()[0] == 3 * np.float64(third)
+            assert cluster.weights()[7] == 6 * np.float64(third)
+
+
 def test_workers_are_processes_of_their_own(cluster):
     pids = cluster.run(lambda kv: os.getpid())
     assert len({*pids, os.getpid()}) == 4
