@@ -46,6 +46,16 @@ def test_the_gradient_of_pairs_is_that_of_finite_differences():
         )
 
 
+def test_the_tour_of_the_estimator_sees_what_it_tells():
+    tour = example("tour")
+    assert tour.best.score(tour.X_test, tour.y_test) > 0.85
+    assert min(tour.modes.values()) > 0.8 and tour.later.score(tour.X_test, tour.y_test) > 0.75
+    assert 3 < len(tour.losses) < 200 and tour.losses[-1] < tour.losses[0]
+    assert (tour.weighted.predict(tour.X_test) == "yes").mean() > (
+        tour.best.predict(tour.X_test) == "yes"
+    ).mean()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_under_80_lines(name):
     assert len((FOLDER / f"{name}.py").read_text().splitlines()) < 80

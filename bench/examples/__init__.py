@@ -1,1 +1,1 @@
-"""Trainings of one's own on the key-value layer, each with an updater of its own."""
+"""A tour of the estimator, and trainings on the key-value layer, each with an updater of its own."""
