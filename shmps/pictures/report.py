@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
@@ -37,7 +36,9 @@ def report(result: Result) -> str:
         "Delay": _delay(result),
         "Workers' time": _time(result),
         "Events": _events(result.events),
-        "Settings": facts((name, _shown(value)) for name, value in result.settings.items()),
+        "Settings": facts(
+            (name, "none" if value is None else str(value)) for name, value in result.settings.items()
+        ),
     }
     return page(title, _lead(result), sections)
 
@@ -48,10 +49,6 @@ def _lead(result: Result) -> str:
         f"{right:.2%} of the {result.measured_on} rows right after {seconds:.2f} s: "
         f"{settings['mode']}, workers: {settings['workers']}, servers: {settings['servers']}."
     )
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
 
 
 def _learning(result: Result) -> str:
