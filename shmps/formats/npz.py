@@ -51,7 +51,7 @@ def decode(file: BufferedReader, size: int, path: str) -> Model:
         with np.load(file, allow_pickle=False) as archive:
             found = {key: archive[key] for key in KEYS}
         settings = json.loads(str(found["settings"]))
-        model = Model(found["coefficients"], found["intercept"], found["labels"], settings)
+        return Model(found["coefficients"], found["intercept"], found["labels"], settings)
     except UsageError as error:
         raise DataError(f"{path}: a model's archive breaks a rule of the format: {error}") from error
     except DAMAGE as error:
@@ -59,6 +59,3 @@ def decode(file: BufferedReader, size: int, path: str) -> Model:
             f"{path}: a model's archive has {', '.join(KEYS)} as arrays, found it damaged or another's: "
             f"{str(error) or type(error).__name__}"
         ) from error
-    if not (np.isfinite(model.coefficients).all() and np.isfinite(model.intercept)):
-        raise DataError(f"{path}: weights and intercept are finite, found some that are not")
-    return model
