@@ -65,14 +65,14 @@ def _learning(result: Result) -> str:
     ):
         for x_name, xs in (
             ("seconds", [at.seconds for at in history]),
-            ("gradients", [float(at.ticks) for at in history]),
+            ("ticks", [float(at.ticks) for at in history]),
         ):
             title, points = f"{name} against {x_name}", list(zip(xs, values, strict=True))
             drawn[title] = charts.line_chart(f"{name}-{x_name}", title, points, x_name, level)
-    heads = ["Iteration", "Seconds", "Gradients", "Accuracy", "Log-loss", "AUC", "Delay p50"]
+    heads = ["Iteration", "Seconds", "Ticks", "Accuracy", "Log-loss", "AUC", "Delay p50"]
     rows = map(_evaluation, charts.thinned(history, _MOST_ROWS))
     return (
-        f"<p>On the {result.measured_on} rows; a gradient is a tick of any worker. Dashed: the share of the "
+        f"<p>On the {result.measured_on} rows; ticks are those of all workers. Dashed: the share of the "
         f"larger class.</p>{figures(drawn)}{table('Evaluations', heads, rows)}{_objective(result)}"
     )
 
