@@ -12,11 +12,11 @@ MORE_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000"
 REFERENCE: dict[str, Any] = {"color": "#7f7f7f", "linestyle": ":", "linewidth": 1.2}
 
 
-def panels(count: int, title: str, height: float = 4.2, share: bool = True) -> tuple[Any, list[Any]]:
+def panels(count: int, title: str, share: bool = True) -> tuple[Any, list[Any]]:
     """A figure with `count` panels side by side, which share their vertical axis or do not."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.5 + 4.7 * count, height), layout="constrained")
+    figure = Figure(figsize=(1.5 + 4.7 * count, 4.2), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(1, count, sharey=share, squeeze=False)[0]
     for panel in axes:

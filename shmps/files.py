@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from typing import Any
 
-from .errors import DataError, OutOfSpace
-from .failpoints import reach
-from .version import __version__
+from shmps.errors import DataError, OutOfSpace
+from shmps.failpoints import reach
+from shmps.version import __version__
 
 HEADER_LIMIT = 1 << 20
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import UsageError
+from shmps.errors import UsageError
 
 _PIECE = 2**16  # rows
 

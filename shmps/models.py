@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import UsageError
-from .metrics import sigmoid
+from shmps.errors import UsageError
+from shmps.metrics import sigmoid
 
 Label = bool | int | float | str
 LABEL_TYPES = (bool, int, float, str)
@@ -59,11 +59,16 @@ class Model:
 
     def predict(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) of labels
         """The label of every row: the positive one if and only if its margin is above 0."""
-        choices = np.array(self.labels)
-        # NumPy would make "1" of 1 beside a string and 1 of True beside a number; as objects they stay.
-        if [(type(label), label) for label in choices.tolist()] != [(type(lb), lb) for lb in self.labels]:
-            choices = np.array(self.labels, dtype=object)
-        return choices[(self.decision_function(X) > 0).astype(np.intp)]
+        return array_of(self.labels)[(self.decision_function(X) > 0).astype(np.intp)]
+
+
+def array_of(labels: tuple[Label, Label]) -> np.ndarray:
+    """The labels (2,), of their own type if one holds both exactly, else as objects."""
+    array = np.array(labels)
+    # NumPy would make "1" of 1 beside a string and 1 of True beside a number; as objects they stay.
+    if [(type(label), label) for label in array.tolist()] != [(type(label), label) for label in labels]:
+        return np.array(labels, dtype=object)
+    return array
 
 
 def plain_vector(values: Any) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shmps import console
 from shmps.account import Account, Spans
 from shmps.events import Event
 from shmps.metrics import Metrics
@@ -135,9 +136,7 @@ class Result:
 
     def table(self) -> str:
         """The table at the end of a run."""
-        figures = self.figures()
-        width = max(len(name) for name, _ in figures)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in figures)
+        return console.table(self.figures())
 
 
 def shares_of(accounts: list[Account]) -> dict[str, float]:

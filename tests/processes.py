@@ -1,7 +1,13 @@
 """Looking at processes from outside."""
 
 import contextlib
+import os
+import pty
+import subprocess
+import termios
 from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
 
 
 def children_of(pid: int) -> list[int]:
@@ -18,3 +24,22 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def on_terminal(command, columns):
+    """What a command, run in the root of the checkout, writes to stderr if that is a terminal so wide."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, columns))
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"TERM": "xterm"}
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:  # the other end has gone
+                break
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()

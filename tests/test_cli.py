@@ -2,18 +2,16 @@
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import alive, children_of
+from processes import alive, children_of, on_terminal
 
 from shmps import cli, datasets, formats
 from shmps.models import Model
@@ -111,31 +109,17 @@ def test_log_lines_are_those_of_dist_lr_and_leave_stdout_to_json(shmps):
 
 def shown_on_a_terminal(*flags):
     """What a training writes to stderr."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, 160))
-    with subprocess.Popen(
-        [sys.executable, "run.py", *SMALL, *flags], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:  # the other end has gone
-                break
-    os.close(ours)
-    assert process.returncode == 0
-    return shown
+    return on_terminal([sys.executable, "run.py", *SMALL, *flags], columns=160)
 
 
 def test_a_terminal_gets_a_bar():
     shown = shown_on_a_terminal("--epochs", "30")
-    assert b"accuracy 0." in shown and b"delay " in shown and b"samples/s" in shown and b"%|" in shown
+    assert "accuracy 0." in shown and "delay " in shown and "samples/s" in shown and "%|" in shown
 
 
 def test_the_bar_of_lbfgs_counts_rounds_and_promises_no_total():
     shown = shown_on_a_terminal("--solver", "lbfgs", "--epochs", "10")  # the default: it has none
-    assert b"0 rounds [" in shown and b"%|" not in shown
+    assert "0 rounds [" in shown and "%|" not in shown
 
 
 def test_without_a9a_and_network_the_generated_set_is_used_and_this_is_said(tmp_path):

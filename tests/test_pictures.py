@@ -1,15 +1,13 @@
 """The pictures as the command line is asked for them, and the live panel."""
 
 import json
-import os
-import pty
 import re
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
+from processes import on_terminal
 
 from shmps.events import Event
 from shmps.metrics import Metrics
@@ -23,25 +21,7 @@ DEADLINE = 60  # seconds; only a hang takes as long
 
 def in_terminal(*arguments):
     """What `run.py` with these arguments shows in a terminal as wide as 100 characters."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, 100))
-    with subprocess.Popen(
-        [*TRAIN, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-        env=os.environ | {"TERM": "xterm"},
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:  # the other end has gone
-                break
-    os.close(ours)
-    assert process.returncode == 0, shown
-    return re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode())  # without colours and moves
+    return re.sub(r"\x1b\[[\d;?]*\w", "", on_terminal([*TRAIN, *arguments], columns=100))  # colours, moves
 
 
 def test_train_writes_a_report_and_a_timeline(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shmps import console, files, formats
-from shmps.commands.rows import read_rows
+from shmps.commands.rows import label_text, read_rows
 from shmps.errors import DataError
 from shmps.models import Model
 from shmps.reading import mapped
@@ -142,11 +142,7 @@ def _sizes(rows: int, features: int, nonzeros: int) -> dict[str, Any]:
 
 def _labels(pairs: Iterable[tuple[float, int]]) -> dict[str, int]:
     """How many rows have each label."""
-    return {_number(label): count for label, count in pairs}
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value.is_integer() else str(value)
+    return {label_text(label): count for label, count in pairs}
 
 
 def _rows_text(found: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from shmps import console, files, formats
-from shmps.commands.rows import read_rows
+from shmps.commands.rows import label_text, read_rows
 from shmps.metrics import evaluate
 from shmps.models import Model
 from shmps.reading.svmlight import fit_columns
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     if options.proba:
         lines = "".join(f"{share:.17g}\n" for share in model.predict_proba(X)[:, 1])
     else:
-        lines = "".join(f"{_label(label)}\n" for label in model.predict(X))
+        lines = "".join(f"{label_text(label)}\n" for label in model.predict(X))
     if options.output == "-":
         console.output(lines, end="")
     else:
@@ -49,10 +49,6 @@ def run(options: argparse.Namespace) -> None:
         files.write(options.output, [text], "the predictions", "predict again")
     if not options.quiet and (told := _how_good(model, X, y)):
         console.tell(told)
-
-
-def _label(label: Any) -> str:
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def _how_good(model: Model, X: Any, y: np.ndarray) -> str:

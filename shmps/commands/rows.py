@@ -24,3 +24,8 @@ def read_rows(name: str) -> tuple[Any, np.ndarray]:
     except OSError as error:
         raise DataError(f"-: data is read from stdin, found: {error.strerror}; name a file") from error
     return svmlight.read_bytes(data, "stdin")
+
+
+def label_text(label: Any) -> str:
+    """A label as people write it: 1, not 1.0."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)

@@ -1,7 +1,8 @@
 """Files of models, in the formats that are known here.
 
 A format is what its module has: `encode(model, path)`, the bytes of a file in their order, and
-`decode(file, size, path)`, the model in it. They raise DataError: `path: rule, found`.
+`decode(file, size, path)`, the model in it. They raise DataError: `path: rule, found`. That
+weights are finite is checked here, for all of them.
 """
 
 import os
@@ -65,7 +66,10 @@ def load(path: str | os.PathLike[str]) -> Model:
     """
     name = os.fsdecode(path)
     with files.opened(name, "model") as (file, size):
-        return FORMATS[format_of(file, name)].decode(file, size, name)
+        model = FORMATS[format_of(file, name)].decode(file, size, name)
+    if not (np.isfinite(model.coefficients).all() and np.isfinite(model.intercept)):
+        raise DataError(f"{name}: weights and intercept are finite, found some that are not")
+    return model
 
 
 def chosen_format(path: str, format: str | None) -> str:

@@ -68,8 +68,6 @@ def decode(file: BufferedReader, size: int, path: str) -> Model:
             f"short or damaged"
         )
     intercept = float(weights[features] * bias) if bias >= 0 else 0.0
-    if not (np.isfinite(weights).all() and math.isfinite(intercept)):
-        raise DataError(f"{path}: weights and bias are finite, found some that are not")
     settings = {"solver_type": head["solver_type"]}
     return Model(weights[:features].copy(), intercept, (negative, positive), settings)
 

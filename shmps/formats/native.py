@@ -121,9 +121,6 @@ def model_of(header: dict[str, Any], weights: np.ndarray, path: str) -> Model:
     try:
         negative, positive = map(decode_label, header["labels"])
         intercept = float.fromhex(header["intercept"])
-        model = Model(weights, intercept, (negative, positive), header["settings"])
+        return Model(weights, intercept, (negative, positive), header["settings"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: the header breaks a rule of the format: {error!r}") from error
-    if not (np.isfinite(intercept) and np.isfinite(weights).all()):
-        raise DataError(f"{path}: weights and intercept are finite, found some that are not")
-    return model

@@ -11,12 +11,11 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from io import BufferedReader
-from typing import Any
 
 import numpy as np
 
 from shmps.errors import DataError, UsageError
-from shmps.models import Model
+from shmps.models import Model, array_of
 
 START = b"PK\3\4"
 KEYS = ("coefficients", "intercept", "labels", "settings")
@@ -29,9 +28,8 @@ DAMAGE = (
 
 def encode(model: Model, path: str) -> Sequence[memoryview]:
     """The archive, uncompressed. DataError for labels that one array can not hold."""
-    labels = np.array(model.labels)
-    kept = labels.tolist()
-    if labels.dtype.kind == "O" or [(type(lb), lb) for lb in kept] != [(type(lb), lb) for lb in model.labels]:
+    labels = array_of(model.labels)
+    if labels.dtype.kind == "O":
         raise DataError(
             f"{path}: labels in an array are of one type, and whole ones of 64 bits, found {model.labels!r}; "
             f"save in another format"
@@ -50,9 +48,10 @@ def encode(model: Model, path: str) -> Sequence[memoryview]:
 def decode(file: BufferedReader, size: int, path: str) -> Model:
     """The model in an archive; DataError if it breaks a rule."""
     try:
-        found = _arrays(file)
+        with np.load(file, allow_pickle=False) as archive:
+            found = {key: archive[key] for key in KEYS}
         settings = json.loads(str(found["settings"]))
-        model = Model(found["coefficients"], found["intercept"], found["labels"], settings)
+        return Model(found["coefficients"], found["intercept"], found["labels"], settings)
     except UsageError as error:
         raise DataError(f"{path}: a model's archive breaks a rule of the format: {error}") from error
     except DAMAGE as error:
@@ -60,11 +59,3 @@ def decode(file: BufferedReader, size: int, path: str) -> Model:
             f"{path}: a model's archive has {', '.join(KEYS)} as arrays, found it damaged or another's: "
             f"{str(error) or type(error).__name__}"
         ) from error
-    if not (np.isfinite(model.coefficients).all() and np.isfinite(model.intercept)):
-        raise DataError(f"{path}: weights and intercept are finite, found some that are not")
-    return model
-
-
-def _arrays(file: BufferedReader) -> dict[str, Any]:
-    with np.load(file, allow_pickle=False) as archive:
-        return {key: archive[key] for key in KEYS}

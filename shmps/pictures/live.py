@@ -1,5 +1,6 @@
 """The panel of a training that goes on, in the terminal: what the bar shows, and how it came to that."""
 
+import math
 import sys
 import time
 from collections import deque
@@ -94,11 +95,9 @@ class Panel:
 
 def curve(values: Sequence[float]) -> str:
     """Values as blocks of eight heights, from their least to their most; a space for what is no number."""
-    numbers = [value for value in values if abs(value) < float("inf")]
+    numbers = [value for value in values if math.isfinite(value)]
     if not numbers:
         return ""
     low, high = min(numbers), max(numbers)
     step = (high - low) / (len(_BLOCKS) - 1) or 1.0
-    return "".join(
-        _BLOCKS[round((value - low) / step)] if abs(value) < float("inf") else " " for value in values
-    )
+    return "".join(_BLOCKS[round((value - low) / step)] if math.isfinite(value) else " " for value in values)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
@@ -37,7 +36,9 @@ def report(result: Result) -> str:
         "Delay": _delay(result),
         "Workers' time": _time(result),
         "Events": _events(result.events),
-        "Settings": facts((name, _shown(value)) for name, value in result.settings.items()),
+        "Settings": facts(
+            (name, "none" if value is None else str(value)) for name, value in result.settings.items()
+        ),
     }
     return page(title, _lead(result), sections)
 
@@ -48,10 +49,6 @@ def _lead(result: Result) -> str:
         f"{right:.2%} of the {result.measured_on} rows right after {seconds:.2f} s: "
         f"{settings['mode']}, workers: {settings['workers']}, servers: {settings['servers']}."
     )
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
 
 
 def _learning(result: Result) -> str:
@@ -68,14 +65,14 @@ def _learning(result: Result) -> str:
     ):
         for x_name, xs in (
             ("seconds", [at.seconds for at in history]),
-            ("gradients", [float(at.ticks) for at in history]),
+            ("ticks", [float(at.ticks) for at in history]),
         ):
             title, points = f"{name} against {x_name}", list(zip(xs, values, strict=True))
             drawn[title] = charts.line_chart(f"{name}-{x_name}", title, points, x_name, level)
-    heads = ["Iteration", "Seconds", "Gradients", "Accuracy", "Log-loss", "AUC", "Delay p50"]
+    heads = ["Iteration", "Seconds", "Ticks", "Accuracy", "Log-loss", "AUC", "Delay p50"]
     rows = map(_evaluation, charts.thinned(history, _MOST_ROWS))
     return (
-        f"<p>On the {result.measured_on} rows; a gradient is a tick of any worker. Dashed: the share of the "
+        f"<p>On the {result.measured_on} rows; ticks are those of all workers. Dashed: the share of the "
         f"larger class.</p>{figures(drawn)}{table('Evaluations', heads, rows)}{_objective(result)}"
     )
 
