@@ -123,7 +123,7 @@ def load(
     elif os.sep in name or os.path.exists(name):
         data = Dataset(name, *read(name), None, None)
     elif name == "-":
-        raise DataError("-: rows to train on are read from a file, found -, stdin; shmps convert takes a pipe")
+        raise DataError("-: rows to train on come from a file, found -, stdin; shmps convert takes a pipe")
     else:
         known = ", ".join([*SETS, SYNTHETIC])
         raise DataError(
