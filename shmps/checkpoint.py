@@ -132,7 +132,9 @@ def _compare(checkpoint: Checkpoint, what: str, here: dict[str, Any], kind: type
     there = checkpoint.header[what]
     differing = [name for name in there | here if there.get(name) != here.get(name)]
     if differing:
-        found = ", ".join(f"{name} {there.get(name)} there and {here.get(name)} here" for name in differing)
+        told = [name for name in differing if name != "sha256"]  # checksums say nothing to a person
+        found = ", ".join(f"{name} {there.get(name)} there and {here.get(name)} here" for name in told)
+        found = found or "one content there and another here"
         raise kind(
             f"{checkpoint.path}: a training goes on with the {what} that it began with, found {found}; "
             f"give those of the checkpoint, or begin anew without resume"

@@ -122,6 +122,8 @@ def load(
         data = Dataset(name, X, y, *test_part)
     elif os.sep in name or os.path.exists(name):
         data = Dataset(name, *read(name), None, None)
+    elif name == "-":
+        raise DataError("-: rows to train on come from a file, found -, stdin; shmps convert takes a pipe")
     else:
         known = ", ".join([*SETS, SYNTHETIC])
         raise DataError(

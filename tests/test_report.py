@@ -206,3 +206,11 @@ def test_the_numbers_of_an_axis_are_few_equally_far_apart_and_around_the_values(
     marks = charts.scale(low, high)
     assert marks[0] <= low and marks[-1] >= high and 2 <= len(marks) <= 6
     assert np.diff(marks) == pytest.approx(marks[1] - marks[0])
+
+
+@pytest.mark.parametrize("most", [0.1, 1500, 100_000, 4_000_000])
+def test_the_numbers_below_a_chart_are_inside_it(most):
+    drawn = charts.line_chart("n", "title", [(0, 0), (most, 1)], "gradients")
+    width = float(re.search(r'viewBox="0 0 (\d+)', drawn)[1])
+    found = re.findall(r'<text x="([\d.]+)"[^>]*"middle">([\d.,]+)<', drawn)
+    assert found and all(float(x) + 3.5 * len(text) <= width for x, text in found)

@@ -47,7 +47,7 @@ def bits(array):
 
 REFUSED = [
     # text, line:column, key words
-    (b"1 1:1\n1 0:1", "2:3", "start at 1|'0:1'|zero_based=True"),
+    (b"1 1:1\n1 0:1", "2:3", "start at 1|'0:1'|--zero-based|zero_based=True"),
     (b"1 -1:1", "1:3", "1 or more|'-1:1'|negative"),
     (b"1 2147483648:1", "1:3", "limit 2147483647|2147483648|raise limit"),
     (b"1 99999999999999999999999999999999:1", "1:3", "limit|9999"),
@@ -104,6 +104,7 @@ REFUSED = [
     ("1 1:1\n".encode("utf-16-le"), "1:2", "NUL|UTF-16|iconv"),
     ("1 1:1\n".encode("utf-16-be"), "1:1", "NUL|UTF-16|iconv"),
     (b"\xef\xbb\xbf1 0:1", "1:6", "start at 1"),
+    (b"1 |ns age:39", "1:3", "without a colon|--hash-bits"),
 ]
 
 

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 _WIDTH, _HEIGHT = 400, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 42  # margins, for the labels of the axes
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 32, 12, 42  # margins, for the labels of the axes
 _MOST_POINTS = 300
 _MOST_BARS = 30
 

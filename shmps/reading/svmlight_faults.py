@@ -35,7 +35,7 @@ def explained(fault: int, whole: bytes, base: int, limit: int) -> str:
     if fault == BAD_LABEL:
         return _bad_number("label", whole, "encode classes as numbers, such as -1 and +1")
     if not colon:
-        return f"a feature is index:value, {found} without a colon; write both parts"
+        return f"a feature is index:value, {found} without a colon; add it, or convert with --hash-bits"
     if index == b"qid":
         return f"query ids have no place in classification, {found}; remove the qid:... tokens"
     if re.fullmatch(rb"-[0-9]+", index):
@@ -44,7 +44,8 @@ def explained(fault: int, whole: bytes, base: int, limit: int) -> str:
         return f"an index is an integer written in digits, {found}; number the features"
     number = int(index.lstrip(b"0")[:_MOST_READ] or b"0")
     if number < base:
-        return f"indices start at 1 in svmlight files, {found}; pass zero_based=True if they start at 0"
+        remedy = "if they start at 0, convert with --zero-based (zero_based=True)"
+        return f"indices start at 1 in svmlight files, {found}; {remedy}"
     if number > limit:
         return f"indices must not exceed the limit {limit}, {found}; correct the index or raise limit"
     return f"indices must increase within a row, {found} after an index as large or larger; sort the row"
