@@ -13,7 +13,7 @@ import tqdm
 from shmps import arguments, checkpoint, console, datasets, files, formats
 from shmps.cores import usable_cores
 from shmps.data import binary_labels
-from shmps.errors import DataError
+from shmps.errors import DataError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
 from shmps.pictures import live
@@ -78,6 +78,8 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
     """All that can be said before a long file is read."""
     estimator.check()
     checkpoint.check(options.checkpoint, options.resume)
+    if options.format and not options.model:
+        raise UsageError("format is that of the model to be written, found no model; add a path with --model")
     for path, what in ((options.model, "model"), (options.report, "report"), (options.timeline, "timeline")):
         if path:
             files.check_target(path, what)
