@@ -267,11 +267,13 @@ class LogisticRegression(LinearClassifier):
         settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
         settings.workers = min(self.workers, len(labels))
         known: Any = getattr(self, "_continued", None)
-        goes_on = known is not None and known[0] is self.coef_ and known[1] == self.updater
+        # State of another penalty has another shape, or would have it paid for updates made without it.
+        kind = self.updater, self.l1, self.l2, self.fit_intercept
+        goes_on = known is not None and known[0] is self.coef_ and known[1] == kind
         rows, restored = rows_of(X, labels, importance), known[2] if goes_on else None
         training = Training(settings, rows, None, self._weights(), Told(), restored, is_part=True)
         self._train(training, "training")
-        self._continued = self.coef_, self.updater, training.parameters
+        self._continued = self.coef_, kind, training.parameters
         return self
 
     def _start_again(self, coef_init: Any, intercept_init: Any) -> tuple[Any, Any]:

@@ -73,13 +73,17 @@ def _by_push(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
     """
     out = np.empty(num_keys)
     pulls: list[int] = []  # that of the next batch, if it was asked for
+    owed = kv.updater.lazy  # by the weights that we began with, another mode's say
 
     def mean(batch: Batch) -> np.ndarray:
         return out if batch.keys is None else out[: len(batch.keys)]
 
     def read(batch: Batch) -> np.ndarray:
+        nonlocal owed
         if kv.consistency.hold_pushes:
-            return kv.look(batch.keys)
+            keys = np.arange(num_keys) if owed and batch.keys is None else batch.keys
+            owed = False
+            return kv.look(keys)
         return kv.wait(pulls.pop()) if pulls else kv.pull(batch.keys)
 
     def compute(batch: Batch, weights: np.ndarray) -> float:

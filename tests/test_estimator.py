@@ -512,3 +512,26 @@ def test_a_stragglers_tick_time_is_longer_by_its_factor():
     assert plan.least_seconds(0, computed=0.001) == pytest.approx(0.02)
     assert plan.least_seconds(1, computed=0.001) == pytest.approx(0.1)
     assert plan.least_seconds(1, computed=0.03) == pytest.approx(0.15)
+
+
+def test_partial_fit_goes_on_in_sync_mode_from_steps_in_place():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5))
+    y = (X.sum(axis=1) > 0).astype(int)
+    after = []
+    for batch_size in (0, len(y)):  # the same rows, looked at whole or localized
+        model = LogisticRegression(
+            solver="minibatch", updater="ftrl", mode="hogwild", workers=1, batch_size=1, test_interval=0
+        )
+        model.partial_fit(X, y, classes=[0, 1])
+        model.set_params(mode="sync", batch_size=batch_size).partial_fit(X, y)
+        after.append(model.coef_)
+    np.testing.assert_allclose(after[0], after[1], rtol=1e-9)
+
+
+def test_partial_fit_with_another_penalty_begins_with_the_weights():
+    X, y = np.eye(4), np.array([0, 1, 0, 1])
+    model = LogisticRegression(solver="minibatch", updater="sgd", workers=1, l2=0.0)
+    model.partial_fit(X, y, classes=[0, 1])
+    model.set_params(l2=0.1).partial_fit(X, y)
+    assert np.isfinite(model.coef_).all()
