@@ -147,7 +147,7 @@ class Training:
             self._checkpoints.write(report)
 
     def _evaluate(self, snapshot: Snapshot) -> None:
-        if self.history and snapshot.iteration <= self.history[-1].iteration:
+        if self.history and snapshot.iteration == self.history[-1].iteration:
             return  # by a worker in a dead one's place, which may have had it evaluated already
         rows_per_tick = self._rows.num_rows / self._job.ticks_per_epoch
         seconds = max(snapshot.at - self._started, 1e-9)
