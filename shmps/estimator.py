@@ -225,8 +225,8 @@ class LogisticRegression(LinearClassifier):
         """Go on for one epoch over these rows, from what was learned so far.
 
         Each row's loss is multiplied by its weight as it is, not relative to the others: a call knows only
-        its own rows. The updater's state goes on too, from one such call to the next with
-        the same updater and penalties.
+        its own rows. The updater's state goes on too, from one such call to the next with the same updater
+        and penalties.
 
         Parameters
         ----------

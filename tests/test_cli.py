@@ -202,6 +202,7 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
         (["--epochs", 1, "--iterations", 1], 2, "not allowed with"),
         (["--updater", "adam"], 2, "invalid choice"),
         (["--data", "no/such/file"], 3, "no/such/file"),
+        (["--format", "npz"], 2, "--format is that of the model"),
         (["--data", "tests"], 3, "mapped data is a folder with meta.json"),
         (["--data", "synth:b9b"], 3, "synth:b9b"),
         (["--data", "README.md"], 3, "README.md:3:1: a label must be"),
