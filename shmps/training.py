@@ -178,7 +178,7 @@ class Training:
         assert self.weights is not None
         accounts, started = self._accounts, self._started
         return Result(
-            settings=_told(self.settings, self.solver),
+            settings=_told(self.settings, self.solver, self._updater),
             metrics=trainer.measure(self._tested, self.weights, self._intercept),
             measured_on=measured_on,
             ticks=sum(account.iterations for account in accounts),
@@ -192,15 +192,15 @@ class Training:
             shares=shares_of(accounts),
             delays=self.delays,
             history=self.history,
-            stability=self._stability(self._updater),
+            stability=self._stability(),
             events=self._events,
             resumed=self._resumed,
             objectives=self._job.objectives,
             timeline=timeline_of(accounts, started),
         )
 
-    def _stability(self, updater: Updater) -> Stability | None:
-        consistency = self.settings.consistency()
+    def _stability(self) -> Stability | None:
+        consistency, updater = self.settings.consistency(), self._updater
         if self.solver != "minibatch" or consistency.in_place or not isinstance(updater, SGD):
             return None
         assert self.weights is not None
@@ -237,7 +237,7 @@ def _checkpoints(
     return Checkpoints(os.fspath(settings.checkpoint), *identity), copy
 
 
-def _told(settings: Settings, solver: str) -> dict[str, Any]:
+def _told(settings: Settings, solver: str, updater: Updater) -> dict[str, Any]:
     """What the result tells of them: JSON-able."""
     told = settings.get_params() | {"solver": solver, "mode": str(settings.consistency())}
     for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
@@ -245,6 +245,5 @@ def _told(settings: Settings, solver: str) -> dict[str, Any]:
     if isinstance(settings.class_weight, dict):
         told["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
     if solver == "minibatch":
-        updater = settings.make_updater(unpenalized=-1)
         told["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
     return told
