@@ -7,6 +7,7 @@ killed at any instant, as in any other training.
 """
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,38 +18,44 @@ from shmps.account import COMPUTE, PULL, PUSH, Account, Timesheet
 from shmps.cluster import Cluster
 from shmps.data import Rows, lengths, shard
 from shmps.errors import Diverged
-from shmps.kernels import add_scaled, curvature_diagonal, curvature_matrix, dot, gradient
+from shmps.kernels import add_scaled, curvature_diagonal, curvature_matrix, dot
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
 from shmps.messages import ALL
-from shmps.trainer import Snapshot, mean_gradient, measure, pieces
+from shmps.trainer import Snapshot, mean_gradient, measure, pieces, rehearse_gradient
 from shmps.worker import KVWorker
 
 _MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms
 _MOST_PRODUCTS = 8  # of two values of a row, per non-zero: about what two gradients cost
-PER_KEY = 320  # bytes of the scheduler for every weight: what L-BFGS remembers, most of all
+PER_WEIGHT = 320  # bytes of the scheduler: what L-BFGS remembers, most of all
 _LEAST_ROWS = 10  # per weight, to take the curvature from
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where what is shared lies among the keys.
+    """Where what is shared lies among the keys, one number under each.
 
-    weights (n,); whether there is more to do (1,); and the sums over all workers: gradient (n,), loss (1,),
-    curvature.
+    weights (n,), which are (features,) or (features, classes) row by row; whether there is more to do (1,);
+    and the sums over all workers: gradient (n,), loss (1,), curvature. The curvature at zero does not depend
+    on the labels: it is the same for every class.
     """
 
-    n: int
+    shape: tuple[int, ...]  # of the weights: of features, the intercept's last; of more than two classes too
     rows: int
     intercept: bool
     stride: int  # between the rows from which the whole curvature is taken; 0: its diagonal, from all
 
     @staticmethod
-    def of(rows: Rows, n: int, intercept: bool) -> "Layout":
+    def of(rows: Rows, shape: tuple[int, ...], intercept: bool) -> "Layout":
         squares = sum(float(np.square(part, dtype=float).sum()) for part in lengths(rows))
         products = squares / 2 / max(rows.nonzeros, 1)
         stride = max(1, round(products / _MOST_PRODUCTS))
-        whole = n <= _MOST_WHOLE and rows.num_rows >= stride * n * _LEAST_ROWS
-        return Layout(n, rows.num_rows, intercept, stride if whole else 0)
+        features = shape[0]
+        whole = features <= _MOST_WHOLE and rows.num_rows >= stride * features * _LEAST_ROWS
+        return Layout(shape, rows.num_rows, intercept, stride if whole else 0)
+
+    @property
+    def n(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def more(self) -> int:
@@ -61,7 +68,8 @@ class Layout:
 
     @property
     def num_keys(self) -> int:
-        return self.sums + self.n + 1 + self.n * (self.n if self.stride else 1)
+        features = self.shape[0]
+        return self.sums + self.n + 1 + features * (features if self.stride else 1)
 
     @property
     def most_keys(self) -> int:
@@ -70,7 +78,7 @@ class Layout:
 
     def start(self, weights: np.ndarray) -> np.ndarray:
         """All values before the first round."""
-        return np.concatenate([weights, [1.0], np.zeros(self.num_keys - self.sums)])
+        return np.concatenate([weights.ravel(), [1.0], np.zeros(self.num_keys - self.sums)])
 
 
 def contribute(
@@ -79,6 +87,7 @@ def contribute(
     """A worker's part: the sums of its shard, round after round, as long as there is more to do."""
     own, n = shard(rows, kv.rank, kv.num_workers), layout.n
     keys, sums = np.arange(layout.sums, layout.num_keys), np.empty(n + 1)
+    out = sums[:n].reshape(layout.shape)
     kv.barrier(ALL)
     sheet = Timesheet(kv, timeline)
     if not kv.resumed:
@@ -87,8 +96,8 @@ def contribute(
         kv.start_push(keys[n + 1 :], curvature)  # which is summed while the first gradient is computed
     for iteration in itertools.count(1):
         if iteration + 1 > kv.resumed:  # the curvature was the first push
-            weights = kv.look()[:n]
-            sums[n] = mean_gradient(kv, own, weights, layout.intercept, layout.rows, sums[:n])
+            weights = kv.look()[:n].reshape(layout.shape)
+            sums[n] = mean_gradient(own, weights, layout.intercept, layout.rows, out, kv.beat)
             sheet.lap(COMPUTE)
             if kv.rank == 0 and test_interval and iteration % test_interval == 0:
                 at = time.monotonic()
@@ -104,8 +113,8 @@ def contribute(
 
 
 def _curvature(rows: Rows, layout: Layout, beat: Callable[[], None]) -> np.ndarray:
-    """The rows' part: the diagonal (n,), or half of the matrix (n * n,)."""
-    n, stride = layout.n, layout.stride
+    """The rows' part, of n features: the diagonal (n,), or half of the matrix (n * n,)."""
+    n, stride = layout.shape[0], layout.stride
     diagonal, matrix = np.zeros(n), np.zeros((n, n) if stride else (0, 0))
     for piece in pieces(rows, stride or 1):
         arrays = piece.indptr, piece.indices, piece.data, piece.importance
@@ -127,9 +136,9 @@ class Descent:
     def __init__(
         self, cluster: Cluster, layout: Layout, start: np.ndarray, l2: float, tolerance: float, most: int
     ):
-        """`most` rounds of mean loss + l2/2 |w|^2 (the intercept's weight excepted), from `start` (n,)."""
-        self._cluster, self._layout, self._start, self._most = cluster, layout, start, most
-        self._penalty = np.full(layout.n, l2)
+        """`most` rounds of mean loss + l2/2 |w|^2 (the intercept's weight excepted), from `start`."""
+        self._cluster, self._layout, self._start, self._most = cluster, layout, start.ravel(), most
+        self._penalty = np.full(layout.shape, l2)
         if layout.intercept:
             self._penalty[-1] = 0.0
         self._tolerance = tolerance
@@ -140,7 +149,9 @@ class Descent:
 
     @property
     def weights(self) -> np.ndarray:
-        return self._start if self._search is None else self._search.best[0]
+        """Of the layout's shape."""
+        best = self._start if self._search is None else self._search.best[0]
+        return best.reshape(self._layout.shape)
 
     @property
     def advice(self) -> str:
@@ -170,17 +181,22 @@ class Descent:
                     "scale the features to about 1, or begin nearer to 0"
                 )
             self._search = LBFGS(self._start, self._solve(sums[n + 1 :]), self._tolerance)
-        search, owed = self._search, self._penalty * self._search.weights
+        search, owed = self._search, self._penalty.ravel() * self._search.weights
         search.take(sums[n] + 0.5 * (owed * search.weights).sum(), sums[:n] + owed)
         self.history.append((time.monotonic() - self._began, search.best[1]))
         more = not (search.done or self._stopped) and len(self.history) < self._most
         self._cluster.write(np.append(search.weights, float(more)))
 
     def _solve(self, curvature: np.ndarray) -> Solve:
-        if not self._layout.stride:
-            return diagonal_curvature(curvature, self._penalty)
-        half = curvature.reshape(self._layout.n, self._layout.n)
-        return whole_curvature(half + half.T, self._penalty)
+        """Class by class, so to speak: the columns of what is solved for do not meet."""
+        features, shape = len(self._penalty), self._layout.shape
+        penalty = self._penalty.reshape(features, -1)[:, 0]
+        if self._layout.stride:
+            half = curvature.reshape(features, features)
+            solve = whole_curvature(half + half.T, penalty)
+        else:
+            solve = diagonal_curvature(curvature, penalty)
+        return lambda vector: solve(vector.reshape(shape)).ravel()
 
 
 def rehearse(rows: Rows, layout: Layout) -> None:
@@ -190,7 +206,6 @@ def rehearse(rows: Rows, layout: Layout) -> None:
     """
     one, weights = rows.part(0, 1), np.zeros(layout.n)
     add_scaled(weights, weights, dot(weights, weights))
-    weights.flags.writeable = False  # as a look is: another type to numba
-    gradient(*one, weights, layout.intercept, 1, np.zeros(layout.n))
+    rehearse_gradient(one, layout.shape, layout.intercept)
     _curvature(one, layout, lambda: None)
-    measure(one, np.zeros(layout.n), layout.intercept)
+    measure(one, np.zeros(layout.shape), layout.intercept)

@@ -8,8 +8,9 @@ A file has four parts and nothing after them:
     sections             the arrays of `store.Copy` in their order, little-endian
 
 The header's keys: format, the version of the format; shmps, that of the package, for people; serial, which
-tells the newer of two; settings and data, what must be the same to go on; sizes, the number of keys, of state
-per key, of servers and workers; crcs, the CRC-32 of each section. Nothing is code, and nothing is pickled.
+tells the newer of two; settings and data, what must be the same to go on; sizes, the number of keys, of
+values and of state per key, of servers and workers; crcs, the CRC-32 of each section. Nothing is code, and
+nothing is pickled.
 """
 
 import json
@@ -75,8 +76,8 @@ class Checkpoints:
             files.sync_folder(self._folder)
 
     def _encode(self, copy: Copy) -> list[Any]:
-        (keys, _), (servers,), (workers,) = copy.weights.shape, copy.ages.shape, copy.ticks.shape
-        sizes = keys, copy.state.shape[1], servers, workers
+        (keys, width), (servers,), (workers,) = copy.weights.shape, copy.ages.shape, copy.ticks.shape
+        sizes = keys, width, copy.state.shape[1], servers, workers
         sections = [
             np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8)
             for array, (dtype, _) in zip(copy, _layout(*sizes), strict=True)
@@ -170,9 +171,13 @@ def _read(file: BufferedReader, size: int, path: str) -> Checkpoint:
         raise DataError(f"{path}: the header has another CRC-32 than its own; the file is damaged")
     header = files.parse_header(line, path, "checkpoint", FORMAT)
     try:
-        keys, state, servers, workers = header["sizes"]
-        fits = min(keys, servers, workers) >= 1 and state >= 0 and len(header["crcs"]) == len(Copy._fields)
-        layout = _layout(keys, state, servers, workers)
+        keys, width, state, servers, workers = header["sizes"]
+        fits = (
+            min(keys, width, servers, workers) >= 1
+            and state >= 0
+            and len(header["crcs"]) == len(Copy._fields)
+        )
+        layout = _layout(keys, width, state, servers, workers)
         total = sum(8 * math.prod(shape) for _, shape in layout)
         fits = fits and type(total) is type(header["serial"]) is int
         fits = fits and isinstance(header["settings"], dict) and isinstance(header["data"], dict)
@@ -192,9 +197,11 @@ def _read(file: BufferedReader, size: int, path: str) -> Checkpoint:
     return Checkpoint(path, header, Copy(*sections))
 
 
-def _layout(keys: int, state: int, servers: int, workers: int) -> list[tuple[str, tuple[int, ...]]]:
+def _layout(
+    keys: int, width: int, state: int, servers: int, workers: int
+) -> list[tuple[str, tuple[int, ...]]]:
     """Type and shape of each section."""
-    shapes: list[tuple[int, ...]] = [(keys, 1), (keys, state), (servers,), (servers,), (workers,)]
+    shapes: list[tuple[int, ...]] = [(keys, width), (keys, state), (servers,), (servers,), (workers,)]
     return list(zip(("<f8", "<f8", "<f8", "<i8", "<i8"), shapes, strict=True))
 
 

@@ -15,13 +15,17 @@ from shmps.reading import mapped, npy, svmlight
 from shmps.reading.mapped import MappedLabels, MappedMatrix
 
 _PIECE = 2**20  # entries looked at at a time
-PER_KEY = 64  # bytes of a process for every key: its weight, copies of it, its place in a minibatch
+PER_WEIGHT = 64  # bytes of a process for every key: its weight, copies of it, its place in a minibatch
 _PER_ROW = 24  # bytes for every row: its margin, sorted by class, and its place in the order
+_PER_ROW_OF_CLASSES = 80  # its largest margin, its probability and the like too
 _SPARE = 2**25  # bytes: a few minibatches on their way
 
 
 class Rows(NamedTuple):
-    """CSR rows with labels in {-1, +1}; row i is indptr[i] to indptr[i + 1] of indices and data."""
+    """CSR rows; row i is indptr[i] to indptr[i + 1] of indices and data.
+
+    Labels are -1 and +1; of more than two classes, the classes' numbers from 0.
+    """
 
     indptr: np.ndarray  # (rows + 1,) int64
     indices: np.ndarray  # (non-zeros,)
@@ -50,6 +54,10 @@ class Rows(NamedTuple):
             indptr, indices, data, self.labels[own], None if self.importance is None else self.importance[own]
         )
 
+    def against_rest(self, number: int) -> "Rows":
+        """The same with labels +1 where they are the class `number`, else -1."""
+        return self._replace(labels=np.where(self.labels == number, 1.0, -1.0))
+
     def sums(self) -> list[str]:
         """The SHA-256 of each array."""
         return [npy.sha256(array) for array in self if array is not None]
@@ -65,7 +73,7 @@ class MappedRows(Rows):
         return [self.meta["arrays"][name]["sha256"] for name in self._fields[:3]] + [npy.sha256(self.labels)]
 
     def __reduce__(self):
-        as_stored = [label for label, _ in self.meta["labels"] or ()] == [-1.0, 1.0]
+        as_stored = _are_codes([label for label, _ in self.meta["labels"] or ()])
         return _map_rows, (self.folder, None if as_stored else self.labels)
 
 
@@ -116,7 +124,7 @@ def is_finite(X: scipy.sparse.csr_matrix) -> bool:
 
 
 def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarray | None = None) -> Rows:
-    """X and its labels as -1.0 and +1.0 (rows,), read-only; pointers are int64, values are not copied."""
+    """X and its labels' codes (rows,), read-only; pointers are int64, values are not copied."""
     indptr, indices, data, own = (
         array.view() for array in (np.asarray(X.indptr, np.int64), X.indices, X.data, np.asarray(labels))
     )
@@ -136,36 +144,42 @@ def classes_of(y: np.ndarray) -> list[Any]:
     return np.unique(y).tolist()
 
 
-def signs(y: np.ndarray, positive: Any) -> np.ndarray:
-    """+1.0 where y (rows,) is `positive`, else -1.0; mapped labels that are so already, as they are."""
-    if isinstance(y, MappedLabels) and y.classes == [-1.0, 1.0] and positive == 1:
+def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
+    """What training goes by for the labels y (rows,): of two classes -1.0 and +1.0, of more their numbers.
+
+    Mapped labels that are so already, as they are.
+    """
+    if isinstance(y, MappedLabels) and y.classes == classes and _are_codes(classes):
         return np.asarray(y)
-    return np.where(y == positive, 1.0, -1.0)
+    if len(classes) == 2:
+        return np.where(y == classes[1], 1.0, -1.0)
+    return np.searchsorted(classes, y).astype(np.float64)
 
 
-def binary_labels(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, Any]]:
-    """Labels as -1.0 and +1.0 (rows,), and the two labels that they stand for, the smaller first.
+def _are_codes(classes: list[Any]) -> bool:
+    return classes == ([-1.0, 1.0] if len(classes) == 2 else list(range(len(classes))))
 
-    Raises DataError unless there are exactly two.
+
+def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """The labels' codes (rows,), see `codes_of`, and the classes that they stand for, in increasing order.
+
+    Raises DataError unless there are two classes or more.
     """
     known = isinstance(y, MappedLabels) and y.classes is not None
     if not known and y.dtype.kind == "f" and np.isnan(y).any():
-        raise DataError(f"{name}: labels have exactly two values, found nan; drop the rows without a label")
+        raise DataError(f"{name}: labels name classes, found nan; drop the rows without a label")
     classes = classes_of(y)
-    if len(classes) != 2:
-        found = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
-        continuous = any(isinstance(label, float) and not label.is_integer() for label in classes)
-        if len(classes) < 2:
-            remedy = "1 class is too few: add rows of a second class"
-        elif continuous:
-            remedy = "they look continuous: choose a threshold"
-        else:
-            remedy = (
-                "keep two classes, or make it one against the rest. Only binary classification is supported."
-            )
-        raise DataError(f"{name}: labels have exactly two values, found {len(classes)} ({found}); {remedy}")
-    negative, positive = classes
-    return signs(y, positive), (negative, positive)
+    if len(classes) < 2:
+        raise DataError(
+            f"{name}: labels are of two classes or more, found {len(classes)} "
+            f"({', '.join(map(str, classes))}); 1 class is too few: add rows of a second class"
+        )
+    if len(classes) > 2 and any(isinstance(label, float) and not label.is_integer() for label in classes):
+        raise DataError(
+            f"{name}: labels name classes, found {len(classes)} numbers that are not whole "
+            f"({', '.join(map(str, classes[:5]))}, ...). Unknown label type: continuous; choose thresholds"
+        )
+    return codes_of(y, classes), tuple(classes)
 
 
 def fingerprint(rows: Rows, features: int) -> dict[str, Any]:
@@ -186,6 +200,7 @@ class Batches:
     A size of 0 is the whole shard, in place. Others are localized when first visited, and kept for later
     epochs where memory allows: while this process has less than `memory` bytes of its own and shared, or if
     that is None where the copies of all workers take less than half of what is available.
+    `problems`: weights that every key has.
     `as_they_lie`: not localized, and cut without shuffling the rows first, so that they are read where they
     are and one after the other: twice as fast where there are many.
     """
@@ -201,6 +216,7 @@ class Batches:
         ranks: list[int],
         as_they_lie: bool = False,
         memory: int | None = None,
+        problems: int = 1,
     ):
         self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
         # A division among others than ranks 0, 1, ... has streams of its own.
@@ -214,7 +230,7 @@ class Batches:
             self._mark = 0
             self._position = np.empty(num_keys, np.int32)
             if memory is not None:
-                self._room: float = memory - own_memory() - num_keys * PER_KEY - _SPARE
+                self._room: float = memory - own_memory() - num_keys * problems * PER_WEIGHT - _SPARE
             else:
                 fits = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
                 self._room = math.inf if fits else 0
@@ -269,12 +285,13 @@ def most_keys(rows: Rows, size: int, num_keys: int) -> int:
     return min(num_keys, int(longest.sum()) + 1)
 
 
-def must_fit(memory: int | None, rows: Rows, num_keys: int, per_key: int) -> None:
+def must_fit(memory: int | None, rows: Rows, num_keys: int, problems: int, per_weight: int) -> None:
     """Raises OutOfSpace if a training on the rows takes more than `memory` bytes of a process in any case.
 
-    per_key: bytes that the process with the most of them has for every key.
+    per_weight: bytes that the process with the most of them has for each of the `problems` weights of a key.
     """
-    least = own_memory() + rows.num_rows * _PER_ROW + num_keys * per_key + _SPARE
+    per_row = _PER_ROW if problems == 1 else _PER_ROW_OF_CLASSES
+    least = own_memory() + rows.num_rows * per_row + num_keys * problems * per_weight + _SPARE
     if memory is not None and memory < least:
         raise OutOfSpace(
             f"memory must be at least {least / 1e6:,.0f} MB for {rows.num_rows:,} rows and {num_keys:,} keys "

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from shmps.data import binary_labels, opened, rows_of
+from shmps.data import encoded, opened, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError
 from shmps.inputs import (
     evaluated,
@@ -16,8 +16,8 @@ from shmps.inputs import (
     known_labels,
     labels_of,
     matrix_of,
+    named_classes,
     relative,
-    two_of,
 )
 from shmps.linear import LinearClassifier
 from shmps.result import Progress
@@ -34,7 +34,9 @@ class LogisticRegression(LinearClassifier):
     """Sparse logistic regression, trained by worker and server processes.
 
     Minimises (1 / sum_i s_i) sum_i s_i log(1 + exp(-y_i (x_i.w + b))) + l2/2 |w|^2 + l1 |w|_1 over the rows,
-    with s_i the row's weight (1, if none are given) times its class's. The intercept b has no penalty.
+    with s_i the row's weight (1, if none are given) times its class's. The intercept b has no penalty. Of
+    more than two classes each has a w and b of its own, trained against the rest: the servers keep them side
+    by side, a row for every feature, and all are learned in the same passes over the rows.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ class LogisticRegression(LinearClassifier):
     fit_intercept : bool, default=True
         Whether to learn b; it is 0 otherwise.
     class_weight : dict or "balanced", optional
-        Weights by label (1 for those that are not named); balanced: both classes weigh the same in all.
+        Weights by label (1 for those that are not named); balanced: all classes weigh the same in all.
     warm_start : bool, default=False
         `fit` begins at coef_ and intercept_ of the fit before; the updater's state begins anew.
     test_interval : int, default=0
@@ -119,10 +121,10 @@ class LogisticRegression(LinearClassifier):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (1, n_features)
-    intercept_ : ndarray of shape (1,)
-    classes_ : ndarray of shape (2,)
-        Margins are positive for the second.
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        One problem where there are two classes, whose margins are positive for the second.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
     n_iter_ : int
         Iterations of the busiest worker (lbfgs: rounds), up to the evaluation that stopped it.
@@ -163,14 +165,14 @@ class LogisticRegression(LinearClassifier):
             Finite numbers. CSR with float64 values is read where it is, anything else is copied once. Or the
             path of svmlight text or of mapped data.
         y : array-like of shape (n_samples,)
-            Two labels; none, if X is a path.
+            Labels of two classes or more; none, if X is a path.
         eval_set : tuple (X, y), optional
             To evaluate on, else the rows that early_stopping holds out, else the training rows.
         on_progress, on_pause, on_event : callable, optional
             Get every evaluation as it is made; (ticks done, ticks planned) a few times per second; what
             happens to nodes. All run in this process.
-        coef_init : array-like of shape (n_features,), optional
-        intercept_init : float, optional
+        coef_init : array-like of shape (n_features,) or (n_classes, n_features), optional
+        intercept_init : float or array-like of shape (n_classes,), optional
             The weights to start from (default: zero); not used where a checkpoint is resumed.
         sample_weight : array-like of shape (n_samples,), optional
             How much each row counts, 0 or more (default: 1).
@@ -197,10 +199,10 @@ class LogisticRegression(LinearClassifier):
         settings, before = self.settled(), self._start_again(coef_init, intercept_init)
         X, y = opened(X, y)
         X = matrix_of(X)
-        labels, classes = binary_labels(labels_of(y, X.shape[0]), "y")
+        codes, classes = encoded(labels_of(y, X.shape[0]), "y")
         self.classes_, self.n_features_in_ = np.array(classes), X.shape[1]
-        importance = importance_of(sample_weight, self.class_weight, labels, self.classes_)
-        rows, tested, measured_on = rows_of(X, labels, importance), None, "training"
+        importance = importance_of(sample_weight, self.class_weight, codes, self.classes_)
+        rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
         if eval_set is not None:
             tested, measured_on = evaluated(*eval_set, self.classes_, self.n_features_in_), "test"
         elif self.early_stopping:
@@ -208,7 +210,7 @@ class LogisticRegression(LinearClassifier):
                 raise UsageError(
                     "early_stopping copies the rows it trains on, found memory too; pass an eval_set"
                 )
-            chosen = held_out(labels, self.validation_fraction, settings.random_state)
+            chosen = held_out(codes, self.validation_fraction, settings.random_state)
             rows, tested, measured_on = rows.chosen(~chosen), rows.chosen(chosen), "validation"
         if rows.num_rows < self.workers:
             raise UsageError(
@@ -216,7 +218,7 @@ class LogisticRegression(LinearClassifier):
             )
         if self.updater == "dist-lr" and any(each is not None for each in before):
             raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
-        start = initial(*before, self.n_features_in_, bool(self.fit_intercept))
+        start = initial(*before, self.n_features_in_, bool(self.fit_intercept), len(classes))
         told = Told(on_progress, on_pause, on_event)
         self._train(Training(settings, relative(rows), tested, start, told), measured_on)
         return self
@@ -232,8 +234,8 @@ class LogisticRegression(LinearClassifier):
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
-        classes : array-like of shape (2,)
-            Both labels; needed by the first call, since y need not have both.
+        classes : array-like of shape (n_classes,)
+            All labels; needed by the first call, since y need not have them all.
         sample_weight : array-like of shape (n_samples,), optional
 
         Returns
@@ -255,23 +257,23 @@ class LogisticRegression(LinearClassifier):
             raise UsageError("partial_fit keeps no checkpoints, found checkpoint or resume; use fit, or save")
         is_first = not hasattr(self, "coef_")
         X = matrix_of(X) if is_first else self._features(X)
-        named = self.classes_ if classes is None and not is_first else np.array(two_of(classes))
+        named = self.classes_ if classes is None and not is_first else named_classes(classes)
         if not is_first and named.tolist() != self.classes_.tolist():
             raise UsageError(
                 f"classes are those of the call before, {self.classes_.tolist()}; found {classes}"
             )
-        labels = known_labels(labels_of(y, X.shape[0]), named, "y")
-        importance = importance_of(sample_weight, self.class_weight, labels, named)
+        codes = known_labels(labels_of(y, X.shape[0]), named, "y")
+        importance = importance_of(sample_weight, self.class_weight, codes, named)
         if is_first:
             self.classes_, self.n_features_in_ = named, X.shape[1]
-            self._keep(np.zeros(X.shape[1] + int(self.fit_intercept)))
+            self._keep(initial(None, None, X.shape[1], bool(self.fit_intercept), len(named)))
         settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
-        settings.workers = min(self.workers, len(labels))
+        settings.workers = min(self.workers, len(codes))
         known: Any = getattr(self, "_continued", None)
         # State of another penalty has another shape, or would have it paid for updates made without it.
         kind = self.updater, self.l1, self.l2, self.fit_intercept
         goes_on = known is not None and known[0] is self.coef_ and known[1] == kind
-        rows, restored = rows_of(X, labels, importance), known[2] if goes_on else None
+        rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
         training = Training(settings, rows, None, self._weights(), Told(), restored, is_part=True)
         self._train(training, "training")
         self._continued = self.coef_, kind, training.parameters

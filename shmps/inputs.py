@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
-from shmps.data import Rows, classes_of, is_finite, opened, rows_of, signs, to_csr
+from shmps.data import Rows, classes_of, codes_of, is_finite, opened, rows_of, to_csr
 from shmps.errors import DataError, NotNumbers, UsageError
 
 
@@ -61,40 +61,50 @@ def labels_of(y: Any, rows: int, name: str = "y") -> np.ndarray:
 
 
 def known_labels(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-    """-1.0 and +1.0 (rows,) for the first and second of `classes` (2,); DataError for another label."""
-    strange = [label for label in classes_of(y) if label not in classes.tolist()]
+    """The codes (rows,) of labels among `classes` (see `data.codes_of`); DataError for another label."""
+    known = classes.tolist()
+    strange = [label for label in classes_of(y) if label not in known]
     if strange:
-        raise DataError(f"{name} has the labels of y, {classes.tolist()}, found {strange}")
-    return signs(y, classes[1])
+        raise DataError(f"{name} has the labels of y, {_listed(known)}, found {_listed(strange)}")
+    return codes_of(y, known)
 
 
-def two_of(classes: Any) -> list[Any]:
-    """What the first call of `partial_fit` names, sorted. Raises UsageError unless there are two."""
-    found = [] if classes is None else np.unique(classes).tolist()
-    if len(found) != 2:
-        raise UsageError(f"the first call of partial_fit names two classes, found classes={classes!r:.80}")
+def _listed(labels: list[Any]) -> str:
+    """All, or where there are many of them, the first."""
+    return str(labels) if len(labels) <= 10 else f"[{', '.join(map(repr, labels[:10]))}, ...]"
+
+
+def named_classes(classes: Any) -> np.ndarray:
+    """What the first call of `partial_fit` names, sorted. Raises UsageError unless there are two or more."""
+    found = np.zeros(0) if classes is None else np.unique(classes)
+    if len(found) < 2:
+        raise UsageError(
+            f"the first call of partial_fit names two classes or more, found classes={classes!r:.80}"
+        )
     return found
 
 
 def importance_of(
-    sample_weight: Any, class_weight: Any, labels: np.ndarray, classes: np.ndarray
+    sample_weight: Any, class_weight: Any, codes: np.ndarray, classes: np.ndarray
 ) -> np.ndarray | None:
     """What each row's loss is multiplied by, (rows,): its own weight times its class's; None: all by 1.
 
-    labels (rows,): -1 and +1. Raises DataError for weights that are negative, not finite, or leave a class
-    that has rows without weight; UsageError for a `class_weight` that is none.
+    codes (rows,): see `data.codes_of`. Raises DataError for weights that are negative, not finite, or leave
+    a class that has rows without weight; UsageError for a `class_weight` that is none.
     """
-    weights = None if sample_weight is None else _row_weights(sample_weight, len(labels))
-    if class_weight is not None:
-        own = np.ones(len(labels)) if weights is None else weights
-        totals = np.array([own[labels < 0].sum(), own[labels > 0].sum()])
-        factors = _class_weights(class_weight, totals, classes)
-        weights = own * np.where(labels > 0, factors[1], factors[0])
-    if weights is None:
+    weights = None if sample_weight is None else _row_weights(sample_weight, len(codes))
+    if weights is None and class_weight is None:
         return None
-    for label, sign in zip(classes.tolist(), (-1.0, 1.0), strict=True):
-        if (labels == sign).any() and not weights[labels == sign].any():
-            raise DataError(f"each class has rows of weight above zero, found none of class {label!r}")
+    numbers = (codes > 0 if len(classes) == 2 else codes).astype(np.intp)
+    weights = np.ones(len(codes)) if weights is None else weights
+    if class_weight is not None:
+        totals = np.bincount(numbers, weights, len(classes))
+        weights = weights * np.array(_class_weights(class_weight, totals, classes))[numbers]
+    without = np.bincount(numbers, weights, len(classes)) == 0
+    without &= np.bincount(numbers, minlength=len(classes)) > 0
+    if without.any():
+        label = classes.tolist()[int(without.argmax())]
+        raise DataError(f"each class has rows of weight above zero, found none of class {label!r}")
     return weights
 
 
@@ -115,13 +125,14 @@ def _row_weights(sample_weight: Any, rows: int) -> np.ndarray:
 
 
 def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -> list[float]:
-    """Of both classes; `totals` (2,): the sums of their rows' weights."""
+    """Of each class; `totals` (classes,): the sums of their rows' weights."""
     if isinstance(class_weight, str) and class_weight == "balanced":
-        return (totals.sum() / (2 * np.where(totals > 0, totals, 1.0))).tolist()
+        return (totals.sum() / (len(totals) * np.where(totals > 0, totals, 1.0))).tolist()
     known = classes.tolist()
     if not isinstance(class_weight, dict) or not all(label in known for label in class_weight):
         raise UsageError(
-            f"class_weight is 'balanced' or a dict of weights by label {known}; found {class_weight!r:.80}"
+            f"class_weight is 'balanced' or a dict of weights by label {_listed(known)}; "
+            f"found {class_weight!r:.80}"
         )
     weights = [class_weight.get(label, 1.0) for label in known]
     if not all(isinstance(weight, numbers.Real) and 0 <= float(weight) < np.inf for weight in weights):
@@ -145,15 +156,15 @@ def evaluated(X: Any, y: Any, classes: np.ndarray, features: int) -> Rows:
     return rows_of(X, known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set"))
 
 
-def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def held_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Which rows to validate on, (rows,) bool: `fraction` of each class, drawn by `seed`.
 
     Raises DataError if that leaves a class without a row to train on, or no row to validate on.
     """
     random = np.random.default_rng([2, seed])  # 0 and 1: the minibatches' streams
-    chosen = np.zeros(len(labels), bool)
-    for sign in (-1.0, 1.0):
-        own = random.permutation(np.flatnonzero(labels == sign))
+    chosen = np.zeros(len(codes), bool)
+    for code in np.unique(codes):
+        own = random.permutation(np.flatnonzero(codes == code))
         count = round(fraction * len(own))
         if count == len(own):
             raise DataError(
@@ -163,10 +174,34 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
         chosen[own[:count]] = True
     if not chosen.any():
         raise DataError(
-            f"there is a row to validate on, found none of {len(labels)}, validation_fraction={fraction:g}; "
+            f"there is a row to validate on, found none of {len(codes)}, validation_fraction={fraction:g}; "
             f"raise it, or leave early_stopping out"
         )
     return chosen
+
+
+def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool, classes: int) -> np.ndarray:
+    """Weights to start from, as they are trained (see `trained`); zero where None is given.
+
+    Raises UsageError if they do not fit.
+    """
+    problems = 1 if classes == 2 else classes
+    coef, own = np.zeros((problems, features)), np.zeros(problems)
+    if coef_init is not None:
+        coef = _numbers("coef_init", coef_init, coef.size).reshape(coef.shape)
+    if intercept_init is not None:
+        if not intercept:
+            raise UsageError("an intercept_init needs fit_intercept=True, found False; leave it out")
+        own = _numbers("intercept_init", intercept_init, problems)
+    return trained(coef, own if intercept else None)
+
+
+def trained(coef: np.ndarray, intercept: np.ndarray | None) -> np.ndarray:
+    """The weights `coef` (problems, features) as they are trained: a row for every key, (n,) of one problem
+    and (n, problems) of more; the intercept's (problems,) last, if there is one.
+    """
+    rows = coef.T if intercept is None else np.vstack([coef.T, intercept])
+    return rows[:, 0] if len(coef) == 1 else np.ascontiguousarray(rows)
 
 
 def _numbers(name: str, values: Any, count: int) -> np.ndarray:
@@ -178,18 +213,3 @@ def _numbers(name: str, values: Any, count: int) -> np.ndarray:
     if len(given) != count or not np.isfinite(given).all():
         raise UsageError(f"{name} is {count} finite numbers, found {values!r:.80}")
     return given
-
-
-def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool) -> np.ndarray:
-    """Weights to start from, the intercept's last if there is one; zero where None is given.
-
-    Raises UsageError if they do not fit.
-    """
-    start = np.zeros(features + intercept)
-    if coef_init is not None:
-        start[:features] = _numbers("coef_init", coef_init, features)
-    if intercept_init is not None:
-        if not intercept:
-            raise UsageError("an intercept_init needs fit_intercept=True, found False; leave it out")
-        start[features:] = _numbers("intercept_init", intercept_init, 1)
-    return start

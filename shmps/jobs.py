@@ -9,7 +9,7 @@ import numpy as np
 from shmps import batch, trainer
 from shmps.account import Account
 from shmps.cluster import Cluster
-from shmps.data import PER_KEY, Rows, most_keys, must_fit
+from shmps.data import PER_WEIGHT, Rows, most_keys, must_fit
 from shmps.settings import Settings
 from shmps.store import Copy
 from shmps.updaters import ByRule, Replace
@@ -25,7 +25,7 @@ class Job:
     solver: str  # "minibatch" or "lbfgs"
     function: Callable[..., Account]
     args: tuple[Any, ...]
-    weights: Callable[[], np.ndarray]  # (n,): what was learned so far
+    weights: Callable[[], np.ndarray]  # what was learned so far
     ticks_planned: int  # of all workers; the most, where it may end earlier
     ticks_per_epoch: int
     stop: Callable[[], None]  # has its workers leave before they are done
@@ -35,9 +35,10 @@ class Job:
 
 
 def job_of(settings: Settings, rows: Rows, start: np.ndarray, updater: ByRule, restored: Copy | None) -> Job:
-    """The job of `settings` (checked) on `rows`, from the weights `start` (n,) or from what was restored.
+    """The job of `settings` (checked) on `rows`, from the weights `start` or from what was restored.
 
-    Its kernels are compiled in this process, so that the nodes inherit them.
+    start: (n,), or of more than two classes (n, classes). The kernels are compiled in this process, so that
+    the nodes inherit them.
     """
     if settings.by_lbfgs():
         return _full_batches(settings, rows, start)
@@ -48,10 +49,12 @@ def _minibatches(
     settings: Settings, rows: Rows, start: np.ndarray, updater: ByRule, restored: Copy | None
 ) -> Job:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
-    must_fit(settings.memory, rows, num_keys, PER_KEY)
-    trainer.rehearse(rows, num_keys, plan, updater, consistency.in_place)
+    problems = start.size // num_keys
+    must_fit(settings.memory, rows, num_keys, problems, PER_WEIGHT)
+    trainer.rehearse(rows, start.shape, plan, updater, consistency.in_place)
     cluster = Cluster(
         num_keys,
+        width=problems,
         servers=settings.servers,
         workers=settings.workers,
         consistency=consistency,
@@ -65,15 +68,15 @@ def _minibatches(
         start_method=settings.start_method,
     )
     planned, per_epoch = settings.ticks_planned(rows.num_rows), settings.ticks_per_epoch(rows.num_rows)
-    args = rows, num_keys, plan
+    args = rows, start.shape, plan
     return Job(
         cluster, "minibatch", trainer.train, args, cluster.weights, sum(planned), sum(per_epoch), cluster.stop
     )
 
 
 def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
-    must_fit(settings.memory, rows, len(start), batch.PER_KEY)
-    layout = batch.Layout.of(rows, len(start), bool(settings.fit_intercept))
+    must_fit(settings.memory, rows, len(start), start.size // len(start), batch.PER_WEIGHT)
+    layout = batch.Layout.of(rows, start.shape, bool(settings.fit_intercept))
     batch.rehearse(rows, layout)
     cluster = Cluster(
         layout.num_keys,

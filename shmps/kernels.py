@@ -65,6 +65,51 @@ def gradient(indptr, indices, data, labels, importance, weights, intercept, tota
 
 
 @kernel
+def class_gradients(indptr, indices, data, labels, importance, weights, intercept, total, out):
+    """Like `gradient`, and to the same bits, of as many problems as there are classes: each against the rest.
+
+    weights and `out` (n, classes), labels (rows,) the classes' numbers from 0. Returns the sum of the losses.
+    """
+    rows, classes = len(indptr) - 1, weights.shape[1]
+    slopes, products = np.empty((BLOCK, classes)), np.empty(classes)
+    loss = 0.0
+    for first in range(0, rows, BLOCK):
+        last = min(first + BLOCK, rows)
+        products[:] = 1.0
+        for i in range(first, last):
+            slope = slopes[i - first]
+            for c in range(classes):
+                slope[c] = weights[-1, c] if intercept else 0.0
+            for p in range(at(indptr[i]), at(indptr[i + 1])):
+                value, row = data[p], weights[at(indices[p])]
+                for c in range(classes):
+                    slope[c] += value * row[c]
+            for c in range(classes):
+                sign = 1.0 if labels[i] == c else -1.0
+                z = sign * slope[c]
+                e = math.exp(-abs(z))
+                slope[c] = -sign * (e if z > 0 else 1.0) / ((1.0 + e) * total)
+                if importance is None:
+                    products[c] *= 1.0 + e
+                    loss += max(-z, 0.0)
+                else:
+                    loss += importance[i] * (math.log(1.0 + e) + max(-z, 0.0))
+                    slope[c] *= importance[i]
+        for c in range(classes):
+            loss += math.log(products[c])
+        for i in range(first, last):
+            slope = slopes[i - first]
+            for p in range(at(indptr[i]), at(indptr[i + 1])):
+                value, row = data[p], out[at(indices[p])]
+                for c in range(classes):
+                    row[c] += value * slope[c]
+            if intercept:
+                for c in range(classes):
+                    out[-1, c] += slope[c]
+    return loss / total
+
+
+@kernel
 def margins(indptr, indices, data, weights, intercept, out):
     """out_i = x_i . weights, (rows,); `intercept` as in `gradient`."""
     bias = weights[-1] if intercept else 0.0

@@ -101,7 +101,7 @@ class LBFGS:
 
 
 def whole_curvature(matrix: np.ndarray, penalty: np.ndarray) -> Solve:
-    """From the curvature (n, n) without `penalty` (n,)."""
+    """From the curvature (n, n) without `penalty` (n,); solves for columns (n, classes) too."""
     # Features may depend on each other (one-hot ones and an intercept do): then its least eigenvalue is what
     # rounding makes of 0. What is added is a part of each feature's own, whatever their units.
     own = _above_zero(matrix.diagonal() + penalty)
@@ -112,9 +112,9 @@ def whole_curvature(matrix: np.ndarray, penalty: np.ndarray) -> Solve:
 
 
 def diagonal_curvature(diagonal: np.ndarray, penalty: np.ndarray) -> Solve:
-    """From the diagonal (n,) without `penalty` (n,)."""
+    """From the diagonal (n,) without `penalty` (n,); solves for columns (n, classes) too."""
     curvature = _above_zero(diagonal + penalty)
-    return lambda vector: vector / curvature
+    return lambda vector: (vector.T / curvature).T
 
 
 def _above_zero(diagonal: np.ndarray) -> np.ndarray:

@@ -7,25 +7,31 @@ import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
 from shmps.errors import DataError, UsageError
-from shmps.inputs import matrix_of
+from shmps.inputs import matrix_of, trained
 from shmps.models import Model
 from shmps.settings import Settings
 
 
 class LinearClassifier(Settings):
-    """Of two classes. `fit` sets coef_, intercept_, classes_ and n_features_in_."""
+    """`fit` sets coef_, intercept_, classes_ and n_features_in_."""
 
-    coef_: np.ndarray  # (1, n_features_in_)
-    intercept_: np.ndarray  # (1,)
-    classes_: np.ndarray  # (2,)
+    coef_: np.ndarray  # (1, n_features_in_); of more than two classes (n_classes, n_features_in_)
+    intercept_: np.ndarray  # (1,) or (n_classes,)
+    classes_: np.ndarray  # (n_classes,)
     n_features_in_: int
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Margins (n_samples,): positive for classes_[1]. Raises DataError, UsageError before `fit`."""
+        """Margins: (n_samples,), positive for classes_[1]; of more than two classes (n_samples, n_classes).
+
+        Raises DataError, UsageError before `fit`.
+        """
         return self.model().decision_function(self._features(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (n_samples, 2) of classes_. Raises DataError, UsageError before `fit`."""
+        """Probabilities (n_samples, n_classes) of classes_. Raises DataError, UsageError before `fit`.
+
+        Of more than two classes: of each against the rest, divided by their sum.
+        """
         return self.model().predict_proba(self._features(X))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -40,7 +46,11 @@ class LinearClassifier(Settings):
         """What was learned, to be saved. Raises UsageError before `fit`."""
         self._must_be_fitted()
         settings = self.result_.settings if hasattr(self, "result_") else {}
-        return Model(self.coef_[0], float(self.intercept_[0]), tuple(self.classes_.tolist()), settings)
+        one = len(self.coef_) == 1
+        coefficients, intercept = (
+            (self.coef_[0], self.intercept_[0]) if one else (self.coef_, self.intercept_)
+        )
+        return Model(coefficients, intercept, tuple(self.classes_.tolist()), settings)
 
     def _features(self, X: Any) -> scipy.sparse.csr_matrix:
         self._must_be_fitted()
@@ -59,10 +69,11 @@ class LinearClassifier(Settings):
             )
 
     def _keep(self, weights: np.ndarray) -> None:
-        features = self.n_features_in_
-        self.coef_ = weights[:features].reshape(1, features)
-        self.intercept_ = weights[features:] if self.fit_intercept else np.zeros(1)
+        """What was trained: a row for every key, the intercept's last, if there is one."""
+        rows, features = weights.reshape(len(weights), -1), self.n_features_in_
+        self.coef_ = np.ascontiguousarray(rows[:features].T)
+        self.intercept_ = rows[features].copy() if self.fit_intercept else np.zeros(len(self.coef_))
 
     def _weights(self) -> np.ndarray:
-        """As they are trained: with the intercept last, if there is one."""
-        return np.append(self.coef_[0], self.intercept_) if self.fit_intercept else self.coef_[0]
+        """As they are trained."""
+        return trained(self.coef_, self.intercept_ if self.fit_intercept else None)

@@ -1,11 +1,12 @@
-"""How good margins are: accuracy, log loss and AUC of a binary classifier.
+"""How good margins are: accuracy, log loss and AUC.
 
-A margin is `x . w + intercept`; a row is predicted positive if and only if its margin is above 0.
+A margin is `x . w + intercept`. Of two classes a row is predicted positive if and only if its margin is above
+0; of more, each has margins of its own, against the rest, and the largest one is predicted.
 """
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ class Metrics:
     accuracy: float
     baseline: float  # the accuracy of always answering the class most rows have
     log_loss: float
-    auc: float  # nan where there is only one class, or a margin is nan
+    auc: float  # nan where there is only one class, or a margin is nan; of more than two the classes' mean
 
 
 def sigmoid(margins: Any) -> np.ndarray:  # (n,) -> (n,)
@@ -94,6 +95,40 @@ def evaluate(margins: Any, y: Any, weights: np.ndarray | None = None) -> Metrics
         log_loss=_log_loss(margins, y, weights),
         auc=auc(margins, positive, weights),
     )
+
+
+def evaluate_classes(margins: Iterable[np.ndarray], y: Any, weights: np.ndarray | None = None) -> Metrics:
+    """The metrics of more than two classes, by the margins (n,) of each in turn; y (n,): their numbers.
+
+    Probabilities are those of each class against the rest, divided by their sum. Classes without rows have no
+    part in the AUC (Provost & Domingos 2000, but every class counts the same).
+    """
+    y = np.asarray(y)
+    largest, predicted = np.full(len(y), -np.inf), np.zeros(len(y))
+    log_sum, log_own = np.full(len(y), -np.inf), np.zeros(len(y))
+    shares, areas = [], []
+    for number, margin in enumerate(margins):
+        own, larger, log_probability = y == number, margin > largest, -log_losses(margin)
+        largest[larger], predicted[larger] = margin[larger], number
+        log_own[own] = log_probability[own]
+        np.logaddexp(log_sum, log_probability, out=log_sum)
+        shares.append(float(np.average(own, weights=weights)))
+        if own.any():
+            areas.append(auc(margin, own, weights))
+    return Metrics(
+        accuracy=float(np.average(predicted == y, weights=weights)),
+        baseline=max(shares),
+        log_loss=float(np.average(log_sum - log_own, weights=weights)),
+        auc=sum(areas) / len(areas),
+    )
+
+
+def shares_of_classes(margins: np.ndarray) -> np.ndarray:
+    """Probabilities (n, classes): those of each class against the rest, divided by their sum."""
+    logs = -log_losses(margins)
+    logs -= logs.max(axis=1, keepdims=True)  # one is 1: a sum of tiny ones would be 0
+    shares = np.exp(logs)
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def _log_loss(margins: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:

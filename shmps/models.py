@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shmps.errors import UsageError
-from shmps.metrics import sigmoid
+from shmps.metrics import shares_of_classes, sigmoid
 
 Label = bool | int | float | str
 LABEL_TYPES = (bool, int, float, str)
@@ -16,30 +16,32 @@ LABEL_TYPES = (bool, int, float, str)
 # No ==: arrays do not compare to one truth value, and a tolerance is the caller's choice.
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A linear classifier: positive where `X @ coefficients + intercept > 0`.
+    """A linear classifier. Of two labels it says the second where `X @ coefficients + intercept > 0`; of more
+    each has coefficients and an intercept of its own, and the largest of their margins tells which.
 
-    UsageError if the coefficients are not a vector of numbers, the intercept not a number, the labels not
-    two different bools, ints, floats or strings, or the settings not a dict that JSON can hold.
+    UsageError if the labels are not two or more different bools, ints, floats or strings, coefficients and
+    intercept not numbers in the shapes that go with them, or the settings not a dict that JSON can hold.
     """
 
-    coefficients: np.ndarray  # (num_features,) float64
-    intercept: float
-    labels: tuple[Label, Label]  # (negative, positive), as the user gave them
+    coefficients: np.ndarray  # (num_features,) float64; of more than two labels (labels, num_features)
+    intercept: Any  # float; of more than two labels (labels,) float64
+    labels: tuple[Label, ...]  # (negative, positive), or all of them, as the user gave them
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Everything becomes what a file can keep now, so that a saved and loaded model is the same model.
-        object.__setattr__(self, "coefficients", plain_vector(self.coefficients))
-        object.__setattr__(self, "intercept", plain_number(self.intercept))
         object.__setattr__(self, "labels", plain_labels(self.labels))
+        each = () if len(self.labels) == 2 else (len(self.labels),)
+        object.__setattr__(self, "coefficients", plain_coefficients(self.coefficients, each))
+        object.__setattr__(self, "intercept", plain_intercept(self.intercept, each))
         object.__setattr__(self, "settings", plain_settings(self.settings))
 
     @property
     def num_features(self) -> int:
-        return self.coefficients.size
+        return self.coefficients.shape[-1]
 
-    def decision_function(self, X: Any) -> np.ndarray:  # (n, num_features) sparse or dense -> (n,)
-        """The margins `X @ coefficients + intercept`; UsageError if X has another number of columns."""
+    def decision_function(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) or (n, labels)
+        """The margins, of X sparse or dense; UsageError if it has another number of columns."""
         if not hasattr(X, "shape"):
             X = np.asarray(X, dtype=np.float64)
         if len(X.shape) != 2 or X.shape[1] != self.num_features:
@@ -48,22 +50,27 @@ class Model:
                 f"X has one row per example and one column for each of the model's {self.num_features} "
                 f"features, found {found}; read the data with num_features={self.num_features}"
             )
+        products = X @ np.ascontiguousarray(self.coefficients.T)
         # reshape: an np.matrix would stay two-dimensional.
-        return np.asarray(X @ self.coefficients, dtype=np.float64).reshape(-1) + self.intercept
+        return np.asarray(products, np.float64).reshape(-1, *self.coefficients.shape[:-1]) + self.intercept
 
-    def predict_proba(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n, 2)
-        """The probabilities of the negative and the positive label in every row."""
+    def predict_proba(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n, labels)
+        """The probability of each label in every row; of more than two see `metrics.shares_of_classes`."""
         margins = self.decision_function(X)
+        if margins.ndim == 2:
+            return shares_of_classes(margins)
         # Not 1 - p: that would lose every digit of a small probability.
         return np.column_stack((sigmoid(-margins), sigmoid(margins)))
 
     def predict(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) of labels
-        """The label of every row: the positive one if and only if its margin is above 0."""
-        return array_of(self.labels)[(self.decision_function(X) > 0).astype(np.intp)]
+        """The label of every row: of two the positive one if and only if its margin is above 0."""
+        margins = self.decision_function(X)
+        numbers = (margins > 0).astype(np.intp) if margins.ndim == 1 else margins.argmax(axis=1)
+        return array_of(self.labels)[numbers]
 
 
-def array_of(labels: tuple[Label, Label]) -> np.ndarray:
-    """The labels (2,), of their own type if one holds both exactly, else as objects."""
+def array_of(labels: tuple[Label, ...]) -> np.ndarray:
+    """The labels (n,), of their own type if one holds them all exactly, else as objects."""
     array = np.array(labels)
     # NumPy would make "1" of 1 beside a string and 1 of True beside a number; as objects they stay.
     if [(type(label), label) for label in array.tolist()] != [(type(label), label) for label in labels]:
@@ -71,37 +78,43 @@ def array_of(labels: tuple[Label, Label]) -> np.ndarray:
     return array
 
 
-def plain_vector(values: Any) -> np.ndarray:
-    """`values` as a contiguous float64 vector, without a copy if they are one."""
+def plain_coefficients(values: Any, each: tuple[int, ...]) -> np.ndarray:
+    """`values` as a contiguous float64 array (*each, num_features), without a copy if they are one."""
     try:
-        vector = np.asarray(values, dtype=np.float64, order="C")
+        array = np.asarray(values, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
         raise UsageError(f"coefficients are numbers, found something else: {error}") from error
-    if vector.ndim != 1:
-        raise UsageError(f"coefficients are a vector, found an array of shape {vector.shape}")
-    return vector
+    if array.ndim != len(each) + 1 or array.shape[:-1] != each:
+        raise UsageError(
+            f"coefficients are a vector of two labels, else one for each label, found an array of shape "
+            f"{array.shape}"
+        )
+    return array
 
 
-def plain_number(value: Any) -> float:
-    """The intercept as a Python float."""
+def plain_intercept(value: Any, each: tuple[int, ...]) -> Any:
+    """A Python float, or a contiguous float64 vector of the shape `each`."""
     try:
-        return float(value)
+        return np.ascontiguousarray(value, np.float64).reshape(each) if each else float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"the intercept is one number, found {value!r}") from error
+        raise UsageError(
+            f"the intercept is one number of two labels, else one for each label, found {value!r}"
+        ) from error
 
 
-def plain_labels(labels: Any) -> tuple[Label, Label]:
-    """The two labels with NumPy scalars as the Python ones of the same value."""
-    pair = labels if isinstance(labels, tuple | list | np.ndarray) else ()
-    plain = tuple(label.item() if isinstance(label, np.generic) else label for label in pair)
+def plain_labels(labels: Any) -> tuple[Label, ...]:
+    """The labels with NumPy scalars as the Python ones of the same value."""
+    given = labels if isinstance(labels, tuple | list | np.ndarray) else ()
+    plain = tuple(label.item() if isinstance(label, np.generic) else label for label in given)
     # A nan label would fail here too: it differs from everything, itself included.
     if (
-        len(plain) != 2
-        or any(type(lb) not in LABEL_TYPES or lb != lb for lb in plain)
-        or plain[0] == plain[1]
+        len(plain) < 2
+        or any(type(label) not in LABEL_TYPES or label != label for label in plain)
+        or len(set(plain)) < len(plain)
     ):
         raise UsageError(
-            f"labels are two different bools, ints, floats or strings: (negative, positive); found {labels!r}"
+            f"labels are two or more different bools, ints, floats or strings: (negative, positive), or all; "
+            f"found {labels!r:.200}"
         )
     return plain
 

@@ -192,8 +192,8 @@ def catch_up(rule, keys, values, state, age):
 
 
 @kernel
-def descend(rule, indptr, indices, data, labels, importance, intercept, weights, state, age):
-    """A step per row, with the gradient of its loss, of the weights (n, 1) themselves; returns the mean loss.
+def descend(rule, indptr, indices, data, labels, importance, intercept, weights, state, age, column):
+    """A step per row, with the gradient of its loss, of weights[:, column] itself; returns the mean loss.
 
     Nothing is locked: where others write meanwhile, one of two steps of a weight may be lost (Niu et al.,
     Hogwild!, NIPS 2011). Of a key that is twice in a row the first step of the weight is lost too.
@@ -212,11 +212,11 @@ def descend(rule, indptr, indices, data, labels, importance, intercept, weights,
                 ahead(rule, weights, state, indices[p])
         margin = 0.0
         for p in range(begin, end):
-            value = paid(rule, indices[p], at(indices[p]), 0, weights, state, age)
+            value = paid(rule, indices[p], at(indices[p]), column, weights, state, age)
             values[p - begin] = value
             margin += data[p] * value
         if intercept:
-            bias = paid(rule, last, last, 0, weights, state, age)
+            bias = paid(rule, last, last, column, weights, state, age)
             margin += bias
         z = labels[i] * margin
         e = math.exp(-abs(z))
@@ -225,8 +225,8 @@ def descend(rule, indptr, indices, data, labels, importance, intercept, weights,
         slope = -labels[i] * own * (e if z > 0 else 1.0) / (1.0 + e)
         for p in range(begin, end):
             g = slope * data[p]
-            step_in_place(rule, indices[p], at(indices[p]), 0, values[p - begin], g, weights, state, age)
+            step_in_place(rule, indices[p], at(indices[p]), column, values[p - begin], g, weights, state, age)
         if intercept:
-            step_in_place(rule, last, last, 0, bias, slope, weights, state, age)
+            step_in_place(rule, last, last, column, bias, slope, weights, state, age)
         age += rule.penalty
     return loss / rows

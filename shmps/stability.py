@@ -53,8 +53,13 @@ def curvature(
     which would be too few to say. A training that swings may have ended anywhere in its swing, so accelerated
     gradient steps (Nesterov 1983), of a rate that is stable everywhere, first bring its last `weights` near
     the minimum. With `intercept` the last weight is that of a feature that is 1 in every row and is not
-    stored; it has no penalty.
+    stored; it has no penalty. Of more than two classes, with weights (n, classes), each has a Hessian: that
+    of the class whose share of the rows is nearest to a half, where it is the steepest.
     """
+    if weights.ndim == 2:
+        shares = np.bincount(rows.labels.astype(np.intp), minlength=weights.shape[1]) / rows.num_rows
+        number = int(np.argmin(np.abs(shares - 0.5)))
+        rows, weights = rows.against_rest(number), weights[:, number]
     random = np.random.default_rng(0)
     features = len(weights) - intercept
     count = min(rows.num_rows, max(1, nonzeros * rows.num_rows // max(rows.nonzeros, 1)))

@@ -12,8 +12,8 @@ import numpy as np
 from shmps.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
 from shmps.data import Batch, Batches, Rows, shard
 from shmps.errors import Diverged
-from shmps.kernels import BLOCK, gradient, margins
-from shmps.metrics import Metrics, evaluate
+from shmps.kernels import BLOCK, class_gradients, gradient, margins
+from shmps.metrics import Metrics, evaluate, evaluate_classes
 from shmps.updaters import ByRule, Step
 from shmps.worker import KVWorker
 
@@ -55,7 +55,7 @@ class Snapshot(NamedTuple):
     iteration: int
     at: float  # time.monotonic()
     ticks: int  # of all workers
-    weights: np.ndarray
+    weights: np.ndarray  # (n,), or of more than two classes (n, classes)
 
 
 class Way(NamedTuple):
@@ -66,12 +66,12 @@ class Way(NamedTuple):
     push: Callable[[Batch, Batch | None], None]  # with the batch that is read next, if it is known
 
 
-def _by_push(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
+def _by_push(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> Way:
     """Pull, compute a gradient, push. In sync mode a look after the push was acknowledged is exactly a pull,
     and costs no message. Else, if the next batch has the same keys (whole shards), its pull and this push are
     one request.
     """
-    out = np.empty(num_keys)
+    out = np.empty(shape)
     pulls: list[int] = []  # that of the next batch, if it was asked for
     owed = kv.updater.lazy  # by the weights that we began with, another mode's say
 
@@ -81,13 +81,13 @@ def _by_push(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
     def read(batch: Batch) -> np.ndarray:
         nonlocal owed
         if kv.consistency.hold_pushes:
-            keys = np.arange(num_keys) if owed and batch.keys is None else batch.keys
+            keys = np.arange(len(out)) if owed and batch.keys is None else batch.keys
             owed = False
             return kv.look(keys)
         return kv.wait(pulls.pop()) if pulls else kv.pull(batch.keys)
 
     def compute(batch: Batch, weights: np.ndarray) -> float:
-        return mean_gradient(kv, batch.rows, weights, intercept, batch.rows.num_rows, mean(batch))
+        return mean_gradient(batch.rows, weights, intercept, batch.rows.num_rows, mean(batch), kv.beat)
 
     def push(batch: Batch, following: Batch | None) -> None:
         pushed = batch.keys, mean(batch), batch.rows.num_rows
@@ -101,7 +101,7 @@ def _by_push(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
     return Way(read, compute, push)
 
 
-def _in_place(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
+def _in_place(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> Way:
     """A step per row, of the shared weights themselves: Hogwild! (Niu et al., NIPS 2011)."""
     nothing, updater = np.empty(0), kv.updater
     assert isinstance(updater, ByRule)
@@ -113,8 +113,9 @@ def _in_place(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
             nonlocal loss
             age = step.age
             for part in pieces(batch.rows, BLOCK):
-                mean = updater.descend(part, intercept, weights, state, step._replace(age=age))
-                loss += mean * part.num_rows / batch.rows.num_rows
+                for column, own in enumerate(_problems(part, shape)):
+                    mean = updater.descend(own, intercept, weights, state, step._replace(age=age), column)
+                    loss += mean * part.num_rows / batch.rows.num_rows
                 age += updater.penalty(step) * part.num_rows
                 kv.beat()
             return age - step.age
@@ -125,17 +126,26 @@ def _in_place(kv: KVWorker, num_keys: int, intercept: bool) -> Way:
     return Way(lambda batch: nothing, compute, lambda batch, following: None)
 
 
-def train(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Account:
-    """Visit the minibatches of this worker's shard.
+def _problems(rows: Rows, shape: tuple[int, ...]) -> Iterator[Rows]:
+    """The rows as each problem sees them: one of two classes, or of more each class against the rest."""
+    if len(shape) == 1:
+        yield rows
+    else:
+        yield from map(rows.against_rest, range(shape[1]))
+
+
+def train(kv: KVWorker, rows: Rows, shape: tuple[int, ...], plan: Plan) -> Account:
+    """Visit the minibatches of this worker's shard; weights have the `shape` (n,), or (n, classes).
 
     A worker in a dead one's place, or of a training that is resumed, goes on after the pushes that count
     already. Raises Diverged when the loss is no longer finite.
     """
-    way = (_in_place if kv.consistency.in_place else _by_push)(kv, num_keys, plan.intercept)
+    num_keys = shape[0]
+    way = (_in_place if kv.consistency.in_place else _by_push)(kv, shape, plan.intercept)
     iteration = row_count = nonzeros = 0
     kv.barrier()
     sheet = Timesheet(kv, plan.timeline)
-    visits = itertools.islice(_visits(kv, rows, num_keys, plan), plan.iterations)
+    visits = itertools.islice(_visits(kv, rows, shape, plan), plan.iterations)
     for batch, following, first in visits:
         if kv.stopping:
             break
@@ -183,32 +193,37 @@ def _have_evaluated(kv: KVWorker, num_keys: int, iteration: int) -> None:
     kv.report(Snapshot(iteration, at, int(kv.ticks().sum()), weights))
 
 
-def _visits(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[Batch, Batch | None, int]]:
+def _visits(
+    kv: KVWorker, rows: Rows, shape: tuple[int, ...], plan: Plan
+) -> Iterator[tuple[Batch, Batch | None, int]]:
     """The batches in the order of their visits, epoch by epoch, of the rows that are ours in it.
 
     With each the one after it, as far as it is known; and the first rank of those who divide the rows: it has
     them evaluated.
     """
-    for first, batches in _divisions(kv, rows, num_keys, plan):
+    for first, batches in _divisions(kv, rows, shape, plan):
         for batch, following in itertools.pairwise(itertools.chain(batches, [None])):
             assert batch is not None
             yield batch, following, first
 
 
-def _divisions(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[tuple[int, Iterator[Batch]]]:
+def _divisions(
+    kv: KVWorker, rows: Rows, shape: tuple[int, ...], plan: Plan
+) -> Iterator[tuple[int, Iterator[Batch]]]:
     """The first of those who divide the rows, and our batches for as long as these may be the same ranks."""
 
     def divided(ranks: list[int]) -> Batches:
         return Batches(
             shard(rows, ranks.index(kv.rank), len(ranks)),
             plan.batch_size,
-            num_keys,
+            shape[0],
             plan.intercept,
             plan.seed,
             kv.rank,
             ranks,
             kv.consistency.in_place,
             plan.memory,
+            math.prod(shape[1:]),
         )
 
     epochs = range(plan.epochs) if plan.iterations is None else itertools.count()
@@ -229,17 +244,22 @@ def _divisions(kv: KVWorker, rows: Rows, num_keys: int, plan: Plan) -> Iterator[
 
 
 def mean_gradient(
-    kv: KVWorker, rows: Rows, weights: np.ndarray, intercept: bool, total: int, out: np.ndarray
+    rows: Rows,
+    weights: np.ndarray,
+    intercept: bool,
+    total: int,
+    out: np.ndarray,
+    beat: Callable[[], None] = lambda: None,
 ) -> float:
     """The rows' part of the mean gradient over `total` rows into `out`; returns their part of the mean loss.
 
-    With signs of life where it takes long.
+    weights, `out`: (n,), or of more than two classes (n, classes). With signs of life where it takes long.
     """
     out[:] = 0.0
-    loss = 0.0
+    loss, kernel = 0.0, gradient if weights.ndim == 1 else class_gradients
     for piece in pieces(rows, BLOCK):
-        loss += gradient(*piece, weights, intercept, total, out)
-        kv.beat()
+        loss += kernel(*piece, weights, intercept, total, out)
+        beat()
     return loss
 
 
@@ -258,22 +278,34 @@ def _sleep(kv: KVWorker, seconds: float) -> None:
 
 
 def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
-    """Metrics of `weights` (n,) on `rows`."""
-    out = np.empty(rows.num_rows)
-    margins(rows.indptr, rows.indices, rows.data, weights, intercept, out)
-    return evaluate(out, rows.labels, rows.importance)
+    """Metrics of `weights` (n,), or of more than two classes (n, classes), on `rows`."""
+
+    def margins_of(own: np.ndarray) -> np.ndarray:
+        out = np.empty(rows.num_rows)
+        margins(rows.indptr, rows.indices, rows.data, own, intercept, out)
+        return out
+
+    if weights.ndim == 1:
+        return evaluate(margins_of(weights), rows.labels, rows.importance)
+    return evaluate_classes(map(margins_of, np.ascontiguousarray(weights.T)), rows.labels, rows.importance)
 
 
-def rehearse(rows: Rows, num_keys: int, plan: Plan, updater: ByRule, in_place: bool) -> None:
+def rehearse(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in_place: bool) -> None:
     """One row's gradient in this process: what numba compiles here is there in every node forked later."""
+    one, num_keys = rows.part(0, 1), shape[0]
     if in_place:
-        state = np.zeros((num_keys, 1, updater.state_width))
-        updater.descend(rows.part(0, 1), plan.intercept, np.zeros((num_keys, 1)), state, Step(1, 0.0))
-    batches = Batches(rows.part(0, 1), plan.batch_size, num_keys, plan.intercept, 0, 0, [0])
-    batch: Batch = batches[0]
-    weights = np.zeros(num_keys if batch.keys is None else len(batch.keys))
-    out = np.empty(len(weights))
-    gradient(*batch.rows, weights, plan.intercept, 1, out)
-    weights.flags.writeable = False  # as a look is: another type to numba
-    gradient(*batch.rows, weights, plan.intercept, 1, out)
-    measure(rows.part(0, 1), np.zeros(num_keys), plan.intercept)
+        weights = np.zeros((num_keys, 1))
+        state = np.zeros((*weights.shape, updater.state_width))
+        updater.descend(next(_problems(one, shape)), plan.intercept, weights, state, Step(1, 0.0))
+    batch: Batch = Batches(one, plan.batch_size, num_keys, plan.intercept, 0, 0, [0])[0]
+    keys = num_keys if batch.keys is None else len(batch.keys)
+    rehearse_gradient(batch.rows, (keys, *shape[1:]), plan.intercept)
+    measure(one, np.zeros(shape), plan.intercept)
+
+
+def rehearse_gradient(rows: Rows, shape: tuple[int, ...], intercept: bool) -> None:
+    """With weights as a pull gives them, and as a look: read-only is another type to numba."""
+    weights, out = np.zeros(shape), np.empty(shape)
+    mean_gradient(rows, weights, intercept, 1, out)
+    weights.flags.writeable = False
+    mean_gradient(rows, weights, intercept, 1, out)

@@ -39,11 +39,12 @@ class Told(NamedTuple):
 
 
 class Training:
-    """`settings` (settled) at work on `rows`, from `start` (n,), or from what another one `continued` left
-    behind; `tested` are evaluated, or all rows. One that is a part leaves `parameters` behind.
+    """`settings` (settled) at work on `rows`, from `start`, or from what another one `continued` left behind;
+    `tested` are evaluated, or all rows. One that is a part leaves `parameters` behind.
 
-    weights (n,): what is to be kept, None before there is something. Those of the evaluation after which a
-    callback said stop; with early_stopping those that were best at any; else the last ones.
+    start: (n,), or of more than two classes (n, classes). weights: the same, what is to be kept, None before
+    there is something. Those of the evaluation after which a callback said stop; with early_stopping those
+    that were best at any; else the last ones.
     """
 
     def __init__(

@@ -123,9 +123,9 @@ class ByRule(Updater):
     def update(self, keys, gradient, values, state, step):
         rules.update(self.rule(step), keys, gradient, values, state, step.age)
 
-    def descend(self, rows, intercept: bool, weights, state, step: Step) -> float:
+    def descend(self, rows, intercept: bool, weights, state, step: Step, column: int = 0) -> float:
         """A step per row, of the weights themselves: see `rules.descend`."""
-        return rules.descend(self.rule(step), *rows, intercept, weights, state, step.age)
+        return rules.descend(self.rule(step), *rows, intercept, weights, state, step.age, column)
 
     def catch_up(self, keys, values, state, age):
         rules.catch_up(self.rule(Step(1, age)), keys, values, state, age)

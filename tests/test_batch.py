@@ -59,7 +59,7 @@ LAYOUT_ROWS = rows_of(*problem())
 
 
 def descend(failpoints=(), servers=2, workers=3):
-    layout, start = Layout.of(LAYOUT_ROWS, 13, True), np.zeros(13)
+    layout, start = Layout.of(LAYOUT_ROWS, (13,), True), np.zeros(13)
     with Cluster(
         layout.num_keys, servers=servers, workers=workers, updater=Replace(), initial=layout.start(start),
         max_keys=layout.most_keys, failpoints=failpoints,
@@ -97,7 +97,7 @@ def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point):
 
 
 def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
-    layout, start = Layout.of(LAYOUT_ROWS, 13, True), np.zeros(13)
+    layout, start = Layout.of(LAYOUT_ROWS, (13,), True), np.zeros(13)
     with Cluster(
         layout.num_keys, servers=1, workers=1, updater=Replace(), initial=layout.start(start),
         max_keys=layout.num_keys,
@@ -293,14 +293,14 @@ def test_a_feature_that_no_sampled_row_has_is_not_thought_flat():
     X[:, :60] = random.random((6000, 60)) < 0.5
     y = np.where(random.random(6000) < 1 / (1 + np.exp(-X[:, :60] @ random.standard_normal(60) / 2)), 1, -1)
     X[1 + 2 * random.integers(0, 3000, (4, 4)), range(60, 64)] = 1.0  # odd rows
-    assert Layout.of(rows_of(scipy.sparse.csr_matrix(X), y), 64, False).stride == 2  # even rows
+    assert Layout.of(rows_of(scipy.sparse.csr_matrix(X), y), (64,), False).stride == 2  # even rows
     model = LogisticRegression(solver="lbfgs", l2=1e-6, fit_intercept=False).fit(X, y)
     assert model.n_iter_ <= 15  # 40 if it is
 
 
 def test_the_curvature_of_many_rows_is_taken_with_signs_of_life(monkeypatch):
     rows, beats = LAYOUT_ROWS, []
-    for layout in (Layout(13, rows.num_rows, True, stride) for stride in (0, 1, 3)):
+    for layout in (Layout((13,), rows.num_rows, True, stride) for stride in (0, 1, 3)):
         once = batch._curvature(rows, layout, lambda: None)
         with monkeypatch.context() as smaller:
             smaller.setattr(trainer, "_PIECE", 100)

@@ -74,12 +74,27 @@ def test_labels_that_a_format_can_not_hold_are_refused_before_training(shmps, he
     assert not (here / "m.liblinear").exists()
 
 
+def test_more_than_two_labels_are_trained_shown_and_predicted(shmps, here):
+    (here / "three").write_text("3 1:1 4:1\n-1 2:1\n7 3:1 4:1\n" * 20)
+    assert shmps("train", "--data", "three", "--solver", "lbfgs", "--model", "m", "--quiet").returncode == 0
+    shown = shmps("inspect", "m").stdout
+    assert "the one of -1.0, 3.0, 7.0 whose margin is the largest" in shown
+    assert next(line for line in shown.splitlines() if line.endswith("  3")).split()[::2] == ["1", "3"]
+    done = shmps("predict", "m", "three")
+    assert done.stdout == "3\n-1\n7\n" * 20 and "accuracy 1.0000 (majority 0.3333)" in done.stderr
+    shares = np.array(
+        [line.split() for line in shmps("predict", "m", "three", "--proba").stdout.splitlines()]
+    )
+    assert shares.shape == (60, 3) and shares[:3].astype(float).argmax(axis=1).tolist() == [1, 0, 2]
+    np.testing.assert_allclose(shares.astype(float).sum(axis=1), 1)
+
+
 # inspect
 
 
 def test_a_model_is_shown_with_its_largest_weights_and_a_histogram(shmps):
     shown = shmps("inspect", "model", "--top", 2).stdout
-    assert "features   4, 3 with a weight other than 0" in shown and "mode async" in shown
+    assert "features   4, 3 weights other than 0" in shown and "mode async" in shown
     lines = shown.splitlines()
     first = next(i for i, line in enumerate(lines) if line.split()[:1] == ["feature"])
     assert [line.split() for line in lines[first + 1 : first + 4]] == [["1", "+2"], ["2", "-1"], []]
@@ -89,9 +104,9 @@ def test_a_model_is_shown_with_its_largest_weights_and_a_histogram(shmps):
 def test_a_model_is_one_json_object(shmps):
     found = json.loads(shmps("inspect", "model", "--json").stdout)
     assert found["largest"] == [
-        {"feature": 1, "weight": 2.0},
-        {"feature": 2, "weight": -1.0},
-        {"feature": 4, "weight": 0.5},
+        {"feature": 1, "label": 1.0, "weight": 2.0},
+        {"feature": 2, "label": 1.0, "weight": -1.0},
+        {"feature": 4, "label": 1.0, "weight": 0.5},
     ]
     assert found["intercept"] == 0.25 and found["labels"] == [-1.0, 1.0]
     assert sum(found["histogram"]["counts"]) == 3 and found["settings"] == MODEL.settings

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps.data import Batches, binary_labels, most_keys, rows_of, shard
+from shmps.data import Batches, encoded, most_keys, rows_of, shard
 from shmps.errors import DataError
 
 
@@ -30,14 +30,22 @@ def batches(rows, size=10, seed=0, rank=0):
 
 
 def test_labels_become_signs_and_are_kept():
-    signs, classes = binary_labels(np.array(["no", "yes", "no"]), "y")
+    signs, classes = encoded(np.array(["no", "yes", "no"]), "y")
     assert signs.tolist() == [-1.0, 1.0, -1.0] and classes == ("no", "yes")
 
 
-@pytest.mark.parametrize("labels", [[1, 1, 1], [1, 2, 3]])
-def test_other_than_two_labels_are_refused(labels):
-    with pytest.raises(DataError, match=f"exactly two values, found {len(set(labels))}"):
-        binary_labels(np.array(labels), "y")
+def test_more_than_two_labels_become_numbers_and_are_kept():
+    numbers, classes = encoded(np.array(["c", "a", "b", "a"]), "y")
+    assert numbers.tolist() == [2.0, 0.0, 1.0, 0.0] and classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [([1, 1, 1], r"two classes or more, found 1 \(1\)"), ([0.5, 1.0, 1.5], "3 numbers that are not whole")],
+)
+def test_labels_that_name_no_classes_are_refused(labels, said):
+    with pytest.raises(DataError, match=said):
+        encoded(np.array(labels), "y")
 
 
 def test_shards_cover_all_rows_once(rows):

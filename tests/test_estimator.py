@@ -309,8 +309,8 @@ NAN[3, 2], INFINITE[3, 2] = math.nan, math.inf
 @pytest.mark.parametrize(
     ("features", "labels", "said"),
     [
-        (X, np.zeros(21), "exactly two values, found 1"),
-        (X, np.arange(21) % 3, "exactly two values, found 3"),
+        (X, np.zeros(21), "two classes or more, found 1"),
+        (X, np.arange(21) / 3, "not whole"),
         (X, np.where(Y == 1, 1.0, math.nan), "nan"),
         (X, Y[:-1], "21 rows"),
         (X, np.append(Y, 1), "21 rows"),
@@ -322,7 +322,7 @@ NAN[3, 2], INFINITE[3, 2] = math.nan, math.inf
     ],
     ids=[
         "one-class",
-        "three-classes",
+        "numbers",
         "nan-label",
         "short-y",
         "long-y",

@@ -28,6 +28,18 @@ def test_every_format_keeps_weights_intercept_and_labels(tmp_path, name, interce
     assert bits(load(tmp_path / "m")) == bits(model)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("intercept", [[0.1, -0.0, 1 / 3], [0.0, 0.0, 0.0]], ids=["intercept", "none"])
+@pytest.mark.parametrize("features", [0, 1, 5])
+def test_every_format_keeps_those_of_more_than_two_labels(tmp_path, name, intercept, features):
+    weights = np.linspace(-1, 1, 3 * features).reshape(3, features) / 3
+    model = Model(weights, intercept, (-1, 0, 7), TRICKY.settings)
+    save(model, tmp_path / "m", name)
+    found = load(tmp_path / "m")
+    assert found.labels == model.labels and found.coefficients.tobytes() == weights.tobytes()
+    np.testing.assert_array_equal(found.intercept, intercept)
+
+
 @pytest.mark.parametrize(
     ("file", "name", "start"),
     [
@@ -102,6 +114,29 @@ def test_we_predict_from_liblinears_file_what_liblinear_predicts(tmp_path, rows,
     assert model.settings["solver_type"] in ("L2R_LR", "L1R_LR", "L2R_LR_DUAL")
 
 
+@pytest.fixture(scope="module")
+def rows_of_three():
+    """Sparse rows (200, 6) with labels 3, -1 and 5, the first of which liblinear meets first."""
+    rng = np.random.default_rng(1)
+    X = sp.random(200, 6, 0.5, "csr", random_state=rng)
+    y = np.array([3, -1, 5])[np.argmax(X @ rng.normal(size=(6, 3)), axis=1)]
+    return X, np.append(3, y[1:])
+
+
+def test_liblinear_and_we_predict_the_same_of_three_classes(tmp_path, rows_of_three):
+    liblinear = pytest.importorskip("liblinear.liblinearutil", reason="liblinear is not installed")
+    X, y = rows_of_three
+    ours = shmps.LogisticRegression(workers=1, solver="lbfgs").fit(X, y)
+    save(ours.model(), tmp_path / "ours.liblinear")
+    liblinear.save_model(str(tmp_path / "theirs"), liblinear.train(y, X, "-s 0 -B 1 -q"))
+    for name in ("ours.liblinear", "theirs"):
+        labels, _, shares = liblinear.predict(y, X, liblinear.load_model(str(tmp_path / name)), "-b 1 -q")
+        model = load(tmp_path / name)
+        assert model.labels == (-1, 3, 5) and model.predict(X).tolist() == labels
+        order = [liblinear.load_model(str(tmp_path / name)).get_labels().index(label) for label in (-1, 3, 5)]
+        np.testing.assert_allclose(model.predict_proba(X), np.array(shares)[:, order], rtol=1e-12)
+
+
 GOOD = "solver_type L2R_LR\nnr_class 2\nlabel 1 -1\nnr_feature 2\nbias -1\nw\n0.5 \n-2 \n"
 
 
@@ -114,9 +149,10 @@ def test_the_text_is_liblinears(tmp_path):
     ("old", "new", "words"),
     [
         ("L2R_LR", "L2R_L2LOSS_SVC", "found 'L2R_L2LOSS_SVC'; train with -s 0, 6 or 7"),
-        ("nr_class 2", "nr_class 3", "two classes, found nr_class 3"),
+        ("nr_class 2", "nr_class 3", "classes or more, found nr_class 3"),
         ("label 1 -1", "label 1 1", "two classes"),
-        ("label 1 -1", "label 1 -1 0", "breaks a rule"),
+        ("label 1 -1", "label 1 -1 0", "found nr_class 2, label 1 -1 0"),
+        ("nr_class 2\nlabel 1 -1", "nr_class 3\nlabel 1 -1 0", "announce 6 weights, found 2"),
         ("label 1 -1\n", "", r"breaks a rule .*'label'"),
         ("nr_feature 2", "nr_feature 3", "announce 3 weights, found 2"),
         ("nr_feature 2", "nr_feature -1", "from 0 up"),

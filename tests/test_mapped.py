@@ -18,7 +18,7 @@ import scipy.sparse
 
 from bench import outofcore
 from shmps import LogisticRegression, datasets, kernels
-from shmps.data import Rows, binary_labels, fingerprint, is_finite, rows_of, to_csr
+from shmps.data import Rows, encoded, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.memory import own_memory
 from shmps.reading import mapped, npy, svmlight
@@ -191,7 +191,7 @@ def test_training_from_mapped_data_gives_the_bits_of_training_in_memory(params, 
 
 def test_rows_go_to_a_spawned_process_by_the_name_of_their_folder(folder):
     X, y = mapped.load(folder)
-    assert len(pickle.dumps(rows_of(X, binary_labels(y, "y")[0]))) < 2000
+    assert len(pickle.dumps(rows_of(X, encoded(y, "y")[0]))) < 2000
     forked, spawned = (
         LogisticRegression(**PARAMS, workers=1, start_method=method).fit(folder)
         for method in ("fork", "spawn")
@@ -212,7 +212,7 @@ def test_a_training_that_began_in_memory_goes_on_from_mapped_data(source, folder
     LogisticRegression(**PARAMS | {"epochs": 1}, checkpoint=kept, checkpoint_every=5).fit(X, y)
     resumed = LogisticRegression(**PARAMS, resume=kept).fit(folder)
     assert resumed.result_.resumed and resumed.coef_.tobytes() == undisturbed.coef_.tobytes()
-    labels, _ = binary_labels(y, "y")
+    labels, _ = encoded(y, "y")
     assert fingerprint(rows_of(X, labels), FEATURES) == fingerprint(
         rows_of(mapped.load(folder)[0], labels), FEATURES
     )
@@ -232,15 +232,15 @@ def test_any_two_labels_are_kept(labels, tmp_path):
     )
 
 
-def test_other_numbers_of_labels_are_kept_and_refused_in_training(tmp_path):
+def test_other_numbers_of_labels_are_kept_and_trained_against_each_other(tmp_path):
     for count in (3, 1500):
         source, folder = tmp_path / f"{count}", tmp_path / f"{count}.shmps"
         source.write_bytes(b"".join(b"%d 1:1\n" % label for label in range(count)))
         meta = mapped.convert(source, folder)
         assert meta["labels"] == ([[0.0, 1], [1.0, 1], [2.0, 1]] if count == 3 else None)
         assert mapped.load(folder)[1].tolist() == list(range(count))
-        with pytest.raises(DataError, match=f"exactly two values, found {count}"):
-            LogisticRegression().fit(folder)
+        model = LogisticRegression(epochs=1).fit(folder)
+        assert model.classes_.tolist() == list(range(count)) and model.coef_.shape == (count, 1)
 
 
 def test_a_folder_is_a_data_set(source, folder):
@@ -390,7 +390,7 @@ def test_opening_looks_at_no_entries_and_has_no_copies(large):
     X, y = mapped.load(large)
     X = to_csr(X)
     assert is_finite(X)
-    rows = rows_of(X, binary_labels(y, "y")[0])
+    rows = rows_of(X, encoded(y, "y")[0])
     assert own_memory() - before < 2**20  # of 25 GB
     assert X.nnz == rows.nonzeros == MANY and X.indices.dtype == np.int32 and y.classes == [-1.0, 1.0]
 

@@ -150,7 +150,7 @@ def trained(failpoints=(), plan=TRAINING, updater=AdaGrad, replicas=0, **run):
         KEYS, servers=2, workers=WORKERS, max_workers=WORKERS + 1, consistency=SYNC,
         updater=updater(0.3, l2=0.01), failpoints=failpoints, replicas=replicas,
     ) as cluster:  # fmt: skip
-        cluster.run(train, rows, KEYS, plan, on_worker_death=RESPAWN, **run)
+        cluster.run(train, rows, (KEYS,), plan, on_worker_death=RESPAWN, **run)
         return cluster.weights().tobytes(), cluster.events
 
 

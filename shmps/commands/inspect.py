@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from shmps.models import Model
 from shmps.reading import mapped
 
 BINS, BAR = 12, 40  # of the histogram; columns of its longest bar
+SOME = 5  # labels that are shown
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -60,42 +61,63 @@ def _format_of(path: str) -> str | None:
 
 
 def _of_model(model: Model, path: str, model_format: str, top: int) -> dict[str, Any]:
-    weights = model.coefficients
-    largest = np.argsort(-np.abs(weights), kind="stable")[:top]
+    weights = np.atleast_2d(model.coefficients)
+    order = np.argsort(-np.abs(weights), axis=None, kind="stable")[:top]
+    places = zip(*np.unravel_index(order, weights.shape), strict=True)
     used = weights[weights != 0]
     counts, edges = np.histogram(used, BINS) if len(used) else (np.zeros(0, int), np.zeros(0))
+    speaking = model.labels[1:] if len(model.labels) == 2 else model.labels  # for whom a weight above 0 is
     return {
         "model": path,
         "format": model_format,
         "features": model.num_features,
         "nonzero_weights": len(used),
-        "intercept": model.intercept,
+        "intercept": model.intercept if len(model.labels) == 2 else model.intercept.tolist(),
         "labels": list(model.labels),
         "settings": model.settings,
         # As svmlight files count them: from 1.
-        "largest": [{"feature": int(at) + 1, "weight": float(weights[at])} for at in largest if weights[at]],
+        "largest": [
+            {"feature": int(at) + 1, "label": speaking[row], "weight": float(weights[row, at])}
+            for row, at in places
+            if weights[row, at]
+        ],
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
 
 
 def _model_text(found: dict[str, Any]) -> str:
-    negative, positive = found["labels"]
+    labels, intercept = found["labels"], found["intercept"]
+    if len(labels) == 2:
+        rule = f"{labels[1]!r} where the margin is above 0, else {labels[0]!r}"
+        told = f"{intercept:.6g}"
+    else:
+        rule = f"the one of {_first(labels)} whose margin is the largest"
+        told = _first([f"{each:.6g}" for each in intercept], str)
     lines = [
         ("model", f"{found['model']} (format {found['format']})"),
-        ("features", f"{found['features']:,}, {found['nonzero_weights']:,} with a weight other than 0"),
-        ("intercept", f"{found['intercept']:.6g}"),
-        ("labels", f"{positive!r} where the margin is above 0, else {negative!r}"),
+        ("features", f"{found['features']:,}, {found['nonzero_weights']:,} weights other than 0"),
+        ("intercept", told),
+        ("labels", rule),
         ("settings", _settings(found["settings"])),
     ]
     parts = [console.table(lines)]
     if found["largest"]:
-        rows = [f"{weight['feature']:>12}  {weight['weight']:>+12.6g}" for weight in found["largest"]]
-        parts.append(
-            "\n".join([f"{'feature':>12}  {'weight':>12}   (from 1, largest magnitude first)", *rows])
-        )
+        rows = [
+            f"{weight['feature']:>12}  {weight['weight']:>+12.6g}"
+            + f"   {label_text(weight['label'])}" * (len(labels) > 2)
+            for weight in found["largest"]
+        ]
+        head = f"{'feature':>12}  {'weight':>12}   " + "label  " * (len(labels) > 2)
+        parts.append("\n".join([head + "(from 1, largest magnitude first)", *rows]))
     if found["histogram"]["counts"]:
         parts.append("weights other than 0\n" + _histogram(**found["histogram"]))
     return "\n\n".join(parts)
+
+
+def _first(values: list[Any], text: Callable[[Any], str] = repr) -> str:
+    """Some of them."""
+    more = f", and {len(values) - SOME:,} others" if len(values) > SOME else ""
+    return ", ".join(map(text, values[:SOME])) + more
 
 
 def _settings(settings: dict[str, Any]) -> str:
@@ -146,8 +168,7 @@ def _labels(pairs: Iterable[tuple[float, int]]) -> dict[str, int]:
 
 
 def _rows_text(found: dict[str, Any]) -> str:
-    labels = list((found["labels"] or {}).items())
-    told = ", ".join(f"{label} in {count:,} rows" for label, count in labels[:5]) or "too many to list"
+    labels = [f"{label} in {count:,} rows" for label, count in (found["labels"] or {}).items()]
     a_row = found["nonzeros"] / found["rows"]
     return console.table(
         [
@@ -156,6 +177,6 @@ def _rows_text(found: dict[str, Any]) -> str:
             ("features", f"{found['features']:,}"),
             ("non-zeros", f"{found['nonzeros']:,}, {a_row:.1f} a row"),
             ("density", f"{found['density']:.3g}"),
-            ("labels", told + (f", and {len(labels) - 5:,} others" if len(labels) > 5 else "")),
+            ("labels", _first(labels, str) or "too many to list"),
         ]
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from shmps import console, files, formats
 from shmps.commands.rows import label_text, read_rows
-from shmps.metrics import evaluate
+from shmps.metrics import evaluate, evaluate_classes
 from shmps.models import Model
 from shmps.reading.svmlight import fit_columns
 
@@ -22,7 +22,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("model", metavar="MODEL", help="a file that `train --model` or liblinear wrote")
     parser.add_argument("data", metavar="DATA", help="rows as for train; - reads svmlight text from stdin")
-    parser.add_argument("--proba", action="store_true", help="probabilities of the larger label instead")
+    parser.add_argument(
+        "--proba",
+        action="store_true",
+        help="probabilities instead: of the larger label; of more than two, of each in increasing order",
+    )
     parser.add_argument(
         "--output", metavar="FILE", default="-", help="where to write them (default: -, which is stdout)"
     )
@@ -38,10 +42,7 @@ def run(options: argparse.Namespace) -> None:
     X, dropped = fit_columns(X, model.num_features)
     if dropped and not options.quiet:
         console.say(f"dropped {dropped} non-zeros of {options.data}: their features are not in the model")
-    if options.proba:
-        lines = "".join(f"{share:.17g}\n" for share in model.predict_proba(X)[:, 1])
-    else:
-        lines = "".join(f"{label_text(label)}\n" for label in model.predict(X))
+    lines = _shares(model, X) if options.proba else _labels(model, X)
     if options.output == "-":
         console.output(lines, end="")
     else:
@@ -51,13 +52,27 @@ def run(options: argparse.Namespace) -> None:
         console.tell(told)
 
 
+def _labels(model: Model, X: Any) -> str:
+    return "".join(f"{label_text(label)}\n" for label in model.predict(X).tolist())
+
+
+def _shares(model: Model, X: Any) -> str:
+    shares = model.predict_proba(X)
+    told = shares[:, 1:] if len(model.labels) == 2 else shares
+    return "".join(" ".join(f"{share:.17g}" for share in row) + "\n" for row in told)
+
+
 def _how_good(model: Model, X: Any, y: np.ndarray) -> str:
     """Of the predictions for rows X whose true labels are y (rows,); nothing where others are among them."""
-    found = np.unique(y).tolist()
-    if any(label not in model.labels for label in found):
+    labels = np.unique(y).tolist()
+    if any(label not in model.labels for label in labels):
         return ""
-    positive = [label for label in found if label == model.labels[1]]
-    metrics = evaluate(model.decision_function(X), np.where(np.isin(y, positive), 1, -1))
+    numbers = np.array([model.labels.index(label) for label in labels])[np.searchsorted(labels, y)]
+    margins = model.decision_function(X)
+    if margins.ndim == 1:
+        metrics = evaluate(margins, 2 * numbers - 1)
+    else:
+        metrics = evaluate_classes(margins.T, numbers)
     return (
         f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
         f"log-loss {metrics.log_loss:.4f}, AUC {metrics.auc:.4f}"

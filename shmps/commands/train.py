@@ -12,7 +12,7 @@ import tqdm
 
 from shmps import arguments, checkpoint, console, datasets, files, formats
 from shmps.cores import usable_cores
-from shmps.data import binary_labels
+from shmps.data import encoded
 from shmps.errors import DataError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
@@ -85,9 +85,9 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
             files.check_target(path, what)
 
 
-def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, Any]:
-    """The two labels. Raises DataError for others: here the files' names are known."""
-    _, labels = binary_labels(dataset.train_y, dataset.name)
+def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, ...]:
+    """The labels. Raises DataError for one, or others in the test: here the files' names are known."""
+    _, labels = encoded(dataset.train_y, dataset.name)
     if dataset.test_y is None:
         return labels
     strange = np.setdiff1d(dataset.test_y, dataset.train_y)

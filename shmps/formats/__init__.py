@@ -53,9 +53,11 @@ def save(model: Model, path: str | os.PathLike[str], format: str | None = None) 
     files.write(name, chosen.encode(model, name), "the model", remedy)
 
 
-def check(labels: tuple[Label, Label], path: str, format: str | None) -> None:
+def check(labels: tuple[Label, ...], path: str, format: str | None) -> None:
     """Before a model is trained: DataError if the format can not hold such labels."""
-    FORMATS[chosen_format(path, format)].encode(Model(np.zeros(0), 0.0, labels), path)
+    one = len(labels) == 2
+    nothing = Model(np.zeros(0 if one else (len(labels), 0)), 0.0 if one else np.zeros(len(labels)), labels)
+    FORMATS[chosen_format(path, format)].encode(nothing, path)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -67,7 +69,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     name = os.fsdecode(path)
     with files.opened(name, "model") as (file, size):
         model = FORMATS[format_of(file, name)].decode(file, size, name)
-    if not (np.isfinite(model.coefficients).all() and np.isfinite(model.intercept)):
+    if not (np.isfinite(model.coefficients).all() and np.isfinite(model.intercept).all()):
         raise DataError(f"{name}: weights and intercept are finite, found some that are not")
     return model
 
@@ -95,11 +97,11 @@ def format_of(file: BufferedReader, path: str) -> str:
 
 
 def _check_finite(model: Model, path: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(model.coefficients))
-    if bad.size or not np.isfinite(model.intercept):
+    bad = np.argwhere(~np.isfinite(model.coefficients))
+    if len(bad) or not np.isfinite(model.intercept).all():
         found = (
-            f"{model.coefficients[bad[0]]} for feature {bad[0]} (from 0)"
-            if bad.size
+            f"{model.coefficients[tuple(bad[0])]} for feature {bad[0][-1]} (from 0)"
+            if len(bad)
             else f"the intercept {model.intercept}"
         )
         raise DataError(f"{path}: only finite weights are saved, found {found}; train with a smaller step")

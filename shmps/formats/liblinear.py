@@ -8,6 +8,8 @@
     w
     0.25                a weight for every feature from 1 up, then the one of bias
 
+Of more than two labels each has a weight in every line, against the rest, in the order of `label`.
+
 Of a model's settings nothing is in it; labels are whole numbers. It is written with 17 digits: read back,
 here or by liblinear, every weight has the same bits.
 """
@@ -19,6 +21,7 @@ from io import BufferedReader
 import numpy as np
 
 from shmps.errors import DataError
+from shmps.files import HEADER_LIMIT
 from shmps.models import Label, Model
 
 START = b"solver_type "
@@ -29,17 +32,20 @@ _LEAST, _MOST = -(2**31), 2**31 - 1  # of labels
 
 def encode(model: Model, path: str) -> Sequence[bytes]:
     """The text. DataError for labels that are no whole numbers of 32 bits."""
-    negative, positive = (_whole(label, path) for label in model.labels)
-    weights = model.coefficients.tolist()
+    labels = [_whole(label, path) for label in model.labels]
+    if len(labels) == 2:
+        labels.reverse()
+    weights = np.atleast_2d(model.coefficients).T
     bias = -1
-    if model.intercept:
+    if np.any(model.intercept):
         bias = 1
-        weights.append(model.intercept)
+        weights = np.vstack([weights, model.intercept])
     head = (
-        f"solver_type L2R_LR\nnr_class 2\nlabel {positive} {negative}\n"
+        f"solver_type L2R_LR\nnr_class {len(labels)}\nlabel {' '.join(map(str, labels))}\n"
         f"nr_feature {model.num_features}\nbias {bias}\nw\n"
     )
-    return [head.encode("ascii"), "".join(f"{weight:.17g} \n" for weight in weights).encode("ascii")]
+    line = "%.17g " * weights.shape[1] + "\n"
+    return [head.encode("ascii"), "".join(line % tuple(row) for row in weights.tolist()).encode("ascii")]
 
 
 def _whole(label: Label, path: str) -> int:
@@ -55,21 +61,26 @@ def decode(file: BufferedReader, size: int, path: str) -> Model:
     """The model in a text, whose settings are its solver_type; DataError if it breaks a rule."""
     head = _head(file, path)
     try:
-        positive, negative = map(int, head["label"].split())
+        labels = [int(label) for label in head["label"].split()]
         features, bias = int(head["nr_feature"]), float(head["bias"])
         weights = np.array(file.read().split(), np.float64)
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: a model of liblinear breaks a rule of the format: {error!r}") from error
-    _check(head, positive, negative, features, bias, path)
-    expected = features + (bias >= 0)
+    _check(head, labels, features, bias, path)
+    columns = 1 if len(labels) == 2 else len(labels)
+    expected = (features + (bias >= 0)) * columns
     if len(weights) != expected:
         raise DataError(
-            f"{path}: nr_feature and bias announce {expected} weights, found {len(weights)}; the file is cut "
-            f"short or damaged"
+            f"{path}: nr_feature, bias and label announce {expected} weights, found {len(weights)}; the file "
+            f"is cut short or damaged"
         )
-    intercept = float(weights[features] * bias) if bias >= 0 else 0.0
+    rows = weights.reshape(-1, columns)
+    intercept = rows[features] * bias if bias >= 0 else np.zeros(columns)
     settings = {"solver_type": head["solver_type"]}
-    return Model(weights[:features].copy(), intercept, (negative, positive), settings)
+    if columns == 1:
+        return Model(rows[:features, 0].copy(), intercept[0], (labels[1], labels[0]), settings)
+    order = np.argsort(labels)  # as training has them
+    return Model(rows[:features].T[order], intercept[order], tuple(labels[at] for at in order), settings)
 
 
 def _head(file: BufferedReader, path: str) -> dict[str, str]:
@@ -77,7 +88,7 @@ def _head(file: BufferedReader, path: str) -> dict[str, str]:
     head: dict[str, str] = {}
     line = b""
     for _ in range(len(KEYS) + 1):
-        line = file.readline(1000)
+        line = file.readline(HEADER_LIMIT)
         key, _, value = line.decode("latin-1").strip().partition(" ")
         if key == "w":
             return head
@@ -85,20 +96,20 @@ def _head(file: BufferedReader, path: str) -> dict[str, str]:
             break
         head[key] = value
     raise DataError(
-        f"{path}: a model of liblinear has {', '.join(KEYS)} once each, then w, found {line[:40]!r}; "
-        f"is it one for two classes?"
+        f"{path}: a model of liblinear has {', '.join(KEYS)} once each, then w, found {line[:40]!r}"
     )
 
 
-def _check(head: dict[str, str], positive: int, negative: int, features: int, bias: float, path: str) -> None:
+def _check(head: dict[str, str], labels: list[int], features: int, bias: float, path: str) -> None:
     if head.get("solver_type") not in LOGISTIC:
         raise DataError(
             f"{path}: logistic regression is solver_type {', '.join(LOGISTIC)}, found "
             f"{head.get('solver_type')!r}; train with -s 0, 6 or 7"
         )
-    if head.get("nr_class") != "2" or positive == negative:
+    if head.get("nr_class") != str(len(labels)) or len(labels) < 2 or len(set(labels)) < len(labels):
         raise DataError(
-            f"{path}: a model is of two classes, found nr_class {head.get('nr_class')}, label {head['label']}"
+            f"{path}: a model is of two classes or more, found nr_class {head.get('nr_class')}, label "
+            f"{head['label']}"
         )
     if features < 0 or math.isnan(bias):
         raise DataError(

@@ -1,7 +1,7 @@
 """The format "npz": arrays for NumPy's `load`, without pickles.
 
-coefficients (num_features,) float64; intercept () float64; labels (2,), negative and positive, both of one
-type; settings (), a line of JSON.
+coefficients (num_features,) and intercept () float64, labels (2,), negative and positive; of more than two
+labels (labels, num_features), (labels,) and (labels,); labels are of one type. settings (), a line of JSON.
 """
 
 import io
@@ -31,8 +31,8 @@ def encode(model: Model, path: str) -> Sequence[memoryview]:
     labels = array_of(model.labels)
     if labels.dtype.kind == "O":
         raise DataError(
-            f"{path}: labels in an array are of one type, and whole ones of 64 bits, found {model.labels!r}; "
-            f"save in another format"
+            f"{path}: labels in an array are of one type, and whole ones of 64 bits, found "
+            f"{model.labels!r:.200}; save in another format"
         )
     archive = io.BytesIO()
     np.savez(

@@ -1,0 +1,209 @@
+"""More than two classes: each against the rest, learned side by side in the same passes."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+
+import numpy as np
+import pytest
+import scipy.sparse
+from naive import loss_and_gradient
+
+import shmps
+from shmps import LogisticRegression, kernels
+from shmps.data import rows_of
+from shmps.errors import DataError, UsageError
+from shmps.metrics import evaluate_classes
+
+ROWS, FEATURES, CLASSES = 90, 7, 4
+NAMES = np.array(["ash", "elm", "fir", "oak"])
+
+
+def problem(seed=0):
+    """X (rows, features), sparse, and the classes' numbers (rows,)."""
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(ROWS, FEATURES)) * (random.random((ROWS, FEATURES)) < 0.6)
+    y = np.argmax(X @ random.normal(size=(FEATURES, CLASSES)) + random.normal(size=(ROWS, CLASSES)), axis=1)
+    return scipy.sparse.csr_matrix(X), y
+
+
+X, Y = problem()
+WEIGHTS = np.random.default_rng(1).uniform(0.1, 3, ROWS)
+
+
+@pytest.mark.parametrize("importance", [None, WEIGHTS], ids=["alike", "weighted"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_gradient_is_each_classs_against_the_rest(importance, intercept):
+    random = np.random.default_rng(2)
+    weights = random.normal(size=(FEATURES + intercept, CLASSES))
+    rows, out = rows_of(X, Y.astype(float), importance), np.zeros_like(weights)
+    loss = kernels.class_gradients(*rows, weights, intercept, ROWS, out)
+    losses = []
+    for number in range(CLASSES):
+        own, column = np.zeros(len(weights)), weights[:, number].copy()
+        losses.append(kernels.gradient(*rows.against_rest(number), column, intercept, ROWS, own))
+        assert own.tobytes() == out[:, number].tobytes()
+        if importance is None:
+            signs = np.where(number == Y, 1, -1)
+            naive_loss, naive = loss_and_gradient(X.toarray(), signs, column, intercept)
+            np.testing.assert_allclose(own, naive, atol=1e-14)
+            assert losses[-1] == pytest.approx(naive_loss, rel=1e-12)
+    assert loss == pytest.approx(sum(losses), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"workers": 3, "servers": 2},
+        {"updater": "sgd", "batch_size": 0, "servers": 2, "iterations": 20},
+        {"updater": "ftrl", "l1": 1e-3, "fit_intercept": False},
+        {"workers": 1, "mode": "async"},
+        {"workers": 1, "mode": "hogwild"},
+        {"workers": 1, "mode": "hogwild", "updater": "ftrl"},
+    ],
+    ids=lambda params: "-".join(map(str, params.values())),
+)
+def test_each_class_comes_to_the_bits_of_a_training_against_the_rest(params):
+    params = {"epochs": 3, "batch_size": 16} | params
+    together = LogisticRegression(**params).fit(X, NAMES[Y], sample_weight=WEIGHTS)
+    assert together.classes_.tolist() == NAMES.tolist()
+    assert together.coef_.shape == (CLASSES, FEATURES) and together.intercept_.shape == (CLASSES,)
+    for number in range(CLASSES):
+        alone = LogisticRegression(**params).fit(X, number == Y, sample_weight=WEIGHTS)
+        assert alone.coef_.tobytes() == together.coef_[number].tobytes()
+        assert alone.intercept_.tobytes() == together.intercept_[number].tobytes()
+
+
+@pytest.mark.parametrize("features", [FEATURES, 600], ids=["whole curvature", "its diagonal"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_lbfgs_finds_each_classs_optimum(features, intercept):
+    wide = scipy.sparse.csr_matrix((X.data, X.indices, X.indptr), (ROWS, features))
+    params = {"solver": "lbfgs", "l2": 0.01, "tol": 1e-13, "iterations": 500, "fit_intercept": intercept}
+    together = LogisticRegression(**params).fit(wide, Y)
+    alone = [LogisticRegression(**params).fit(wide, number == Y) for number in range(CLASSES)]
+    np.testing.assert_allclose(together.coef_, np.vstack([each.coef_ for each in alone]), atol=1e-5)
+    np.testing.assert_allclose(together.intercept_, [each.intercept_[0] for each in alone], atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["async", "hogwild"])
+@pytest.mark.parametrize("batch_size", [0, 8])
+def test_without_synchrony_it_learns_too(mode, batch_size):
+    model = LogisticRegression(mode=mode, batch_size=batch_size, epochs=300, workers=3).fit(X, Y)
+    assert model.score(X, Y) > 0.6 > 1.5 * model.result_.metrics.baseline
+    assert model.result_.metrics.accuracy == pytest.approx(model.score(X, Y))
+
+
+def test_predictions_and_metrics_are_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    model = LogisticRegression(solver="lbfgs").fit(X, NAMES[Y], sample_weight=WEIGHTS)
+    margins, shares = model.decision_function(X), model.predict_proba(X)
+    assert margins.shape == shares.shape == (ROWS, CLASSES)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert model.predict(X).tolist() == NAMES[margins.argmax(axis=1)].tolist()
+    found = model.result_.metrics
+    assert found.log_loss == pytest.approx(metrics.log_loss(Y, shares, sample_weight=WEIGHTS))
+    assert found.accuracy == pytest.approx(model.score(X, NAMES[Y], WEIGHTS))
+    areas = [metrics.roc_auc_score(k == Y, margins[:, k], sample_weight=WEIGHTS) for k in range(CLASSES)]
+    assert found.auc == pytest.approx(np.mean(areas))
+
+
+def test_far_from_the_border_probabilities_are_numbers_still():
+    model = shmps.Model(np.array([[-2e3], [-1e3], [-1e3]]), [0.0, 0.0, 0.0], (0, 1, 2))
+    np.testing.assert_array_equal(model.predict_proba(np.ones((1, 1))), [[0.0, 0.5, 0.5]])
+    margins = model.decision_function(np.ones((1, 1))).T
+    assert evaluate_classes(margins, [1.0]).log_loss == pytest.approx(np.log(2))
+    assert evaluate_classes(margins, [0.0]).log_loss == pytest.approx(1000 + np.log(2))
+
+
+def test_a_class_without_rows_has_no_part_in_the_auc():
+    margins = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.0, 0.0, 0.0]])
+    found = evaluate_classes(margins, [0, 1, 1])
+    assert found.auc == 1.0 and found.accuracy == 1.0 and found.baseline == pytest.approx(2 / 3)
+
+
+def test_classes_weigh_what_is_asked_for():
+    params = {"solver": "lbfgs", "l2": 0.01}
+    balanced = LogisticRegression(class_weight="balanced", **params).fit(X, Y)
+    counts = np.bincount(Y)
+    by_hand = LogisticRegression(**params).fit(X, Y, sample_weight=(ROWS / CLASSES / counts)[Y])
+    np.testing.assert_allclose(balanced.coef_, by_hand.coef_, rtol=1e-6)
+    named = LogisticRegression(class_weight=dict(enumerate(ROWS / CLASSES / counts)), **params).fit(X, Y)
+    np.testing.assert_allclose(named.coef_, by_hand.coef_, rtol=1e-6)
+    with pytest.raises(DataError, match="none of class 2"):
+        LogisticRegression(class_weight={2: 0.0}).fit(X, Y)
+
+
+def test_rows_of_every_class_are_held_out_and_the_best_weights_kept():
+    model = LogisticRegression(early_stopping=True, validation_fraction=0.2, epochs=50).fit(X, Y)
+    losses = [progress.metrics.log_loss for progress in model.history_]
+    assert model.result_.metrics.log_loss == min(losses)
+
+
+def test_partial_fit_and_warm_start_go_on_from_all_classes():
+    model, params = LogisticRegression(epochs=1), {"classes": range(CLASSES)}
+    model.partial_fit(X[:1], Y[:1], **params)
+    assert model.coef_.shape == (CLASSES, FEATURES)
+    for _ in range(3):
+        model = pickle.loads(pickle.dumps(model)).partial_fit(X, Y)
+    with pytest.raises(DataError, match=r"found \[9\]"):
+        model.partial_fit(X, np.full(ROWS, 9))
+    begun = LogisticRegression(warm_start=True, solver="lbfgs").fit(X, Y)
+    again = begun.result_.objectives[-1][1]
+    begun.fit(X, Y)
+    assert begun.result_.objectives[0][1] == pytest.approx(again, abs=1e-9)
+
+
+def test_weights_to_start_from_are_one_row_a_class():
+    start, own = np.arange(CLASSES * FEATURES).reshape(CLASSES, FEATURES) / 10, np.arange(CLASSES) / 10
+    params = {"mode": "async", "workers": 1, "updater": "sgd", "l2": 0, "learning_rate": 1e-300}
+    model = LogisticRegression(**params).fit(X, Y, coef_init=start, intercept_init=own)
+    np.testing.assert_allclose(model.coef_, start, atol=1e-290)
+    np.testing.assert_allclose(model.intercept_, own, atol=1e-290)
+    with pytest.raises(UsageError, match="intercept_init is 4 finite numbers"):
+        LogisticRegression().fit(X, Y, intercept_init=0.5)
+
+
+def test_labels_that_training_did_not_have_are_refused():
+    with pytest.raises(DataError, match=r"eval_set has the labels of y, \['ash'.*found \['yew'\]"):
+        LogisticRegression().fit(X, NAMES[Y], eval_set=(X[:1], np.array(["yew"])))
+
+
+def fit_and_die(folder):
+    def die(progress):
+        if progress.iteration == 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    LogisticRegression(epochs=9, batch_size=8, checkpoint=folder, checkpoint_every=5, test_interval=10).fit(
+        X, Y, on_progress=die
+    )
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=fit_and_die, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    undisturbed = LogisticRegression(epochs=9, batch_size=8).fit(X, Y)
+    resumed = LogisticRegression(epochs=9, batch_size=8, resume=tmp_path).fit(X, Y)
+    assert resumed.result_.resumed and resumed.coef_.tobytes() == undisturbed.coef_.tobytes()
+    assert resumed.intercept_.tobytes() == undisturbed.intercept_.tobytes()
+
+
+def test_a_worker_that_dies_changes_no_bit():
+    killed = []
+
+    def kill(progress):
+        if not killed and progress.iteration >= 10:
+            killed.append(children()[-1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    def children():
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+
+    params = {"epochs": 20, "batch_size": 8, "test_interval": 5}
+    undisturbed = LogisticRegression(**params).fit(X, Y)
+    disturbed = LogisticRegression(**params).fit(X, Y, on_progress=kill)
+    assert len(disturbed.result_.events) == 1
+    assert disturbed.coef_.tobytes() == undisturbed.coef_.tobytes()
