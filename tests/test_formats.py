@@ -70,71 +70,84 @@ def test_what_is_not_finite_is_saved_in_no_format(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-# liblinear.
+# liblinear: its own code, by one of two bindings; the one with liblinear's reader of files needs a compiler.
 
 
-@pytest.fixture(scope="module")
-def rows():
-    """Sparse rows (200, 6) with labels -1 and 1."""
-    rng = np.random.default_rng(0)
-    X = sp.random(200, 6, 0.5, "csr", random_state=rng)
-    return X, np.where(X @ rng.normal(size=6) + 0.3 * rng.normal(size=200) > 0, 1.0, -1.0)
+class Official:
+    """The binding that comes with liblinear."""
+
+    module = "liblinear.liblinearutil"
+
+    def __init__(self, module):
+        self._liblinear = module
+
+    def train(self, X, y, solver, bias, path):
+        model = self._liblinear.train(y, X, f"-s {solver} -B {bias} -q")
+        self._liblinear.save_model(str(path), model)
+
+    def predict(self, X, path):
+        """The labels, and each row's probabilities by label."""
+        model = self._liblinear.load_model(str(path))
+        labels, _, shares = self._liblinear.predict([], X, model, "-b 1 -q")
+        return labels, [dict(zip(model.get_labels(), row, strict=True)) for row in shares]
 
 
-def theirs(path, X, y):
-    """What the real liblinear predicts from a model file: labels, and probabilities of the first label."""
-    liblinear = pytest.importorskip("liblinear.liblinearutil", reason="liblinear is not installed")
-    model = liblinear.load_model(str(path))
-    labels, _, probabilities = liblinear.predict(y, X, model, "-b 1 -q")
-    first = model.get_labels()[0]
-    return np.array(labels), np.array(probabilities)[:, 0], first
+class Pyliblinear(Official):
+    module = "pyliblinear"
+
+    def _matrix(self, X, y):
+        rows = [{int(at) + 1: row[at] for at in np.flatnonzero(row)} for row in X.toarray().tolist()]
+        return self._liblinear.FeatureMatrix.from_iterables(y, rows)
+
+    def train(self, X, y, solver, bias, path):
+        kind = self._liblinear.Solver({0: "L2R_LR", 6: "L1R_LR", 7: "L2R_LR_DUAL"}[solver])
+        matrix = self._matrix(X, y.astype(int).tolist())
+        self._liblinear.Model.train(matrix, kind, bias if bias >= 0 else None).save(str(path))
+
+    def predict(self, X, path):
+        model = self._liblinear.Model.load(str(path))
+        found = model.predict(self._matrix(X, [0] * X.shape[0]), label_only=False, probability=True)
+        return tuple(map(list, zip(*found, strict=True)))
 
 
-@pytest.mark.parametrize("intercept", [True, False])
-def test_liblinear_predicts_from_our_file_what_we_predict(tmp_path, rows, intercept):
-    X, y = rows
-    ours = shmps.LogisticRegression(workers=1, solver="lbfgs", fit_intercept=intercept).fit(X, y)
-    save(ours.model(), tmp_path / "m.liblinear")
-    labels, probabilities, first = theirs(tmp_path / "m.liblinear", X, y)
-    assert first == 1 and labels.tolist() == ours.predict(X).tolist()
-    np.testing.assert_allclose(probabilities, ours.predict_proba(X)[:, 1], rtol=1e-14)
+@pytest.fixture(params=[Official, Pyliblinear])
+def liblinear(request):
+    return request.param(pytest.importorskip(request.param.module, reason="it is not installed"))
 
 
-@pytest.mark.parametrize("options", ["-s 0", "-s 0 -B 1", "-s 6 -B 2.5", "-s 7"])
-@pytest.mark.parametrize("sign", [1, -1])  # the label of the first row is liblinear's first one
-def test_we_predict_from_liblinears_file_what_liblinear_predicts(tmp_path, rows, options, sign):
-    liblinear = pytest.importorskip("liblinear.liblinearutil", reason="liblinear is not installed")
-    X, y = rows
-    y = y * sign
-    liblinear.save_model(str(tmp_path / "m"), liblinear.train(y, X, f"{options} -q"))
-    labels, probabilities, first = theirs(tmp_path / "m", X, y)
-    model = load(tmp_path / "m")
-    assert model.labels[1] == first and model.predict(X).tolist() == labels.tolist()
-    np.testing.assert_allclose(model.predict_proba(X)[:, 1], probabilities, rtol=1e-14)
-    assert model.settings["solver_type"] in ("L2R_LR", "L1R_LR", "L2R_LR_DUAL")
-
-
-@pytest.fixture(scope="module")
-def rows_of_three():
-    """Sparse rows (200, 6) with labels 3, -1 and 5, the first of which liblinear meets first."""
+def rows_of(classes):
+    """Sparse rows (200, 6), some without an entry, and labels (200,), of which 3 is the first one met."""
     rng = np.random.default_rng(1)
     X = sp.random(200, 6, 0.5, "csr", random_state=rng)
-    y = np.array([3, -1, 5])[np.argmax(X @ rng.normal(size=(6, 3)), axis=1)]
+    y = np.array([3, -1, 5])[np.argmax(X @ rng.normal(size=(6, classes)), axis=1)]
     return X, np.append(3, y[1:])
 
 
-def test_liblinear_and_we_predict_the_same_of_three_classes(tmp_path, rows_of_three):
-    liblinear = pytest.importorskip("liblinear.liblinearutil", reason="liblinear is not installed")
-    X, y = rows_of_three
-    ours = shmps.LogisticRegression(workers=1, solver="lbfgs").fit(X, y)
-    save(ours.model(), tmp_path / "ours.liblinear")
-    liblinear.save_model(str(tmp_path / "theirs"), liblinear.train(y, X, "-s 0 -B 1 -q"))
-    for name in ("ours.liblinear", "theirs"):
-        labels, _, shares = liblinear.predict(y, X, liblinear.load_model(str(tmp_path / name)), "-b 1 -q")
-        model = load(tmp_path / name)
-        assert model.labels == (-1, 3, 5) and model.predict(X).tolist() == labels
-        order = [liblinear.load_model(str(tmp_path / name)).get_labels().index(label) for label in (-1, 3, 5)]
-        np.testing.assert_allclose(model.predict_proba(X), np.array(shares)[:, order], rtol=1e-12)
+def assert_alike(model, X, labels, shares):
+    assert model.predict(X).tolist() == labels
+    theirs = [[row[label] for label in model.labels] for row in shares]
+    np.testing.assert_allclose(model.predict_proba(X), theirs, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_liblinear_predicts_from_our_file_what_we_predict(tmp_path, liblinear, classes, intercept):
+    X, y = rows_of(classes)
+    ours = shmps.LogisticRegression(workers=1, solver="lbfgs", fit_intercept=intercept).fit(X, y)
+    save(ours.model(), tmp_path / "m.liblinear")
+    assert_alike(ours.model(), X, *liblinear.predict(X, tmp_path / "m.liblinear"))
+
+
+@pytest.mark.parametrize("solver", [(0, -1), (0, 1), (6, 2.5), (7, -1)], ids=["L2", "bias", "L1", "dual"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("sign", [1, -1])  # its first label is the largest of two, or the least
+def test_we_predict_from_liblinears_file_what_liblinear_predicts(tmp_path, liblinear, solver, classes, sign):
+    X, y = rows_of(classes)
+    liblinear.train(X, y * sign, *solver, tmp_path / "m")
+    model = load(tmp_path / "m")
+    assert sorted(model.labels) == sorted(set((y * sign).tolist()))
+    assert model.settings["solver_type"] in ("L2R_LR", "L1R_LR", "L2R_LR_DUAL")
+    assert_alike(model, X, *liblinear.predict(X, tmp_path / "m"))
 
 
 GOOD = "solver_type L2R_LR\nnr_class 2\nlabel 1 -1\nnr_feature 2\nbias -1\nw\n0.5 \n-2 \n"

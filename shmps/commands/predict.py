@@ -25,7 +25,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--proba",
         action="store_true",
-        help="probabilities instead: of the larger label; of more than two, of each in increasing order",
+        help="probabilities instead: of the label that margins above 0 stand for; of more than two labels, "
+        "of each, in the order in which `inspect` has them",
     )
     parser.add_argument(
         "--output", metavar="FILE", default="-", help="where to write them (default: -, which is stdout)"

@@ -79,8 +79,8 @@ def decode(file: BufferedReader, size: int, path: str) -> Model:
     settings = {"solver_type": head["solver_type"]}
     if columns == 1:
         return Model(rows[:features, 0].copy(), intercept[0], (labels[1], labels[0]), settings)
-    order = np.argsort(labels)  # as training has them
-    return Model(rows[:features].T[order], intercept[order], tuple(labels[at] for at in order), settings)
+    # In its order: of margins that are equal both take the first.
+    return Model(rows[:features].T, intercept, tuple(labels), settings)
 
 
 def _head(file: BufferedReader, path: str) -> dict[str, str]:
