@@ -5,10 +5,12 @@ own, which is counted in its favour). What they train on is in their own format 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
+CORES = 2
 Run = Callable[[Any], np.ndarray]  # of a setting: trains, returns the weights (n,)
 
 
@@ -16,14 +18,35 @@ class Peer(NamedTuple):
     name: str
     run: Run
     settings: Sequence[Any]  # from coarse to fine
+    threads: int = 1
 
 
 _ROUNDS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 400, 800)
 _TOLERANCES = (0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 
 
-def peers(X: Any, y: np.ndarray) -> tuple[list[Peer], list[str]]:
-    """Those that are installed, and the names of the packages that are not."""
+def peers(X: Any, problems: list[np.ndarray]) -> tuple[list[Peer], list[str]]:
+    """Those that are installed, and the names of the packages that are not.
+
+    problems: labels (rows,), -1 and +1, of each. Weights are (n, problems); a solver of one thread is given
+    as many problems at once as there are cores.
+    """
+    each, missing = zip(*(_peers(X, y) for y in problems), strict=True)
+    return [_all_of(same) for same in zip(*each, strict=True)], missing[0]
+
+
+def _all_of(same: tuple[Peer, ...]) -> Peer:
+    """One solver, of all problems."""
+    at_once = min(len(same), CORES // same[0].threads)
+    mapped = map if at_once == 1 else ThreadPoolExecutor(at_once).map
+
+    def run(setting: Any) -> np.ndarray:
+        return np.column_stack(list(mapped(lambda peer: peer.run(setting), same)))
+
+    return same[0]._replace(run=run)
+
+
+def _peers(X: Any, y: np.ndarray) -> tuple[list[Peer], list[str]]:
     found: list[Peer] = []
     missing = []
     for package, make in (
@@ -53,7 +76,7 @@ def _liblinear(X: Any, y: np.ndarray) -> Iterator[Peer]:
 
         return run
 
-    yield Peer("liblinear-multicore -s 0, 2 threads", trained("-s 0 -m 2"), _TOLERANCES)
+    yield Peer("liblinear-multicore -s 0, 2 threads", trained("-s 0 -m 2"), _TOLERANCES, 2)
     yield Peer("liblinear -s 0", trained("-s 0 -m 1"), _TOLERANCES)
     yield Peer("liblinear -s 7 (dual)", trained("-s 7"), _TOLERANCES)
 
@@ -74,7 +97,8 @@ def _snapml(X: Any, y: np.ndarray) -> Iterator[Peer]:
 
     for dual, threads in ((True, 2), (False, 2), (False, 1)):
         form = "dual" if dual else "primal"
-        yield Peer(f"Snap ML, {form}, {threads} thread{'s' * (threads > 1)}", trained(dual, threads), _ROUNDS)
+        name = f"Snap ML, {form}, {threads} thread{'s' * (threads > 1)}"
+        yield Peer(name, trained(dual, threads), _ROUNDS, threads)
 
 
 def _sklearn(X: Any, y: np.ndarray) -> Iterator[Peer]:
@@ -119,7 +143,7 @@ def _xgboost(X: Any, y: np.ndarray) -> Iterator[Peer]:
         lines = model.get_dump()[0].split()
         return np.array(lines[lines.index("weight:") + 1 :], float)[:n]
 
-    yield Peer("xgboost gblinear shotgun, 2 threads", run, _ROUNDS[:12])
+    yield Peer("xgboost gblinear shotgun, 2 threads", run, _ROUNDS[:12], 2)
 
 
 def _torch(X: Any, y: np.ndarray) -> Iterator[Peer]:
@@ -145,4 +169,4 @@ def _torch(X: Any, y: np.ndarray) -> Iterator[Peer]:
         search.step(closure)
         return weights.detach().numpy()
 
-    yield Peer("PyTorch L-BFGS, 2 threads", run, _ROUNDS)
+    yield Peer("PyTorch L-BFGS, 2 threads", run, _ROUNDS, 2)

@@ -32,6 +32,13 @@ def generate(rows: int = ROWS, seed: int = 0) -> tuple[scipy.sparse.csr_matrix, 
     return X, np.where(random.random(rows) < positive, 1.0, -1.0)
 
 
+def topics(X: scipy.sparse.csr_matrix, count: int, seed: int = 1) -> np.ndarray:
+    """Which of `count` classes each row is of, (rows,), by a planted model with noise as above."""
+    random = np.random.default_rng(seed)
+    margins = X @ (random.standard_normal((X.shape[1], count)) * (random.random((X.shape[1], count)) < 0.3))
+    return np.argmax(_SHARPNESS * margins / margins.std() + random.gumbel(size=margins.shape), axis=1)
+
+
 @njit
 def _first_distinct(draws, most):
     """The first `most` different keys of each row of draws; -1 where there are no more."""
