@@ -21,7 +21,8 @@ from shmps.errors import Diverged
 from shmps.kernels import add_scaled, curvature_diagonal, curvature_matrix, dot
 from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
 from shmps.messages import ALL
-from shmps.trainer import Snapshot, mean_gradient, measure, pieces, rehearse_gradient
+from shmps.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.trainer import Snapshot
 from shmps.worker import KVWorker
 
 _MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms

@@ -1,4 +1,4 @@
-"""The loop of one worker, and the evaluation of the weights that it hands out."""
+"""The loop of one worker by minibatches."""
 
 import itertools
 import math
@@ -12,12 +12,10 @@ import numpy as np
 from shmps.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
 from shmps.data import Batch, Batches, Rows, shard
 from shmps.errors import Diverged
-from shmps.kernels import BLOCK, class_gradients, gradient, margins
-from shmps.metrics import Metrics, evaluate, evaluate_classes
+from shmps.kernels import BLOCK
+from shmps.passes import mean_gradient, measure, pieces, rehearse_gradient
 from shmps.updaters import ByRule, Step
 from shmps.worker import KVWorker
-
-_PIECE = 2**25  # non-zeros between two signs of life: a tenth of a second
 
 
 @dataclass(frozen=True)
@@ -113,11 +111,12 @@ def _in_place(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> Way:
             nonlocal loss
             age = step.age
             for part in pieces(batch.rows, BLOCK):
+                now = step._replace(age=age)
                 for column, own in enumerate(_problems(part, shape)):
-                    mean = updater.descend(own, intercept, weights, state, step._replace(age=age), column)
+                    mean = updater.descend(own, intercept, weights, state, now, column)
                     loss += mean * part.num_rows / batch.rows.num_rows
+                    kv.beat()
                 age += updater.penalty(step) * part.num_rows
-                kv.beat()
             return age - step.age
 
         kv.tick_in_place(update)
@@ -243,51 +242,11 @@ def _divisions(
         yield ranks[0], batches.epoch(epoch)
 
 
-def mean_gradient(
-    rows: Rows,
-    weights: np.ndarray,
-    intercept: bool,
-    total: int,
-    out: np.ndarray,
-    beat: Callable[[], None] = lambda: None,
-) -> float:
-    """The rows' part of the mean gradient over `total` rows into `out`; returns their part of the mean loss.
-
-    weights, `out`: (n,), or of more than two classes (n, classes). With signs of life where it takes long.
-    """
-    out[:] = 0.0
-    loss, kernel = 0.0, gradient if weights.ndim == 1 else class_gradients
-    for piece in pieces(rows, BLOCK):
-        loss += kernel(*piece, weights, intercept, total, out)
-        beat()
-    return loss
-
-
-def pieces(rows: Rows, multiple: int) -> Iterator[Rows]:
-    """The rows in parts between which a sign of life is due, cut at multiples of so many rows."""
-    step = max(_PIECE * rows.num_rows // max(rows.nonzeros, 1) // multiple, 1) * multiple
-    for begin in range(0, rows.num_rows, step):
-        yield rows.part(begin, min(begin + step, rows.num_rows))
-
-
 def _sleep(kv: KVWorker, seconds: float) -> None:
     while seconds > 0:
         time.sleep(min(seconds, 0.1))
         kv.beat()
         seconds -= 0.1
-
-
-def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
-    """Metrics of `weights` (n,), or of more than two classes (n, classes), on `rows`."""
-
-    def margins_of(own: np.ndarray) -> np.ndarray:
-        out = np.empty(rows.num_rows)
-        margins(rows.indptr, rows.indices, rows.data, own, intercept, out)
-        return out
-
-    if weights.ndim == 1:
-        return evaluate(margins_of(weights), rows.labels, rows.importance)
-    return evaluate_classes(map(margins_of, np.ascontiguousarray(weights.T)), rows.labels, rows.importance)
 
 
 def rehearse(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in_place: bool) -> None:
@@ -301,11 +260,3 @@ def rehearse(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in
     keys = num_keys if batch.keys is None else len(batch.keys)
     rehearse_gradient(batch.rows, (keys, *shape[1:]), plan.intercept)
     measure(one, np.zeros(shape), plan.intercept)
-
-
-def rehearse_gradient(rows: Rows, shape: tuple[int, ...], intercept: bool) -> None:
-    """With weights as a pull gives them, and as a look: read-only is another type to numba."""
-    weights, out = np.zeros(shape), np.empty(shape)
-    mean_gradient(rows, weights, intercept, 1, out)
-    weights.flags.writeable = False
-    mean_gradient(rows, weights, intercept, 1, out)

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps import trainer
 from shmps.account import Account
 from shmps.callbacks import EarlyStopping
 from shmps.checkpoint import Checkpoints, resume
 from shmps.data import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.jobs import job_of
+from shmps.passes import measure
 from shmps.result import Delays, Progress, Result, shares_of, timeline_of
 from shmps.runs import OnEvent
 from shmps.settings import Settings
@@ -156,7 +156,7 @@ class Training:
             snapshot.iteration,
             seconds,
             snapshot.ticks,
-            trainer.measure(self._tested, snapshot.weights, self._intercept),
+            measure(self._tested, snapshot.weights, self._intercept),
             Delays.of(self._job.cluster.delays()),
             (snapshot.ticks - self._resumed) * rows_per_tick / seconds,
         )
@@ -180,7 +180,7 @@ class Training:
         accounts, started = self._accounts, self._started
         return Result(
             settings=_told(self.settings, self.solver, self._updater),
-            metrics=trainer.measure(self._tested, self.weights, self._intercept),
+            metrics=measure(self._tested, self.weights, self._intercept),
             measured_on=measured_on,
             ticks=sum(account.iterations for account in accounts),
             rows=sum(account.rows for account in accounts),

@@ -8,7 +8,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 
-from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression, batch, trainer
+from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression, batch, passes
 from shmps.batch import Descent, Layout, contribute
 from shmps.data import rows_of
 from shmps.errors import Diverged, NotConverged, UsageError
@@ -303,7 +303,7 @@ def test_the_curvature_of_many_rows_is_taken_with_signs_of_life(monkeypatch):
     for layout in (Layout((13,), rows.num_rows, True, stride) for stride in (0, 1, 3)):
         once = batch._curvature(rows, layout, lambda: None)
         with monkeypatch.context() as smaller:
-            smaller.setattr(trainer, "_PIECE", 100)
+            smaller.setattr(passes, "_PIECE", 100)
             pieces = batch._curvature(rows, layout, lambda: beats.append(None))
         assert pieces == pytest.approx(once) and len(beats) > 5
         beats.clear()

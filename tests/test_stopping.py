@@ -240,7 +240,7 @@ def test_a_part_goes_on_from_a_fit_and_from_weights_that_were_set():
     ("params", "classes", "said"),
     [
         ({}, None, "two classes"),
-        ({}, [0, 1, 2], "two classes"),
+        ({}, [0, 0], "two classes or more"),
         ({"solver": "lbfgs"}, [0, 1], "lbfgs"),
         ({"early_stopping": True}, [0, 1], "early_stopping"),
         ({"class_weight": "balanced"}, [0, 1], "balanced"),

@@ -1,0 +1,62 @@
+"""Passes over rows in one process: gradients and metrics, in pieces between which it says that it lives.
+
+Weights, and gradients, are (n,) with the intercept's last; of more than two classes (n, classes).
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from shmps.data import Rows
+from shmps.kernels import BLOCK, class_gradients, gradient, margins
+from shmps.metrics import Metrics, evaluate, evaluate_classes
+
+_PIECE = 2**25  # non-zeros between two signs of life: a tenth of a second
+
+
+def mean_gradient(
+    rows: Rows,
+    weights: np.ndarray,
+    intercept: bool,
+    total: int,
+    out: np.ndarray,
+    beat: Callable[[], None] = lambda: None,
+) -> float:
+    """The rows' part of the mean gradient over `total` rows into `out`; returns their part of the mean loss.
+
+    With signs of life where it takes long.
+    """
+    out[:] = 0.0
+    loss, kernel = 0.0, gradient if weights.ndim == 1 else class_gradients
+    for piece in pieces(rows, BLOCK, weights.size // len(weights)):
+        loss += kernel(*piece, weights, intercept, total, out)
+        beat()
+    return loss
+
+
+def pieces(rows: Rows, multiple: int, problems: int = 1) -> Iterator[Rows]:
+    """The rows in parts between which a sign of life is due, cut at multiples of so many rows."""
+    step = max(_PIECE * rows.num_rows // max(rows.nonzeros * problems, 1) // multiple, 1) * multiple
+    for begin in range(0, rows.num_rows, step):
+        yield rows.part(begin, min(begin + step, rows.num_rows))
+
+
+def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
+    """Metrics of `weights` on `rows`."""
+
+    def margins_of(own: np.ndarray) -> np.ndarray:
+        out = np.empty(rows.num_rows)
+        margins(rows.indptr, rows.indices, rows.data, own, intercept, out)
+        return out
+
+    if weights.ndim == 1:
+        return evaluate(margins_of(weights), rows.labels, rows.importance)
+    return evaluate_classes(map(margins_of, np.ascontiguousarray(weights.T)), rows.labels, rows.importance)
+
+
+def rehearse_gradient(rows: Rows, shape: tuple[int, ...], intercept: bool) -> None:
+    """With weights as a pull gives them, and as a look: read-only is another type to numba."""
+    weights, out = np.zeros(shape), np.empty(shape)
+    mean_gradient(rows, weights, intercept, 1, out)
+    weights.flags.writeable = False
+    mean_gradient(rows, weights, intercept, 1, out)
