@@ -10,19 +10,27 @@ import math
 import os
 from typing import Any
 
+import numpy as np
+
+from shmps import files, formats
 from shmps.checks import not_negative, whole
+from shmps.models import Model
 from shmps.result import Progress, finite
 
 
 class Callback:
-    """The base class; anything with an `on_evaluation` will do."""
+    """The base class; anything with an `on_evaluation` will do.
+
+    One that has `on_model(progress, model)` too gets the model that was evaluated, before anyone is asked
+    whether to stop. It may keep it: every evaluation has weights of its own.
+    """
 
     def on_start(self) -> None:
         """A training is about to begin."""
 
     def on_evaluation(self, progress: Progress) -> bool | None:
         """An evaluation was made. True: stop, and keep the weights that were evaluated."""
-        raise NotImplementedError
+        return None
 
 
 class EarlyStopping(Callback):
@@ -86,6 +94,40 @@ class JsonLines(Callback):
     def on_evaluation(self, progress: Progress) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(finite(flat(progress))) + "\n")
+
+
+class Checkpoint(Callback):
+    """Saves the model that was evaluated, each in place of the one before: what is left if all is killed.
+
+    The file is whole at every instant. It is a model to predict with; to go on with the training itself is
+    what `LogisticRegression(checkpoint=...)` is for.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its suffix decides the format, as in `shmps.save`.
+    only_best : bool, default=False
+        Save only what has the least log-loss so far of this training.
+
+    Raises
+    ------
+    DataError, OutOfSpace
+        If it cannot be written. That ends the training, or refuses it where its folder is missing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], only_best: bool = False):
+        self.path, self.only_best = path, only_best
+
+    def on_start(self) -> None:
+        self._least = math.inf
+        files.check_target(os.fsdecode(self.path), "model")
+
+    def on_model(self, progress: Progress, model: Model) -> None:
+        loss = progress.metrics.log_loss
+        is_finite = np.isfinite(model.coefficients).all() and np.isfinite(model.intercept).all()
+        if is_finite and (loss < self._least or not self.only_best):  # else it ends as Diverged
+            formats.save(model, self.path)
+        self._least = min(self._least, loss)
 
 
 def flat(progress: Progress) -> dict[str, Any]:

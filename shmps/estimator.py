@@ -116,8 +116,9 @@ class LogisticRegression(LinearClassifier):
     timeline : bool, default=False
         Keep what every worker did when, for result_.timeline (under 1 MB each, however long).
     callbacks : list, optional
-        Told of every evaluation, by `on_evaluation(progress)`; one that returns True stops the training. See
-        `shmps.callbacks` for ready ones.
+        Told of every evaluation, by `on_evaluation(progress)`; one that returns True stops the training. One
+        that has `on_model(progress, model)` gets the model that was evaluated. See `shmps.callbacks` for
+        ready ones.
 
     Attributes
     ----------
@@ -220,7 +221,8 @@ class LogisticRegression(LinearClassifier):
             raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
         start = initial(*before, self.n_features_in_, bool(self.fit_intercept), len(classes))
         told = Told(on_progress, on_pause, on_event)
-        self._train(Training(settings, relative(rows), tested, start, told), measured_on)
+        training = Training(settings, relative(rows), tested, start, self._model_of, told)
+        self._train(training, measured_on)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -274,7 +276,9 @@ class LogisticRegression(LinearClassifier):
         kind = self.updater, self.l1, self.l2, self.fit_intercept
         goes_on = known is not None and known[0] is self.coef_ and known[1] == kind
         rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
-        training = Training(settings, rows, None, self._weights(), Told(), restored, is_part=True)
+        training = Training(
+            settings, rows, None, self._weights(), self._model_of, Told(), restored, is_part=True
+        )
         self._train(training, "training")
         self._continued = self.coef_, kind, training.parameters
         return self

@@ -46,10 +46,14 @@ class LinearClassifier(Settings):
         """What was learned, to be saved. Raises UsageError before `fit`."""
         self._must_be_fitted()
         settings = self.result_.settings if hasattr(self, "result_") else {}
-        one = len(self.coef_) == 1
-        coefficients, intercept = (
-            (self.coef_[0], self.intercept_[0]) if one else (self.coef_, self.intercept_)
-        )
+        return self._model(self.coef_, self.intercept_, settings)
+
+    def _model_of(self, weights: np.ndarray, settings: dict[str, Any]) -> Model:
+        """Of weights as they are trained."""
+        return self._model(*self._split(weights), settings)
+
+    def _model(self, coef: np.ndarray, intercept: np.ndarray, settings: dict[str, Any]) -> Model:
+        coefficients, intercept = (coef[0], intercept[0]) if len(coef) == 1 else (coef, intercept)
         return Model(coefficients, intercept, tuple(self.classes_.tolist()), settings)
 
     def _features(self, X: Any) -> scipy.sparse.csr_matrix:
@@ -69,10 +73,13 @@ class LinearClassifier(Settings):
             )
 
     def _keep(self, weights: np.ndarray) -> None:
-        """What was trained: a row for every key, the intercept's last, if there is one."""
+        self.coef_, self.intercept_ = self._split(weights)
+
+    def _split(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """coef_ and intercept_ of what was trained: a row for every key, the intercept's last, if any."""
         rows, features = weights.reshape(len(weights), -1), self.n_features_in_
-        self.coef_ = np.ascontiguousarray(rows[:features].T)
-        self.intercept_ = rows[features].copy() if self.fit_intercept else np.zeros(len(self.coef_))
+        coef = np.ascontiguousarray(rows[:features].T)
+        return coef, rows[features].copy() if self.fit_intercept else np.zeros(len(coef))
 
     def _weights(self) -> np.ndarray:
         """As they are trained."""

@@ -16,6 +16,7 @@ from shmps.checkpoint import Checkpoints, resume
 from shmps.data import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.jobs import job_of
+from shmps.models import Model
 from shmps.passes import measure
 from shmps.result import Delays, Progress, Result, shares_of, timeline_of
 from shmps.runs import OnEvent
@@ -26,6 +27,7 @@ from shmps.trainer import Snapshot
 from shmps.updaters import SGD, Step, Updater
 
 OnPause = Callable[[int, int], None]  # ticks done, ticks planned
+ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # of weights as they are trained, and settings
 
 _PATIENCE = 5  # evaluations, where early_stopping does not say
 
@@ -40,7 +42,8 @@ class Told(NamedTuple):
 
 class Training:
     """`settings` (settled) at work on `rows`, from `start`, or from what another one `continued` left behind;
-    `tested` are evaluated, or all rows. One that is a part leaves `parameters` behind.
+    `tested` are evaluated, or all rows. `model_of` makes what callbacks get of the weights evaluated.
+    One that is a part leaves `parameters` behind.
 
     start: (n,), or of more than two classes (n, classes). weights: the same, what is to be kept, None before
     there is something. Those of the evaluation after which a callback said stop; with early_stopping those
@@ -53,6 +56,7 @@ class Training:
         rows: Rows,
         tested: Rows | None,
         start: np.ndarray,
+        model_of: ModelOf,
         told: Told,
         continued: Copy | None = None,
         is_part: bool = False,
@@ -60,7 +64,7 @@ class Training:
         settings.test_interval = settings.evaluated_every(rows.num_rows)
         self.settings, self._rows, self._tested = settings, rows, rows if tested is None else tested
         self._is_part = is_part
-        self._told = told
+        self._told, self._model_of = told, model_of
         self._intercept = bool(settings.fit_intercept)
         self._updater = settings.make_updater(unpenalized=len(start) - 1 if self._intercept else -1)
         self._checkpoints, restored = _checkpoints(settings, self._updater, rows, len(start))
@@ -165,6 +169,10 @@ class Training:
         if self.settings.early_stopping and (self._best is None or loss < self._best[0]):
             self._best = loss, snapshot
         self._told.on_progress(progress)
+        if asking := [watcher for watcher in self._watchers if hasattr(watcher, "on_model")]:
+            model = self._model_of(snapshot.weights, self._kept_settings())
+            for watcher in asking:
+                watcher.on_model(progress, model)
         if any([watcher.on_evaluation(progress) for watcher in self._watchers]):  # all are told
             self._stopped = snapshot
             self._job.stop()
@@ -179,7 +187,7 @@ class Training:
         assert self.weights is not None
         accounts, started = self._accounts, self._started
         return Result(
-            settings=_told(self.settings, self.solver, self._updater),
+            settings=self._kept_settings(),
             metrics=measure(self._tested, self.weights, self._intercept),
             measured_on=measured_on,
             ticks=sum(account.iterations for account in accounts),
@@ -199,6 +207,18 @@ class Training:
             objectives=self._job.objectives,
             timeline=timeline_of(accounts, started),
         )
+
+    def _kept_settings(self) -> dict[str, Any]:
+        """What is kept of them with a result and a model: JSON-able."""
+        settings, updater = self.settings, self._updater
+        kept = settings.get_params() | {"solver": self.solver, "mode": str(settings.consistency())}
+        for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
+            del kept[name]  # they make no other model
+        if isinstance(settings.class_weight, dict):
+            kept["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
+        if self.solver == "minibatch":
+            kept["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
+        return kept
 
     def _stability(self) -> Stability | None:
         consistency, updater = self.settings.consistency(), self._updater
@@ -236,15 +256,3 @@ def _checkpoints(
     if settings.checkpoint is None:
         return None, copy
     return Checkpoints(os.fspath(settings.checkpoint), *identity), copy
-
-
-def _told(settings: Settings, solver: str, updater: Updater) -> dict[str, Any]:
-    """What the result tells of them: JSON-able."""
-    told = settings.get_params() | {"solver": solver, "mode": str(settings.consistency())}
-    for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
-        del told[name]  # they make no other model
-    if isinstance(settings.class_weight, dict):
-        told["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
-    if solver == "minibatch":
-        told["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
-    return told

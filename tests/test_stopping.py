@@ -4,15 +4,18 @@ import functools
 import json
 import os
 import pickle
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from processes import children_of
 from test_estimator import problem
 
-from shmps import ASYNC, HOGWILD, SYNC, Cluster, LogisticRegression, jobs
-from shmps.callbacks import Callback, EarlyStopping, History, JsonLines
-from shmps.errors import DataError, UsageError
+from shmps import ASYNC, HOGWILD, SYNC, Cluster, LogisticRegression, jobs, load, save
+from shmps.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
+from shmps.errors import DataError, Diverged, UsageError
 from shmps.failpoints import WORKER_PLACES, Failpoint
 from shmps.messages import WORKER
 
@@ -160,6 +163,65 @@ def test_early_stopping_as_a_callback_begins_anew_with_every_fit():
     stopping = EarlyStopping(n_iter_no_change=2, tol=0.5)
     for _ in range(2):
         assert LogisticRegression(epochs=50, batch_size=0, callbacks=[stopping]).fit(X, Y).n_iter_ == 3
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("solver", ["minibatch", "lbfgs"])
+def test_a_checkpoint_is_the_model_that_was_evaluated_last(solver, classes, tmp_path):
+    settings = {"epochs": 3} if solver == "minibatch" else {"solver": solver}
+    callbacks = [Checkpoint(tmp_path / "newest"), StopAt(3)]
+    labels = np.array(["no", "yes", "often"])[np.where(X[:, 0] > 0, Y, classes - 1)]
+    model = LogisticRegression(callbacks=callbacks, **settings).fit(X, labels)
+    save(model.model(), tmp_path / "last")
+    assert (tmp_path / "newest").read_bytes() == (tmp_path / "last").read_bytes()
+
+
+def test_a_checkpoint_of_the_best_is_not_replaced_by_what_came_after(tmp_path):
+    settings = {"epochs": 300, "batch_size": 5, "learning_rate": 2.0, "l2": 0.0}
+    callbacks = [Checkpoint(tmp_path / "best", only_best=True), Checkpoint(tmp_path / "newest")]
+    model = LogisticRegression(early_stopping=True, callbacks=callbacks, **settings).fit(X, Y)
+    best, newest = load(tmp_path / "best"), load(tmp_path / "newest")
+    assert best.coefficients.tobytes() == model.coef_.tobytes() != newest.coefficients.tobytes()
+    LogisticRegression(epochs=1, l2=0.5, callbacks=callbacks).fit(X, Y)  # worse, but the best of its own
+    assert load(tmp_path / "best").settings["l2"] == 0.5
+
+
+class Waits(Callback):
+    """Says that an evaluation was made, and does not return from it."""
+
+    def on_evaluation(self, progress):
+        print(progress.metrics.log_loss, flush=True)
+        sys.stdin.read()
+
+
+def test_a_checkpoint_is_left_when_everything_is_killed(tmp_path):
+    program = (
+        "from test_stopping import Checkpoint, Waits, fit\n"
+        f"fit(None, callbacks=[Checkpoint({str(tmp_path / 'newest')!r}), Waits()])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=os.path.dirname(__file__),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        loss = float(process.stdout.readline())
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert os.listdir(tmp_path) == ["newest"]
+    chances = load(tmp_path / "newest").predict_proba(X)[np.arange(len(Y)), Y]
+    assert -np.log(chances).mean() == pytest.approx(loss)
+
+
+def test_a_checkpoint_that_can_not_be_kept_is_said_and_no_weights_but_finite_ones_are(tmp_path):
+    with pytest.raises(DataError, match="folder that exists"):
+        LogisticRegression(callbacks=[Checkpoint(tmp_path / "no" / "folder")]).fit(X, Y)
+    (tmp_path / "kept").write_text("before")
+    settings = {"updater": "sgd", "l2": 0, "learning_rate": 1e300, "batch_size": 0, "iterations": 1}
+    with pytest.raises(Diverged):
+        LogisticRegression(callbacks=[Checkpoint(tmp_path / "kept")], **settings).fit(X * 1e300, Y)
+    assert (tmp_path / "kept").read_text() == "before"
 
 
 def test_an_interrupt_keeps_the_weights_so_far_or_the_best_ones_held_out():
