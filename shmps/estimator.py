@@ -194,7 +194,7 @@ class LogisticRegression(LinearClassifier):
             If the loss or the weights are not finite.
         OutOfSpace
             If the shared arrays do not fit in memory, or a checkpoint not on the disk.
-        KeyboardInterrupt
+        KeyboardInterrupt, or what a callback raised
             As it came. The processes are gone and the weights so far are kept.
         """
         settings, before = self.settled(), self._start_again(coef_init, intercept_init)

@@ -104,24 +104,27 @@ class Training:
                     on_worker_death=self.settings.on_worker_death,
                     join_at=self.settings.join_at,
                 )
-            except KeyboardInterrupt:
-                with contextlib.suppress(NodeDied):
-                    self.weights = self._chosen()
-                raise
             except WorkerFailed as failure:
                 if isinstance(failure.__cause__, ShmpsError | MemoryError):
                     raise failure.__cause__ from None
                 raise
+            except (NodeDied, Diverged):
+                raise
+            except BaseException:  # Ctrl-C, or a callback's
+                with contextlib.suppress(NodeDied):
+                    self.weights = self._chosen()
+                raise
             self._accounts = [account for account in results if account is not None]
             self._events = [replace(event, at=event.at - self._started) for event in cluster.events]
-            self.weights, self.delays = self._chosen(), Delays.of(cluster.delays())
+            weights, self.delays = self._chosen(), Delays.of(cluster.delays())
             if self._is_part and self._stopped is None:
                 self.parameters = cluster.copy_of_parameters()
-        if not np.isfinite(self.weights).all():
+        if not np.isfinite(weights).all():
             raise Diverged(
                 f"the weights must stay finite, and are not after {self.iterations} iterations; "
                 f"lower the learning rate, or scale the features to about 1"
             )
+        self.weights = weights
 
     @property
     def iterations(self) -> int:

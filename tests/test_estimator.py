@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from processes import children_of
 
 from shmps import datasets
+from shmps.callbacks import Callback
 from shmps.errors import DataError, Diverged, ShmpsError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.result import Progress
@@ -443,12 +444,32 @@ def test_an_interrupt_keeps_the_weights_so_far():
     assert set(model.predict(X)) <= {0, 1}
 
 
-def test_an_exception_of_a_callback_is_raised_as_it_is():
-    def fail(progress):
-        raise RuntimeError("disk full")
+@pytest.mark.parametrize("solver", [{}, {"solver": "lbfgs", "test_interval": 1}], ids=["minibatch", "lbfgs"])
+def test_an_exception_of_a_callback_is_raised_as_it_is_and_the_weights_so_far_are_kept(solver):
+    disk_full = RuntimeError("disk full")
 
-    with pytest.raises(RuntimeError, match="disk full"):
-        descent(iterations=10_000_000, test_interval=5).fit(X, Y, on_progress=fail)
+    class Fails(Callback):
+        def on_evaluation(self, progress):
+            if progress.iteration > 1:
+                raise disk_full
+
+    X, y = problem()
+    defaults = {"iterations": 10_000_000, "test_interval": 5, "tol": 1e-12, "callbacks": [Fails()]}
+    model = LogisticRegression(**defaults | solver)
+    with pytest.raises(RuntimeError) as caught:
+        model.fit(X, y)
+    assert caught.value is disk_full
+    assert objective(X, y, model.coef_[0], model.intercept_[0]) < math.log(2)
+    assert len(model.history_) >= 1 and set(model.predict(X)) <= {0, 1}
+
+
+@pytest.mark.parametrize("params", [{"solver": "lbfgs"}, {"iterations": 9}, {"iterations": 1}], ids=str)
+def test_weights_of_a_training_that_diverged_are_not_kept(params):
+    rate = {} if "solver" in params else {"updater": "sgd", "l2": 0, "learning_rate": 1e300}
+    model = LogisticRegression(**rate | params)
+    with pytest.raises(Diverged):
+        model.fit(X * 1e300, Y)
+    assert not hasattr(model, "coef_")
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
