@@ -15,7 +15,6 @@ from shmps.inputs import (
     initial,
     known_labels,
     labels_of,
-    matrix_of,
     named_classes,
     relative,
 )
@@ -25,8 +24,8 @@ from shmps.runs import OnEvent
 from shmps.training import OnPause, Told, Training
 
 _LEARNED = (
-    "coef_", "intercept_", "classes_", "n_features_in_", "n_iter_", "history_", "staleness_", "result_",
-    "_continued",
+    "coef_", "intercept_", "classes_", "n_features_in_", "feature_names_in_", "n_iter_", "history_",
+    "staleness_", "result_", "_continued",
 )  # fmt: skip
 
 
@@ -127,6 +126,9 @@ class LogisticRegression(LinearClassifier):
     intercept_ : ndarray of shape (1,) or (n_classes,)
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features,)
+        The columns' names, where X is a table whose columns have strings for names: `predict` and
+        `partial_fit` take the same ones in the same order.
     n_iter_ : int
         Iterations of the busiest worker (lbfgs: rounds), up to the evaluation that stopped it.
     history_ : list of shmps.result.Progress
@@ -199,13 +201,15 @@ class LogisticRegression(LinearClassifier):
         """
         settings, before = self.settled(), self._start_again(coef_init, intercept_init)
         X, y = opened(X, y)
-        X = matrix_of(X)
+        X = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
-        self.classes_, self.n_features_in_ = np.array(classes), X.shape[1]
+        self.classes_ = np.array(classes)
         importance = importance_of(sample_weight, self.class_weight, codes, self.classes_)
         rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
         if eval_set is not None:
-            tested, measured_on = evaluated(*eval_set, self.classes_, self.n_features_in_), "test"
+            names = getattr(self, "feature_names_in_", None)
+            tested = evaluated(*eval_set, self.classes_, self.n_features_in_, names)
+            measured_on = "test"
         elif self.early_stopping:
             if self.memory is not None:
                 raise UsageError(
@@ -258,7 +262,7 @@ class LogisticRegression(LinearClassifier):
         if self.checkpoint is not None or self.resume is not None:
             raise UsageError("partial_fit keeps no checkpoints, found checkpoint or resume; use fit, or save")
         is_first = not hasattr(self, "coef_")
-        X = matrix_of(X) if is_first else self._features(X)
+        X = self._first_features(X) if is_first else self._features(X)
         named = self.classes_ if classes is None and not is_first else named_classes(classes)
         if not is_first and named.tolist() != self.classes_.tolist():
             raise UsageError(
@@ -267,7 +271,7 @@ class LogisticRegression(LinearClassifier):
         codes = known_labels(labels_of(y, X.shape[0]), named, "y")
         importance = importance_of(sample_weight, self.class_weight, codes, named)
         if is_first:
-            self.classes_, self.n_features_in_ = named, X.shape[1]
+            self.classes_ = named
             self._keep(initial(None, None, X.shape[1], bool(self.fit_intercept), len(named)))
         settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
         settings.workers = min(self.workers, len(codes))

@@ -14,6 +14,8 @@ from shmps.conventions import known_to_sklearn
 from shmps.data import Rows, classes_of, codes_of, is_finite, opened, rows_of, to_csr
 from shmps.errors import DataError, NotNumbers, UsageError
 
+_MOST_NAMES = 5  # of each kind, in an error
+
 
 def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     """X (rows, features) as CSR with float64 values, all finite. Raises DataError if it is not that."""
@@ -38,6 +40,51 @@ def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     if not is_finite(X):
         raise DataError(f"values of {name} are finite, found nan or inf (NaN, infinity); drop or impute them")
     return X
+
+
+def names_of(X: Any) -> np.ndarray | None:
+    """The names of the features (features,), if X is a table whose `columns` are named by strings.
+
+    Raises DataError if only some of them are.
+    """
+    names = np.asarray(getattr(X, "columns", ()), dtype=object)
+    kinds = sorted({type(name).__name__ for name in names})
+    if len(kinds) > 1 and "str" in kinds:
+        raise DataError(
+            f"columns of X are named by strings, all or none, found names of the types {kinds}; "
+            f"X.columns.astype(str) are strings"
+        )
+    return names if kinds == ["str"] else None
+
+
+def check_names(X: Any, known: np.ndarray | None) -> None:
+    """Raises DataError if X's features have other names than those that `fit` saw, or another order.
+
+    Warns if only the one or the other has names.
+    """
+    names = names_of(X)
+    if names is None and known is not None:
+        said = "X does not have valid feature names, but LogisticRegression was fitted with feature names"
+        warnings.warn(said, stacklevel=4)
+    elif names is not None and known is None:
+        said = "X has feature names, but LogisticRegression was fitted without feature names"
+        warnings.warn(said, stacklevel=4)
+    elif names is not None and known is not None and names.tolist() != known.tolist():
+        raise DataError(_other_names(set(names), set(known)))
+
+
+def _other_names(names: set[str], known: set[str]) -> str:
+    lines = ["The feature names should match those that were passed during fit."]
+    for what, those in (
+        ("Feature names unseen at fit time:", names - known),
+        ("Feature names seen at fit time, yet now missing:", known - names),
+    ):
+        if those:
+            first = [f"- {name}" for name in sorted(those)[:_MOST_NAMES]]
+            lines += [what, *first, *["- ..."][: len(those) > _MOST_NAMES]]
+    if names == known:
+        lines.append("Feature names must be in the same order as they were in fit.")
+    return "\n".join(lines) + "\n"
 
 
 def labels_of(y: Any, rows: int, name: str = "y") -> np.ndarray:
@@ -147,9 +194,10 @@ def relative(rows: Rows) -> Rows:
     return rows._replace(importance=rows.importance * (rows.num_rows / rows.importance.sum()))
 
 
-def evaluated(X: Any, y: Any, classes: np.ndarray, features: int) -> Rows:
+def evaluated(X: Any, y: Any, classes: np.ndarray, features: int, names: np.ndarray | None) -> Rows:
     """Rows to evaluate on. Raises DataError for labels or columns that training did not have."""
     X, y = opened(X, y)
+    check_names(X, names)
     X = matrix_of(X, "eval_set: X")
     if X.shape[1] != features:
         raise DataError(f"eval_set has the {features} features of X, found {X.shape[1]}")

@@ -7,18 +7,19 @@ import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
 from shmps.errors import DataError, UsageError
-from shmps.inputs import matrix_of, trained
+from shmps.inputs import check_names, matrix_of, names_of, trained
 from shmps.models import Model
 from shmps.settings import Settings
 
 
 class LinearClassifier(Settings):
-    """`fit` sets coef_, intercept_, classes_ and n_features_in_."""
+    """`fit` sets coef_, intercept_, classes_, n_features_in_, and feature_names_in_ if X has some."""
 
     coef_: np.ndarray  # (1, n_features_in_); of more than two classes (n_classes, n_features_in_)
     intercept_: np.ndarray  # (1,) or (n_classes,)
     classes_: np.ndarray  # (n_classes,)
     n_features_in_: int
+    feature_names_in_: np.ndarray  # (n_features_in_,)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Margins: (n_samples,), positive for classes_[1]; of more than two classes (n_samples, n_classes).
@@ -56,8 +57,19 @@ class LinearClassifier(Settings):
         coefficients, intercept = (coef[0], intercept[0]) if len(coef) == 1 else (coef, intercept)
         return Model(coefficients, intercept, tuple(self.classes_.tolist()), settings)
 
+    def _first_features(self, X: Any) -> scipy.sparse.csr_matrix:
+        """X as a matrix; the features of later ones are to be the same."""
+        self.__dict__.pop("feature_names_in_", None)
+        names = names_of(X)
+        if names is not None:
+            self.feature_names_in_ = names
+        X = matrix_of(X)
+        self.n_features_in_ = X.shape[1]
+        return X
+
     def _features(self, X: Any) -> scipy.sparse.csr_matrix:
         self._must_be_fitted()
+        check_names(X, getattr(self, "feature_names_in_", None))
         X = matrix_of(X)
         if X.shape[1] != self.n_features_in_:
             raise DataError(

@@ -425,6 +425,53 @@ def test_rows_with_other_columns_are_not_predicted():
         model.predict(X[:, 1:])
 
 
+class Table:
+    """As much of a table as is looked at."""
+
+    def __init__(self, values, columns):
+        self.values, self.columns, self.shape = values, columns, values.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
+NAMES = [f"feature {i}" for i in range(FEATURES)]
+
+
+def test_the_names_of_columns_are_kept_and_those_that_come_later_are_compared():
+    model = descent(iterations=1).fit(Table(X, NAMES), Y, (Table(X, NAMES), Y))
+    assert model.feature_names_in_.tolist() == NAMES
+    assert model.predict(Table(X, NAMES)).tolist() == model.fit(X, Y).predict(X).tolist()
+    assert not hasattr(model, "feature_names_in_")
+    with pytest.raises(DataError, match="one label per row"):
+        (model := descent()).partial_fit(Table(X, NAMES[::-1]), Y[1:], classes=[0, 1])
+    assert not hasattr(model.partial_fit(X, Y, classes=[0, 1]), "feature_names_in_")
+    model = descent().partial_fit(Table(X, NAMES), Y, classes=[0, 1])
+    model.partial_fit(Table(X, NAMES), Y)
+    for wrong in (
+        lambda table: model.predict(table),
+        lambda table: model.partial_fit(table, Y),
+        lambda table: descent().fit(Table(X, NAMES), Y, (table, Y)),
+    ):
+        with pytest.raises(DataError, match=r"should match.*\n.*the same order as they were in fit"):
+            wrong(Table(X, NAMES[::-1]))
+        first_five = r"unseen at fit time:\n- a\n- b\n- c\n- d\n- e\n- \.\.\.\nFeature .* now missing:\n- "
+        with pytest.raises(DataError, match=first_five):
+            wrong(Table(X, list("fedcba")))
+
+
+def test_names_on_one_side_only_are_a_warning_and_those_of_two_types_an_error():
+    named, nameless = descent(iterations=1).fit(Table(X, NAMES), Y), descent(iterations=1).fit(X, Y)
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        named.predict(X)
+    with pytest.warns(UserWarning, match="X has feature names, but"):
+        nameless.predict(Table(X, NAMES))
+    numbered = descent(iterations=1).fit(Table(X, range(FEATURES)), Y)
+    assert not hasattr(numbered, "feature_names_in_")
+    with pytest.raises(DataError, match=r"\['int', 'str'\]"):
+        descent().fit(Table(X, [*NAMES[1:], 0]), Y)
+
+
 # --- what goes wrong on the way ---
 
 

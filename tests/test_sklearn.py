@@ -31,6 +31,11 @@ def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
 
 
+def test_scikit_learns_check_of_the_names_of_columns_passes():
+    pytest.importorskip("pandas")
+    checks.check_dataframe_column_names_consistency("LogisticRegression", quick(learning_rate=1.0))
+
+
 def test_importing_shmps_does_not_import_scikit_learn():
     code = (
         "import shmps, sys; assert 'sklearn' not in sys.modules; print(shmps.LogisticRegression(workers=3))"
