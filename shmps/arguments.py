@@ -1,7 +1,6 @@
 """The arguments of `shmps train`, and its words."""
 
 import argparse
-import re
 from typing import Any
 
 from shmps.formats import FORMATS
@@ -105,7 +104,6 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     )
     nodes.add_argument(
         "--memory",
-        type=_size,
         metavar="SIZE",
         help="what no process is to have more of, as 600M (default: what there is)",
     )
@@ -211,14 +209,6 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
     shown.add_argument("--quiet", action="store_true", help="no bar, no table")
     return parser
-
-
-def _size(text: str) -> int:
-    """In bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"SIZE, as in 600M or 1.5G (of 1024), or bytes; found {text!r}")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
 def _rank_and_factor(text: str) -> tuple[int, float]:

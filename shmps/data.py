@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from shmps.checks import as_size
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.kernels import localize, take_rows
 from shmps.memory import available_memory, own_memory
@@ -294,6 +295,6 @@ def must_fit(memory: int | None, rows: Rows, num_keys: int, problems: int, per_w
     least = own_memory() + rows.num_rows * per_row + num_keys * problems * per_weight + _SPARE
     if memory is not None and memory < least:
         raise OutOfSpace(
-            f"memory must be at least {least / 1e6:,.0f} MB for {rows.num_rows:,} rows and {num_keys:,} keys "
-            f"in this process, found {memory / 1e6:,.0f} MB; allow more"
+            f"memory must be at least {-(-least // 2**20)}M for {rows.num_rows:,} rows and {num_keys:,} keys "
+            f"in this process, found {as_size(memory)}; allow more"
         )

@@ -106,10 +106,10 @@ class LogisticRegression(LinearClassifier):
         Iterations of worker 0.
     resume : path-like, optional
         A folder with checkpoints, to go on from the newest whole one instead of from the start.
-    memory : int, optional
-        Bytes that no process is to have more of, of its own and shared (the page cache is not in it, nor data
-        that was in memory before): minibatches are made anew where there is no room to keep them. None: half
-        of what is available is used to keep them, or nothing.
+    memory : int or str, optional
+        Bytes, or text such as "600M" (of 1024), that no process is to have more of, of its own and shared
+        (the page cache is not in it, nor data that was in memory before): minibatches are made anew where
+        there is no room to keep them. None: half of what is available is used to keep them, or nothing.
     start_method : {"fork", "forkserver", "spawn"}, optional
         Of processes; None: the system's own.
     timeline : bool, default=False

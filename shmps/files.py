@@ -64,6 +64,8 @@ def _must_be_regular(path: str, what: str) -> None:
 
 def check_target(path: str, what: str) -> None:
     """Before the work whose result is to be written: DataError unless a regular file can be made there."""
+    if path == "-":
+        raise DataError(f"-: a {what} goes to a file, found -, which is stdout elsewhere; name a file")
     _must_be_regular(path, what)
     folder = os.path.dirname(os.path.abspath(path))
     if not os.access(folder, os.W_OK | os.X_OK):

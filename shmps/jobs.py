@@ -50,7 +50,7 @@ def _minibatches(
 ) -> Job:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
     problems = start.size // num_keys
-    must_fit(settings.memory, rows, num_keys, problems, PER_WEIGHT)
+    must_fit(plan.memory, rows, num_keys, problems, PER_WEIGHT)
     trainer.rehearse(rows, start.shape, plan, updater, consistency.in_place)
     cluster = Cluster(
         num_keys,
@@ -75,7 +75,7 @@ def _minibatches(
 
 
 def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
-    must_fit(settings.memory, rows, len(start), start.size // len(start), batch.PER_WEIGHT)
+    must_fit(settings.plan().memory, rows, len(start), start.size // len(start), batch.PER_WEIGHT)
     layout = batch.Layout.of(rows, start.shape, bool(settings.fit_intercept))
     batch.rehearse(rows, layout)
     cluster = Cluster(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from shmps.checks import not_negative, positive, replicas_of, seed_of, whole
+from shmps.checks import not_negative, positive, replicas_of, seed_of, size, whole
 from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.conventions import Estimator
 from shmps.dist_lr import DistLR
@@ -69,7 +69,7 @@ class Settings(Estimator):
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 100,
         resume: str | os.PathLike[str] | None = None,
-        memory: int | None = None,
+        memory: int | str | None = None,
         start_method: str | None = None,
         timeline: bool = False,
         callbacks: Sequence[Any] | None = None,
@@ -179,32 +179,7 @@ class Settings(Estimator):
     def plan(self) -> Plan:
         if self.iterations is not None:
             whole("iterations", self.iterations, least=1)
-        if self.join_at is not None:
-            whole("join_at", self.join_at, least=0)
-            if self.iterations is None and self.join_at >= self.epochs:
-                raise UsageError(
-                    f"join_at is one of the epochs 0 to {self.epochs - 1}, found {self.join_at}; "
-                    f"ask for more epochs, or an earlier one"
-                )
-        if self.on_worker_death not in ON_WORKER_DEATH:
-            raise UsageError(
-                f"on_worker_death is one of {', '.join(ON_WORKER_DEATH)}; found {self.on_worker_death!r}"
-            )
-        if self.node_timeout is not None:
-            positive("node_timeout", self.node_timeout)
-        if self.slow_worker is not None:
-            try:
-                rank, factor = self.slow_worker
-                fits = 0 <= rank < self.workers and 1 <= factor <= _SLOWEST
-            except (TypeError, ValueError):
-                fits = False
-            if not fits:
-                raise UsageError(
-                    f"slow_worker is a rank below workers={self.workers} and a factor from 1 to {_SLOWEST}, "
-                    f"found {self.slow_worker!r}"
-                )
-        if self.memory is not None:
-            whole("memory", self.memory, least=1)
+        self._check_nodes()
         elastic = self.join_at is not None or self.on_worker_death == CONTINUE
         self._check_checkpoints(elastic)
         every = whole("checkpoint_every", self.checkpoint_every, least=1)
@@ -219,9 +194,39 @@ class Settings(Estimator):
             tick_time=self._tick_time(),
             checkpoint_every=0 if self.checkpoint is None else every,
             elastic=elastic,
-            memory=self.memory,
+            memory=None if self.memory is None else size("memory", self.memory),
             timeline=bool(self.timeline),
         )
+
+    def _check_nodes(self) -> None:
+        """Who takes part, and what becomes of one that dies or is slow."""
+        if self.join_at is not None:
+            whole("join_at", self.join_at, least=0)
+            if self.iterations is None and self.join_at >= self.epochs:
+                raise UsageError(
+                    f"join_at is one of the epochs 0 to {self.epochs - 1}, found {self.join_at}; "
+                    f"ask for more epochs, or an earlier one"
+                )
+        if self.on_worker_death not in ON_WORKER_DEATH:
+            raise UsageError(
+                f"on_worker_death is one of {', '.join(ON_WORKER_DEATH)}; found {self.on_worker_death!r}"
+            )
+        if self.node_timeout is not None:
+            positive("node_timeout", self.node_timeout)
+        if self.slow_worker is None:
+            return
+        found = repr(self.slow_worker)
+        try:
+            rank, factor = self.slow_worker
+            found = f"rank {rank} and factor {factor:g}"
+            fits = 0 <= rank < self.workers and 1 <= factor <= _SLOWEST
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise UsageError(
+                f"slow_worker is a rank below workers={self.workers} and a factor from 1 to {_SLOWEST}, "
+                f"found {found}"
+            )
 
     def _check_checkpoints(self, elastic: bool) -> None:
         for name in ("checkpoint", "resume"):

@@ -427,11 +427,12 @@ def test_every_process_stays_within_its_memory_whatever_the_size_of_the_data(tmp
 
 def test_a_memory_that_can_not_do_is_refused_before_anything_starts(folder):
     with pytest.raises(
-        OutOfSpace, match=r"memory must be at least \d+ MB for 300 rows and 41 keys .*; allow more"
+        OutOfSpace, match=r"memory must be at least \d+M for 300 rows and 41 keys .*, found 1.5K; allow more"
     ):
-        LogisticRegression(memory=2**20).fit(folder)
-    with pytest.raises(UsageError, match="memory"):
-        LogisticRegression(memory=0).fit(folder)
+        LogisticRegression(memory=1536).fit(folder)
+    for wrong in (0, "0", "much", 1.5):
+        with pytest.raises(UsageError, match="memory is a"):
+            LogisticRegression(memory=wrong).fit(folder)
 
 
 # Features by name.
