@@ -51,7 +51,8 @@ class Cluster:
     start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (they must be
     importable, and the script needs a main guard).
 
-    Raises UsageError for arguments that break a rule, OutOfSpace if the shared arrays do not fit in memory.
+    Raises UsageError for arguments that break a rule, UpdaterFailed for an updater that does not stand a
+    first trial, OutOfSpace if the shared arrays do not fit in memory.
     """
 
     def __init__(

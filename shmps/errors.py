@@ -55,6 +55,19 @@ class WorkerFailed(ShmpsError, RuntimeError):
         return f"the function raised in worker {self.rank}:\n{self.traceback.rstrip()}"
 
 
+class UpdaterFailed(ShmpsError, RuntimeError):
+    """An updater raised, which is this one's cause: when a cluster is made and tries it, or in a server."""
+
+    exit_code = 4
+
+    def __init__(self, updater: str, rank: int, cause: str):
+        super().__init__(updater, rank, cause)
+        self.updater, self.rank, self.cause = updater, rank, cause
+
+    def __str__(self) -> str:
+        return f"the updater {self.updater} raised {self.cause} in server {self.rank}; see above where"
+
+
 class Diverged(ShmpsError, ArithmeticError):
     """Weights or loss are no longer finite."""
 

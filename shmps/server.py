@@ -9,6 +9,7 @@ import operator
 import numpy as np
 
 from shmps.consistency import Consistency, VectorClock
+from shmps.errors import UpdaterFailed
 from shmps.failpoints import reach
 from shmps.messages import (
     ANSWER,
@@ -174,10 +175,13 @@ class Server:
             self._delays[min(delay, DELAY_BINS - 1)] += 1
             tick, most = max(tick, record.number), max(most, delay)
         step = Step(tick, redo.age, most, len(update))
-        keys, gradient = self._gradient(update)
-        values, state = redo.prepare(keys)
-        self.updater.update(keys, gradient, values, state, step)
-        age = step.age + self.updater.penalty(step)
+        try:
+            keys, gradient = self._gradient(update)
+            values, state = redo.prepare(keys)
+            self.updater.update(keys, gradient, values, state, step)
+            age = step.age + self.updater.penalty(step)
+        except Exception as error:
+            raise UpdaterFailed(type(self.updater).__name__, self.rank, repr(error)) from error
         redo.commit(len(keys), age, {record.sender: record.number for record in update})
         redo.apply()
         reach("server: applied")

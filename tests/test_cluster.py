@@ -12,7 +12,7 @@ import pytest
 from numba import njit
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, AdaGrad, Add, Cluster, Updater
-from shmps.errors import OutOfSpace, UsageError, WorkerFailed
+from shmps.errors import OutOfSpace, UpdaterFailed, UsageError, WorkerFailed
 from shmps.messages import SERVER
 
 KEYS = 20
@@ -208,6 +208,18 @@ def test_an_updater_of_ones_own():
     with Cluster(KEYS, workers=1, updater=Momentum()) as made:
         made.run(work)
         assert made.weights()[4] == pytest.approx(-0.1 * (1 + 1.9 + 2.71))
+
+
+def test_an_updater_that_raises_is_named_with_its_server_and_what_it_raised():
+    class Broken(Momentum):
+        def update(self, keys, gradient, values, state, step):
+            raise KeyError("velocity")
+
+    with pytest.raises(
+        UpdaterFailed, match=r"updater Broken raised KeyError\('velocity'\) in server 0"
+    ) as failure:
+        Cluster(KEYS, updater=Broken())
+    assert isinstance(failure.value.__cause__, KeyError)
 
 
 def test_an_exception_reaches_the_caller_with_rank_and_traceback(cluster):

@@ -133,7 +133,7 @@ def test_divergence_is_named_with_its_iteration():
         LogisticRegression(updater="sgd", learning_rate=1e200, l2=0, batch_size=1).fit(X, y)
 
 
-def test_a_server_that_dies_again_and_again_ends_the_run():
+def test_a_server_that_dies_again_and_again_ends_the_run(capfd):
     from shmps import Add
 
     class Broken(Add):
@@ -151,6 +151,8 @@ def test_a_server_that_dies_again_and_again_ends_the_run():
     ):
         cluster.run(work)
     assert len(cluster.events) == 2  # two were replaced, the third death was one too many
+    last_words = capfd.readouterr().err.splitlines()[-1]
+    assert "the updater Broken raised RuntimeError('broken on purpose') in server 0" in last_words
 
 
 SCRIPT = """
