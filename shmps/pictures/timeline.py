@@ -18,7 +18,9 @@ from shmps.result import Progress, Result
 from shmps.version import __version__
 
 _SCHEDULER = ("scheduler", 0)
-_WORK, _RECOVERY = 1, 2  # threads of a node: their slices may not overlap
+# A node's work is the thread that has its pid, as a main thread has to viewers. Its recoveries, which may
+# overlap that, are so much further on: more than there are nodes.
+_RECOVERY = 10_000
 
 Node = tuple[str, int]  # role, rank
 
@@ -75,10 +77,10 @@ def _microseconds(seconds: float) -> float:
 def _names(node: Node, pid: int) -> Iterator[dict[str, Any]]:
     role, rank = node
     name = role if node == _SCHEDULER else f"{role} {rank}"
-    yield _metadata("process_name", pid, _WORK, {"name": name})
-    yield _metadata("process_sort_index", pid, _WORK, {"sort_index": pid})
-    yield _metadata("thread_name", pid, _WORK, {"name": "work"})
-    yield _metadata("thread_name", pid, _RECOVERY, {"name": "recovery"})
+    yield _metadata("process_name", pid, pid, {"name": name})
+    yield _metadata("process_sort_index", pid, pid, {"sort_index": pid})
+    yield _metadata("thread_name", pid, pid, {"name": "work"})
+    yield _metadata("thread_name", pid, pid + _RECOVERY, {"name": "recovery"})
 
 
 def _metadata(name: str, pid: int, tid: int, args: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _work(pid: int, spans: Spans) -> Iterator[dict[str, Any]]:
     for begin, end, kind in zip(
         *(each.tolist() for each in (spans.begins, spans.ends, spans.kinds)), strict=True
     ):
-        yield _complete(KINDS[kind], "worker", pid, _WORK, begin, end)
+        yield _complete(KINDS[kind], "worker", pid, pid, begin, end)
 
 
 def _complete(name: str, category: str, pid: int, tid: int, begin: float, end: float) -> dict[str, Any]:
@@ -106,13 +108,13 @@ def _happened(pid: int, event: Event, origin: float) -> Iterator[dict[str, Any]]
         "name": f"{event.role} {event.rank} {event.what}",
         "cat": "event",
         "pid": pid,
-        "tid": _RECOVERY,
+        "tid": pid + _RECOVERY,
         "ts": _microseconds(event.at - origin),
         "args": args,
     }
     if event.seconds is not None:
         begin, end = event.at - origin, event.at - origin + event.seconds
-        yield _complete(event.outcome, "recovery", pid, _RECOVERY, begin, end) | {"args": args}
+        yield _complete(event.outcome, "recovery", pid, pid + _RECOVERY, begin, end) | {"args": args}
 
 
 def _evaluated(pid: int, progress: Progress, origin: float) -> Iterator[dict[str, Any]]:
@@ -129,9 +131,9 @@ def _counter(pid: int, name: str, value: float, at: float) -> Iterator[dict[str,
             "name": name,
             "cat": "evaluation",
             "pid": pid,
-            "tid": _WORK,
+            "tid": pid,
             "ts": _microseconds(at),
-            "args": {name: float(value)},  # some are numpy's
+            "args": {"value": float(value)},  # some are numpy's
         }
 
 
