@@ -234,7 +234,7 @@ def test_labels_of_a_file_are_refused_under_its_name(shmps, files):
     (files / "one.svm").write_text("1 1:1\n" * 9)
     (files / "strange.svm").write_text("0 1:1\n5 1:1\n")
     one = shmps("train", "--data", files / "one.svm")
-    assert one.returncode == 3 and f"{files / 'one.svm'}: labels have exactly two values" in one.stderr
+    assert one.returncode == 3 and f"{files / 'one.svm'}: labels are of two classes or more" in one.stderr
     strange = shmps("train", "--data", files / "train.svm", "--test", files / "strange.svm")
     assert strange.returncode == 3 and "strange.svm" in strange.stderr and "[5.0]" in strange.stderr
 
