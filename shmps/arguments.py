@@ -211,6 +211,19 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def add_names(group: Any) -> None:
+    """What the names in a text mean: to be given to every command that reads one."""
+    group.add_argument(
+        "--label", metavar="COLUMN", help="the text is CSV, with the labels in this column (default: label)"
+    )
+    group.add_argument(
+        "--hash-bits",
+        type=int,
+        metavar="B",
+        help="hash features by name into 2**B: those of CSV, of name=value, of Vowpal Wabbit's text",
+    )
+
+
 def _rank_and_factor(text: str) -> tuple[int, float]:
     try:
         rank, factor = text.split(":")

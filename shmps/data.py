@@ -12,7 +12,7 @@ from shmps.checks import as_size
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.kernels import localize, take_rows
 from shmps.memory import available_memory, own_memory
-from shmps.reading import mapped, npy, svmlight
+from shmps.reading import kinds, mapped, npy
 from shmps.reading.mapped import MappedLabels, MappedMatrix
 
 _PIECE = 2**20  # entries looked at at a time
@@ -90,9 +90,26 @@ class Batch(NamedTuple):
     rows: Rows
 
 
-def read(path: str | os.PathLike[str]) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-    """X and y of a file of svmlight text (`svmlight.read`), or of a folder of mapped data (`mapped.load`)."""
-    return mapped.load(path) if os.path.isdir(path) else svmlight.read(path)
+def read(
+    path: str | os.PathLike[str],
+    *,
+    label: str | None = None,
+    hash_bits: int | None = None,
+    labelled: bool = True,
+) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+    """X and y of a text (by `kinds.read`), or of a folder of mapped data (`mapped.load`).
+
+    Raises UsageError for a folder that was made with another label or other hash_bits than are asked for.
+    """
+    if not os.path.isdir(path):
+        return kinds.read(path, label=label, hash_bits=hash_bits, labelled=labelled)
+    X, y = mapped.load(path)
+    for name, asked in {"label": label, "hash_bits": hash_bits}.items():
+        if asked not in (None, found := X.origin.get(name)):
+            raise UsageError(
+                f"{os.fspath(path)} was converted with {name}={found}, found {name}={asked}; convert it again"
+            )
+    return X, y
 
 
 def opened(X: Any, y: Any) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import tqdm
 
 from shmps import console
+from shmps.arguments import add_names
 from shmps.reading import mapped
 
 
@@ -17,15 +18,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
         description="Convert text into a folder that train, predict and inspect open without reading it.",
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="PATH", help="svmlight text, plain or packed; - is stdin")
+    parser.add_argument(
+        "source", metavar="PATH", help="svmlight text, or CSV if it ends with .csv; - is stdin; may be packed"
+    )
     parser.add_argument("target", metavar="DIR", help="the folder to be made, such as data.shmps")
     parser.add_argument("--zero-based", action="store_true", help="features in the text count from 0")
-    parser.add_argument(
-        "--hash-bits",
-        type=int,
-        metavar="B",
-        help="the text has features by name (name=value, or Vowpal Wabbit's): hash them into 2**B",
-    )
+    add_names(parser)
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
     return parser
 
@@ -43,6 +41,7 @@ def run(options: argparse.Namespace) -> None:
             options.target,
             on_progress=moved,
             zero_based=options.zero_based,
+            label=options.label,
             hash_bits=options.hash_bits,
         )
     if not options.quiet:

@@ -31,7 +31,7 @@ def read_blocks(path: str | os.PathLike[str], bits: int) -> Iterator[tuple[csr_m
     Packed files as for `svmlight.read`. Raises DataError `file:line: rule, found; remedy`, and UsageError for
     other bits than 1 to MOST_BITS or where scikit-learn is not installed.
     """
-    hasher, name, lines, rows = _hasher(bits), os.fsdecode(path), 0, 0
+    hasher, name, lines, rows = make_hasher(bits), os.fsdecode(path), 0, 0
     for text, taken in texts.blocks(name, BLOCK):
         labels, features = [], []
         start = 0 if lines else texts.start(text, name)
@@ -51,7 +51,8 @@ def read_blocks(path: str | os.PathLike[str], bits: int) -> Iterator[tuple[csr_m
         raise DataError(f"{name}: a data file has at least one row, found none; check that this is the file")
 
 
-def _hasher(bits: int) -> Any:
+def make_hasher(bits: int) -> Any:
+    """Of rows of (name, value), into 2**bits features. Raises UsageError as `read_blocks`."""
     if not isinstance(bits, int) or not 1 <= bits <= MOST_BITS:
         raise UsageError(f"hash_bits is from 1 to {MOST_BITS}, found {bits!r}; 18 to 24 are usual")
     try:

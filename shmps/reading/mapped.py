@@ -8,8 +8,8 @@ A folder NAME.shmps/ with the arrays of a CSR matrix, each a .npy file of one di
     labels.npy    (rows,) float64, finite, as in the text
     meta.json     one line: format, the version of the format; shmps, that of the package, for people; rows,
                   features, nonzeros; labels, a list of [label, rows that have it] in increasing order, or
-                  null if there are too many; hash_bits, or null; arrays, for each {dtype, count, sha256};
-                  sha256, of the line without it
+                  null if there are too many; hash_bits, or null; label, the column that had them, or null;
+                  arrays, for each {dtype, count, sha256}; sha256, of the line without it
 
 What has to be looked at in every entry was, when the folder was made: opening it looks at none. The sums are
 SHA-256 and not a CRC, though that is twice as fast, because they also are what tells a checkpoint's data from
@@ -31,7 +31,7 @@ from scipy.sparse import csr_matrix
 from shmps import files
 from shmps.cores import on_all_cores
 from shmps.errors import DataError
-from shmps.reading import hashing, npy, svmlight
+from shmps.reading import kinds, npy, svmlight
 from shmps.version import __version__
 
 FORMAT = 1
@@ -51,6 +51,11 @@ class MappedMatrix(csr_matrix):
 
     folder: str = ""
     meta: dict[str, Any] = {}  # noqa: RUF012  what `describe` says of the folder; empty: not all of it, or other
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """As of `kinds.NamedMatrix`."""
+        return {name: self.meta[name] for name in ("hash_bits", "label") if self.meta.get(name) is not None}
 
     def parts(self) -> Iterator[csr_matrix]:
         """Its rows, some at a time, each part with little memory of its own."""
@@ -82,13 +87,15 @@ def convert(
     on_progress: Callable[[int, int], None] = lambda done, planned: None,
     zero_based: bool = False,
     limit: int = svmlight.INT32_MAX,
+    label: str | None = None,
     hash_bits: int | None = None,
 ) -> dict[str, Any]:
     """Make the folder `target` of a text, which may be packed as for `svmlight.read`; returns its `describe`.
 
     source: svmlight text; or with hash_bits B, text with features by name, which become 2**B (see
-    shmps.reading.hashing).
+    shmps.reading.hashing); or CSV, if its name ends with .csv or a label is named (see shmps.reading.tables).
     zero_based, limit: of the indices, as for `svmlight.read`.
+    label: of CSV, the column of the labels; None: the one of that name.
     on_progress: gets how many bytes of the source have been read, and how many it has.
 
     Holds a few times svmlight.BLOCK bytes in memory, or the longest line. If it is killed there is no
@@ -96,11 +103,8 @@ def convert(
     `target` is there already, OutOfSpace if the disk is full, and UsageError.
     """
     name, size = os.fspath(target), os.path.getsize(source) if os.path.exists(source) else 0
-    blocks = (
-        svmlight.read_blocks(source, zero_based=zero_based, limit=limit)
-        if hash_bits is None
-        else hashing.read_blocks(source, hash_bits)
-    )
+    names = kinds.origin(source, label, hash_bits)
+    blocks = kinds.read_blocks(source, zero_based=zero_based, limit=limit, label=label, hash_bits=hash_bits)
     dtypes = ARRAYS | {"indices": ARRAYS["indices"] if limit <= svmlight.INT32_MAX else "<i8"}
     what, remedy = "mapped data", "convert it again"
     with (
@@ -132,6 +136,7 @@ def convert(
             "nonzeros": written["data"]["count"],
             "labels": sorted(labels.items()) if len(labels) <= _MOST_LABELS else None,
             "hash_bits": hash_bits,
+            "label": names.get("label"),
             "arrays": written,
         }
         line = json.dumps(meta | {"sha256": _sum_of(meta)}).encode("ascii") + b"\n"

@@ -1,0 +1,199 @@
+"""CSV: what is read is what its cells say, wherever blocks are cut; what is no table is refused by line."""
+
+import csv
+import gzip
+import lzma
+import os
+import sys
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from shmps.data import read
+from shmps.errors import DataError, UsageError
+from shmps.memory import own_memory
+from shmps.reading import mapped, tables
+
+pytest.importorskip("pyarrow.csv")
+NUMERIC = b"""\xef\xbb\xbfage,"height, cm",label ,none
+39,1.5,1,0
+ -0.0 ,"2e3" ,-1,0
+
+"0",\t.5,+1 ,0
+7.,0,0,-0\r
+\r
+1e-320,123456789012345678901234567890,1,0"""
+MIXED = b"""age,job,label,city
+39,nurse,1,Rome
+4e1,"say ""hm"", Joe",0,
+0,39,1,Zo\xc3\xab
+nan,1e999,-1, Rome\xc2\xa0
+1_0,0x10,2,inf
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(data, name="data.csv"):
+    with open(name, "wb") as file:
+        file.write(data)
+    return name
+
+
+def dicts(data):
+    """The rows as Python's own reader has them: numbers where cells are finite ones, else text."""
+    lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip("\r")]
+    header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    return [dict(zip(header, map(number, row), strict=True)) for row in rows]
+
+
+def number(cell):
+    try:
+        return float(cell) if np.isfinite(float(cell)) and "_" not in cell else cell
+    except ValueError:
+        return cell
+
+
+def same(found, expected):
+    (X, y), (other_X, other_y) = found, expected
+    assert X.shape == other_X.shape
+    np.testing.assert_array_equal(X.indptr, other_X.indptr)
+    np.testing.assert_array_equal(X.indices, other_X.indices)
+    assert X.data.tobytes() == other_X.data.tobytes() and y.tolist() == list(other_y)
+
+
+def both(path, **names):
+    """Read, and the same converted."""
+    mapped.convert(path, "data.shmps", **names)
+    X, y = read(path, **names)
+    same(mapped.load("data.shmps"), (X, y))
+    assert mapped.load("data.shmps")[0].origin == X.origin
+    return X, y
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz"), (lzma.compress, ".xz")])
+@pytest.mark.parametrize("block", [1, 40, 2**22])
+def test_numbers_are_features_in_the_order_of_the_columns(pack, suffix, block, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK", block)
+    X, y = both(write(pack(NUMERIC), f"DATA.CSV{suffix}"))
+    rows = dicts(NUMERIC)
+    expected = csr_matrix([[row[name] for name in ("age", "height, cm", "none")] for row in rows])
+    same((X, y), (expected, [row["label"] for row in rows]))
+    assert X.shape == (5, 3) and X.nnz == 7 and y.tolist() == [1, -1, 1, 0, 1]
+
+
+@pytest.mark.parametrize("block", [1, 1000, 2**22])
+def test_random_numbers_are_read_to_the_last_bit(block, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK", block)
+    random = np.random.default_rng(0)
+    values = random.standard_normal((200, 9)) * 10.0 ** random.integers(-300, 300, (200, 9))
+    values[random.random((200, 9)) < 0.3] = 0
+    lines = [",".join(["label", *"abcdefgh"]), *(",".join(map(repr, row)) for row in values.tolist())]
+    X, y = both(write("\n".join(lines).encode()))
+    same((X, y), (csr_matrix(values[:, 1:]), values[:, 0]))
+
+
+@pytest.mark.parametrize("block", [1, 40, 2**22])
+@pytest.mark.parametrize("bits", [1, 5, 18])
+def test_columns_are_hashed_as_scikit_learn_hashes_names_and_their_values(bits, block, monkeypatch):
+    extraction = pytest.importorskip("sklearn.feature_extraction")
+    monkeypatch.setattr(tables, "BLOCK", block)
+    X, y = both(write(MIXED), hash_bits=bits)
+    rows = dicts(MIXED)
+    labels = [row.pop("label") for row in rows]
+    assert rows[3] == {"age": "nan", "job": "1e999", "city": "Rome"} and rows[1]["city"] == ""
+    same((X, y), (extraction.FeatureHasher(2**bits).transform(rows), labels))
+
+
+def test_a_row_has_the_same_features_whatever_is_beside_it():
+    pytest.importorskip("sklearn")
+    header, *lines = MIXED.splitlines(keepends=True)
+    X, _ = read(write(MIXED), hash_bits=18)
+    for row, line in enumerate(lines):
+        alone, _ = read(write(header + line, "one.csv"), hash_bits=18)
+        assert (alone != X[row]).nnz == 0
+
+
+def test_a_line_may_be_longer_than_a_block(monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(tables, "BLOCK", 2**16)
+    X, y = read(write(b"a,label\n" + b"x" * 2**21 + b",1\n" * 2 + b"2,0\n"), hash_bits=4)
+    assert X.nnz == 3 and y.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize("label", ["age", "label", "none"])
+def test_any_column_has_the_labels_and_says_that_it_is_csv(label):
+    X, y = both(write(NUMERIC, "data.txt"), label=label)
+    rows = dicts(NUMERIC)
+    assert y.tolist() == [row.pop(label) for row in rows]
+    assert X.toarray().tolist() == [list(row.values()) for row in rows]
+    assert X.origin == {"label": label} and mapped.describe("data.shmps")["label"] == label
+
+
+def test_csv_is_what_ends_so():
+    for name in ("rows.csv.svm", "csv"):
+        assert read(write(b"1 1:2\n0 2:1\n", name))[0].nnz == 2
+
+
+REFUSED = [
+    # text, line, key words
+    (b"age,income\n1,2\n", 1, "labels are in the column 'label'|'age', 'income'|--label"),
+    (b"5.1,3.5,0\n4.9,3,1\n", 1, "names the columns|'5.1', '3.5', '0'|add such a line"),
+    (b"\n1,2\n", 1, "names the columns"),
+    (b",a,label\n0,1,1\n", 1, "a name|column 1|index=False"),
+    (b"a,b, a,label\n1,2,3,1\n", 1, "differ|'a' twice"),
+    (b"label\n1\n", 1, "features|none"),
+    (b"a,label\n\n1,1\n1,1,1\n", 4, "each of the 2 columns|found 3"),
+    (b"a,label\n1,1\n1\n1,1\n", 3, "each of the 2 columns|found 1"),
+    (b"a,label\n1,1\n \n", 3, "each of the 2 columns|found 1"),
+    (b'a,label\n1,1\n"1\n",1\n', 3, "open quote|line ends"),
+    (b'a,label\n1,1\n"1,1\n', 3, "open quote"),
+    (b'a,"la\nbel"\n1,1\n', 1, "open quote"),
+    (b"a,label\n1,1\n\n2,yes\n", 4, "label|'label'|finite|'yes'|encode"),
+    (b"a,label\n1,\n", 2, "label|''"),
+    (b"a,label\n1,nan\n", 2, "label|'nan'"),
+    (b"a,b,label\n1,2,1\r\n\r\n1,,1\r\n", 4, "'b'|finite number|''|--hash-bits"),
+    (b"a,b,label\n1,2,1\n1,red,1\nblue,1,1\n", 3, "'b'|'red'|--hash-bits"),
+    (b"a,label\n1e999,1\n", 2, "'a'|finite|'1e999'"),
+    (b"a,label\n1,1\n1_0,1\n", 3, "'a'|'1_0'"),
+    (b"a,label\n1,1\n\xff,1\n", 3, "UTF-8|0xff|iconv"),
+    (b"\xff,label\n1,1\n", 1, "UTF-8|0xff"),
+    (b"a,label\n1,1\n1\x00,1\n", "3:2", "NUL"),
+    (b"a,label\n1,1\r1,1\n", "2:4", "CR without LF"),
+    ("a,label\n1,1\n".encode("utf-16"), None, "UTF-16"),
+    (b"", None, "at least one row"),
+    (b"a,label\n\n", None, "at least one row"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "words"), REFUSED)
+@pytest.mark.parametrize("block", [1, 2**22])
+def test_what_is_no_table_is_refused_with_its_line(text, line, words, block, here, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK", block)
+    path = write(text)
+    for use in (read, lambda path: mapped.convert(path, "out")):
+        with pytest.raises(DataError) as caught:
+            use(path)
+        message = str(caught.value)
+        assert message.startswith("data.csv: " if line is None else f"data.csv:{line}: "), message
+        assert all(word in message for word in words.split("|")), message
+    assert os.listdir(here) == ["data.csv"]
+
+
+def test_blocks_are_all_that_is_in_memory(monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK", 2**16)
+    write(b"a,b,c,d,label\n" + b"1.5,2.5,0,1,1\n2.5,1.25,0,2,0\n" * 200_000)
+    seen: list[int] = []
+    mapped.convert("data.csv", "data.shmps", on_progress=lambda done, planned: seen.append(own_memory()))
+    assert len(seen) > 50 and max(seen) - seen[5] < 2**22  # of 6 MB of text, 30 MB of arrays
+
+
+def test_without_pyarrow_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.csv", None)
+    with pytest.raises(UsageError, match=r"pip install 'shmps\[csv\]'"):
+        read(write(NUMERIC))
