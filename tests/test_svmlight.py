@@ -69,7 +69,7 @@ REFUSED = [
     (b"1 1:1\n  3:1", "2:3", "label|'3:1'"),
     (b"yes 1:1", "1:1", "label|'yes'|encode"),
     (b"0x1 1:1", "1:1", "label|'0x1'"),
-    (b"1,2 1:1", "1:1", "label|'1,2'"),
+    (b"1,2 1:1", "1:1", "label|'1,2'|CSV|--label"),
     (b"- 1:1", "1:1", "label|'-'"),
     (b"nan 1:1", "1:1", "label|finite|'nan'"),
     (b"-Infinity 1:1", "1:1", "label|finite"),

@@ -32,6 +32,8 @@ def explained(fault: int, whole: bytes, base: int, limit: int) -> str:
         return _bad_number("value", whole, "write index:value, and leave out features without a value")
     if fault == BAD_LABEL and colon:
         return f"a row starts with its label, {found}; put the label before the first feature"
+    if fault == BAD_LABEL and b"," in whole:
+        return f"a row starts with its label, {found}; of CSV name the labels' column by --label (label=...)"
     if fault == BAD_LABEL:
         return _bad_number("label", whole, "encode classes as numbers, such as -1 and +1")
     if not colon:
