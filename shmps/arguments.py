@@ -41,11 +41,12 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data", metavar="NAME|PATH", help="a9a, synth:a9a, svmlight text or mapped data (default: a9a)"
+        "--data", metavar="NAME|PATH", help="a9a, synth:a9a, a text or mapped data (default: a9a)"
     )
     data.add_argument(
-        "--test", metavar="PATH", help="svmlight rows to evaluate on (default: the set's own, else --data)"
+        "--test", metavar="PATH", help="rows to evaluate on (default: the set's own, else --data)"
     )
+    add_names(data)
     data.add_argument(
         "--data-dir", metavar="DIR", help="where named sets are (default: $SHMPS_DATA_DIR, else data/)"
     )

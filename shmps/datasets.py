@@ -95,16 +95,22 @@ def load(
     name: str | None,
     *,
     test: str | None = None,
+    label: str | None = None,
+    hash_bits: int | None = None,
     data_dir: str | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Dataset:
-    """The set `name`: a known name, "synth:a9a", or the path of an svmlight file or of mapped data; a known
-    name goes first.
+    """The set `name`: a known name, "synth:a9a", or the path of a text or of mapped data; a known name goes
+    first.
 
     None is a9a, or where there is no network the generated set in its stead, which `note` then says.
-    `test` is the path of a test file, in place of the set's own. Raises DataError and OutOfSpace.
+    `test` is the path of a test file, in place of the set's own. label, hash_bits: of both files, as for
+    `shmps.data.read`. Raises DataError, OutOfSpace and UsageError.
     """
+    names: dict[str, Any] = {"label": label, "hash_bits": hash_bits}
+    if name in (None, SYNTHETIC, *SETS) and (label, hash_bits) != (None, None):
+        raise UsageError(f"label and hash_bits are of a file, found {name or 'a9a'}; leave them out")
     if name is None:
         try:
             return load("a9a", test=test, data_dir=data_dir, progress=progress)
@@ -121,7 +127,7 @@ def load(
         test_part = (None, None) if test is not None else _known(test_file, folder, progress)
         data = Dataset(name, X, y, *test_part)
     elif os.sep in name or os.path.exists(name):
-        data = Dataset(name, *read(name), None, None)
+        data = Dataset(name, *read(name, **names), None, None)
     elif name == "-":
         raise DataError("-: rows to train on come from a file, found -, stdin; shmps convert takes a pipe")
     else:
@@ -130,7 +136,7 @@ def load(
             f"{name}: neither a known set nor a file; known sets: {known}; write a path as ./{name}"
         )
     if test is not None:
-        test_X, test_y = read(test)
+        test_X, test_y = read(test, **names)
         data = replace(data, test_X=test_X, test_y=test_y)
     return _same_columns(data, test or "the test set")
 

@@ -166,7 +166,7 @@ class LogisticRegression(LinearClassifier):
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             Finite numbers. CSR with float64 values is read where it is, anything else is copied once. Or the
-            path of svmlight text or of mapped data.
+            path of a text (svmlight, or CSV that ends with .csv) or of mapped data.
         y : array-like of shape (n_samples,)
             Labels of two classes or more; none, if X is a path.
         eval_set : tuple (X, y), optional
@@ -201,6 +201,7 @@ class LogisticRegression(LinearClassifier):
         """
         settings, before = self.settled(), self._start_again(coef_init, intercept_init)
         X, y = opened(X, y)
+        origin = getattr(X, "origin", {})
         X = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
         self.classes_ = np.array(classes)
@@ -225,7 +226,7 @@ class LogisticRegression(LinearClassifier):
             raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
         start = initial(*before, self.n_features_in_, bool(self.fit_intercept), len(classes))
         told = Told(on_progress, on_pause, on_event)
-        training = Training(settings, relative(rows), tested, start, self._model_of, told)
+        training = Training(settings, relative(rows), tested, start, self._model_of, told, origin=origin)
         self._train(training, measured_on)
         return self
 

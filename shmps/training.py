@@ -43,7 +43,7 @@ class Told(NamedTuple):
 class Training:
     """`settings` (settled) at work on `rows`, from `start`, or from what another one `continued` left behind;
     `tested` are evaluated, or all rows. `model_of` makes what callbacks get of the weights evaluated.
-    One that is a part leaves `parameters` behind.
+    One that is a part leaves `parameters` behind. origin: how a text became the rows, kept for other texts.
 
     start: (n,), or of more than two classes (n, classes). weights: the same, what is to be kept, None before
     there is something. Those of the evaluation after which a callback said stop; with early_stopping those
@@ -60,10 +60,11 @@ class Training:
         told: Told,
         continued: Copy | None = None,
         is_part: bool = False,
+        origin: dict[str, Any] | None = None,
     ):
         settings.test_interval = settings.evaluated_every(rows.num_rows)
         self.settings, self._rows, self._tested = settings, rows, rows if tested is None else tested
-        self._is_part = is_part
+        self._is_part, self._origin = is_part, origin or {}
         self._told, self._model_of = told, model_of
         self._intercept = bool(settings.fit_intercept)
         self._updater = settings.make_updater(unpenalized=len(start) - 1 if self._intercept else -1)
@@ -215,6 +216,7 @@ class Training:
         """What is kept of them with a result and a model: JSON-able."""
         settings, updater = self.settings, self._updater
         kept = settings.get_params() | {"solver": self.solver, "mode": str(settings.consistency())}
+        kept |= self._origin
         for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
             del kept[name]  # they make no other model
         if isinstance(settings.class_weight, dict):

@@ -1,5 +1,6 @@
 """CSV: what is read is what its cells say, wherever blocks are cut; what is no table is refused by line."""
 
+import contextlib
 import csv
 import gzip
 import lzma
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from shmps import LogisticRegression, datasets, formats
 from shmps.data import read
 from shmps.errors import DataError, UsageError
 from shmps.memory import own_memory
@@ -197,3 +199,116 @@ def test_without_pyarrow_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.csv", None)
     with pytest.raises(UsageError, match=r"pip install 'shmps\[csv\]'"):
         read(write(NUMERIC))
+
+
+# Training and prediction.
+
+
+def people(rows, seed, label="income"):
+    """A table that can be learned, of text and numbers."""
+    random = np.random.default_rng(seed)
+    lines = [f"age,job,{label}" if label else "age,job"]
+    for age, job in zip(random.random(rows), random.choice(["cook", "nurse", "judge"], rows), strict=True):
+        lines.append(f"{age:.3f},{job}" + f",{int(age > 0.5 and job != 'cook')}" * bool(label))
+    return "\n".join(lines).encode()
+
+
+def points(rows, seed, label="label"):
+    random = np.random.default_rng(seed)
+    lines = [",".join(filter(None, ["a", label, "b"]))]
+    for a, b in random.integers(-9, 9, (rows, 2)).tolist():
+        lines.append(",".join([str(a), *[str(int(a > b))] * bool(label), str(b)]))
+    return "\n".join(lines).encode()
+
+
+@contextlib.contextmanager
+def stdin(path):
+    """The file in the place of this process's stdin."""
+    kept = os.dup(0)
+    with open(path, "rb") as file:
+        os.dup2(file.fileno(), 0)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 0)
+            os.close(kept)
+
+
+TRAIN = ["--workers", 2, "--solver", "lbfgs", "--intercept", "--quiet"]
+
+
+def test_a_table_trains_as_its_matrix_does():
+    path = write(points(300, 0))
+    X, y = read(path)
+    by_path, by_matrix = (
+        LogisticRegression(epochs=2).fit(*data) for data in ((path,), (csr_matrix(X.toarray()), y))
+    )
+    assert by_path.coef_.tobytes() == by_matrix.coef_.tobytes()
+    assert by_path.model().settings == by_matrix.model().settings | {"label": "label"}
+    data = datasets.load(path, test=path)
+    same((data.test_X, data.test_y), (X, y))
+
+
+def test_rows_to_predict_need_no_labels(shmps):
+    write(points(300, 0), "train.csv")
+    flags = ["--data", "train.csv", "--test", "train.csv", "--model", "m", *TRAIN]
+    assert shmps("train", *flags).returncode == 0
+    with_labels = shmps("predict", "m", write(points(50, 1), "test.csv"))
+    assert with_labels.stderr.startswith(("accuracy 0.9", "accuracy 1.0"))
+    without = shmps("predict", "m", write(points(50, 1, label=None), "new.csv"))
+    assert without.stdout == with_labels.stdout and (without.returncode, without.stderr) == (0, "")
+    for command in (["predict", "m", "new.csv", "--label", "label"], ["inspect", "new.csv"]):
+        done = shmps(*command)
+        assert done.returncode == 3 and "found the columns 'a', 'b'" in done.stderr
+
+
+def test_a_model_reads_rows_to_predict_as_those_it_was_trained_on(shmps):
+    pytest.importorskip("sklearn")
+    write(people(300, 0), "train.csv")
+    write(people(50, 1), "test.csv")
+    names = ["--label", "income", "--hash-bits", 10]
+    assert shmps("convert", "train.csv", "train.shmps", *names).returncode == 0
+    assert "1,024" in shmps("inspect", "train.csv", *names).stdout
+    for data, model in (("train.csv", "m"), ("train.shmps", "other")):
+        done = shmps("train", "--data", data, "--test", "test.csv", *names, "--model", model, *TRAIN)
+        assert done.returncode == 0, done.stderr
+    models = [formats.load(name) for name in ("m", "other")]
+    assert models[0].coefficients.tobytes() == models[1].coefficients.tobytes()
+    assert models[0].settings == models[1].settings
+    expected = shmps("predict", "m", "test.csv")
+    assert expected.stderr.startswith("accuracy 1.0") and len(expected.stdout.splitlines()) == 50
+    assert shmps("convert", "test.csv", "test.shmps", *names).returncode == 0
+    write(people(50, 1, label=""), "new.csv")
+    for data in ("test.shmps", "new.csv"):
+        assert shmps("predict", "m", data).stdout == expected.stdout
+    assert shmps("predict", "m", "test.csv", "--label", "job").returncode == 3
+
+
+def test_names_in_any_text_are_hashed_as_the_model_has_them(shmps):
+    pytest.importorskip("sklearn")
+    text = b"".join(b"%d job=%d age:0.%d\n" % (i % 2, i % 2, i % 7) for i in range(60))
+    write(text, "named")
+    assert shmps("train", "--data", "named", "--hash-bits", 8, "--model", "m", *TRAIN).returncode == 0
+    expected = shmps("predict", "m", "named").stdout
+    assert expected == "0\n1\n" * 30
+    with stdin("named"):
+        assert shmps("predict", "m", "-").stdout == expected
+
+
+def test_other_columns_or_bits_than_those_of_training_are_refused(shmps):
+    pytest.importorskip("sklearn")
+    write(points(60, 0), "train.csv")
+    assert shmps("train", "--data", "train.csv", "--model", "m", *TRAIN).returncode == 0
+    wider = write(points(60, 0).replace(b"\n", b",0\n").replace(b",0\n", b",c\n", 1) + b",0", "wider.csv")
+    for command in (
+        ["predict", "m", wider],
+        ["predict", "m", "train.csv", "--hash-bits", 8],
+        ["train", "--data", "train.csv", "--test", wider],
+    ):
+        done = shmps(*command)
+        assert done.returncode == 3 and "have the 2 features of training, found" in done.stderr
+    shmps("convert", "train.csv", "train.shmps", "--hash-bits", 8)
+    done = shmps("train", "--data", "train.shmps", "--hash-bits", 9)
+    assert done.returncode == 2 and "converted with --hash-bits 8, found --hash-bits 9" in done.stderr
+    done = shmps("train", "--data", "a9a", "--hash-bits", 9)
+    assert done.returncode == 2 and "are of a file, found a9a" in done.stderr

@@ -39,6 +39,8 @@ USES = {
     "verify": ("inspect", "--verify", "bad"),
     "convert": ("convert", "bad", "out"),
     "hashed": ("convert", "bad", "out", "--hash-bits", "8"),
+    "csv": ("train", "--quiet", "--data", "./bad", "--label", "y"),
+    "hashed csv": ("convert", "bad", "out", "--label", "y", "--hash-bits", "8"),
 }
 
 
@@ -55,8 +57,10 @@ def here(tmp_path, monkeypatch):
 def test_a_bad_file_is_a_sentence_that_names_it(shmps, here, use, bad):
     if (use, bad) == ("config", "empty"):
         pytest.skip("an empty configuration is one")
-    if use == "hashed":
+    if "hashed" in use:
         pytest.importorskip("sklearn")
+    if "csv" in use:
+        pytest.importorskip("pyarrow.csv")
     BAD[bad](here / "bad")
     done = shmps(*USES[use])
     assert done.returncode == 3 and done.stdout == "", done.stderr

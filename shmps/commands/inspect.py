@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from shmps import console, files, formats
+from shmps.arguments import add_names
 from shmps.commands.rows import label_text, read_rows
 from shmps.errors import DataError
 from shmps.models import Model
@@ -27,6 +28,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("data", metavar="DATA", help="a model or a data file; its content tells which")
+    add_names(parser)
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="weights of the largest magnitude (default: 10)"
     )
@@ -47,7 +49,8 @@ def run(options: argparse.Namespace) -> None:
             mapped.verify(options.data)
         found, text = _of_mapped(options.data, options.verify), _rows_text
     else:
-        found, text = _of_rows(*read_rows(options.data), options.data), _rows_text
+        X, y = read_rows(options.data, options.label, options.hash_bits)
+        found, text = _of_rows(X, y, options.data), _rows_text
     console.output(json.dumps(found) if options.json else text(found))
 
 

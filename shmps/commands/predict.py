@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from shmps import console, files, formats
+from shmps.arguments import add_names
 from shmps.commands.rows import label_text, read_rows
 from shmps.metrics import evaluate, evaluate_classes
 from shmps.models import Model
+from shmps.reading.kinds import is_csv
 from shmps.reading.svmlight import fit_columns
 
 
@@ -21,7 +23,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="a file that `train --model` or liblinear wrote")
-    parser.add_argument("data", metavar="DATA", help="rows as for train; - reads svmlight text from stdin")
+    parser.add_argument(
+        "data", metavar="DATA", help="rows as for train (CSV may be without labels); - reads them from stdin"
+    )
+    add_names(parser)
     parser.add_argument(
         "--proba",
         action="store_true",
@@ -39,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     if options.output != "-":
         files.check_target(options.output, "file of predictions")
     model = formats.load(options.model)
-    X, y = read_rows(options.data)
+    X, y = _rows(options, model)
     X, dropped = fit_columns(X, model.num_features)
     if dropped and not options.quiet:
         console.say(f"dropped {dropped} non-zeros of {options.data}: their features are not in the model")
@@ -51,6 +56,16 @@ def run(options: argparse.Namespace) -> None:
         files.write(options.output, [text], "the predictions", "predict again")
     if not options.quiet and (told := _how_good(model, X, y)):
         console.tell(told)
+
+
+def _rows(options: argparse.Namespace, model: Model) -> tuple[Any, np.ndarray]:
+    """Read as is asked for, else as those that the model was trained on."""
+    label, hash_bits = options.label, options.hash_bits
+    if label is None and is_csv(options.data):
+        label = model.settings.get("label")
+    if hash_bits is None:
+        hash_bits = model.settings.get("hash_bits")
+    return read_rows(options.data, label, hash_bits, labelled=options.label is not None)
 
 
 def _labels(model: Model, X: Any) -> str:

@@ -10,13 +10,16 @@ from shmps.errors import DataError
 from shmps.reading import svmlight
 
 
-def read_rows(name: str) -> tuple[Any, np.ndarray]:
-    """X (rows, features) CSR and y (rows,) of a data file or mapped data; "-" is svmlight text on stdin.
+def read_rows(
+    name: str, label: str | None, hash_bits: int | None, labelled: bool = True
+) -> tuple[Any, np.ndarray]:
+    """X (rows, features) CSR and y (rows,) of what `read` finds at the path `name`; "-" is a text on stdin.
 
-    Raises DataError and OutOfSpace.
+    Raises as `read`.
     """
-    if name != "-":
-        return read(name)
+    if name != "-" or (label, hash_bits) != (None, None):
+        path = "/dev/stdin" if name == "-" else name
+        return read(path, label=label, hash_bits=hash_bits, labelled=labelled)
     if sys.stdin is None:
         raise DataError("-: data is read from stdin, found it closed; name a file")
     try:

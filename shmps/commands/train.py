@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> None:
     dataset = datasets.load(
         options.data,
         test=options.test,
+        label=options.label,
+        hash_bits=options.hash_bits,
         data_dir=options.data_dir,
         seed=options.random_state,
         progress=not options.quiet,
