@@ -30,6 +30,9 @@ def folder(tmp_path, monkeypatch):
         text = "\n".join(rows) + "\n"
         (tmp_path / name).write_text(text)
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+    people = [f"0.{i % 10},{('cook', 'nurse')[i % 2]},{i % 2}" for i in range(120)]
+    (tmp_path / "people.csv").write_text("\n".join(["age,job,income", *people]))
+    (tmp_path / "new.csv").write_text("age,job\n0.5,cook\n")
     (tmp_path / "fast.toml").write_text("async = true\nworkers = 2\nlearning-rate = 0.1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHMPS_DATA_DIR", str(tmp_path))
