@@ -1,26 +1,17 @@
 """Data sets by name: found in a folder, downloaded into it, or generated in the shape of a9a."""
 
-import errno
-import hashlib
-import http.client
 import os
-import ssl
-import sys
-import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from shmps.data import read
-from shmps.errors import DataError, OutOfSpace, UsageError
+from shmps.downloads import Source, Unreachable, bytes_of
+from shmps.errors import DataError, UsageError
 from shmps.reading import svmlight
 
 PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"
@@ -28,38 +19,27 @@ LICENCE = (
     "UCI Adult (Becker & Kohavi 1996), CC BY 4.0; binarised by Platt (1998); "
     "distributed on the LIBSVM data page"
 )
-TIMEOUT = 10.0  # seconds without a byte
-CHUNK = 1 << 16
-NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError)
 
-
-@dataclass(frozen=True)
-class Source:
-    """One file of a known set: where it comes from and how to know that it is the right one."""
-
-    url: str
-    sha256: str
-    size: int  # bytes
-    rows: int
-    licence: str = LICENCE
-
-
+SYNTHETIC = "synth:a9a"
 SOURCES: Mapping[str, Source] = {
     "a9a": Source(
         url=f"{PAGE}/a9a",
         sha256="f5d5ffd8d865ff41328e7ee043e4b020816914ff6843ff15b98905ddbedce906",
         size=2329875,
         rows=32561,
+        licence=LICENCE,
+        stand_in=SYNTHETIC,
     ),
     "a9a.t": Source(
         url=f"{PAGE}/a9a.t",
         sha256="1f448a153f0320399a7e40836eb207655b0bde0f21fc941cc472193daa9f5de9",
         size=1164628,
         rows=16281,
+        licence=LICENCE,
+        stand_in=SYNTHETIC,
     ),
 }
 SETS: Mapping[str, tuple[str, str]] = {"a9a": ("a9a", "a9a.t")}  # name: training and test file
-SYNTHETIC = "synth:a9a"
 
 # The generated set: the fields of Adult, and how many columns each has in a9a: age, workclass, fnlwgt,
 # education, education-num, marital-status, occupation, relationship, race, sex, capital-gain, capital-loss,
@@ -81,14 +61,6 @@ class Dataset:
     test_X: csr_matrix | None
     test_y: np.ndarray | None
     note: str = ""  # what a person must know: a stand-in for the set asked for, features that were dropped
-
-
-class Unreachable(DataError):
-    """A known `file` is not there and cannot be downloaded for want of a network; `reason` is one line."""
-
-    def __init__(self, message: str, file: str, reason: str):
-        super().__init__(message)
-        self.file, self.reason = file, reason
 
 
 def load(
@@ -148,7 +120,7 @@ def fetch(name: str, *, data_dir: str | None = None, progress: bool = False) -> 
     """
     folder = data_folder(data_dir)
     for file in SETS[name]:
-        _bytes(file, folder, progress)
+        bytes_of(folder / file, SOURCES[file], progress)
     return [folder / file for file in SETS[name]]
 
 
@@ -225,91 +197,5 @@ def _same_columns(data: Dataset, test_name: str) -> Dataset:
 
 def _known(file: str, folder: Path, progress: bool) -> tuple[csr_matrix, np.ndarray]:
     """X and y of a known file."""
-    return svmlight.read_bytes(_bytes(file, folder, progress), str(folder / file))
-
-
-def _bytes(file: str, folder: Path, progress: bool) -> bytes:
-    """What is in a known file; it is downloaded into the folder if it is not there."""
     path = folder / file
-    source = SOURCES[file]
-    with _disk(path):
-        if not path.exists():
-            _download(source, path, progress)
-        data = path.read_bytes()
-    remedy = f"delete it to have it downloaded again, or pass its path in place of {file} to use it as it is"
-    _check(path, source, hashlib.sha256(data).hexdigest(), remedy)
-    return data
-
-
-def _check(path: Path | str, source: Source, found: str, remedy: str) -> None:
-    if found != source.sha256:
-        raise DataError(f"{path}: sha256 must be {source.sha256}, found {found}; {remedy}")
-
-
-def _download(source: Source, path: Path, progress: bool) -> None:
-    """Download to a file beside `path`, check, and only then give it its name: never half a file there."""
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        # Before the folder is made: without a network nothing changes on disk.
-        with urllib.request.urlopen(source.url, timeout=TIMEOUT) as response:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            found = _copy(response, part, source, progress)
-        _check(source.url, source, found, f"nothing was kept; put the right file at {path}")
-        os.replace(part, path)
-    except NO_NETWORK as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unreachable(
-            f"{path}: not there, and {source.url} cannot be downloaded: {reason}; download it where there is "
-            f"a network and put it into {path.parent}, or use the generated set {SYNTHETIC}",
-            path.name,
-            reason,
-        ) from error
-    finally:
-        with suppress(OSError):  # gone, or its folder never was: not to hide why
-            part.unlink()
-
-
-def _copy(response: Any, part: Path, source: Source, progress: bool) -> str:
-    """The sha256 of what came; ConnectionError when the connection ended before the announced length."""
-    announced = response.headers.get("Content-Length", "")
-    digest, got = hashlib.sha256(), 0
-    quiet = not (progress and sys.stderr is not None and sys.stderr.isatty())
-    with (
-        open(part, "wb") as file,
-        tqdm(
-            total=source.size, desc=part.name.split(".")[0], unit="B", unit_scale=True, disable=quiet
-        ) as bar,
-    ):
-        while got <= source.size:  # more is wrong already, and could fill the disk
-            chunk = response.read(CHUNK)
-            if not chunk:
-                break
-            file.write(chunk)
-            digest.update(chunk)
-            bar.update(len(chunk))
-            got += len(chunk)
-    if announced.isdigit() and got < min(int(announced), source.size):
-        raise ConnectionError(f"the connection ended after {got} of {announced} bytes")
-    return digest.hexdigest()
-
-
-@contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    """Errors of the file system by their names."""
-    try:
-        yield
-    except (DataError, OutOfSpace):
-        raise
-    except MemoryError as error:
-        raise OutOfSpace(f"{path}: not enough memory to read it; free some") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutOfSpace(
-                f"{path}: {error.strerror}; free some space or choose another data folder"
-            ) from error
-        raise DataError(
-            f"{path}: the data folder must be readable, and writable for a download, found: "
-            f"{error.strerror or error}; choose another data folder"
-        ) from error
+    return svmlight.read_bytes(bytes_of(path, SOURCES[file], progress), str(path))

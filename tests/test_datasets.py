@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shmps import datasets
+from shmps import datasets, downloads
 from shmps.errors import DataError, OutOfSpace, UsageError
 
 TRAIN, TEST = b"1 1:1 3:1\n-1 2:1\n", b"-1 1:1\n1 2:1 5:1 6:2\n"
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def source(url: str, content: bytes) -> datasets.Source:
-    return datasets.Source(url, hashlib.sha256(content).hexdigest(), len(content), rows=2)
+def source(url: str, content: bytes) -> downloads.Source:
+    return downloads.Source(
+        url, hashlib.sha256(content).hexdigest(), len(content), 2, "any", datasets.SYNTHETIC
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +103,7 @@ def test_a_wrong_checksum_of_a_download_shows_both_sums_and_keeps_nothing(name, 
     (origin / "a9a").write_bytes(content)
     with pytest.raises(DataError) as caught:
         load_from(tmp_path, name)
-    assert not isinstance(caught.value, datasets.Unreachable)
+    assert not isinstance(caught.value, downloads.Unreachable)
     assert hashlib.sha256(TRAIN).hexdigest() in str(caught.value)
     assert hashlib.sha256(content).hexdigest() in str(caught.value)
     assert os.listdir(tmp_path) == ["origin"]
@@ -141,7 +143,7 @@ def test_silence_is_no_network_and_leaves_the_disk_as_it_was(origin, tmp_path, m
     def silence(*_, **__):
         raise TimeoutError("timed out")
 
-    monkeypatch.setattr(datasets.urllib.request, "urlopen", silence)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", silence)
     assert "timed out" in load_from(tmp_path / "none", None).note
     assert not (tmp_path / "none").exists()
 
@@ -157,7 +159,7 @@ def test_a_disk_that_refuses_is_named_and_never_falls_back(number, error, origin
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(datasets.os, "replace", refuse)
+    monkeypatch.setattr(downloads.os, "replace", refuse)
     with pytest.raises(error, match=os.strerror(number)):
         load_from(tmp_path, None)
     assert os.listdir(tmp_path) == ["origin"]
