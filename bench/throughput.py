@@ -34,7 +34,8 @@ from bench.clicks import FEATURES, FIELDS, clicks
 from bench.processes import at_once
 from bench.record import markdown, shown, spread, usable_cores
 from shmps import FTRL, AdaGrad, LogisticRegression, Step
-from shmps.data import Batches, Rows, rows_of, shard
+from shmps.data import Rows, rows_of, shard
+from shmps.minibatches import Batches
 from shmps.updaters import ByRule
 
 WORKERS, BATCH = 2, 256

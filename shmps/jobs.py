@@ -9,7 +9,8 @@ import numpy as np
 from shmps import batch, trainer
 from shmps.account import Account
 from shmps.cluster import Cluster
-from shmps.data import PER_WEIGHT, Rows, most_keys, must_fit
+from shmps.data import Rows
+from shmps.minibatches import PER_WEIGHT, most_keys, must_fit
 from shmps.settings import Settings
 from shmps.store import Copy
 from shmps.updaters import ByRule, Replace

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from shmps.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
-from shmps.data import Batch, Batches, Rows, shard
+from shmps.data import Rows, shard
 from shmps.errors import Diverged
 from shmps.kernels import BLOCK
+from shmps.minibatches import Batch, Batches
 from shmps.passes import mean_gradient, measure, pieces, rehearse_gradient
 from shmps.updaters import ByRule, Step
 from shmps.worker import KVWorker

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps.data import Batches, encoded, most_keys, rows_of, shard
+from shmps.data import encoded, rows_of, shard
 from shmps.errors import DataError
+from shmps.minibatches import Batches, most_keys
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_no_batch_has_more_keys_than_announced(rows, size):
 
 def test_a_batch_that_memory_does_not_allow_to_keep_is_the_same_at_every_visit(rows, monkeypatch):
     kept = batches(rows, size=40)
-    monkeypatch.setattr("shmps.data.available_memory", lambda: 0)
+    monkeypatch.setattr("shmps.minibatches.available_memory", lambda: 0)
     cut_anew = batches(rows, size=40)
     for _ in range(2):
         for index in range(3):
