@@ -461,6 +461,7 @@ def test_no_push_is_overtaken_by_the_barrier_after_it():
     workers, pushes = 26, 4
 
     def work(kv, server):
+        kv.barrier()  # the server has let everyone in
         if kv.rank == 0:
             os.kill(server, signal.SIGSTOP)  # its pipe fills
         kv.barrier()
