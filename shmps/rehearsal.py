@@ -1,14 +1,18 @@
 """A push and a pull in one process: numba compiles before the nodes are forked, and they inherit it."""
 
+import contextlib
 import copy
+import threading
 from pathlib import Path
 
 import numpy as np
+from numba.core import event
 
 from shmps.consistency import ASYNC, SYNC
 from shmps.kernels import cut, gradient
 from shmps.memory import carve
 from shmps.messages import ENTER, PULL, PUSH, START, Record
+from shmps.nodes import signals_held
 from shmps.redo import checksum
 from shmps.server import Server
 from shmps.store import DENSE, Mailbox, Parameters, Shape
@@ -46,3 +50,23 @@ def rehearse(updater: Updater, width: int, dtype: type = np.float64) -> None:
 def is_first() -> bool:
     """Whether numba has yet to compile what is used here, for this machine and this version."""
     return not any(Path(gradient.stats.cache_path).glob("kernels.gradient-*.nbi"))
+
+
+class _Whole(threading.local, event.Listener):
+    """Ctrl-C waits until a kernel is compiled or loaded: raised in a callback of LLVM's it would be lost, and
+    elsewhere in the compiler leave behind what crashes later.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[contextlib.ExitStack] = []  # of this thread
+
+    def on_start(self, event: event.Event) -> None:
+        self._held.append(contextlib.ExitStack())
+        self._held[-1].enter_context(signals_held())
+
+    def on_end(self, event: event.Event) -> None:
+        if self._held:  # else it began before this module was imported
+            self._held.pop().close()
+
+
+event.register("numba:compiler_lock", _Whole())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import njit
+from numba.core import event
 from processes import alive, children_of
 
 from shmps import ASYNC, SYNC, Cluster, LogisticRegression
@@ -276,3 +278,21 @@ def test_an_interrupt_that_another_thread_takes_loses_no_node_that_is_being_star
         assert len(pids) == 2 and not any(map(alive, pids))
     finally:
         done.set()
+
+
+class Interrupting(event.Listener):
+    def on_start(self, event):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def on_end(self, event):
+        pass
+
+
+def test_an_interrupt_while_a_kernel_is_compiled_waits_until_it_is():
+    @njit
+    def increased(x):
+        return x + 1
+
+    with event.install_listener("numba:compile", Interrupting()), pytest.raises(KeyboardInterrupt):
+        increased(1)
+    assert len(increased.signatures) == 1
