@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone
         console.abandon_stdout()
         return 1
+    finally:
+        _hear_no_more()  # all is done and said: what comes while Python ends changes nothing
 
 
 class _Said(Exception):
@@ -60,9 +62,13 @@ def _parsed(arguments: list[str] | None) -> Any:
 
 def _stop(number: int, frame: Any) -> NoReturn:
     """Once: what comes while we clean up and end changes nothing."""
+    _hear_no_more()
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _hear_no_more() -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 def _complain(message: str, code: int) -> int:

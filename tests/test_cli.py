@@ -384,6 +384,11 @@ def test_the_first_signal_is_the_last_that_counts(monkeypatch):
             signal.signal(number, handler)
 
 
+def test_when_all_is_said_no_signal_counts(shmps):
+    assert shmps("train", *SMALL, "--quiet").returncode == 0
+    assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
 def test_a_server_that_is_stopped_does_not_stop_the_end(tmp_path):
     with subprocess.Popen(
         [sys.executable, "run.py", *SMALL[:4], "--iterations", "100000000", "--log"],
