@@ -38,7 +38,7 @@ class NodeDied(ShmpsError, RuntimeError):
         return (
             f"{self.role} {self.rank} died ({how_it_ended(self.node_exit_code)}) and was not replaced: start "
             "the training again; if nobody killed it on purpose, look for its last words above, or in the "
-            "kernel's log (where a lack of memory shows as SIGKILL)"
+            "kernel's log (a lack of memory shows as SIGKILL, mapped data that was cut short as SIGBUS)"
         )
 
 

@@ -117,8 +117,9 @@ def replacing(target: str, temporary: str) -> Iterator[int]:
             os.close(descriptor)
         reach("scheduler: file whole")
         os.replace(temporary, target)
-    except FileExistsError:
-        raise  # another writes it: it is not ours to remove
+    except FileExistsError as error:  # it is not ours to remove
+        found = "one process at a time writes it, found another at it; name another"
+        raise FileExistsError(error.errno, found) from error
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)

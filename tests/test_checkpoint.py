@@ -334,6 +334,16 @@ def test_a_folder_without_checkpoints_and_one_that_is_none(tmp_path):
         trained(resume=tmp_path)
 
 
+def test_two_trainings_that_write_into_one_folder_are_told_of_each_other(tmp_path):
+    def begin_to_write(progress):
+        (tmp_path / ".checkpoint-0.tmp").touch()
+
+    model = LogisticRegression(iterations=9, test_interval=1, checkpoint=tmp_path, checkpoint_every=3)
+    with pytest.raises(DataError, match="one process at a time writes it, found another at it; name another"):
+        model.fit(X, Y, on_progress=begin_to_write)
+    assert os.listdir(tmp_path) == [".checkpoint-0.tmp"]
+
+
 # Damage.
 
 
