@@ -331,7 +331,8 @@ class Scheduler:
         elif run is not None and node.rank not in run.results:
             policy = run.on_worker_death
             progress = self._books.clock(node.rank)
-            alone = policy == CONTINUE and run.division.latest == [node.rank]
+            others = set(run.division.latest) & run.entered.keys() - {node.rank}
+            alone = policy == CONTINUE and not others
             if policy == FAIL or alone or run.deaths.one_too_many(WORKER, node.rank, progress):
                 self._give_up(node, exit_code)
             self._replace_worker(run, node, exit_code)

@@ -238,6 +238,17 @@ def test_a_worker_that_dies_again_and_again_is_given_up_with_its_exit_code():
     assert [event.outcome for event in cluster.events] == ["started again"] * 2
 
 
+def test_the_last_worker_that_dies_before_another_comes_is_missed():
+    def work(kv):
+        for epoch in range(4):
+            kv.ranks(epoch)
+            if epoch == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    with Cluster(4, workers=1, max_workers=2) as cluster, pytest.raises(NodeDied, match="worker 0"):
+        cluster.run(work, on_worker_death=CONTINUE, join_at=3)
+
+
 def test_a_worker_that_is_back_passes_the_barriers_that_have_opened():
     def work(kv):
         for number in range(6):
