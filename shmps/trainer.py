@@ -147,12 +147,13 @@ def train(kv: KVWorker, rows: Rows, shape: tuple[int, ...], plan: Plan) -> Accou
     sheet = Timesheet(kv, plan.timeline)
     visits = itertools.islice(_visits(kv, rows, shape, plan), plan.iterations)
     for batch, following, first in visits:
-        if kv.stopping:
+        if kv.stopping and iteration >= kv.resumed:
             break
         iteration += 1
         row_count += batch.rows.num_rows
         nonzeros += batch.rows.nonzeros
         if iteration <= kv.resumed:
+            kv.beat()  # a long training may take long to be passed over
             if iteration == kv.resumed and kv.rank == first and plan.evaluates(iteration):
                 _have_evaluated(kv, num_keys, iteration)  # its last life may have died before it did
             continue

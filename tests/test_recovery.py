@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, LogisticRegression
+from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, KVWorker, LogisticRegression
 from shmps.data import rows_of
 from shmps.errors import NodeDied, WorkerFailed
 from shmps.failpoints import SCHEDULER_PLACES, SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
@@ -333,6 +333,23 @@ def test_if_the_scheduler_dies_everyone_goes(place, mode, tmp_path):
         assert parent.returncode == -signal.SIGKILL, parent.stderr.read()
         while any(map(alive, nodes)):
             pass
+
+
+def test_to_pass_over_what_was_done_before_is_a_sign_of_life(monkeypatch):
+    beats = []
+    monkeypatch.setattr(KVWorker, "beat", lambda kv: beats.append(None))
+
+    def pass_over(kv, *args):
+        train(kv, *args)
+        return len(beats)
+
+    random = np.random.default_rng(0)
+    rows = rows_of(scipy.sparse.csr_matrix(random.random((60, KEYS))), np.where(np.arange(60) % 2, 1.0, -1.0))
+    plan = replace(TRAINING, iterations=50, intercept=False, test_interval=0)
+    with Cluster(KEYS, servers=1, workers=1, updater=SGD(0.1)) as cluster:
+        copy = cluster.copy_of_parameters()._replace(ticks=np.array([50]))
+    with Cluster(KEYS, servers=1, workers=1, updater=SGD(0.1), restored=copy) as cluster:
+        assert cluster.run(pass_over, rows, (KEYS,), plan) == [50]
 
 
 def test_workers_join_and_leave_with_an_epoch_at_one_tick_for_all():

@@ -10,14 +10,18 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.sparse
 from processes import children_of
 from test_estimator import problem
 
-from shmps import ASYNC, HOGWILD, SYNC, Cluster, LogisticRegression, jobs, load, save
+from shmps import ASYNC, HOGWILD, SGD, SYNC, Cluster, LogisticRegression, jobs, load, save
 from shmps.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
+from shmps.data import rows_of
 from shmps.errors import DataError, Diverged, UsageError
 from shmps.failpoints import WORKER_PLACES, Failpoint
 from shmps.messages import WORKER
+from shmps.runs import RESPAWN
+from shmps.trainer import Plan, train
 
 X, Y = problem()
 MANY = 10**7  # iterations: it ends by being stopped, or not at all
@@ -70,6 +74,23 @@ def test_it_does_so_whenever_the_worker_dies_whose_weights_are_evaluated(place, 
     assert [progress.metrics for progress in killed.history_] == [
         progress.metrics for progress in undisturbed.history_
     ]
+
+
+def test_who_takes_a_dead_workers_place_counts_what_was_done_though_asked_to_end():
+    plan = Plan(batch_size=20, epochs=1, iterations=MANY, test_interval=3, intercept=False, seed=0)
+    rows = rows_of(scipy.sparse.csr_matrix(X), np.where(Y == 1, 1.0, -1.0))
+    with Cluster(X.shape[1], servers=1, workers=2, updater=SGD(0.1)) as cluster:
+
+        def kill_and_stop(rank, snapshot):
+            if not cluster.events:
+                os.kill(cluster.node_pids()[2], signal.SIGKILL)
+                cluster.stop()
+
+        accounts = cluster.run(
+            train, rows, X.shape[1:], plan, on_report=kill_and_stop, on_worker_death=RESPAWN
+        )
+        assert [event.rank for event in cluster.events] == [1]
+        assert accounts[1].iterations >= 3
 
 
 def test_lbfgs_is_stopped_too():
