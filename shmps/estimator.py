@@ -235,7 +235,7 @@ class LogisticRegression(LinearClassifier):
 
         Each row's loss is multiplied by its weight as it is, not relative to the others: a call knows only
         its own rows. The updater's state goes on too, from one such call to the next with the same updater
-        and penalties.
+        and penalties, and of ftrl the same learning rate, as long as nobody sets the weights in between.
 
         Parameters
         ----------
@@ -277,15 +277,17 @@ class LogisticRegression(LinearClassifier):
         settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
         settings.workers = min(self.workers, len(codes))
         known: Any = getattr(self, "_continued", None)
-        # State of another penalty has another shape, or would have it paid for updates made without it.
-        kind = self.updater, self.l1, self.l2, self.fit_intercept
-        goes_on = known is not None and known[0] is self.coef_ and known[1] == kind
+        # State of another penalty has another shape, or would have it paid for updates made without it. From
+        # ftrl's the weights follow, by its rate.
+        rate = getattr(settings.make_updater(unpenalized=-1), "alpha", None)
+        kind = self.updater, self.l1, self.l2, self.fit_intercept, rate
+        goes_on = known is not None and known[1] == kind and np.array_equal(known[0], self._weights())
         rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
         training = Training(
             settings, rows, None, self._weights(), self._model_of, Told(), restored, is_part=True
         )
         self._train(training, "training")
-        self._continued = self.coef_, kind, training.parameters
+        self._continued = self._weights().copy(), kind, training.parameters
         return self
 
     def _start_again(self, coef_init: Any, intercept_init: Any) -> tuple[Any, Any]:

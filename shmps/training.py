@@ -117,15 +117,15 @@ class Training:
                 raise
             self._accounts = [account for account in results if account is not None]
             self._events = [replace(event, at=event.at - self._started) for event in cluster.events]
-            weights, self.delays = self._chosen(), Delays.of(cluster.delays())
+            weights = self._chosen()
+            if not np.isfinite(weights).all():
+                raise Diverged(
+                    f"the weights must stay finite, and are not after {self.iterations} iterations; "
+                    f"lower the learning rate, or scale the features to about 1"
+                )
+            self.weights, self.delays = weights, Delays.of(cluster.delays())
             if self._is_part and self._stopped is None:
                 self.parameters = cluster.copy_of_parameters()
-        if not np.isfinite(weights).all():
-            raise Diverged(
-                f"the weights must stay finite, and are not after {self.iterations} iterations; "
-                f"lower the learning rate, or scale the features to about 1"
-            )
-        self.weights = weights
 
     @property
     def iterations(self) -> int:

@@ -257,6 +257,19 @@ def test_an_interrupt_keeps_the_weights_so_far_or_the_best_ones_held_out():
     assert 0 < model.score(X, Y) <= 1
 
 
+def test_an_interrupt_while_the_cluster_ends_keeps_the_weights(monkeypatch):
+    class Interrupted(Cluster):
+        def __exit__(self, *exception):
+            super().__exit__(*exception)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "Cluster", Interrupted)
+    model = LogisticRegression(epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    assert model.score(X, Y) > 0.5
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -317,6 +330,47 @@ def test_a_part_goes_on_from_a_fit_and_from_weights_that_were_set():
     model.intercept_ = np.zeros(1)
     once = LogisticRegression(updater="sgd", batch_size=0, iterations=1).fit(X, Y)
     np.testing.assert_allclose(model.partial_fit(X, Y).coef_, once.coef_, rtol=1e-12)
+
+
+def test_what_the_updater_knows_goes_with_the_values_of_the_weights():
+    def parts(change, **params):
+        model = LogisticRegression(**({"batch_size": 0} | params)).partial_fit(X, Y, classes=[0, 1])
+        change(model)
+        model.partial_fit(X, Y)
+        return np.append(model.coef_, model.intercept_).tolist()
+
+    def copied(model):  # as joblib does
+        model.coef_, model.intercept_ = model.coef_.copy(), model.intercept_.copy()
+
+    def halved(model):
+        model.coef_, model.intercept_ = model.coef_ / 2, model.intercept_ / 2
+
+    def halved_in_place(model):
+        model.coef_ /= 2
+        model.intercept_ /= 2
+
+    def shifted(model):
+        model.intercept_ = model.intercept_ + 5.0
+
+    assert parts(copied) == parts(lambda model: None)
+    assert parts(halved_in_place) == parts(halved)
+    assert parts(shifted)[-1] > 4.0
+
+
+def test_a_part_with_another_rate_of_ftrl_goes_on_from_the_same_weights():
+    model = LogisticRegression(updater="ftrl", learning_rate=0.5, batch_size=20)
+    before = model.partial_fit(X, Y, classes=[0, 1]).coef_
+    model.set_params(learning_rate=1e-6).partial_fit(X, Y)
+    np.testing.assert_allclose(model.coef_, before, rtol=1e-3)
+
+
+def test_a_part_that_diverges_changes_nothing():
+    model = LogisticRegression(updater="sgd", batch_size=0, l2=0.0).partial_fit(X, Y, classes=[0, 1])
+    before = model.coef_.copy()
+    model.set_params(learning_rate=1e308)
+    with pytest.raises(Diverged, match="weights must stay finite"):
+        model.partial_fit(X * 1e10, Y)
+    assert model.coef_.tolist() == before.tolist()
 
 
 @pytest.mark.parametrize(
