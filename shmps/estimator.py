@@ -105,7 +105,8 @@ class LogisticRegression(LinearClassifier):
     checkpoint_every : int, default=100
         Iterations of worker 0.
     resume : path-like, optional
-        A folder with checkpoints, to go on from the newest whole one instead of from the start.
+        A folder with checkpoints, to go on from the newest whole one instead of from the start. What
+        callbacks and early_stopping have seen is not in it: they begin anew.
     memory : int or str, optional
         Bytes, or text such as "600M" (of 1024), that no process is to have more of, of its own and shared
         (the page cache is not in it, nor data that was in memory before): minibatches are made anew where
