@@ -1,7 +1,7 @@
 """A training as a cluster and what its workers do: by minibatches, or by full gradients under L-BFGS."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ def _minibatches(
 ) -> Job:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
     problems = start.size // num_keys
+    if restored is not None:
+        plan = replace(plan, done=tuple(restored.ticks.tolist()))
     must_fit(plan.memory, rows, num_keys, problems, PER_WEIGHT)
     trainer.rehearse(rows, start.shape, plan, updater, consistency.in_place)
     cluster = Cluster(

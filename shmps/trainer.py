@@ -35,6 +35,7 @@ class Plan:
     elastic: bool = False  # workers may come and go: who divides the rows is asked anew every epoch
     memory: int | None = None  # bytes that a worker is not to have more of; minibatches are kept within it
     timeline: bool = False  # the workers' accounts have spans
+    done: tuple[int, ...] = ()  # iterations of each worker that a checkpoint had: they are not in its account
 
     def evaluates(self, iteration: int) -> bool:
         return bool(self.test_interval) and iteration % self.test_interval == 0
@@ -143,6 +144,7 @@ def train(kv: KVWorker, rows: Rows, shape: tuple[int, ...], plan: Plan) -> Accou
     num_keys = shape[0]
     way = (_in_place if kv.consistency.in_place else _by_push)(kv, shape, plan.intercept)
     iteration = row_count = nonzeros = 0
+    done = plan.done[kv.rank] if plan.done else 0
     kv.barrier()
     sheet = Timesheet(kv, plan.timeline)
     visits = itertools.islice(_visits(kv, rows, shape, plan), plan.iterations)
@@ -150,8 +152,9 @@ def train(kv: KVWorker, rows: Rows, shape: tuple[int, ...], plan: Plan) -> Accou
         if kv.stopping and iteration >= kv.resumed:
             break
         iteration += 1
-        row_count += batch.rows.num_rows
-        nonzeros += batch.rows.nonzeros
+        if iteration > done:
+            row_count += batch.rows.num_rows
+            nonzeros += batch.rows.nonzeros
         if iteration <= kv.resumed:
             kv.beat()  # a long training may take long to be passed over
             if iteration == kv.resumed and kv.rank == first and plan.evaluates(iteration):

@@ -154,7 +154,10 @@ def test_a_finished_training_is_resumed_for_more_epochs(tmp_path):
     params = {"iterations": None, "workers": 2, "batch_size": 8, "checkpoint_every": 4}
     first = trained(epochs=3, checkpoint=tmp_path, **params)  # 4 batches each
     assert bits(trained(epochs=3, resume=tmp_path, **params)) == bits(first)
-    assert bits(trained(epochs=5, resume=tmp_path, **params)) == bits(trained(epochs=5, **params))
+    resumed, undisturbed = trained(epochs=5, resume=tmp_path, **params), trained(epochs=5, **params)
+    assert bits(resumed) == bits(undisturbed)
+    assert (resumed.result_.rows, resumed.result_.nonzeros) == (2 * len(Y), 2 * np.count_nonzero(X))
+    assert resumed.result_.ticks == undisturbed.result_.ticks
 
 
 @pytest.mark.parametrize(
