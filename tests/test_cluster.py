@@ -422,7 +422,7 @@ def test_the_parameters_stand_still_after_a_run_that_was_broken_off():
         raise RuntimeError("broken off")
 
     with Cluster(KEYS, servers=1, workers=1, consistency=ASYNC) as cluster:
-        server = cluster._scheduler._servers[0].process.pid
+        server = cluster.node_pids()[0]
         timer = threading.Timer(0.5, os.kill, (server, signal.SIGCONT))
         timer.start()
         with pytest.raises(WorkerFailed, match="broken off"):
@@ -439,7 +439,7 @@ def test_a_server_that_never_comes_to_an_end_does_not_hold_the_end_up():
 
     with Cluster(KEYS, servers=1, workers=1, consistency=ASYNC) as cluster:
         with pytest.raises(WorkerFailed, match="broken off"):
-            cluster.run(work, cluster._scheduler._servers[0].process.pid)
+            cluster.run(work, cluster.node_pids()[0])
         assert [event.what for event in cluster.events] == ["hung"]
         assert cluster.run(lambda kv: kv.rank) == [0]
 
@@ -473,7 +473,7 @@ def test_no_push_is_overtaken_by_the_barrier_after_it():
 
     with Cluster(1, servers=1, workers=workers, consistency=ASYNC) as cluster:
         fcntl.fcntl(cluster._inboxes.write_end((SERVER, 0)), fcntl.F_SETPIPE_SZ, 4096)
-        pid = cluster._scheduler._servers[0].process.pid
+        pid = cluster.node_pids()[0]
         assert cluster.run(work, pid) == [workers * pushes] * workers
 
 

@@ -32,10 +32,6 @@ def wait_for_death(kv, folder):
         raise
 
 
-def pid_of_server(cluster):
-    return cluster._scheduler._servers[0].process.pid
-
-
 @pytest.mark.parametrize("consistency", [SYNC, ASYNC], ids=str)
 def test_the_death_of_a_worker_reaches_everyone_who_waits(consistency, tmp_path):
     with (

@@ -113,7 +113,7 @@ def test_a_tail_that_is_slow_holds_pushes_up_and_loses_none():
                 os.kill(tail, signal.SIGCONT)
 
     with Cluster(KEYS, servers=3, workers=WORKERS, replicas=1, consistency=ASYNC) as cluster:
-        cluster.run(work, cluster._scheduler._servers[1].process.pid)
+        cluster.run(work, cluster.node_pids()[1])
         assert cluster.weights().tolist() == expected().tolist()
         assert_replica_is_the_partition(cluster)
 
@@ -181,9 +181,9 @@ def test_it_does_so_with_every_updater_and_a_worker_that_joins(updater):
 
 
 def kill_somebody(cluster, random):
-    nodes = [*cluster._scheduler._servers.values(), *cluster._scheduler._workers.values()]
+    pids = cluster.node_pids()
     with contextlib.suppress(ProcessLookupError):  # a worker that has finished
-        os.kill(nodes[random.integers(len(nodes))].process.pid, signal.SIGKILL)
+        os.kill(pids[random.integers(len(pids))], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -263,7 +263,7 @@ def test_a_node_that_hangs_is_killed_before_another_takes_its_place(role):
                 os.kill(pid or os.getpid(), signal.SIGSTOP)
 
     with Cluster(KEYS, servers=2, workers=WORKERS, consistency=SYNC, node_timeout=0.5) as cluster:
-        server = cluster._scheduler._servers[0].process.pid
+        server = cluster.node_pids()[0]
         cluster.run(work, server if role == "server" else 0, on_worker_death=RESPAWN)
         assert cluster.weights().tolist() == expected().tolist()
         [event] = cluster.events
