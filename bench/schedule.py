@@ -125,10 +125,11 @@ class Schedule(Simulation):
 
     def step(self) -> None:
         if self.removal and self.random.random() < self.removal:
-            removable = [rank for rank in self.scheduler.dividing if rank]
+            course = self.scheduler.course
+            removable = [rank for rank in course.division.latest if rank] if course is not None else []
             if removable:
                 self.gone.add(rank := self.random.choice(removable))
-                self.scheduler.remove_worker(rank)
+                course.remove_worker(rank)
         super().step()
 
     def may_die(self, node: Node) -> bool:

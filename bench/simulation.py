@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from shmps.crew import Crew
 from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
 from shmps.messages import ROLES, SCHEDULER, SERVER, Record
 from shmps.scheduler import Scheduler
@@ -77,7 +78,7 @@ class Node:
     """What `shmps.nodes.Node` and its process are to the scheduler: a thread that runs when it is told."""
 
     pid = 0
-    hung, has_beaten = False, True
+    fate, has_beaten = "died", True
 
     def __init__(self, simulation: "Simulation", role: int, rank: int, life: int, body: Callable[[], None]):
         self.role, self.rank, self.life, self.process = role, rank, life, self
@@ -141,32 +142,40 @@ class Node:
         self._back.release()
 
 
+class SimulatedCrew(Crew):
+    """The real one, but of nodes in this process."""
+
+    def __init__(self, simulation: "Simulation", books: Books):
+        inboxes: Any = simulation
+        super().__init__(None, inboxes, books)
+        self._simulation = simulation
+        self.post: Any = Post(simulation, (SCHEDULER, 0))
+
+    def launch(self, role, rank, life, body, *args):
+        node: Any = Node(self._simulation, role, rank, life, lambda: body(rank, life, *args))
+        (self.servers if role == SERVER else self.workers)[rank] = node
+        self._simulation.nodes[role, rank] = self._watched[node.death] = node
+
+    def _forget(self, node: Any) -> None:
+        node.noticed = True
+        self._watched.pop(node.death, None)
+
+    def silence(self, node: Any) -> float:
+        return 0.0
+
+
 class SimulatedScheduler(Scheduler):
     """The real one, but that a turn of its loop is a step of the simulation."""
 
     def __init__(self, simulation: "Simulation", books: Books, servers: int):
-        inboxes: Any = simulation
-        super().__init__(None, inboxes, books, servers, node_timeout=None)
+        super().__init__(SimulatedCrew(simulation, books), books, servers, node_timeout=None)
         self._simulation = simulation
-        self._post: Any = Post(simulation, (SCHEDULER, 0))
-
-    def _launch(self, role, rank, life, body, *args):
-        node: Any = Node(self._simulation, role, rank, life, lambda: body(rank, life, *args))
-        (self._servers if role == SERVER else self._workers)[rank] = node
-        self._simulation.nodes[role, rank] = self._nodes[node.death] = node
-
-    def _forget(self, node: Any) -> None:
-        node.noticed = True
-        self._nodes.pop(node.death, None)
-
-    def _silence(self, node: Any) -> float:
-        return 0.0
 
     def _turn(self) -> None:
         self._simulation.step()
 
     def read(self) -> None:
-        for record in self._post.receive_nowait():
+        for record in self._crew.post.receive_nowait():
             self._take_in(record)
 
     def notice(self, node: Any) -> None:

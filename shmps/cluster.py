@@ -12,6 +12,8 @@ import numpy as np
 from shmps.bodies import Work, serve_partition
 from shmps.checks import matrix, positive, replicas_of, whole
 from shmps.consistency import SYNC, Consistency
+from shmps.course import Course
+from shmps.crew import Crew
 from shmps.errors import OutOfSpace, UsageError
 from shmps.events import Event
 from shmps.failpoints import Failpoint
@@ -149,14 +151,8 @@ class Cluster:
                 resources.callback(self._outlets[-1].close)
             self._books = Books(self._parameters, self._store.mailboxes())
             resources.callback(delattr, self, "_books")
-            self._scheduler = Scheduler(
-                self._context,
-                self._inboxes,
-                self._books,
-                self.num_servers,
-                self._node_timeout,
-                self._failpoints,
-            )
+            self._crew = Crew(self._context, self._inboxes, self._books, self._failpoints)
+            self._scheduler = Scheduler(self._crew, self._books, self.num_servers, self._node_timeout)
             resources.callback(self._scheduler.close)
             for rank in range(self.num_servers):
                 self._scheduler.start_server(
@@ -260,31 +256,35 @@ class Cluster:
         It comes in with the next epoch that a worker asks `kv.ranks` for: the function runs in it too, and
         its clock begins at the tick of the worker that asked first, at all servers.
         """
-        rank = self._scheduler.ranks_started
-        self._must_be_running()
+        course = self._running_course()
+        rank = course.ranks_started
         if rank >= self._shape.workers:
             raise UsageError(
                 f"at most max_workers={self._shape.workers} workers take part, and have; make it more"
             )
-        self._scheduler.add_worker(rank)
+        course.division.join(rank)
         return rank
 
     def remove_worker(self, rank: int) -> None:
         """It is left out from the next epoch that a worker asks `kv.ranks` for."""
-        self._must_be_running()
-        if rank not in self._scheduler.dividing or len(self._scheduler.dividing) == 1:
-            raise UsageError(
-                f"to be removed: one of the workers {self._scheduler.dividing}, not the last; found {rank!r}"
-            )
-        self._scheduler.remove_worker(rank)
+        course = self._running_course()
+        ranks = course.division.latest
+        if rank not in ranks or len(ranks) == 1:
+            raise UsageError(f"to be removed: one of the workers {ranks}, not the last; found {rank!r}")
+        course.remove_worker(rank)
 
     def _must_be_running(self) -> None:
         if not self._running.locked():
             raise UsageError("workers are added and removed while a run goes on: by its callbacks, say")
 
+    def _running_course(self) -> Course:
+        self._must_be_running()
+        assert self._scheduler.course is not None
+        return self._scheduler.course
+
     def node_pids(self) -> list[int]:
         """The processes of the servers, and of the workers if a run goes on."""
-        return self._scheduler.node_pids()
+        return self._crew.pids
 
     @property
     def events(self) -> list[Event]:

@@ -118,6 +118,11 @@ class Node:
         """None while it runs; minus the signal that ended it."""
         return self.process.exitcode
 
+    @property
+    def fate(self) -> str:
+        """What an `Event` says of its end."""
+        return "hung" if self.hung else "died"
+
     def close(self) -> None:
         if self.death >= 0:
             os.close(self.death)
