@@ -12,13 +12,14 @@ import numpy as np
 
 from bench.simulation import Node, Post, SimulatedScheduler, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
+from shmps.bodies import serve
 from shmps.events import Event
 from shmps.failpoints import simulated
 from shmps.memory import carve
 from shmps.messages import RESULT, SCHEDULER, SERVER, WORKER, Record
 from shmps.redo import start_replica
 from shmps.runs import CONTINUE, RESPAWN, Run
-from shmps.server import Server, serve
+from shmps.server import Server
 from shmps.store import Books, Log, Mailbox, Parameters, Pulse, Shape
 from shmps.worker import KVWorker
 

@@ -14,10 +14,9 @@ from typing import Any
 
 from shmps.crew import Crew
 from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
-from shmps.messages import ROLES, SCHEDULER, SERVER, Record
+from shmps.messages import ROLES, SCHEDULER, SERVER, Address, Message, Record
 from shmps.scheduler import Scheduler
 from shmps.store import Books
-from shmps.transport import Address
 
 Line = tuple[Address, int, Address]  # from a life of a node to another node
 
@@ -43,7 +42,7 @@ class Post:
     def send(self, address: Address, record: Record) -> None:
         self.send_all([(address, record)])
 
-    def send_all(self, messages: list[tuple[Address, Record]]) -> None:
+    def send_all(self, messages: list[Message]) -> None:
         """What goes to one address is written as one."""
         parcels: dict[Address, list[Record]] = {}
         for address, record in messages:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shmps.consistency import Consistency
-from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.failpoints import reach
+from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message, Record
 from shmps.outlet import Outlet, Outlets
-from shmps.server import Server, serve
+from shmps.server import Server
 from shmps.store import Log, Mailbox, Pulse, Store
 from shmps.transport import Inboxes, Post
 from shmps.updaters import Updater
@@ -26,6 +27,20 @@ def serve_partition(
         Post(inboxes, (SERVER, rank)),
         Pulse(arrays, store.shape, SERVER, rank),
     )
+
+
+def serve(server: Server, post: Post, pulse: Pulse) -> None:
+    """Handle what arrives, for ever: a server ends by being killed."""
+    while True:
+        answers: list[Message] = []
+        records = post.receive()
+        pulse.beat()
+        for record in records:
+            reach("server: record taken")
+            answers += server.handle(record)
+        reach("server: before answers")
+        post.send_all(answers)
+        reach("server: after answers")
 
 
 @dataclass(frozen=True)

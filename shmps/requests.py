@@ -5,11 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps.failpoints import reach
-from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Record
+from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Message, Record
 from shmps.store import DENSE, Log
-from shmps.transport import Address
-
-Announcements = list[tuple[Address, Record]]
 
 
 class Request(NamedTuple):
@@ -75,7 +72,7 @@ class Requests:
         self.under_way[self.timestamp] = request
         return request
 
-    def recover(self) -> Announcements:
+    def recover(self) -> list[Message]:
         """After all welcomes: what a former life of this worker had committed, to be announced.
 
         Pushes that every server has applied need no more; the slots of the others are in use again.
@@ -87,7 +84,7 @@ class Requests:
             self._add(PUSH, slot, number, sizes, versions)
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
-    def announce(self, request: Request, server: int) -> tuple[Address, Record]:
+    def announce(self, request: Request, server: int) -> Message:
         record = Record(
             request.op,
             self.rank,
@@ -101,7 +98,7 @@ class Requests:
         )
         return (SERVER, server), record
 
-    def welcome(self, record: Record) -> Announcements:
+    def welcome(self, record: Record) -> list[Message]:
         """A life of a server knows us; what is to be announced to it again."""
         assert record.op == WELCOME
         server = record.sender
@@ -111,7 +108,7 @@ class Requests:
         self.seen[server] = record.version
         return self._unanswered(server)
 
-    def _unanswered(self, server: int) -> Announcements:
+    def _unanswered(self, server: int) -> list[Message]:
         return [
             self.announce(request, server)
             for request in self.under_way.values()

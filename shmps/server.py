@@ -1,6 +1,7 @@
-"""A server: a state machine without I/O, and the event loop around it.
+"""A server: a state machine without I/O.
 
-`Server.handle` takes a record and returns the answers to send; no pipe, clock or process is in it.
+`Server.handle` takes a record and returns the answers to send; no pipe, clock or process is in it. The loop
+around it is `bodies.serve`.
 """
 
 import collections
@@ -29,14 +30,12 @@ from shmps.messages import (
     START,
     WELCOME,
     WORKER,
+    Message,
     Record,
 )
 from shmps.redo import Redo
-from shmps.store import DELAY_BINS, DENSE, Mailbox, Parameters, Pulse
-from shmps.transport import Address, Post
+from shmps.store import DELAY_BINS, DENSE, Mailbox, Parameters
 from shmps.updaters import Push, Step, Updater
-
-Answers = list[tuple[Address, Record]]
 
 _rank = operator.attrgetter("sender")
 
@@ -75,9 +74,9 @@ class Server:
         self._held: list[Record] = []  # pushes that came and are not applied, in order of arrival
         self._last: dict[int, int] = {}  # of each worker's pushes, the last that was applied or is held
         self._parked: list[Record] = []
-        self._answers: Answers = []
+        self._answers: list[Message] = []
 
-    def handle(self, record: Record) -> Answers:
+    def handle(self, record: Record) -> list[Message]:
         """Take one record; returns what is to be sent now, and to whom."""
         answers = self._answers = []
         if record.to == self.life:
@@ -316,17 +315,3 @@ class Server:
 
     def _rows(self, record: Record) -> float:
         return float(self._mailboxes[record.sender].rows[record.slot])
-
-
-def serve(server: Server, post: Post, pulse: Pulse) -> None:
-    """Handle what arrives, for ever: a server ends by being killed."""
-    while True:
-        answers: Answers = []
-        records = post.receive()
-        pulse.beat()
-        for record in records:
-            reach("server: record taken")
-            answers += server.handle(record)
-        reach("server: before answers")
-        post.send_all(answers)
-        reach("server: after answers")
