@@ -20,7 +20,7 @@ from shmps.messages import RESULT, SCHEDULER, SERVER, WORKER, Record
 from shmps.redo import start_replica
 from shmps.runs import CONTINUE, RESPAWN, Run
 from shmps.server import Server
-from shmps.store import Books, Log, Mailbox, Parameters, Pulse, Shape
+from shmps.store import Log, Mailbox, Overview, Parameters, Pulse, Shape
 from shmps.worker import KVWorker
 
 KEYS, PUSHES, PUSHES_PER_EPOCH = 7, 4, 2
@@ -56,15 +56,15 @@ class Schedule(Simulation):
 
     def play(self) -> None:
         """Raises Wrong, or whatever the package raises, if anything is not as promised."""
-        books = Books(self.parameters, self.arrays)
-        self.scheduler = SimulatedScheduler(self, books, self.servers)
+        overview = Overview(self.parameters, self.arrays)
+        self.scheduler = SimulatedScheduler(self, overview, self.servers)
         with simulated(self.reached):
             try:
                 for rank in range(self.servers):
                     self.scheduler.start_server(rank, self._serve)
                 for _ in range(self.runs):
-                    books.forget_commits()
-                    self._begin(books.tick)
+                    overview.forget_commits()
+                    self._begin(overview.tick)
                     self.scheduler.run(self._run())
                     self._check_end()
                     self.scheduler.check_servers()

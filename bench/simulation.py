@@ -16,7 +16,7 @@ from shmps.crew import Crew
 from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
 from shmps.messages import ROLES, SCHEDULER, SERVER, Address, Message, Record
 from shmps.scheduler import Scheduler
-from shmps.store import Books
+from shmps.store import Overview
 
 Line = tuple[Address, int, Address]  # from a life of a node to another node
 
@@ -144,9 +144,9 @@ class Node:
 class SimulatedCrew(Crew):
     """The real one, but of nodes in this process."""
 
-    def __init__(self, simulation: "Simulation", books: Books):
+    def __init__(self, simulation: "Simulation", overview: Overview):
         inboxes: Any = simulation
-        super().__init__(None, inboxes, books)
+        super().__init__(None, inboxes, overview)
         self._simulation = simulation
         self.post: Any = Post(simulation, (SCHEDULER, 0))
 
@@ -166,8 +166,8 @@ class SimulatedCrew(Crew):
 class SimulatedScheduler(Scheduler):
     """The real one, but that a turn of its loop is a step of the simulation."""
 
-    def __init__(self, simulation: "Simulation", books: Books, servers: int):
-        super().__init__(SimulatedCrew(simulation, books), books, servers, node_timeout=None)
+    def __init__(self, simulation: "Simulation", overview: Overview, servers: int):
+        super().__init__(SimulatedCrew(simulation, overview), overview, servers, node_timeout=None)
         self._simulation = simulation
 
     def _turn(self) -> None:

@@ -22,7 +22,7 @@ from shmps.redo import start_replica
 from shmps.rehearsal import rehearse
 from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.scheduler import Scheduler
-from shmps.store import Books, Copy, Shape, Store
+from shmps.store import Copy, Overview, Shape, Store
 from shmps.transport import Inboxes
 from shmps.updaters import Add, Updater
 
@@ -149,10 +149,10 @@ class Cluster:
             for _ in range(self._shape.workers):
                 self._outlets.append(Outlets())
                 resources.callback(self._outlets[-1].close)
-            self._books = Books(self._parameters, self._store.mailboxes())
-            resources.callback(delattr, self, "_books")
-            self._crew = Crew(self._context, self._inboxes, self._books, self._failpoints)
-            self._scheduler = Scheduler(self._crew, self._books, self.num_servers, self._node_timeout)
+            self._overview = Overview(self._parameters, self._store.mailboxes())
+            resources.callback(delattr, self, "_overview")
+            self._crew = Crew(self._context, self._inboxes, self._overview, self._failpoints)
+            self._scheduler = Scheduler(self._crew, self._overview, self.num_servers, self._node_timeout)
             resources.callback(self._scheduler.close)
             for rank in range(self.num_servers):
                 self._scheduler.start_server(
@@ -209,8 +209,8 @@ class Cluster:
                 "a Cluster has one run at a time; wait for it to return, or make another Cluster"
             )
         try:
-            self._books.forget_commits()
-            self._books.stop(False)
+            self._overview.forget_commits()
+            self._overview.stop(False)
             work = Work(
                 self.num_workers,
                 self._store,
@@ -221,7 +221,7 @@ class Cluster:
             )
             run = Run(
                 self.num_workers,
-                self._books.tick if self._begun else 0,
+                self._overview.tick if self._begun else 0,
                 self._outlets,
                 work,
                 function,
@@ -248,7 +248,7 @@ class Cluster:
         holds up nobody, in sync mode either.
         """
         self._must_be_running()
-        self._books.stop()
+        self._overview.stop()
 
     def add_worker(self) -> int:
         """One more worker for the run that goes on; its rank. To be called by a callback of `run`, say.

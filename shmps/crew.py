@@ -9,7 +9,7 @@ from shmps.errors import NodeDied
 from shmps.failpoints import Failpoint
 from shmps.messages import DIED, ROLES, SCHEDULER, SERVER, Record
 from shmps.nodes import Lifeline, Node, end, signals_held
-from shmps.store import Books
+from shmps.store import Overview
 from shmps.transport import Inboxes, Post
 
 PAUSE = 0.1  # seconds between two looks at the nodes
@@ -22,12 +22,14 @@ class Crew:
     Every process has a life, a number of its own (see `messages.Record`).
     """
 
-    def __init__(self, context: Any, inboxes: Inboxes, books: Books, failpoints: tuple[Failpoint, ...] = ()):
+    def __init__(
+        self, context: Any, inboxes: Inboxes, overview: Overview, failpoints: tuple[Failpoint, ...] = ()
+    ):
         self.servers: dict[int, Node] = {}
         self.workers: dict[int, Node] = {}
         self.post = Post(inboxes, (SCHEDULER, 0))
         self.failpoints = failpoints  # those of nodes that have not been started yet
-        self._context, self._books = context, books
+        self._context, self._overview = context, overview
         self._lifeline = Lifeline()
         self._life = 0
         self._watched: dict[int, Node] = {}  # by the descriptor that tells of its death
@@ -45,7 +47,7 @@ class Crew:
         node = Node(self._context, role, rank, life, self._lifeline, kills, body, rank, life, *args)
         (self.servers if role == SERVER else self.workers)[rank] = node
         with signals_held():
-            node.start(self._books.beats(role, rank))
+            node.start(self._overview.beats(role, rank))
             self._watched[node.death] = node
             self._ready.register(node.death, select.POLLIN)
 
@@ -83,7 +85,7 @@ class Crew:
 
     def silence(self, node: Node) -> float:
         """Seconds of looking at it without a sign of life: no time in which nobody looked, or could have."""
-        return node.silence(self._books.beats(node.role, node.rank), time.monotonic(), 2 * PAUSE)
+        return node.silence(self._overview.beats(node.role, node.rank), time.monotonic(), 2 * PAUSE)
 
     def await_exit(self, node: Node) -> int:
         """Wait until it has ended, and watch it no more; its exit code.
@@ -127,4 +129,4 @@ class Crew:
         self.end_workers()
         end(list(self.servers.values()))
         self._lifeline.close()
-        del self._books  # views of shared memory
+        del self._overview  # views of shared memory

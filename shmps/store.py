@@ -160,7 +160,7 @@ class Log:
         return sorted(found)
 
 
-class Books:
+class Overview:
     """What the scheduler reads of the nodes while they work."""
 
     def __init__(self, parameters: "Parameters", arrays: dict[str, np.ndarray]):
