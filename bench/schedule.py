@@ -15,12 +15,15 @@ from shmps import ASYNC, BOUNDED, SYNC, Add
 from shmps.bodies import serve
 from shmps.events import Event
 from shmps.failpoints import simulated
+from shmps.mailbox import Log, Mailbox
 from shmps.memory import carve
 from shmps.messages import RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.overview import Overview, Pulse
+from shmps.parameters import Parameters
 from shmps.redo import start_replica
 from shmps.runs import CONTINUE, RESPAWN, Run
 from shmps.server import Server
-from shmps.store import Log, Mailbox, Overview, Parameters, Pulse, Shape
+from shmps.store import Shape
 from shmps.worker import KVWorker
 
 KEYS, PUSHES, PUSHES_PER_EPOCH = 7, 4, 2

@@ -8,10 +8,13 @@ from typing import Any
 
 from shmps.consistency import Consistency
 from shmps.failpoints import reach
+from shmps.mailbox import Log, Mailbox
 from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message, Record
 from shmps.outlet import Outlet, Outlets
+from shmps.overview import Pulse
+from shmps.parameters import Parameters
 from shmps.server import Server
-from shmps.store import Log, Mailbox, Pulse, Store
+from shmps.store import Store
 from shmps.transport import Inboxes, Post
 from shmps.updaters import Updater
 from shmps.worker import KVWorker
@@ -20,12 +23,13 @@ from shmps.worker import KVWorker
 def serve_partition(
     rank: int, life: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
 ) -> None:
-    arrays = store.mailboxes()
-    mailboxes = [Mailbox(arrays, store.shape, worker, rank) for worker in range(store.shape.workers)]
+    shape, arrays = store.shape, store.mailboxes()
+    mailboxes = [Mailbox(arrays, shape, worker, rank) for worker in range(shape.workers)]
+    parameters = Parameters(shape, store.parameters(writable=True))
     serve(
-        Server(rank, life, store.parameters(writable=True), mailboxes, consistency, updater),
+        Server(rank, life, parameters, mailboxes, consistency, updater),
         Post(inboxes, (SERVER, rank)),
-        Pulse(arrays, store.shape, SERVER, rank),
+        Pulse(arrays, shape, SERVER, rank),
     )
 
 
@@ -69,7 +73,7 @@ class Work:
                 tick,
                 self.consistency,
                 self.updater,
-                self.store.parameters(writable=self.consistency.in_place),
+                Parameters(shape, self.store.parameters(writable=self.consistency.in_place)),
                 mailboxes,
                 Log(arrays, rank),
                 Pulse(arrays, shape, WORKER, rank),

@@ -5,8 +5,8 @@ Every server is the head of its own partition and the tail of its predecessor's.
 
 from shmps.failpoints import reach
 from shmps.messages import SERVER, SHIP, SHIPPED, Message, Record
+from shmps.parameters import Parameters
 from shmps.redo import Redo
-from shmps.store import Parameters
 
 
 class Chain:

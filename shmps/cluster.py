@@ -18,11 +18,13 @@ from shmps.errors import OutOfSpace, UsageError
 from shmps.events import Event
 from shmps.failpoints import Failpoint
 from shmps.outlet import Outlets
+from shmps.overview import Overview
+from shmps.parameters import Copy, Parameters
 from shmps.redo import start_replica
 from shmps.rehearsal import rehearse
 from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.scheduler import Scheduler
-from shmps.store import Copy, Overview, Shape, Store
+from shmps.store import Shape, Store
 from shmps.transport import Inboxes
 from shmps.updaters import Add, Updater
 
@@ -361,7 +363,7 @@ class Cluster:
         self._scheduler.check_servers()
 
     def _fill(self) -> None:
-        self._parameters = self._store.parameters(writable=True)
+        self._parameters = Parameters(self._shape, self._store.parameters(writable=True))
         if self._restored is None:
             self._parameters.weights[:] = self._initial
             self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))

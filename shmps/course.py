@@ -24,9 +24,9 @@ from shmps.messages import (
     Record,
 )
 from shmps.nodes import Node
+from shmps.overview import Overview
 from shmps.roster import Barrier, Deaths, Division
 from shmps.runs import CONTINUE, FAIL, RESPAWN, Run, nobody
-from shmps.store import Overview
 
 
 class Course:

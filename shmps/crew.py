@@ -9,7 +9,7 @@ from shmps.errors import NodeDied
 from shmps.failpoints import Failpoint
 from shmps.messages import DIED, ROLES, SCHEDULER, SERVER, Record
 from shmps.nodes import Lifeline, Node, end, signals_held
-from shmps.store import Overview
+from shmps.overview import Overview
 from shmps.transport import Inboxes, Post
 
 PAUSE = 0.1  # seconds between two looks at the nodes

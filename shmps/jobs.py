@@ -11,8 +11,8 @@ from shmps.account import Account
 from shmps.cluster import Cluster
 from shmps.data import Rows
 from shmps.minibatches import PER_WEIGHT, most_keys, must_fit
+from shmps.parameters import Copy
 from shmps.settings import Settings
-from shmps.store import Copy
 from shmps.updaters import ByRule, Replace
 
 _MOST_ROUNDS = 100

@@ -7,11 +7,13 @@ import numpy as np
 
 from shmps.consistency import ASYNC, SYNC
 from shmps.kernels import cut, gradient
+from shmps.mailbox import DENSE, Mailbox
 from shmps.memory import carve
 from shmps.messages import ENTER, PULL, PUSH, START, Record
+from shmps.parameters import Parameters
 from shmps.redo import checksum
 from shmps.server import Server
-from shmps.store import DENSE, Mailbox, Parameters, Shape
+from shmps.store import Shape
 from shmps.updaters import Updater
 
 

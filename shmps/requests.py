@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps.failpoints import reach
+from shmps.mailbox import DENSE, Log
 from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Message, Record
-from shmps.store import DENSE, Log
 
 
 class Request(NamedTuple):

@@ -11,9 +11,9 @@ from shmps.events import Event
 from shmps.failpoints import reach
 from shmps.messages import PEER, PING, SERVER, SETTLE, SETTLED, Record
 from shmps.nodes import Node
+from shmps.overview import Overview
 from shmps.roster import Deaths
 from shmps.runs import Run
-from shmps.store import Overview
 
 _BOOT = 60.0  # seconds that a process has until its first sign of life
 

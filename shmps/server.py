@@ -13,6 +13,7 @@ from shmps.chain import Chain
 from shmps.consistency import Consistency, VectorClock
 from shmps.errors import UpdaterFailed
 from shmps.failpoints import reach
+from shmps.mailbox import DENSE, Mailbox
 from shmps.messages import (
     ANSWER,
     ENTER,
@@ -33,8 +34,9 @@ from shmps.messages import (
     Message,
     Record,
 )
+from shmps.parameters import Parameters
 from shmps.redo import Redo
-from shmps.store import DELAY_BINS, DENSE, Mailbox, Parameters
+from shmps.store import DELAY_BINS
 from shmps.updaters import Push, Step, Updater
 
 _rank = operator.attrgetter("sender")

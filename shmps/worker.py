@@ -12,6 +12,7 @@ from shmps.consistency import Consistency
 from shmps.errors import NodeDied, UsageError
 from shmps.failpoints import reach
 from shmps.kernels import cut
+from shmps.mailbox import Log, Mailbox
 from shmps.messages import (
     ALL,
     ANSWER,
@@ -33,8 +34,9 @@ from shmps.messages import (
     Record,
 )
 from shmps.outlet import Outlet
+from shmps.overview import Pulse
+from shmps.parameters import Copy, Parameters
 from shmps.requests import Request, Requests
-from shmps.store import Copy, Log, Mailbox, Parameters, Pulse
 from shmps.transport import Post
 from shmps.updaters import Step, Updater
 

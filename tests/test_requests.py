@@ -2,10 +2,11 @@
 
 import pytest
 
+from shmps.mailbox import DENSE, Log
 from shmps.memory import carve
 from shmps.messages import PULL, PUSH, WELCOME, Record
 from shmps.requests import Requests
-from shmps.store import DENSE, Log, Shape
+from shmps.store import Shape
 
 
 def begin_life(life, log):
