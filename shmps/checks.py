@@ -90,6 +90,19 @@ def matrix(values: Any, count: int, width: int) -> np.ndarray:
     return values.reshape(count, width)
 
 
+def initial_of(initial: Any, num_keys: int, width: int) -> np.ndarray:
+    """A number, as (); or an array (num_keys,) if width is 1, or (num_keys, width), as (num_keys, width)."""
+    try:
+        values = np.asarray(initial, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UsageError(f"initial is a number or an array of numbers, found {initial!r:.80}") from None
+    if values.ndim == 0:
+        return values
+    if values.shape not in ((num_keys,), (num_keys, width)) or values.ndim == 1 < width:
+        raise UsageError(f"initial is a number or an array ({num_keys}, {width}), found shape {values.shape}")
+    return values.reshape(num_keys, width)
+
+
 def writeable(out: Any, count: int, width: int, dtype: type) -> np.ndarray:
     """An array for answers, (count, width) or (count,) if width is 1; as (count, width)."""
     wanted = (count,) if width == 1 else (count, width)

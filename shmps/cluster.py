@@ -1,22 +1,22 @@
 """The cluster: what others build on. Starts servers, runs functions in workers, gives back the parameters."""
 
 import contextlib
-import errno
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from shmps.bodies import Work, serve_partition
-from shmps.checks import matrix, positive, replicas_of, whole
+from shmps.checks import initial_of, matrix, positive, replicas_of, whole
 from shmps.consistency import SYNC, Consistency
 from shmps.course import Course
 from shmps.crew import Crew
-from shmps.errors import OutOfSpace, UsageError
+from shmps.errors import UsageError
 from shmps.events import Event
 from shmps.failpoints import Failpoint
+from shmps.nodes import context_of, named_shortages
 from shmps.outlet import Outlets
 from shmps.overview import Overview
 from shmps.parameters import Copy, Parameters
@@ -78,56 +78,29 @@ class Cluster:
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
     ):
-        for name, value in (
-            ("num_keys", num_keys),
-            ("width", width),
-            ("servers", servers),
-            ("workers", workers),
-        ):
-            whole(name, value, least=1)
-        if servers > num_keys:
-            raise UsageError(
-                f"every server owns at least one key: {servers} servers, {num_keys} keys; use fewer servers"
-            )
         if not isinstance(consistency, Consistency):
             raise UsageError(f"consistency is SYNC, BOUNDED(k), ASYNC or HOGWILD, found {consistency!r}")
-        max_keys = (
-            min(num_keys, _MAX_KEYS)
-            if max_keys is None
-            else min(whole("max_keys", max_keys, least=1), num_keys)
-        )
-        if dtype not in (np.float64, np.float32):
-            raise UsageError(f"dtype is np.float64 or np.float32, found {dtype!r}")
-        max_workers = workers if max_workers is None else whole("max_workers", max_workers, least=1)
-        if max_workers < workers:
-            raise UsageError(f"max_workers is at least workers={workers}, found {max_workers}")
         self.updater = Add() if updater is None else updater
         if not isinstance(self.updater, Updater):
             raise UsageError(f"updater is an instance of a class derived from Updater, found {updater!r}")
-        self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
+        whole("workers", workers, least=1)
+        max_workers = workers if max_workers is None else whole("max_workers", max_workers, least=1)
+        if max_workers < workers:
+            raise UsageError(f"max_workers is at least workers={workers}, found {max_workers}")
+        if max_keys is None:
+            max_keys = _MAX_KEYS
         self._shape = Shape(
-            num_keys,
-            width,
-            self.updater.state_width,
-            servers,
-            max_workers,
-            max_keys,
-            replicas_of(replicas, servers, consistency.in_place),
-            whole("slots", slots, least=1),
-            dtype,
+            num_keys, width, self.updater.state_width, servers, max_workers, max_keys, replicas, slots, dtype
         )
+        replicas_of(replicas, servers, consistency.in_place)
+        self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
-        self._initial = _checked_initial(initial, self._shape)
+        self._initial = initial_of(initial, num_keys, width)
         self._restored = restored
         if restored is not None:
-            _check_restored(restored, self._shape, workers)
-        methods = multiprocessing.get_all_start_methods()
-        if start_method not in (None, *methods):
-            raise UsageError(f"start_method is one of {', '.join(methods)}; found {start_method!r}")
-        self._context = multiprocessing.get_context(
-            start_method or ("fork" if "fork" in methods else "spawn")
-        )
+            restored.must_fit(self._shape, workers)
+        self._context = context_of(start_method)
         rehearse(self.updater, width, self._shape.dtype)
         self._resources = contextlib.ExitStack()
         self._open = False
@@ -141,7 +114,7 @@ class Cluster:
                 "a cluster starts processes, which Python forbids to a daemonic one, such as a worker of "
                 "multiprocessing.Pool; use joblib's backends loky or threading, or concurrent.futures"
             )
-        with _named_shortages(), contextlib.ExitStack() as resources:
+        with named_shortages(), contextlib.ExitStack() as resources:
             self._store = Store(self._shape)
             resources.callback(self._store.close)
             self._fill()
@@ -214,12 +187,7 @@ class Cluster:
             self._overview.forget_commits()
             self._overview.stop(False)
             work = Work(
-                self.num_workers,
-                self._store,
-                self._inboxes,
-                self._outlets,
-                self.consistency,
-                self.updater,
+                self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater
             )
             run = Run(
                 self.num_workers,
@@ -236,7 +204,7 @@ class Cluster:
                 on_barrier,
             )
             self._begun = True
-            with _named_shortages():
+            with named_shortages():
                 return self._scheduler.run(run)
         finally:
             for outlets in self._outlets:
@@ -305,13 +273,7 @@ class Cluster:
         """
         self._must_be_open()
         begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
-        out, bounds = self._parameters.weights[begin:end].copy(), self._shape.bounds
-        if self.updater.lazy:
-            for server in range(self.num_servers):
-                first, last = max(begin, bounds[server]), min(end, bounds[server + 1])
-                if first < last:
-                    keys = np.arange(first, last)
-                    self._parameters.read(keys, server, self.updater, out[first - begin : last - begin])
+        out = self._parameters.values(begin, end, self.updater)
         return out[:, 0] if self._shape.width == 1 else out
 
     def write(self, values: Any, begin: int = 0) -> None:
@@ -371,43 +333,3 @@ class Cluster:
             self._parameters.restore(self._restored)
         if self._shape.replicas:
             start_replica(self._parameters)
-
-
-@contextlib.contextmanager
-def _named_shortages() -> Iterator[None]:
-    """What the system refuses for lack of something, said as such."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
-            raise
-        raise OutOfSpace(
-            f"every node needs a process and about five descriptors: {error.strerror}; "
-            f"use fewer workers and servers, or raise the limits (ulimit -n, ulimit -u)"
-        ) from error
-
-
-def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:
-    try:
-        values = np.asarray(initial, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise UsageError(f"initial is a number or an array of numbers, found {initial!r:.80}") from None
-    if values.ndim == 0:
-        return values
-    if values.shape not in ((shape.num_keys,), (shape.num_keys, shape.width)) or (
-        values.ndim == 1 < shape.width
-    ):
-        raise UsageError(
-            f"initial is a number or an array ({shape.num_keys}, {shape.width}), found shape {values.shape}"
-        )
-    return values.reshape(shape.num_keys, shape.width)
-
-
-def _check_restored(copy: Copy, shape: Shape, workers: int) -> None:
-    found = copy.weights.shape, copy.state.shape, copy.ticks.shape
-    wanted = (shape.num_keys, shape.width), (shape.num_keys, shape.width * shape.state_width), (workers,)
-    if found != wanted:
-        raise UsageError(
-            f"a Cluster goes on from weights, state and ticks of the shapes {wanted}, found {found}; "
-            f"restore it with the num_keys, width, updater and workers of the copy"
-        )

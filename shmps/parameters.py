@@ -1,9 +1,11 @@
 """The parameters in shared memory: weights, updater state and the servers' books; their replica."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
+from shmps.errors import UsageError
 from shmps.kernels import gather
 from shmps.store import Shape
 from shmps.updaters import Updater
@@ -36,6 +38,16 @@ class Copy(NamedTuple):
     ages: np.ndarray  # (servers,)
     versions: np.ndarray  # (servers,)
     ticks: np.ndarray  # (workers,): of each worker's pushes the last that all servers have applied
+
+    def must_fit(self, shape: Shape, workers: int) -> None:
+        """Raises UsageError if a cluster of this shape can not go on from it."""
+        found = self.weights.shape, self.state.shape, self.ticks.shape
+        wanted = (shape.num_keys, shape.width), (shape.num_keys, shape.width * shape.state_width), (workers,)
+        if found != wanted:
+            raise UsageError(
+                f"a Cluster goes on from weights, state and ticks of the shapes {wanted}, found {found}; "
+                f"restore it with the num_keys, width, updater and workers of the copy"
+            )
 
 
 class Parameters:
@@ -82,6 +94,16 @@ class Parameters:
         for mine, copy in ((self.weights, self.replica.weights), (self.state, self.replica.state)):
             differs |= (mine.view(np.int64) != copy.view(np.int64)).any(axis=1)
         return int(differs.sum())
+
+    def values(self, begin: int, end: int, updater: Updater) -> np.ndarray:
+        """A copy of those of the keys begin to end - 1, (k, width), with no penalty owed."""
+        out = self.weights[begin:end].copy()
+        if updater.lazy:
+            for server, (first, last) in enumerate(itertools.pairwise(self.shape.bounds)):
+                first, last = max(begin, first), min(end, last)
+                if first < last:
+                    self.read(np.arange(first, last), server, updater, out[first - begin : last - begin])
+        return out
 
     def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
         """The values under `keys` (k,) of one server into `out` (k, width), with no penalty owed."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shmps.checks import whole
+from shmps.errors import UsageError
 from shmps.memory import Fields, NamelessMemory, carve
 
 RING = 4
@@ -12,7 +14,7 @@ DELAY_BINS = 4096  # the last one counts every delay from there up
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that lay out the shared arrays."""
+    """The sizes that lay out the shared arrays. Raises UsageError for those that break a rule."""
 
     num_keys: int
     width: int
@@ -23,6 +25,17 @@ class Shape:
     replicas: int = 0
     slots: int = 4  # requests with keys that a worker may have under way
     dtype: type = np.float64  # of values in a mailbox; those of parameters are float64
+
+    def __post_init__(self) -> None:
+        for name in ("num_keys", "width", "servers", "workers", "max_keys", "slots"):
+            whole(name, getattr(self, name), least=1)
+        if self.servers > self.num_keys:
+            raise UsageError(
+                f"every server owns at least one key: {self.servers} servers, {self.num_keys} keys; "
+                f"use fewer servers"
+            )
+        if self.dtype not in (np.float64, np.float32):
+            raise UsageError(f"dtype is np.float64 or np.float32, found {self.dtype!r}")
 
     @property
     def bounds(self) -> list[int]:
