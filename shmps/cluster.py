@@ -273,8 +273,7 @@ class Cluster:
         """
         self._must_be_open()
         begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
-        out = self._parameters.values(begin, end, self.updater)
-        return out[:, 0] if self._shape.width == 1 else out
+        return self._shape.flat(self._parameters.values(begin, end, self.updater))
 
     def write(self, values: Any, begin: int = 0) -> None:
         """Put `values` (k,) or (k, width) in place of those of the keys begin to begin + k - 1.

@@ -53,6 +53,10 @@ class Shape:
         """State as it is stored, (k, width * m), as an updater sees it, (k, width, m)."""
         return rows.reshape(len(rows), self.width, self.state_width)
 
+    def flat(self, values: np.ndarray) -> np.ndarray:
+        """Values (k, width) as users see them: (k,) if the width is 1."""
+        return values[:, 0] if self.width == 1 else values
+
     def parameter_fields(self) -> Fields:
         servers, workers, ring = self.servers, self.workers, self.ring
         return {
