@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shmps.errors import UsageError
+from shmps.kernels import cut
 
 _UNITS = " KMGT"
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
@@ -74,6 +75,21 @@ def replicas_of(replicas: Any, servers: int, in_place: bool) -> int:
     if replicas not in (0, 1) or replicas >= servers:
         raise UsageError(f"replicas is 0, or 1 with two servers or more; found {replicas!r} with {servers}")
     return int(replicas)
+
+
+def sorted_keys(keys: Any, bounds: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """Keys (k,), sorted and unique, from 0 to bounds[-1] - 1; as int64. They are cut: see `kernels.cut`."""
+    keys = np.asarray(keys)
+    if keys.ndim != 1 or (keys.dtype.kind not in "iu" and keys.size):
+        raise UsageError(f"keys are (k,) int64, found shape {keys.shape} and dtype {keys.dtype}")
+    keys = keys.astype(np.int64, copy=False)
+    wrong = cut(keys, bounds, cuts)
+    if wrong < 0:
+        return keys
+    found = f"found {keys[wrong]} at position {wrong}"
+    if not 0 <= keys[wrong] < bounds[-1]:
+        raise UsageError(f"keys lie in [0, {bounds[-1]}), {found}")
+    raise UsageError(f"keys are sorted and unique, {found} after {keys[wrong - 1]}; use np.unique(keys)")
 
 
 def matrix(values: Any, count: int, width: int) -> np.ndarray:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from shmps.checks import matrix, positive, whole, writeable
+from shmps.checks import matrix, positive, sorted_keys, whole, writeable
 from shmps.consistency import Consistency
 from shmps.errors import NodeDied, UsageError
 from shmps.failpoints import reach
-from shmps.kernels import cut
 from shmps.mailbox import Log, Mailbox
 from shmps.messages import (
     ALL,
@@ -303,20 +302,8 @@ class KVWorker:
 
     def _cut(self, keys) -> tuple[np.ndarray, list[int]]:
         """Sorted keys do the work: server s has keys[cuts[s]:cuts[s + 1]]."""
-        keys = np.asarray(keys)
-        if keys.ndim != 1 or (keys.dtype.kind not in "iu" and keys.size):
-            raise UsageError(f"keys are (k,) int64, found shape {keys.shape} and dtype {keys.dtype}")
-        keys = keys.astype(np.int64, copy=False)
-        wrong = cut(keys, self._bounds_array, self._cuts)
-        if wrong >= 0:
-            raise UsageError(self._what_is_wrong(keys, wrong))
+        keys = sorted_keys(keys, self._bounds_array, self._cuts)
         return keys, self._cuts.tolist()
-
-    def _what_is_wrong(self, keys: np.ndarray, wrong: int) -> str:
-        found = f"found {keys[wrong]} at position {wrong}"
-        if not 0 <= keys[wrong] < self._shape.num_keys:
-            return f"keys lie in [0, {self._shape.num_keys}), {found}"
-        return f"keys are sorted and unique, {found} after {keys[wrong - 1]}; use np.unique(keys)"
 
     # What comes in.
 
