@@ -51,8 +51,7 @@ class Log:
     def note(self, slot: int, number: int, rows: float, sizes: list[int], versions: list[int]) -> None:
         """Push `number` lies in `slot`: `sizes` keys for each server, computed from their `versions`."""
         self._rows[slot] = rows
-        for server, (size, version) in enumerate(zip(sizes, versions, strict=True)):
-            self._sizes[slot, server], self._versions[slot, server] = size, version
+        self._sizes[slot], self._versions[slot] = sizes, versions
         self._numbers[slot] = number
 
     def commit(self, number: int) -> None:
