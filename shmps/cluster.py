@@ -42,8 +42,8 @@ class Cluster:
     restored: what `kv.copy_of_parameters` returned, to go on from instead of `initial`. The first run is then
     the one in which it was taken: clocks go on, and `kv.resumed` counts a rank's pushes that are in the copy.
     max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
-    slots: requests with keys that a worker may have under way; mailboxes have room for so many, and one for
-    all keys. One more waits until another is answered.
+    slots, dense_slots: requests with keys, and requests for all keys, that a worker may have under way;
+    mailboxes have room for so many. One more waits until another is answered.
     dtype: float64 or float32, of values that are pushed and pulled, on their way: half the memory to write
     and to read. They are kept, added up and looked at as float64 all the same.
     max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
@@ -71,6 +71,7 @@ class Cluster:
         restored: Copy | None = None,
         max_keys: int | None = None,
         slots: int = 4,
+        dense_slots: int = 1,
         dtype: type = np.float64,
         max_workers: int | None = None,
         replicas: int = 0,
@@ -90,7 +91,16 @@ class Cluster:
         if max_keys is None:
             max_keys = _MAX_KEYS
         self._shape = Shape(
-            num_keys, width, self.updater.state_width, servers, max_workers, max_keys, replicas, slots, dtype
+            num_keys,
+            width,
+            self.updater.state_width,
+            servers,
+            max_workers,
+            max_keys,
+            replicas,
+            slots,
+            dtype,
+            dense_slots,
         )
         replicas_of(replicas, servers, consistency.in_place)
         self.num_workers, self.num_servers, self.consistency = workers, servers, consistency

@@ -63,6 +63,7 @@ def _minibatches(
         initial=start,
         restored=restored,
         max_keys=most_keys(rows, plan.batch_size, num_keys),
+        dense_slots=int(not plan.batch_size),
         max_workers=settings.workers + (settings.join_at is not None),
         replicas=settings.replicas,
         node_timeout=settings.node_timeout,
@@ -88,6 +89,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
         initial=layout.start(start),
         max_keys=layout.most_keys,
         slots=1,
+        dense_slots=0,
         node_timeout=settings.node_timeout,
         start_method=settings.start_method,
     )

@@ -4,13 +4,13 @@ import numpy as np
 
 from shmps.store import Shape
 
-DENSE = -1  # the slot of a request for all keys: the last one
+DENSE = -1  # the last slot; negative ones are for requests for all keys
 
 
 class Mailbox:
     """The shared memory of one (worker, server) pair: the keys and values of a few requests.
 
-    `keys[slot]` (room,) and `values[slot]` (room, width); slot `DENSE` has values for the whole partition
+    `keys[slot]` (room,) and `values[slot]` (room, width); a negative slot has values for the whole partition
     and needs no keys; `rows[slot]` is how many rows a pushed gradient is the mean of.
     """
 
@@ -19,7 +19,7 @@ class Mailbox:
         room = slice(shape.mailbox_bounds[server], shape.mailbox_bounds[server + 1])
         self.keys = [arrays["keys"][worker, slot, room] for slot in range(shape.slots)]
         self.values = [arrays["values"][worker, slot, room] for slot in range(shape.slots)]
-        self.values.append(arrays["all_values"][worker, begin:end])
+        self.values += [values[begin:end] for values in arrays["all_values"][worker]]
         self.rows = arrays["rows"][worker]
 
 
@@ -33,11 +33,8 @@ class Log:
         self._committed, self._worker = arrays["committed"], worker
         self._numbers, self._rows = arrays["numbers"][worker], arrays["rows"][worker]
         self._sizes, self._versions = arrays["sizes"][worker], arrays["versions"][worker]
-
-    @property
-    def slots(self) -> list[int]:
-        """Those of requests with keys; `DENSE` comes after them."""
-        return list(range(len(self._numbers) - 1))
+        self.slots = range(len(arrays["keys"][worker]))
+        self.dense_slots = range(-len(arrays["all_values"][worker]), 0)
 
     @property
     def committed(self) -> int:
@@ -65,7 +62,7 @@ class Log:
         """Committed pushes above `done` in order: number, slot, sizes, versions."""
         found = [
             (int(self._numbers[slot]), slot, self._sizes[slot].tolist(), self._versions[slot].tolist())
-            for slot in (*self.slots, DENSE)
+            for slot in (*self.slots, *self.dense_slots)
             if done < self._numbers[slot] <= self.committed
         ]
         return sorted(found)

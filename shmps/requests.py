@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps.failpoints import reach
-from shmps.mailbox import DENSE, Log, Mailbox
+from shmps.mailbox import Log, Mailbox
 from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Message, Record
 from shmps.store import Shape
 
@@ -51,7 +51,7 @@ class Requests:
         self._everyone = frozenset(range(servers))
         self._lives = [0] * servers
         self._done = [0] * servers  # pushes of former lives that each server had applied
-        self._free = {False: log.slots, True: [DENSE]}
+        self._free = {False: list(log.slots), True: list(log.dense_slots)}
 
     @property
     def welcomed(self) -> bool:
@@ -109,7 +109,7 @@ class Requests:
         self._log.forget_uncommitted()
         self.pushes = max(*self._done, self._log.committed)
         for number, slot, sizes, versions in self._log.pending(min(self._done)):
-            self._free[slot == DENSE].remove(slot)
+            self._free[slot < 0].remove(slot)
             self._add(PUSH, slot, number, sizes, versions)
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
@@ -160,7 +160,7 @@ class Requests:
 
     def _complete(self, request: Request) -> None:
         values = None if request.op == PUSH else self._collect(request)
-        self._free[request.slot == DENSE].append(request.slot)
+        self._free[request.slot < 0].append(request.slot)
         if request.callback is not None:
             self.callbacks_expected -= 1
             self.due.append((request.callback, values))

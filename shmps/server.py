@@ -13,7 +13,7 @@ from shmps.chain import Chain
 from shmps.consistency import Consistency, VectorClock
 from shmps.errors import UpdaterFailed
 from shmps.failpoints import reach
-from shmps.mailbox import DENSE, Mailbox
+from shmps.mailbox import Mailbox
 from shmps.messages import (
     ANSWER,
     ENTER,
@@ -286,7 +286,7 @@ class Server:
     _from_worker = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}  # noqa: RUF012
 
     def _keys(self, record: Record) -> np.ndarray:
-        if record.slot == DENSE:
+        if record.slot < 0:
             return self._redo.all_keys
         return self._mailboxes[record.sender].keys[record.slot][: record.size]
 

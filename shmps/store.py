@@ -25,10 +25,12 @@ class Shape:
     replicas: int = 0
     slots: int = 4  # requests with keys that a worker may have under way
     dtype: type = np.float64  # of values in a mailbox; those of parameters are float64
+    dense_slots: int = 1  # requests for all keys that it may have under way
 
     def __post_init__(self) -> None:
         for name in ("num_keys", "width", "servers", "workers", "max_keys", "slots"):
             whole(name, getattr(self, name), least=1)
+        whole("dense_slots", self.dense_slots, least=0)
         if self.servers > self.num_keys:
             raise UsageError(
                 f"every server owns at least one key: {self.servers} servers, {self.num_keys} keys; "
@@ -92,18 +94,18 @@ class Shape:
         return RING if self.replicas else 1
 
     def mailbox_fields(self) -> Fields:
-        workers, slots, room = self.workers, self.slots, self.mailbox_bounds[-1]
+        workers, room, every = self.workers, self.mailbox_bounds[-1], self.slots + self.dense_slots
         return {
             "beats": (np.int64, (self.servers + workers,)),
             "committed": (np.int64, (workers,)),
             "stopping": (np.int64, (1,)),
-            "numbers": (np.int64, (workers, slots + 1)),
-            "sizes": (np.int64, (workers, slots + 1, self.servers)),
-            "versions": (np.int64, (workers, slots + 1, self.servers)),
-            "rows": (np.float64, (workers, slots + 1)),
-            "keys": (np.int64, (workers, slots, room)),
-            "values": (self.dtype, (workers, slots, room, self.width)),
-            "all_values": (self.dtype, (workers, self.num_keys, self.width)),
+            "numbers": (np.int64, (workers, every)),
+            "sizes": (np.int64, (workers, every, self.servers)),
+            "versions": (np.int64, (workers, every, self.servers)),
+            "rows": (np.float64, (workers, every)),
+            "keys": (np.int64, (workers, self.slots, room)),
+            "values": (self.dtype, (workers, self.slots, room, self.width)),
+            "all_values": (self.dtype, (workers, self.dense_slots, self.num_keys, self.width)),
         }
 
 

@@ -273,6 +273,11 @@ class KVWorker:
         self._call_back()
         if keys is None:
             count, cuts = self._shape.num_keys, self._bounds
+            if not self._shape.dense_slots:
+                raise UsageError(
+                    "a request for all keys takes one of the Cluster's dense_slots, found 0; raise it, or "
+                    "name the keys"
+                )
         else:
             keys, cuts = self._cut(keys)
             count = len(keys)
