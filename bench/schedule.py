@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.simulation import Node, Post, SimulatedScheduler, Simulation, Wrong
+from bench.simulation import Node, Post, SimulatedCrew, SimulatedScheduler, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
 from shmps.bodies import serve
 from shmps.events import Event
@@ -60,7 +60,8 @@ class Schedule(Simulation):
     def play(self) -> None:
         """Raises Wrong, or whatever the package raises, if anything is not as promised."""
         overview = Overview(self.parameters, self.arrays)
-        self.scheduler = SimulatedScheduler(self, overview, self.servers)
+        crew = SimulatedCrew(self, overview)
+        self.scheduler = SimulatedScheduler(self, crew, self.servers)
         with simulated(self.reached):
             try:
                 for rank in range(self.servers):
@@ -73,7 +74,7 @@ class Schedule(Simulation):
                     self.scheduler.check_servers()
             finally:
                 self.crashes_left = 0
-                self.scheduler.close()
+                crew.close()
 
     def _begin(self, tick: int) -> None:
         self.tick, self.gone = tick, set()

@@ -166,8 +166,8 @@ class SimulatedCrew(Crew):
 class SimulatedScheduler(Scheduler):
     """The real one, but that a turn of its loop is a step of the simulation."""
 
-    def __init__(self, simulation: "Simulation", overview: Overview, servers: int):
-        super().__init__(SimulatedCrew(simulation, overview), overview, servers, node_timeout=None)
+    def __init__(self, simulation: "Simulation", crew: SimulatedCrew, servers: int):
+        super().__init__(crew, servers, node_timeout=None)
         self._simulation = simulation
 
     def _turn(self) -> None:

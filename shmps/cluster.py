@@ -134,11 +134,14 @@ class Cluster:
             for _ in range(self._shape.workers):
                 self._outlets.append(Outlets())
                 resources.callback(self._outlets[-1].close)
-            self._overview = Overview(self._parameters, self._store.mailboxes())
-            resources.callback(delattr, self, "_overview")
-            self._crew = Crew(self._context, self._inboxes, self._overview, self._failpoints)
-            self._scheduler = Scheduler(self._crew, self._overview, self.num_servers, self._node_timeout)
-            resources.callback(self._scheduler.close)
+            self._crew = Crew(
+                self._context,
+                self._inboxes,
+                Overview(self._parameters, self._store.mailboxes()),
+                self._failpoints,
+            )
+            resources.callback(self._crew.close)
+            self._scheduler = Scheduler(self._crew, self.num_servers, self._node_timeout)
             for rank in range(self.num_servers):
                 self._scheduler.start_server(
                     rank, serve_partition, self._store, self._inboxes, self.consistency, self.updater
@@ -194,14 +197,14 @@ class Cluster:
                 "a Cluster has one run at a time; wait for it to return, or make another Cluster"
             )
         try:
-            self._overview.forget_commits()
-            self._overview.stop(False)
+            self._crew.overview.forget_commits()
+            self._crew.overview.stop(False)
             work = Work(
                 self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater
             )
             run = Run(
                 self.num_workers,
-                self._overview.tick if self._begun else 0,
+                self._crew.overview.tick if self._begun else 0,
                 self._outlets,
                 work,
                 function,
@@ -228,7 +231,7 @@ class Cluster:
         holds up nobody, in sync mode either.
         """
         self._must_be_running()
-        self._overview.stop()
+        self._crew.overview.stop()
 
     def add_worker(self) -> int:
         """One more worker for the run that goes on; its rank. To be called by a callback of `run`, say.
@@ -237,7 +240,7 @@ class Cluster:
         its clock begins at the tick of the worker that asked first, at all servers.
         """
         course = self._running_course()
-        rank = course.ranks_started
+        rank = course.next_rank
         if rank >= self._shape.workers:
             raise UsageError(
                 f"at most max_workers={self._shape.workers} workers take part, and have; make it more"

@@ -24,9 +24,8 @@ from shmps.messages import (
     Record,
 )
 from shmps.nodes import Node
-from shmps.overview import Overview
 from shmps.roster import Barrier, Deaths, Division
-from shmps.runs import CONTINUE, FAIL, RESPAWN, Run, nobody
+from shmps.runs import CONTINUE, FAIL, RESPAWN, Run
 
 
 class Course:
@@ -35,14 +34,14 @@ class Course:
     results: of the workers that have finished, by rank. What happens to workers `happened` is told.
     """
 
-    def __init__(self, run: Run, crew: Crew, overview: Overview, happened: Callable[[Event], None]):
+    def __init__(self, run: Run, crew: Crew, happened: Callable[[Event], None]):
         ranks = range(run.workers)
         self.results: dict[int, Any] = {}
         self.division = Division(ranks)
         if run.join_at is not None:
             self.division.join(run.workers, run.join_at)
         self.on_event, self.on_pause = run.on_event, run.on_pause
-        self._run, self._crew, self._overview, self._happened = run, crew, overview, happened
+        self._run, self._crew, self._happened = run, crew, happened
         self._entered = dict.fromkeys(ranks, run.tick)  # rank -> the tick at which it came in
         self._lives = {rank: crew.next_life() for rank in ranks}
         self._barrier, self._barriers_told = Barrier(ranks), 0  # of: the last generation
@@ -64,14 +63,14 @@ class Course:
         self.on_pause = lambda: None
 
     @property
-    def ranks_started(self) -> int:
+    def next_rank(self) -> int:
         """The rank of the next worker to be added."""
         return max((*self._entered, *self.division.latest)) + 1
 
     def remove_worker(self, rank: int) -> None:
         """It leaves with the next epoch."""
         self.division.leave(rank)
-        self._happened(Event("left", "worker", rank, self._overview.tick, at=time.monotonic()))
+        self._happened(Event("left", "worker", rank, self._crew.overview.tick, at=time.monotonic()))
 
     def _start_worker(self, rank: int, function: Callable[..., Any]) -> None:
         run = self._run
@@ -163,14 +162,14 @@ class Course:
         if rank in self.results:
             return
         alone = policy == CONTINUE and self.division.latest == [rank]
-        progress = self._overview.clock(rank)
+        progress = self._crew.overview.clock(rank)
         if policy == FAIL or alone or self._deaths.one_too_many(WORKER, rank, progress):
             self._crew.give_up(node, exit_code)
         self._replace(node, exit_code)
 
     def _replace(self, node: Node, exit_code: int) -> None:
         began, rank = time.monotonic(), node.rank
-        again = self._overview.unacknowledged(rank)
+        again = self._crew.overview.unacknowledged(rank)
         goes_on = self._run.on_worker_death == RESPAWN and rank not in self._abandoned
         if not goes_on:
             self._abandoned.add(rank)
@@ -181,6 +180,10 @@ class Course:
             self._tell_of_worker(server, rank)
         self._start_worker(rank, self._run.function if goes_on else nobody)
         outcome = "started again" if goes_on else "its rows go to the others"
-        tick = self._overview.tick
+        tick = self._crew.overview.tick
         event = Event(node.fate, "worker", rank, tick, exit_code, outcome, 0.0, again, began)
         self._happened(event.took(time.monotonic() - began))
+
+
+def nobody(kv: Any, *args: Any) -> None:
+    """What takes the place of a worker that is given up: its committed pushes are completed, no more."""

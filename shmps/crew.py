@@ -29,7 +29,8 @@ class Crew:
         self.workers: dict[int, Node] = {}
         self.post = Post(inboxes, (SCHEDULER, 0))
         self.failpoints = failpoints  # those of nodes that have not been started yet
-        self._context, self._overview = context, overview
+        self.overview = overview
+        self._context = context
         self._lifeline = Lifeline()
         self._life = 0
         self._watched: dict[int, Node] = {}  # by the descriptor that tells of its death
@@ -47,7 +48,7 @@ class Crew:
         node = Node(self._context, role, rank, life, self._lifeline, kills, body, rank, life, *args)
         (self.servers if role == SERVER else self.workers)[rank] = node
         with signals_held():
-            node.start(self._overview.beats(role, rank))
+            node.start(self.overview.beats(role, rank))
             self._watched[node.death] = node
             self._ready.register(node.death, select.POLLIN)
 
@@ -85,7 +86,7 @@ class Crew:
 
     def silence(self, node: Node) -> float:
         """Seconds of looking at it without a sign of life: no time in which nobody looked, or could have."""
-        return node.silence(self._overview.beats(node.role, node.rank), time.monotonic(), 2 * PAUSE)
+        return node.silence(self.overview.beats(node.role, node.rank), time.monotonic(), 2 * PAUSE)
 
     def await_exit(self, node: Node) -> int:
         """Wait until it has ended, and watch it no more; its exit code.
@@ -129,4 +130,4 @@ class Crew:
         self.end_workers()
         end(list(self.servers.values()))
         self._lifeline.close()
-        del self._overview  # views of shared memory
+        del self.overview  # views of shared memory, which an exception's traceback might keep

@@ -29,7 +29,3 @@ class Run:
     on_worker_death: str
     join_at: int | None = None  # the epoch at which one more worker comes in
     on_barrier: Callable[[], None] = lambda: None
-
-
-def nobody(kv: Any, *args: Any) -> None:
-    """What takes the place of a worker that is given up: its committed pushes are completed, no more."""

@@ -11,7 +11,6 @@ from shmps.events import Event
 from shmps.failpoints import reach
 from shmps.messages import PEER, PING, SERVER, SETTLE, SETTLED, Record
 from shmps.nodes import Node
-from shmps.overview import Overview
 from shmps.roster import Deaths
 from shmps.runs import Run
 
@@ -26,10 +25,10 @@ class Scheduler:
     `course`: of the run that goes on, if one does.
     """
 
-    def __init__(self, crew: Crew, overview: Overview, num_servers: int, node_timeout: float | None):
+    def __init__(self, crew: Crew, num_servers: int, node_timeout: float | None):
         self.course: Course | None = None
         self.events: list[Event] = []
-        self._crew, self._overview, self._num_servers = crew, overview, num_servers
+        self._crew, self._num_servers = crew, num_servers
         self._node_timeout = node_timeout
         self._deaths = Deaths()  # of servers
         self._given_up: dict[int, int] = {}  # server -> its last exit code
@@ -59,7 +58,7 @@ class Scheduler:
         Raises NodeDied, or WorkerFailed from a worker's exception.
         """
         self.check_servers()
-        course = self.course = Course(run, self._crew, self._overview, self._happened)
+        course = self.course = Course(run, self._crew, self._happened)
         for rank in self._crew.servers:
             course.tell(rank)
         try:
@@ -75,10 +74,6 @@ class Scheduler:
                 self._settle()
             finally:
                 self.course = None
-
-    def close(self) -> None:
-        self._crew.close()
-        del self._overview  # views of shared memory
 
     def _turn(self) -> None:
         """One of the loop."""
@@ -129,7 +124,7 @@ class Scheduler:
     def _died(self, node: Node) -> None:
         exit_code = self._crew.await_exit(node)
         if node.role == SERVER:
-            if self._deaths.one_too_many(SERVER, node.rank, self._overview.version(node.rank)):
+            if self._deaths.one_too_many(SERVER, node.rank, self._crew.overview.version(node.rank)):
                 self._given_up[node.rank] = exit_code
                 self._unsettled.pop(node.rank, None)
                 self._crew.give_up(node, exit_code)
@@ -139,7 +134,7 @@ class Scheduler:
 
     def _replace_server(self, node: Node, exit_code: int) -> None:
         began, rank = time.monotonic(), node.rank
-        again = self._overview.unapplied(rank)
+        again = self._crew.overview.unapplied(rank)
         reach("scheduler: before successor")
         node.close()
         self._launch_server(rank)
@@ -147,7 +142,7 @@ class Scheduler:
         self._introduce(rank)
         if self.course is not None:
             self.course.tell(rank)
-        tick = self._overview.tick
+        tick = self._crew.overview.tick
         event = Event(node.fate, "server", rank, tick, exit_code, "recovered", 0.0, again, began)
         self._ask_to_settle(rank, (began, event))
 
