@@ -10,16 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from bench.simulation import Node, Post, SimulatedScheduler, Simulation, Wrong
+from bench.simulation import Node, Post, SimulatedCrew, SimulatedScheduler, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
+from shmps.bodies import serve
 from shmps.events import Event
 from shmps.failpoints import simulated
+from shmps.mailbox import Log, Mailbox
 from shmps.memory import carve
 from shmps.messages import RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.overview import Overview, Pulse
+from shmps.parameters import Parameters
 from shmps.redo import start_replica
 from shmps.runs import CONTINUE, RESPAWN, Run
-from shmps.server import Server, serve
-from shmps.store import Books, Log, Mailbox, Parameters, Pulse, Shape
+from shmps.server import Server
+from shmps.store import Shape
 from shmps.worker import KVWorker
 
 KEYS, PUSHES, PUSHES_PER_EPOCH = 7, 4, 2
@@ -55,21 +59,22 @@ class Schedule(Simulation):
 
     def play(self) -> None:
         """Raises Wrong, or whatever the package raises, if anything is not as promised."""
-        books = Books(self.parameters, self.arrays)
-        self.scheduler = SimulatedScheduler(self, books, self.servers)
+        overview = Overview(self.parameters, self.arrays)
+        crew = SimulatedCrew(self, overview)
+        self.scheduler = SimulatedScheduler(self, crew, self.servers)
         with simulated(self.reached):
             try:
                 for rank in range(self.servers):
                     self.scheduler.start_server(rank, self._serve)
                 for _ in range(self.runs):
-                    books.forget_commits()
-                    self._begin(books.tick)
+                    overview.forget_commits()
+                    self._begin(overview.tick)
                     self.scheduler.run(self._run())
                     self._check_end()
                     self.scheduler.check_servers()
             finally:
                 self.crashes_left = 0
-                self.scheduler.close()
+                crew.close()
 
     def _begin(self, tick: int) -> None:
         self.tick, self.gone = tick, set()
@@ -125,10 +130,11 @@ class Schedule(Simulation):
 
     def step(self) -> None:
         if self.removal and self.random.random() < self.removal:
-            removable = [rank for rank in self.scheduler.dividing if rank]
+            course = self.scheduler.course
+            removable = [rank for rank in course.division.latest if rank] if course is not None else []
             if removable:
                 self.gone.add(rank := self.random.choice(removable))
-                self.scheduler.remove_worker(rank)
+                course.remove_worker(rank)
         super().step()
 
     def may_die(self, node: Node) -> bool:

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from shmps.crew import Crew
 from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
-from shmps.messages import ROLES, SCHEDULER, SERVER, Record
+from shmps.messages import ROLES, SCHEDULER, SERVER, Address, Message, Record
+from shmps.overview import Overview
 from shmps.scheduler import Scheduler
-from shmps.store import Books
-from shmps.transport import Address
 
 Line = tuple[Address, int, Address]  # from a life of a node to another node
 
@@ -42,7 +42,7 @@ class Post:
     def send(self, address: Address, record: Record) -> None:
         self.send_all([(address, record)])
 
-    def send_all(self, messages: list[tuple[Address, Record]]) -> None:
+    def send_all(self, messages: list[Message]) -> None:
         """What goes to one address is written as one."""
         parcels: dict[Address, list[Record]] = {}
         for address, record in messages:
@@ -77,7 +77,7 @@ class Node:
     """What `shmps.nodes.Node` and its process are to the scheduler: a thread that runs when it is told."""
 
     pid = 0
-    hung, has_beaten = False, True
+    fate, has_beaten = "died", True
 
     def __init__(self, simulation: "Simulation", role: int, rank: int, life: int, body: Callable[[], None]):
         self.role, self.rank, self.life, self.process = role, rank, life, self
@@ -141,32 +141,40 @@ class Node:
         self._back.release()
 
 
-class SimulatedScheduler(Scheduler):
-    """The real one, but that a turn of its loop is a step of the simulation."""
+class SimulatedCrew(Crew):
+    """The real one, but of nodes in this process."""
 
-    def __init__(self, simulation: "Simulation", books: Books, servers: int):
+    def __init__(self, simulation: "Simulation", overview: Overview):
         inboxes: Any = simulation
-        super().__init__(None, inboxes, books, servers, node_timeout=None)
+        super().__init__(None, inboxes, overview)
         self._simulation = simulation
-        self._post: Any = Post(simulation, (SCHEDULER, 0))
+        self.post: Any = Post(simulation, (SCHEDULER, 0))
 
-    def _launch(self, role, rank, life, body, *args):
+    def launch(self, role, rank, life, body, *args):
         node: Any = Node(self._simulation, role, rank, life, lambda: body(rank, life, *args))
-        (self._servers if role == SERVER else self._workers)[rank] = node
-        self._simulation.nodes[role, rank] = self._nodes[node.death] = node
+        (self.servers if role == SERVER else self.workers)[rank] = node
+        self._simulation.nodes[role, rank] = self._watched[node.death] = node
 
     def _forget(self, node: Any) -> None:
         node.noticed = True
-        self._nodes.pop(node.death, None)
+        self._watched.pop(node.death, None)
 
-    def _silence(self, node: Any) -> float:
+    def silence(self, node: Any) -> float:
         return 0.0
+
+
+class SimulatedScheduler(Scheduler):
+    """The real one, but that a turn of its loop is a step of the simulation."""
+
+    def __init__(self, simulation: "Simulation", crew: SimulatedCrew, servers: int):
+        super().__init__(crew, servers, node_timeout=None)
+        self._simulation = simulation
 
     def _turn(self) -> None:
         self._simulation.step()
 
     def read(self) -> None:
-        for record in self._post.receive_nowait():
+        for record in self._crew.post.receive_nowait():
             self._take_in(record)
 
     def notice(self, node: Any) -> None:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from shmps.consistency import Consistency
-from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.failpoints import reach
+from shmps.mailbox import Log, Mailbox
+from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message, Record
 from shmps.outlet import Outlet, Outlets
-from shmps.server import Server, serve
-from shmps.store import Log, Mailbox, Pulse, Store
+from shmps.overview import Pulse
+from shmps.parameters import Parameters
+from shmps.server import Server
+from shmps.store import Store
 from shmps.transport import Inboxes, Post
 from shmps.updaters import Updater
 from shmps.worker import KVWorker
@@ -19,13 +23,28 @@ from shmps.worker import KVWorker
 def serve_partition(
     rank: int, life: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
 ) -> None:
-    arrays = store.mailboxes()
-    mailboxes = [Mailbox(arrays, store.shape, worker, rank) for worker in range(store.shape.workers)]
+    shape, arrays = store.shape, store.mailboxes()
+    mailboxes = [Mailbox(arrays, shape, worker, rank) for worker in range(shape.workers)]
+    parameters = Parameters(shape, store.parameters(writable=True))
     serve(
-        Server(rank, life, store.parameters(writable=True), mailboxes, consistency, updater),
+        Server(rank, life, parameters, mailboxes, consistency, updater),
         Post(inboxes, (SERVER, rank)),
-        Pulse(arrays, store.shape, SERVER, rank),
+        Pulse(arrays, shape, SERVER, rank),
     )
+
+
+def serve(server: Server, post: Post, pulse: Pulse) -> None:
+    """Handle what arrives, for ever: a server ends by being killed."""
+    while True:
+        answers: list[Message] = []
+        records = post.receive()
+        pulse.beat()
+        for record in records:
+            reach("server: record taken")
+            answers += server.handle(record)
+        reach("server: before answers")
+        post.send_all(answers)
+        reach("server: after answers")
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class Work:
                 tick,
                 self.consistency,
                 self.updater,
-                self.store.parameters(writable=self.consistency.in_place),
+                Parameters(shape, self.store.parameters(writable=self.consistency.in_place)),
                 mailboxes,
                 Log(arrays, rank),
                 Pulse(arrays, shape, WORKER, rank),

@@ -5,7 +5,7 @@ A file has four parts and nothing after them:
     shmps checkpoint\\n   the magic line, the same in every version of the format
     {"format": 1, ...}\\n  the header: one line of ASCII JSON, at most 1 MiB
     89abcdef\\n           the CRC-32 of what comes before, in hexadecimal
-    sections             the arrays of `store.Copy` in their order, little-endian
+    sections             the arrays of `parameters.Copy` in their order, little-endian
 
 The header's keys: format, the version of the format; shmps, that of the package, for people; serial, which
 tells the newer of two; settings and data, what must be the same to go on; sizes, the number of keys, of
@@ -26,7 +26,7 @@ import numpy as np
 
 from shmps import files
 from shmps.errors import DataError, ShmpsError, UsageError
-from shmps.store import Copy
+from shmps.parameters import Copy
 from shmps.version import __version__
 
 MAGIC = b"shmps checkpoint\n"

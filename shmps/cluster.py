@@ -1,26 +1,30 @@
 """The cluster: what others build on. Starts servers, runs functions in workers, gives back the parameters."""
 
 import contextlib
-import errno
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from shmps.bodies import Work, serve_partition
-from shmps.checks import matrix, positive, replicas_of, whole
+from shmps.checks import initial_of, matrix, positive, replicas_of, whole
 from shmps.consistency import SYNC, Consistency
-from shmps.errors import OutOfSpace, UsageError
+from shmps.course import Course
+from shmps.crew import Crew
+from shmps.errors import UsageError
 from shmps.events import Event
 from shmps.failpoints import Failpoint
+from shmps.nodes import context_of, named_shortages
 from shmps.outlet import Outlets
+from shmps.overview import Overview
+from shmps.parameters import Copy, Parameters
 from shmps.redo import start_replica
 from shmps.rehearsal import rehearse
 from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.scheduler import Scheduler
-from shmps.store import Books, Copy, Shape, Store
+from shmps.store import Shape, Store
 from shmps.transport import Inboxes
 from shmps.updaters import Add, Updater
 
@@ -38,8 +42,8 @@ class Cluster:
     restored: what `kv.copy_of_parameters` returned, to go on from instead of `initial`. The first run is then
     the one in which it was taken: clocks go on, and `kv.resumed` counts a rank's pushes that are in the copy.
     max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
-    slots: requests with keys that a worker may have under way; mailboxes have room for so many, and one for
-    all keys. One more waits until another is answered.
+    slots, dense_slots: requests with keys, and requests for all keys, that a worker may have under way;
+    mailboxes have room for so many. One more waits until another is answered.
     dtype: float64 or float32, of values that are pushed and pulled, on their way: half the memory to write
     and to read. They are kept, added up and looked at as float64 all the same.
     max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
@@ -67,6 +71,7 @@ class Cluster:
         restored: Copy | None = None,
         max_keys: int | None = None,
         slots: int = 4,
+        dense_slots: int = 1,
         dtype: type = np.float64,
         max_workers: int | None = None,
         replicas: int = 0,
@@ -74,33 +79,17 @@ class Cluster:
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
     ):
-        for name, value in (
-            ("num_keys", num_keys),
-            ("width", width),
-            ("servers", servers),
-            ("workers", workers),
-        ):
-            whole(name, value, least=1)
-        if servers > num_keys:
-            raise UsageError(
-                f"every server owns at least one key: {servers} servers, {num_keys} keys; use fewer servers"
-            )
         if not isinstance(consistency, Consistency):
             raise UsageError(f"consistency is SYNC, BOUNDED(k), ASYNC or HOGWILD, found {consistency!r}")
-        max_keys = (
-            min(num_keys, _MAX_KEYS)
-            if max_keys is None
-            else min(whole("max_keys", max_keys, least=1), num_keys)
-        )
-        if dtype not in (np.float64, np.float32):
-            raise UsageError(f"dtype is np.float64 or np.float32, found {dtype!r}")
-        max_workers = workers if max_workers is None else whole("max_workers", max_workers, least=1)
-        if max_workers < workers:
-            raise UsageError(f"max_workers is at least workers={workers}, found {max_workers}")
         self.updater = Add() if updater is None else updater
         if not isinstance(self.updater, Updater):
             raise UsageError(f"updater is an instance of a class derived from Updater, found {updater!r}")
-        self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
+        whole("workers", workers, least=1)
+        max_workers = workers if max_workers is None else whole("max_workers", max_workers, least=1)
+        if max_workers < workers:
+            raise UsageError(f"max_workers is at least workers={workers}, found {max_workers}")
+        if max_keys is None:
+            max_keys = _MAX_KEYS
         self._shape = Shape(
             num_keys,
             width,
@@ -108,22 +97,20 @@ class Cluster:
             servers,
             max_workers,
             max_keys,
-            replicas_of(replicas, servers, consistency.in_place),
-            whole("slots", slots, least=1),
+            replicas,
+            slots,
             dtype,
+            dense_slots,
         )
+        replicas_of(replicas, servers, consistency.in_place)
+        self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
-        self._initial = _checked_initial(initial, self._shape)
+        self._initial = initial_of(initial, num_keys, width)
         self._restored = restored
         if restored is not None:
-            _check_restored(restored, self._shape, workers)
-        methods = multiprocessing.get_all_start_methods()
-        if start_method not in (None, *methods):
-            raise UsageError(f"start_method is one of {', '.join(methods)}; found {start_method!r}")
-        self._context = multiprocessing.get_context(
-            start_method or ("fork" if "fork" in methods else "spawn")
-        )
+            restored.must_fit(self._shape, workers)
+        self._context = context_of(start_method)
         rehearse(self.updater, width, self._shape.dtype)
         self._resources = contextlib.ExitStack()
         self._open = False
@@ -137,7 +124,7 @@ class Cluster:
                 "a cluster starts processes, which Python forbids to a daemonic one, such as a worker of "
                 "multiprocessing.Pool; use joblib's backends loky or threading, or concurrent.futures"
             )
-        with _named_shortages(), contextlib.ExitStack() as resources:
+        with named_shortages(), contextlib.ExitStack() as resources:
             self._store = Store(self._shape)
             resources.callback(self._store.close)
             self._fill()
@@ -147,17 +134,14 @@ class Cluster:
             for _ in range(self._shape.workers):
                 self._outlets.append(Outlets())
                 resources.callback(self._outlets[-1].close)
-            self._books = Books(self._parameters, self._store.mailboxes())
-            resources.callback(delattr, self, "_books")
-            self._scheduler = Scheduler(
+            self._crew = Crew(
                 self._context,
                 self._inboxes,
-                self._books,
-                self.num_servers,
-                self._node_timeout,
+                Overview(self._parameters, self._store.mailboxes()),
                 self._failpoints,
             )
-            resources.callback(self._scheduler.close)
+            resources.callback(self._crew.close)
+            self._scheduler = Scheduler(self._crew, self.num_servers, self._node_timeout)
             for rank in range(self.num_servers):
                 self._scheduler.start_server(
                     rank, serve_partition, self._store, self._inboxes, self.consistency, self.updater
@@ -213,19 +197,14 @@ class Cluster:
                 "a Cluster has one run at a time; wait for it to return, or make another Cluster"
             )
         try:
-            self._books.forget_commits()
-            self._books.stop(False)
+            self._crew.overview.forget_commits()
+            self._crew.overview.stop(False)
             work = Work(
-                self.num_workers,
-                self._store,
-                self._inboxes,
-                self._outlets,
-                self.consistency,
-                self.updater,
+                self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater
             )
             run = Run(
                 self.num_workers,
-                self._books.tick if self._begun else 0,
+                self._crew.overview.tick if self._begun else 0,
                 self._outlets,
                 work,
                 function,
@@ -238,7 +217,7 @@ class Cluster:
                 on_barrier,
             )
             self._begun = True
-            with _named_shortages():
+            with named_shortages():
                 return self._scheduler.run(run)
         finally:
             for outlets in self._outlets:
@@ -252,7 +231,7 @@ class Cluster:
         holds up nobody, in sync mode either.
         """
         self._must_be_running()
-        self._books.stop()
+        self._crew.overview.stop()
 
     def add_worker(self) -> int:
         """One more worker for the run that goes on; its rank. To be called by a callback of `run`, say.
@@ -260,31 +239,35 @@ class Cluster:
         It comes in with the next epoch that a worker asks `kv.ranks` for: the function runs in it too, and
         its clock begins at the tick of the worker that asked first, at all servers.
         """
-        rank = self._scheduler.ranks_started
-        self._must_be_running()
+        course = self._running_course()
+        rank = course.next_rank
         if rank >= self._shape.workers:
             raise UsageError(
                 f"at most max_workers={self._shape.workers} workers take part, and have; make it more"
             )
-        self._scheduler.add_worker(rank)
+        course.division.join(rank)
         return rank
 
     def remove_worker(self, rank: int) -> None:
         """It is left out from the next epoch that a worker asks `kv.ranks` for."""
-        self._must_be_running()
-        if rank not in self._scheduler.dividing or len(self._scheduler.dividing) == 1:
-            raise UsageError(
-                f"to be removed: one of the workers {self._scheduler.dividing}, not the last; found {rank!r}"
-            )
-        self._scheduler.remove_worker(rank)
+        course = self._running_course()
+        ranks = course.division.latest
+        if rank not in ranks or len(ranks) == 1:
+            raise UsageError(f"to be removed: one of the workers {ranks}, not the last; found {rank!r}")
+        course.remove_worker(rank)
 
     def _must_be_running(self) -> None:
         if not self._running.locked():
             raise UsageError("workers are added and removed while a run goes on: by its callbacks, say")
 
+    def _running_course(self) -> Course:
+        self._must_be_running()
+        assert self._scheduler.course is not None
+        return self._scheduler.course
+
     def node_pids(self) -> list[int]:
         """The processes of the servers, and of the workers if a run goes on."""
-        return self._scheduler.node_pids()
+        return self._crew.pids
 
     @property
     def events(self) -> list[Event]:
@@ -303,14 +286,7 @@ class Cluster:
         """
         self._must_be_open()
         begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
-        out, bounds = self._parameters.weights[begin:end].copy(), self._shape.bounds
-        if self.updater.lazy:
-            for server in range(self.num_servers):
-                first, last = max(begin, bounds[server]), min(end, bounds[server + 1])
-                if first < last:
-                    keys = np.arange(first, last)
-                    self._parameters.read(keys, server, self.updater, out[first - begin : last - begin])
-        return out[:, 0] if self._shape.width == 1 else out
+        return self._shape.flat(self._parameters.values(begin, end, self.updater))
 
     def write(self, values: Any, begin: int = 0) -> None:
         """Put `values` (k,) or (k, width) in place of those of the keys begin to begin + k - 1.
@@ -361,7 +337,7 @@ class Cluster:
         self._scheduler.check_servers()
 
     def _fill(self) -> None:
-        self._parameters = self._store.parameters(writable=True)
+        self._parameters = Parameters(self._shape, self._store.parameters(writable=True))
         if self._restored is None:
             self._parameters.weights[:] = self._initial
             self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))
@@ -369,43 +345,3 @@ class Cluster:
             self._parameters.restore(self._restored)
         if self._shape.replicas:
             start_replica(self._parameters)
-
-
-@contextlib.contextmanager
-def _named_shortages() -> Iterator[None]:
-    """What the system refuses for lack of something, said as such."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
-            raise
-        raise OutOfSpace(
-            f"every node needs a process and about five descriptors: {error.strerror}; "
-            f"use fewer workers and servers, or raise the limits (ulimit -n, ulimit -u)"
-        ) from error
-
-
-def _checked_initial(initial: Any, shape: Shape) -> np.ndarray:
-    try:
-        values = np.asarray(initial, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise UsageError(f"initial is a number or an array of numbers, found {initial!r:.80}") from None
-    if values.ndim == 0:
-        return values
-    if values.shape not in ((shape.num_keys,), (shape.num_keys, shape.width)) or (
-        values.ndim == 1 < shape.width
-    ):
-        raise UsageError(
-            f"initial is a number or an array ({shape.num_keys}, {shape.width}), found shape {values.shape}"
-        )
-    return values.reshape(shape.num_keys, shape.width)
-
-
-def _check_restored(copy: Copy, shape: Shape, workers: int) -> None:
-    found = copy.weights.shape, copy.state.shape, copy.ticks.shape
-    wanted = (shape.num_keys, shape.width), (shape.num_keys, shape.width * shape.state_width), (workers,)
-    if found != wanted:
-        raise UsageError(
-            f"a Cluster goes on from weights, state and ticks of the shapes {wanted}, found {found}; "
-            f"restore it with the num_keys, width, updater and workers of the copy"
-        )

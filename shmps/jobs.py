@@ -11,8 +11,8 @@ from shmps.account import Account
 from shmps.cluster import Cluster
 from shmps.data import Rows
 from shmps.minibatches import PER_WEIGHT, most_keys, must_fit
+from shmps.parameters import Copy
 from shmps.settings import Settings
-from shmps.store import Copy
 from shmps.updaters import ByRule, Replace
 
 _MOST_ROUNDS = 100
@@ -65,6 +65,7 @@ def _minibatches(
         initial=start,
         restored=restored,
         max_keys=most_keys(rows, plan.batch_size, num_keys),
+        dense_slots=int(not plan.batch_size),
         max_workers=settings.workers + (settings.join_at is not None),
         replicas=settings.replicas,
         node_timeout=settings.node_timeout,
@@ -90,6 +91,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
         initial=layout.start(start),
         max_keys=layout.most_keys,
         slots=1,
+        dense_slots=0,
         node_timeout=settings.node_timeout,
         start_method=settings.start_method,
     )

@@ -57,6 +57,10 @@ class Record(NamedTuple):
     to: int = 0  # the life of the addressee
 
 
+Address = tuple[int, int]  # role, rank
+Message = tuple[Address, Record]
+
+
 def pack(record: Iterable[int]) -> bytes:
     return _STRUCT.pack(*record)
 

@@ -3,7 +3,9 @@
 import _thread
 import contextlib
 import ctypes
+import errno
 import gc
+import multiprocessing
 import os
 import select
 import signal
@@ -14,11 +16,34 @@ from collections.abc import Callable, Iterator
 from multiprocessing import reduction
 from typing import Any
 
+from shmps.errors import OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def context_of(start_method: str | None) -> Any:
+    """How processes are started; None: by fork, where there is one."""
+    methods = multiprocessing.get_all_start_methods()
+    if start_method not in (None, *methods):
+        raise UsageError(f"start_method is one of {', '.join(methods)}; found {start_method!r}")
+    return multiprocessing.get_context(start_method or ("fork" if "fork" in methods else "spawn"))
+
+
+@contextlib.contextmanager
+def named_shortages() -> Iterator[None]:
+    """What the system refuses for lack of something, said as such."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
+            raise
+        raise OutOfSpace(
+            f"every node needs a process and about five descriptors: {error.strerror}; "
+            f"use fewer workers and servers, or raise the limits (ulimit -n, ulimit -u)"
+        ) from error
 
 
 class Lifeline:
@@ -117,6 +142,11 @@ class Node:
     def exit_code(self) -> int | None:
         """None while it runs; minus the signal that ended it."""
         return self.process.exitcode
+
+    @property
+    def fate(self) -> str:
+        """What an `Event` says of its end."""
+        return "hung" if self.hung else "died"
 
     def close(self) -> None:
         if self.death >= 0:

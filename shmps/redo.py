@@ -7,7 +7,7 @@ import numpy as np
 
 from shmps.failpoints import reach
 from shmps.kernels import digest, gather, scatter
-from shmps.store import Image, Parameters
+from shmps.parameters import Image, Parameters
 
 
 class Books(NamedTuple):

@@ -10,12 +10,14 @@ from numba.core import event
 
 from shmps.consistency import ASYNC, SYNC
 from shmps.kernels import cut, gradient
+from shmps.mailbox import DENSE, Mailbox
 from shmps.memory import carve
 from shmps.messages import ENTER, PULL, PUSH, START, Record
 from shmps.nodes import signals_held
+from shmps.parameters import Parameters
 from shmps.redo import checksum
 from shmps.server import Server
-from shmps.store import DENSE, Mailbox, Parameters, Shape
+from shmps.store import Shape
 from shmps.updaters import Updater
 
 

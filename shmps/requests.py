@@ -1,15 +1,17 @@
-"""A worker's requests, a state machine without I/O: numbers, slots, answers, what is announced again."""
+"""A worker's requests, a state machine without I/O: slots, numbers, answers, what is announced again."""
 
+import collections
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from shmps.failpoints import reach
-from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Record
-from shmps.store import DENSE, Log
-from shmps.transport import Address
+from shmps.mailbox import Log, Mailbox
+from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Message, Record
+from shmps.store import Shape
 
-Announcements = list[tuple[Address, Record]]
+Callback = Callable[[Any], None]
 
 
 class Request(NamedTuple):
@@ -22,7 +24,7 @@ class Request(NamedTuple):
     sizes: list[int]  # keys for each server
     versions: list[int]  # of each server, that it was computed from
     unanswered: set[int]
-    callback: Any = None
+    callback: Callback | None = None
     out: np.ndarray | None = None
 
 
@@ -31,19 +33,25 @@ class Requests:
 
     `welcome` and `answer` take what servers send. A life of a server makes itself known by its welcome:
     everything that it has not answered is then announced to it, in order.
+
+    `mailboxes`: its own, by server.
     """
 
-    def __init__(self, rank: int, life: int, log: Log, servers: int):
+    def __init__(self, rank: int, life: int, shape: Shape, mailboxes: list[Mailbox], log: Log):
+        servers = len(mailboxes)
         self.rank, self.life = rank, life
         self.under_way: dict[int, Request] = {}  # by timestamp, in order
+        self.values: dict[int, np.ndarray] = {}  # that were read, by timestamp, until they are fetched
+        self.due: collections.deque[tuple[Callback, Any]] = collections.deque()  # with what they are to get
+        self.callbacks_expected = 0
         self.seen = [0] * servers  # the version last read, by server
         self.pushes = 0  # the number of the last one
         self.timestamp = 0
-        self._log = log
+        self._shape, self._mailboxes, self._log = shape, mailboxes, log
         self._everyone = frozenset(range(servers))
         self._lives = [0] * servers
         self._done = [0] * servers  # pushes of former lives that each server had applied
-        self._free = {False: log.slots, True: [DENSE]}
+        self._free = {False: list(log.slots), True: list(log.dense_slots)}
 
     @property
     def welcomed(self) -> bool:
@@ -52,20 +60,38 @@ class Requests:
     def has_slot(self, dense: bool) -> bool:
         return bool(self._free[dense])
 
-    def take_slot(self, dense: bool) -> int:
-        """A free slot, to be filled and then given to `start`."""
-        slot = self._free[dense].pop()
-        self._log.clear(slot)
-        return slot
+    def start(
+        self,
+        op: int,
+        keys: np.ndarray | None,
+        values: np.ndarray | None,
+        cuts: list[int],
+        rows: float = 1.0,
+        callback: Callback | None = None,
+        out: np.ndarray | None = None,
+    ) -> Request:
+        """Fill a free slot for all servers, each its part between two `cuts`: then the request counts.
 
-    def start(self, op: int, slot: int, rows: float, sizes: list[int], callback: Any, out: Any) -> Request:
-        """The slot is filled: from here on the request counts; a push is committed."""
+        keys (k,), or None: all of them. values (k, width) and rows of a push, which is then committed.
+        """
+        slot = self._free[keys is None].pop()
+        self._log.clear(slot)
+        sizes = []
+        for mailbox, begin, end in zip(self._mailboxes, cuts, cuts[1:], strict=False):
+            size = end - begin
+            if keys is not None:
+                mailbox.keys[slot][:size] = keys[begin:end]
+            if values is not None:
+                mailbox.values[slot][:size] = values[begin:end]
+            sizes.append(size)
+            reach("worker: slots half filled")
         if op != PULL:
             self.pushes += 1
             self._log.note(slot, self.pushes, rows, sizes, self.seen)
             reach("worker: before commit")
             self._log.commit(self.pushes)
             reach("worker: committed")
+        self.callbacks_expected += callback is not None
         return self._add(op, slot, self.pushes, sizes, list(self.seen), callback, out)
 
     def _add(self, op, slot, number, sizes, versions, callback=None, out=None) -> Request:
@@ -75,7 +101,7 @@ class Requests:
         self.under_way[self.timestamp] = request
         return request
 
-    def recover(self) -> Announcements:
+    def recover(self) -> list[Message]:
         """After all welcomes: what a former life of this worker had committed, to be announced.
 
         Pushes that every server has applied need no more; the slots of the others are in use again.
@@ -83,11 +109,11 @@ class Requests:
         self._log.forget_uncommitted()
         self.pushes = max(*self._done, self._log.committed)
         for number, slot, sizes, versions in self._log.pending(min(self._done)):
-            self._free[slot == DENSE].remove(slot)
+            self._free[slot < 0].remove(slot)
             self._add(PUSH, slot, number, sizes, versions)
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
-    def announce(self, request: Request, server: int) -> tuple[Address, Record]:
+    def announce(self, request: Request, server: int) -> Message:
         record = Record(
             request.op,
             self.rank,
@@ -101,7 +127,7 @@ class Requests:
         )
         return (SERVER, server), record
 
-    def welcome(self, record: Record) -> Announcements:
+    def welcome(self, record: Record) -> list[Message]:
         """A life of a server knows us; what is to be announced to it again."""
         assert record.op == WELCOME
         server = record.sender
@@ -111,26 +137,43 @@ class Requests:
         self.seen[server] = record.version
         return self._unanswered(server)
 
-    def _unanswered(self, server: int) -> Announcements:
+    def _unanswered(self, server: int) -> list[Message]:
         return [
             self.announce(request, server)
             for request in self.under_way.values()
             if server in request.unanswered
         ]
 
-    def answer(self, record: Record) -> Request | None:
-        """The request that this answer completes, if it does. Its slot stays taken until `free`."""
+    def answer(self, record: Record) -> None:
+        """A server's. After the last one what was read is in `values`, or in `due` with its callback."""
         assert record.op == ANSWER
         request = self.under_way.get(record.timestamp)
         if record.life != self._lives[record.sender] or request is None:
-            return None  # of a former life, or answered already
+            return  # of a former life, or answered already
         request.unanswered.discard(record.sender)
         if request.op in (PULL, PUSH_PULL):
             self.seen[record.sender] = record.version
-        if request.unanswered:
-            return None
-        del self.under_way[record.timestamp]
-        return request
+        if not request.unanswered:
+            del self.under_way[record.timestamp]
+            reach("worker: answered")
+            self._complete(request)
 
-    def free(self, slot: int) -> None:
-        self._free[slot == DENSE].append(slot)
+    def _complete(self, request: Request) -> None:
+        values = None if request.op == PUSH else self._collect(request)
+        self._free[request.slot < 0].append(request.slot)
+        if request.callback is not None:
+            self.callbacks_expected -= 1
+            self.due.append((request.callback, values))
+        elif values is not None:
+            self.values[request.timestamp] = values
+
+    def _collect(self, request: Request) -> np.ndarray:
+        """The answers of all servers as one array: copied out, so that the slot is free again."""
+        sizes, slot, out = request.sizes, request.slot, request.out
+        if out is None:
+            out = np.empty((sum(sizes), self._shape.width), self._shape.dtype)
+        begin = 0
+        for mailbox, size in zip(self._mailboxes, sizes, strict=True):
+            out[begin : begin + size] = mailbox.values[slot][:size]
+            begin += size
+        return self._shape.flat(out)

@@ -1,6 +1,7 @@
-"""A server: a state machine without I/O, and the event loop around it.
+"""A server: a state machine without I/O.
 
-`Server.handle` takes a record and returns the answers to send; no pipe, clock or process is in it.
+`Server.handle` takes a record and returns the answers to send; no pipe, clock or process is in it. The loop
+around it is `bodies.serve`.
 """
 
 import collections
@@ -8,9 +9,11 @@ import operator
 
 import numpy as np
 
+from shmps.chain import Chain
 from shmps.consistency import Consistency, VectorClock
 from shmps.errors import UpdaterFailed
 from shmps.failpoints import reach
+from shmps.mailbox import Mailbox
 from shmps.messages import (
     ANSWER,
     ENTER,
@@ -21,7 +24,6 @@ from shmps.messages import (
     PUSH,
     PUSH_PULL,
     SCHEDULER,
-    SERVER,
     SETTLE,
     SETTLED,
     SHIP,
@@ -29,14 +31,13 @@ from shmps.messages import (
     START,
     WELCOME,
     WORKER,
+    Message,
     Record,
 )
+from shmps.parameters import Parameters
 from shmps.redo import Redo
-from shmps.store import DELAY_BINS, DENSE, Mailbox, Parameters, Pulse
-from shmps.transport import Address, Post
+from shmps.store import DELAY_BINS
 from shmps.updaters import Push, Step, Updater
-
-Answers = list[tuple[Address, Record]]
 
 _rank = operator.attrgetter("sender")
 
@@ -60,24 +61,20 @@ class Server:
         self.rank, self.life, self.consistency, self.updater = rank, life, consistency, updater
         self.clock = VectorClock()
         self._parameters, self._mailboxes = parameters, mailboxes
-        servers = parameters.shape.servers
-        self._head, self._tail = (rank - 1) % servers, (rank + 1) % servers
-        self._replicated = bool(parameters.shape.replicas)
         self._delays = parameters.delays[rank].data
         self._redo = Redo(parameters, rank)
-        self._of_head = Redo(parameters, self._head) if self._replicated else self._redo
         if not self._redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
-        self._peers: dict[int, int] = {}  # the lives of the servers that keep our replica, and whose we keep
+        self._chain = Chain(rank, life, parameters, self._redo)
         self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
         self._lives: dict[int, int] = {}  # of the workers
         self._awaited = 0  # workers that are in the run and have not come in yet
         self._held: list[Record] = []  # pushes that came and are not applied, in order of arrival
         self._last: dict[int, int] = {}  # of each worker's pushes, the last that was applied or is held
         self._parked: list[Record] = []
-        self._answers: Answers = []
+        self._answers: list[Message] = []
 
-    def handle(self, record: Record) -> Answers:
+    def handle(self, record: Record) -> list[Message]:
         """Take one record; returns what is to be sent now, and to whom."""
         answers = self._answers = []
         if record.to == self.life:
@@ -87,7 +84,7 @@ class Server:
                     self._from_worker[op](self, record)
             elif op in self._from_scheduler:
                 self._from_scheduler[op](self, record)
-            elif record.life == self._peers.get(record.sender):
+            elif self._chain.knows(record):
                 self._from_server[op](self, record)
         return answers
 
@@ -187,7 +184,7 @@ class Server:
         reach("server: applied")
         for record in update:
             self.clock.tick(record.sender, record.number)
-        self._ship(version + 1)
+        self._answers += self._chain.ship(version + 1)
         for record in update:
             self._acknowledge(record)
         self._answer_parked()
@@ -242,8 +239,7 @@ class Server:
         self._apply_held()
         self._answer_parked()
 
-    # Replication by chain (van Renesse & Schneider, OSDI 2004), of length two: this server is the head of its
-    # own partition and the tail of its predecessor's.
+    # The replica: see `Chain`.
 
     def _peer(self, record: Record) -> None:
         """Neighbour `slot` has this life.
@@ -251,40 +247,23 @@ class Server:
         Which of the two hears of the other first is open, and what comes before is dropped: so the tail is
         shipped what it lacks, and the head is told what we have, and asked for the rest.
         """
-        self._peers[record.slot] = record.timestamp
-        if not self._replicated:
-            return
-        if record.slot == self._tail:
-            self._ship_from(self._redo.replicated)
+        chain = self._chain
+        chain.meet(record.slot, record.timestamp)
+        if record.slot == chain.tail:
+            self._answers += chain.ship_from(self._redo.replicated)
             self._acknowledge_up_to(self._redo.replicated)  # a predecessor may have died before it said so
-        if record.slot == self._head:
-            have = Record(SHIPPED, self.rank, version=self._of_head.replicated, size=1, life=self.life)
-            self._answers.append(((SERVER, self._head), have._replace(to=record.timestamp)))
+        if record.slot == chain.head:
+            self._answers += chain.ask()
 
-    def _ship_from(self, version: int) -> None:
-        for later in range(version + 1, self.version + 1):
-            self._ship(later)
-
-    def _ship(self, version: int) -> None:
-        """Tell the tail that our redo slot of `version` is to be copied."""
-        if self._replicated and self._tail in self._peers:
-            ship = Record(SHIP, self.rank, version=version, life=self.life, to=self._peers[self._tail])
-            self._answers.append(((SERVER, self._tail), ship))
-
-    def _shipped_to_us(self, record: Record) -> None:
-        """Copy the head's version, unless it is in; a gap is refused, it will be shipped again."""
-        if record.version == self._of_head.replicated + 1:
-            self._of_head.replicate(record.version)
-            reach("tail: copied")
-        if record.version <= self._of_head.replicated:
-            shipped = Record(SHIPPED, self.rank, version=record.version, life=self.life, to=record.life)
-            self._answers.append(((SERVER, record.sender), shipped))
+    def _ship(self, record: Record) -> None:
+        """An update of the head's is to be copied."""
+        self._answers += self._chain.copy(record)
 
     def _shipped(self, record: Record) -> None:
         """The tail has our updates up to this version; with a `size` it asks for the rest."""
         self._acknowledge_up_to(record.version)
         if record.size:
-            self._ship_from(record.version)
+            self._answers += self._chain.ship_from(record.version)
 
     def _acknowledge_up_to(self, version: int) -> None:
         while self._unshipped and self._unshipped[0][0] <= version:
@@ -303,11 +282,11 @@ class Server:
         """To have been woken is the sign of life."""
 
     _from_scheduler = {START: _start, ENTER: _enter, LEAVE: _leave, SETTLE: _settle, PEER: _peer, PING: _ping}  # noqa: RUF012
-    _from_server = {SHIP: _shipped_to_us, SHIPPED: _shipped}  # noqa: RUF012
+    _from_server = {SHIP: _ship, SHIPPED: _shipped}  # noqa: RUF012
     _from_worker = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}  # noqa: RUF012
 
     def _keys(self, record: Record) -> np.ndarray:
-        if record.slot == DENSE:
+        if record.slot < 0:
             return self._redo.all_keys
         return self._mailboxes[record.sender].keys[record.slot][: record.size]
 
@@ -316,17 +295,3 @@ class Server:
 
     def _rows(self, record: Record) -> float:
         return float(self._mailboxes[record.sender].rows[record.slot])
-
-
-def serve(server: Server, post: Post, pulse: Pulse) -> None:
-    """Handle what arrives, for ever: a server ends by being killed."""
-    while True:
-        answers: Answers = []
-        records = post.receive()
-        pulse.beat()
-        for record in records:
-            reach("server: record taken")
-            answers += server.handle(record)
-        reach("server: before answers")
-        post.send_all(answers)
-        reach("server: after answers")

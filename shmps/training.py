@@ -17,12 +17,12 @@ from shmps.data import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.jobs import job_of
 from shmps.models import Model
+from shmps.parameters import Copy
 from shmps.passes import measure
 from shmps.result import Delays, Progress, Result, shares_of, timeline_of
 from shmps.runs import OnEvent
 from shmps.settings import Settings
 from shmps.stability import Stability, curvature, stable_rate
-from shmps.store import Copy
 from shmps.trainer import Snapshot
 from shmps.updaters import SGD, Step, Updater
 

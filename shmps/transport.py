@@ -11,13 +11,11 @@ import select
 import time
 from multiprocessing import reduction
 
-from shmps.messages import RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
+from shmps.messages import RECORD_BYTES, SCHEDULER, SERVER, WORKER, Address, Message, Record, pack, unpack
 
 _SPIN = 100e-6  # seconds
 _SLEEPS = 1000  # waits without spinning, where a core is wanted by others
 _AT_ONCE = 1024 * RECORD_BYTES
-
-Address = tuple[int, int]  # role, rank
 
 
 class Inboxes:
@@ -72,7 +70,7 @@ class Post:
         """Write `record` to the inbox at `address` now, or keep it until that pipe takes it; never blocks."""
         self._write(address, pack(record))
 
-    def send_all(self, messages: list[tuple[Address, Record]]) -> None:
+    def send_all(self, messages: list[Message]) -> None:
         """Like `send` for each, but what goes to one address goes in one write, and wakes it once."""
         parcels: dict[Address, bytes] = {}
         for address, record in messages:

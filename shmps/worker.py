@@ -1,17 +1,16 @@
 """A worker's client: push, pull, look, wait, barrier. What a function run on the cluster gets as `kv`."""
 
-import collections
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from shmps.checks import matrix, positive, whole, writeable
+from shmps.checks import matrix, positive, sorted_keys, whole, writeable
 from shmps.consistency import Consistency
 from shmps.errors import NodeDied, UsageError
 from shmps.failpoints import reach
-from shmps.kernels import cut
+from shmps.mailbox import Log, Mailbox
 from shmps.messages import (
     ALL,
     ANSWER,
@@ -33,12 +32,11 @@ from shmps.messages import (
     Record,
 )
 from shmps.outlet import Outlet
-from shmps.requests import Request, Requests
-from shmps.store import Copy, Log, Mailbox, Parameters, Pulse
+from shmps.overview import Pulse
+from shmps.parameters import Copy, Parameters
+from shmps.requests import Callback, Requests
 from shmps.transport import Post
 from shmps.updaters import Step, Updater
-
-Callback = Callable[[Any], None]
 
 _MOST_REPORTED = 2**26  # bytes
 
@@ -77,15 +75,12 @@ class KVWorker:
         self.consistency, self.updater = consistency, updater
         self.seconds_waiting = 0.0  # blocked until a record came
         self._life, self._pulse = life, pulse
-        self._parameters, self._mailboxes, self._post, self._outlet = parameters, mailboxes, post, outlet
+        self._parameters, self._post, self._outlet = parameters, post, outlet
         self._shape = parameters.shape
         self._bounds = self._shape.bounds
         self._bounds_array = np.array(self._bounds)
         self._cuts = np.empty(self.num_servers + 1, np.int64)
-        self._requests = Requests(rank, life, log, self.num_servers)
-        self._answers: dict[int, np.ndarray] = {}
-        self._due: collections.deque[tuple[Callback, Any]] = collections.deque()
-        self._callbacks_expected = 0
+        self._requests = Requests(rank, life, self._shape, mailboxes, log)
         self._calling_back = False
         self._barrier = self._released = 0  # generations
         self._parts: list[int] = []
@@ -140,7 +135,7 @@ class KVWorker:
             raise UsageError(f"a timestamp is one that this worker got, 1 to {latest}; found {timestamp!r}")
         self._wait_until(lambda: timestamp not in self._requests.under_way)
         self._call_back()
-        return self._answers.pop(timestamp, None)
+        return self._requests.values.pop(timestamp, None)
 
     # Reading in place, and waiting for each other.
 
@@ -155,13 +150,13 @@ class KVWorker:
         if keys is None:
             shared = self._parameters.weights.view()
             shared.flags.writeable = False
-            return self._flat(shared)
+            return self._shape.flat(shared)
         keys, cuts = self._cut(keys)
         out = np.empty((len(keys), self._shape.width))
         for server in range(self.num_servers):
             part = slice(cuts[server], cuts[server + 1])
             self._parameters.read(keys[part], server, self.updater, out[part])
-        return self._flat(out)
+        return self._shape.flat(out)
 
     # Writing in place: of a cluster with consistency=HOGWILD (Niu et al., NIPS 2011).
 
@@ -268,16 +263,21 @@ class KVWorker:
 
     def flush(self) -> None:
         """Wait until everything this worker asked for is answered, and its callbacks have run."""
-        while self._requests.under_way or self._due:  # a callback may start more
+        while self._requests.under_way or self._requests.due:  # a callback may start more
             self._wait_until(lambda: not self._requests.under_way)
             self._call_back()
 
-    # How a request is made: slice the keys, fill the slots of all servers, announce.
+    # How a request is made: check, cut the keys, have the slots filled, announce.
 
     def _start(self, op, keys, values, rows, callback, out) -> int:
         self._call_back()
         if keys is None:
             count, cuts = self._shape.num_keys, self._bounds
+            if not self._shape.dense_slots:
+                raise UsageError(
+                    "a request for all keys takes one of the Cluster's dense_slots, found 0; raise it, or "
+                    "name the keys"
+                )
         else:
             keys, cuts = self._cut(keys)
             count = len(keys)
@@ -298,18 +298,7 @@ class KVWorker:
         requests, dense = self._requests, keys is None
         if not requests.has_slot(dense):
             self._wait_until(lambda: requests.has_slot(dense))
-        slot = requests.take_slot(dense)
-        self._callbacks_expected += callback is not None
-        sizes = []
-        for mailbox, begin, end in zip(self._mailboxes, cuts, cuts[1:], strict=False):
-            size = end - begin
-            if not dense:
-                mailbox.keys[slot][:size] = keys[begin:end]
-            if op != PULL:
-                mailbox.values[slot][:size] = values[begin:end]
-            sizes.append(size)
-            reach("worker: slots half filled")
-        request = requests.start(op, slot, rows, sizes, callback, out)
+        request = requests.start(op, keys, values, cuts, rows, callback, out)
         for server in range(self.num_servers):
             self._post.send(*requests.announce(request, server))
             reach("worker: half announced")
@@ -318,20 +307,8 @@ class KVWorker:
 
     def _cut(self, keys) -> tuple[np.ndarray, list[int]]:
         """Sorted keys do the work: server s has keys[cuts[s]:cuts[s + 1]]."""
-        keys = np.asarray(keys)
-        if keys.ndim != 1 or (keys.dtype.kind not in "iu" and keys.size):
-            raise UsageError(f"keys are (k,) int64, found shape {keys.shape} and dtype {keys.dtype}")
-        keys = keys.astype(np.int64, copy=False)
-        wrong = cut(keys, self._bounds_array, self._cuts)
-        if wrong >= 0:
-            raise UsageError(self._what_is_wrong(keys, wrong))
+        keys = sorted_keys(keys, self._bounds_array, self._cuts)
         return keys, self._cuts.tolist()
-
-    def _what_is_wrong(self, keys: np.ndarray, wrong: int) -> str:
-        found = f"found {keys[wrong]} at position {wrong}"
-        if not 0 <= keys[wrong] < self._shape.num_keys:
-            return f"keys lie in [0, {self._shape.num_keys}), {found}"
-        return f"keys are sorted and unique, {found} after {keys[wrong - 1]}; use np.unique(keys)"
 
     # What comes in.
 
@@ -348,9 +325,7 @@ class KVWorker:
             if record.to != self._life:
                 continue  # meant for a former life
             if record.op == ANSWER:
-                request = self._requests.answer(record)
-                if request is not None:
-                    self._answered(request)
+                self._requests.answer(record)
             elif record.op == WELCOME:
                 for address, announcement in self._requests.welcome(record):
                     self._post.send(address, announcement)
@@ -364,40 +339,17 @@ class KVWorker:
             elif record.op == DIED:
                 raise NodeDied(ROLES[record.slot], record.size, record.number)
 
-    def _answered(self, request: Request) -> None:
-        reach("worker: answered")
-        values = None if request.op == PUSH else self._collect(request)
-        self._requests.free(request.slot)
-        if request.callback is not None:
-            self._callbacks_expected -= 1
-            self._due.append((request.callback, values))
-        elif values is not None:
-            self._answers[request.timestamp] = values
-
-    def _collect(self, request: Request) -> np.ndarray:
-        """The answers of all servers as one array: copied out, so that the slot is free again."""
-        sizes, slot, out = request.sizes, request.slot, request.out
-        if out is None:
-            out = np.empty((sum(sizes), self._shape.width), self._shape.dtype)
-        begin = 0
-        for mailbox, size in zip(self._mailboxes, sizes, strict=True):
-            out[begin : begin + size] = mailbox.values[slot][:size]
-            begin += size
-        return self._flat(out)
-
-    def _flat(self, values: np.ndarray) -> np.ndarray:
-        return values[:, 0] if self._shape.width == 1 else values
-
     def _call_back(self) -> None:
         """Run the callbacks that are due, one at a time: one that calls `kv` does not start the next."""
-        if self._callbacks_expected:
+        due = self._requests.due
+        if self._requests.callbacks_expected:
             self._take_in(self._post.receive_nowait())
-        if self._calling_back or not self._due:
+        if self._calling_back or not due:
             return
         self._calling_back = True
         try:
-            while self._due:
-                callback, values = self._due.popleft()
+            while due:
+                callback, values = due.popleft()
                 callback(values)
         finally:
             self._calling_back = False

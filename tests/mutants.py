@@ -1,5 +1,7 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
+from shmps.course import Course
+from shmps.crew import Crew
 from shmps.messages import ENTER, PUSH, PUSH_PULL, START, Record
 from shmps.redo import Redo
 from shmps.requests import Requests
@@ -56,7 +58,7 @@ def without_fencing(monkeypatch):
 
     def replace(self, node):
         node.hung = True
-        self._forget(node)
+        self._crew._forget(node)
         self._replace_server(node, -9)
 
     monkeypatch.setattr(Scheduler, "_kill_hung", replace)
@@ -79,24 +81,22 @@ def without_shipping_again(monkeypatch):
 
 
 def without_who_joined(monkeypatch):
-    tell = Scheduler._tell_of_worker
-
-    def tell_a_successor(self, run, server):
-        known = [worker for worker in run.entered if worker < run.workers]
-        self._send_server(server, Record(START, size=len(known)))
+    def tell_a_successor(self, server):
+        known = [worker for worker in self._entered if worker < self._run.workers]
+        self._crew.send_server(server, Record(START, size=len(known)))
         for worker in known:
-            tell(self, run, server, worker)
+            self._tell_of_worker(server, worker)
 
-    monkeypatch.setattr(Scheduler, "_tell_of_run", tell_a_successor)
+    monkeypatch.setattr(Course, "tell", tell_a_successor)
 
 
 def without_the_tick_at_which_they_joined(monkeypatch):
-    send = Scheduler._send_server
+    send = Crew.send_server
 
     def forgetful(self, server, record):
         send(self, server, record._replace(number=0) if record.op == ENTER else record)
 
-    monkeypatch.setattr(Scheduler, "_send_server", forgetful)
+    monkeypatch.setattr(Crew, "send_server", forgetful)
 
 
 def without_waiting_for_all(monkeypatch):

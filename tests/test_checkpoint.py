@@ -21,7 +21,7 @@ from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import SERVER, WORKER
 from shmps.reading.svmlight import read
-from shmps.scheduler import RESPAWN
+from shmps.runs import RESPAWN
 
 ROOT = Path(__file__).parent.parent
 DEADLINE = 30.0  # seconds; only a hang takes as long

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from shmps import ASYNC, BOUNDED, SGD, SYNC, AdaGrad, Add, Cluster, Updater
+from shmps import ASYNC, BOUNDED, SGD, SYNC, AdaGrad, Cluster, Updater
 from shmps.errors import OutOfSpace, UpdaterFailed, UsageError, WorkerFailed
 from shmps.messages import SERVER
 
@@ -332,6 +332,7 @@ def test_a_wrong_request_is_refused_with_rule_and_evidence(cluster, call, rule):
         ({"workers": 1.5}, "workers"),
         ({"servers": 21}, "21 servers, 20 keys"),
         ({"max_keys": 0}, "max_keys"),
+        ({"dense_slots": -1}, "dense_slots"),
         ({"max_workers": 1}, "max_workers is at least workers=4"),
         ({"consistency": "sync"}, "consistency is SYNC, BOUNDED"),
         ({"updater": SGD}, "updater is an instance"),
@@ -374,11 +375,25 @@ def test_more_requests_than_slots_never_stop_a_worker(consistency, slots):
         for number in range(200):
             kv.start_push([number % KEYS], [1.0])
             kv.start_pull([number % KEYS], callback=lambda values: None)
+            if number % 50 == 0:
+                kv.start_push(None, np.ones(KEYS))
+                kv.start_pull(callback=lambda values: None)
         kv.barrier("all")
 
-    with Cluster(KEYS, servers=2, workers=4, consistency=consistency, updater=Add(), slots=slots) as made:
+    with Cluster(KEYS, servers=2, workers=4, consistency=consistency, slots=slots, dense_slots=slots) as made:
         made.run(work)
-        assert made.weights().sum() == 800.0
+        assert made.weights().sum() == 800.0 + 16 * KEYS
+
+
+def test_without_dense_slots_keys_have_to_be_named():
+    def work(kv):
+        for all_keys in (kv.pull, lambda: kv.push(None, np.ones(KEYS))):
+            with pytest.raises(UsageError, match="dense_slots, found 0"):
+                all_keys()
+        return kv.push_pull(np.arange(KEYS), np.ones(KEYS)).tolist()
+
+    with Cluster(KEYS, workers=1, dense_slots=0) as made:
+        assert made.run(work) == [[1.0] * KEYS]
 
 
 def test_a_report_does_not_wait_for_the_one_before_it_to_be_dealt_with():
@@ -422,7 +437,7 @@ def test_the_parameters_stand_still_after_a_run_that_was_broken_off():
         raise RuntimeError("broken off")
 
     with Cluster(KEYS, servers=1, workers=1, consistency=ASYNC) as cluster:
-        server = cluster._scheduler._servers[0].process.pid
+        server = cluster.node_pids()[0]
         timer = threading.Timer(0.5, os.kill, (server, signal.SIGCONT))
         timer.start()
         with pytest.raises(WorkerFailed, match="broken off"):
@@ -439,7 +454,7 @@ def test_a_server_that_never_comes_to_an_end_does_not_hold_the_end_up():
 
     with Cluster(KEYS, servers=1, workers=1, consistency=ASYNC) as cluster:
         with pytest.raises(WorkerFailed, match="broken off"):
-            cluster.run(work, cluster._scheduler._servers[0].process.pid)
+            cluster.run(work, cluster.node_pids()[0])
         assert [event.what for event in cluster.events] == ["hung"]
         assert cluster.run(lambda kv: kv.rank) == [0]
 
@@ -474,7 +489,7 @@ def test_no_push_is_overtaken_by_the_barrier_after_it():
 
     with Cluster(1, servers=1, workers=workers, consistency=ASYNC) as cluster:
         fcntl.fcntl(cluster._inboxes.write_end((SERVER, 0)), fcntl.F_SETPIPE_SZ, 4096)
-        pid = cluster._scheduler._servers[0].process.pid
+        pid = cluster.node_pids()[0]
         assert cluster.run(work, pid) == [workers * pushes] * workers
 
 

@@ -13,7 +13,7 @@ from mutants import (
 
 from bench import __main__ as bench
 from bench.schedule import SYNC, Schedule, failure
-from shmps.store import Log
+from shmps.mailbox import Log
 
 SCHEDULES, MOST = 2_000, 500
 

@@ -113,7 +113,7 @@ def test_a_tail_that_is_slow_holds_pushes_up_and_loses_none():
                 os.kill(tail, signal.SIGCONT)
 
     with Cluster(KEYS, servers=3, workers=WORKERS, replicas=1, consistency=ASYNC) as cluster:
-        cluster.run(work, cluster._scheduler._servers[1].process.pid)
+        cluster.run(work, cluster.node_pids()[1])
         assert cluster.weights().tolist() == expected().tolist()
         assert_replica_is_the_partition(cluster)
 
@@ -130,7 +130,7 @@ def test_a_damaged_partition_is_made_anew_from_its_replica(what):
         assert cluster.replica_differences() == 0
         getattr(cluster._parameters, what).view(np.uint8).reshape(-1)[3] ^= 16
         assert cluster.replica_differences() == 1
-        server = cluster._scheduler._servers[0]
+        server = cluster._crew.servers[0]
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.join()
         assert cluster.weights().tobytes() == before.tobytes()
@@ -181,9 +181,9 @@ def test_it_does_so_with_every_updater_and_a_worker_that_joins(updater):
 
 
 def kill_somebody(cluster, random):
-    nodes = [*cluster._scheduler._servers.values(), *cluster._scheduler._workers.values()]
+    pids = cluster.node_pids()
     with contextlib.suppress(ProcessLookupError):  # a worker that has finished
-        os.kill(nodes[random.integers(len(nodes))].process.pid, signal.SIGKILL)
+        os.kill(pids[random.integers(len(pids))], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -274,7 +274,7 @@ def test_a_node_that_hangs_is_killed_before_another_takes_its_place(role):
                 os.kill(pid or os.getpid(), signal.SIGSTOP)
 
     with Cluster(KEYS, servers=2, workers=WORKERS, consistency=SYNC, node_timeout=0.5) as cluster:
-        server = cluster._scheduler._servers[0].process.pid
+        server = cluster.node_pids()[0]
         cluster.run(work, server if role == "server" else 0, on_worker_death=RESPAWN)
         assert cluster.weights().tolist() == expected().tolist()
         [event] = cluster.events
@@ -403,7 +403,7 @@ def test_pushes_of_a_run_that_was_broken_off_are_not_taken_for_the_next_ones():
         with contextlib.suppress(WorkerFailed):
             cluster.run(break_off)
         before = cluster.weights()[0]
-        cluster._scheduler._failpoints = (failpoint,)
+        cluster._crew.failpoints = (failpoint,)
         cluster.run(push_twos, on_worker_death=RESPAWN)
         assert cluster.weights()[0] - before == 8.0
 
@@ -466,15 +466,15 @@ def test_nobody_is_taken_for_hung_while_nobody_looks():
 
 
 def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(monkeypatch):
-    from shmps.scheduler import Scheduler
+    from shmps.crew import Crew
 
-    launch, interrupts = Scheduler._launch, [1]
+    launch, interrupts = Crew.launch, [1]
 
-    def interrupted(scheduler, role, *args):
+    def interrupted(crew, role, *args):
         if role == SERVER and interrupts:
             interrupts.pop()
             raise KeyboardInterrupt
-        launch(scheduler, role, *args)
+        launch(crew, role, *args)
 
     def work(kv, pid):
         kv.push(None, np.ones(KEYS))
@@ -484,7 +484,7 @@ def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(mon
         kv.push(None, np.ones(KEYS))
 
     with Cluster(KEYS, servers=1, workers=2, consistency=ASYNC) as cluster:
-        monkeypatch.setattr(Scheduler, "_launch", interrupted)
+        monkeypatch.setattr(Crew, "launch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cluster.run(work, cluster.node_pids()[0])
         monkeypatch.undo()
@@ -518,7 +518,7 @@ def test_a_dead_workers_full_inbox_stops_nobody():
 
         def fill_and_kill(rank, value):
             if rank == 1 and not cluster.events:
-                worker = cluster._scheduler._workers[1].process
+                worker = cluster._crew.workers[1].process
                 os.kill(worker.pid, signal.SIGSTOP)
                 with contextlib.suppress(BlockingIOError):
                     while True:

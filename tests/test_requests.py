@@ -1,33 +1,50 @@
 """A worker's requests alone: what its lives announce."""
 
+import numpy as np
 import pytest
 
+from shmps.failpoints import arm, simulated
+from shmps.mailbox import DENSE, Log, Mailbox
 from shmps.memory import carve
 from shmps.messages import PULL, PUSH, WELCOME, Record
 from shmps.requests import Requests
-from shmps.store import DENSE, Log, Shape
+from shmps.store import Shape
+
+KEY = np.array([0])
+ONE = np.ones((1, 1))
 
 
-def begin_life(life, log):
+def begin_life(life, shape, arrays):
     """A new life of the worker, which the one server has welcomed; and what it announces at first."""
-    requests = Requests(0, life, log, servers=1)
+    requests = Requests(0, life, shape, [Mailbox(arrays, shape, 0, 0)], Log(arrays, 0))
     requests.welcome(Record(WELCOME, life=1, to=life))
     return requests, [(record.number, record.slot) for _, record in requests.recover()]
+
+
+class Killed(Exception):
+    pass
+
+
+def die(place):
+    raise Killed
 
 
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("dense", [False, True])
 def test_what_was_noted_but_not_committed_is_never_announced_by_a_later_life(dense, slots):
-    fields = Shape(4, 1, 0, 1, 1, 4, slots=slots).mailbox_fields()
-    log = Log(carve(fields, bytearray(carve(fields)[1]))[0], 0)
-    first, _ = begin_life(1, log)
+    shape = Shape(1, 1, 0, 1, 1, 1, slots=slots)
+    fields = shape.mailbox_fields()
+    memory = shape, carve(fields, bytearray(carve(fields)[1]))[0]
+    keys = None if dense else KEY
+    first, _ = begin_life(1, *memory)
     if slots > 1:
-        first.start(PULL, first.take_slot(dense=False), 1.0, [1], None, None)
-    log.note(first.take_slot(dense), 1, 1.0, [1], [0])  # and then it is killed
-    second, announced = begin_life(2, log)
+        first.start(PULL, KEY, None, [0, 1])
+    with simulated(die), pytest.raises(Killed):
+        arm("worker: before commit")
+        first.start(PUSH, keys, ONE, [0, 1])
+    second, announced = begin_life(2, *memory)
     assert announced == []
-    slot = second.take_slot(dense)
-    second.start(PUSH, slot, 1.0, [1], None, None)  # the same push, committed; and then it is killed
-    third, announced = begin_life(3, log)
+    slot = second.start(PUSH, keys, ONE, [0, 1]).slot  # the same push, committed; and then it is killed
+    third, announced = begin_life(3, *memory)
     assert announced == [(1, slot)] and (slot == DENSE) == dense
     assert third.has_slot(dense) == (slots > 1 and not dense)

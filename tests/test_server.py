@@ -3,6 +3,7 @@
 import numpy as np
 
 from shmps import ASYNC, BOUNDED, SYNC, Add
+from shmps.mailbox import DENSE, Mailbox
 from shmps.memory import carve
 from shmps.messages import (
     ANSWER,
@@ -19,9 +20,10 @@ from shmps.messages import (
     WORKER,
     Record,
 )
+from shmps.parameters import Parameters
 from shmps.redo import Redo
 from shmps.server import Server
-from shmps.store import DENSE, Mailbox, Parameters, Shape
+from shmps.store import Shape
 
 WORKERS, KEYS = 3, 8
 

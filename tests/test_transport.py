@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from shmps.errors import OutOfSpace
+from shmps.mailbox import DENSE, Mailbox
 from shmps.memory import NamelessMemory, available_memory, carve
 from shmps.messages import PULL, PUSH, RECORD_BYTES, SERVER, WORKER, Record, pack, unpack
-from shmps.store import DENSE, Mailbox, Shape, Store
+from shmps.store import Shape, Store
 from shmps.transport import Inboxes, Post
 
 fork = multiprocessing.get_context("fork")
@@ -101,7 +102,7 @@ def test_a_mailbox_is_seen_by_both_sides():
 
 def test_workers_can_not_write_parameters():
     store = Store(Shape(4, 1, 0, 1, 1, 4))
-    weights = store.parameters().weights
+    weights = store.parameters()["weights"]
     with pytest.raises(ValueError, match="read-only"):
         weights[0] = 1.0
     with pytest.raises(ValueError, match="WRITEABLE"):

@@ -1,0 +1,68 @@
+"""The mailboxes: where a worker puts what it asks of the servers, and finds their answers; its redo log."""
+
+import numpy as np
+
+from shmps.store import Shape
+
+DENSE = -1  # the last slot; negative ones are for requests for all keys
+
+
+class Mailbox:
+    """The shared memory of one (worker, server) pair: the keys and values of a few requests.
+
+    `keys[slot]` (room,) and `values[slot]` (room, width); a negative slot has values for the whole partition
+    and needs no keys; `rows[slot]` is how many rows a pushed gradient is the mean of.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, worker: int, server: int):
+        begin, end = shape.bounds[server], shape.bounds[server + 1]
+        room = slice(shape.mailbox_bounds[server], shape.mailbox_bounds[server + 1])
+        self.keys = [arrays["keys"][worker, slot, room] for slot in range(shape.slots)]
+        self.values = [arrays["values"][worker, slot, room] for slot in range(shape.slots)]
+        self.values += [values[begin:end] for values in arrays["all_values"][worker]]
+        self.rows = arrays["rows"][worker]
+
+
+class Log:
+    """A worker's redo log: which pushes lie in its mailboxes, so that whoever takes over can announce them.
+
+    A push counts once `commit` has stored its number, which is after the slots of all servers are filled.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], worker: int):
+        self._committed, self._worker = arrays["committed"], worker
+        self._numbers, self._rows = arrays["numbers"][worker], arrays["rows"][worker]
+        self._sizes, self._versions = arrays["sizes"][worker], arrays["versions"][worker]
+        self.slots = range(len(arrays["keys"][worker]))
+        self.dense_slots = range(-len(arrays["all_values"][worker]), 0)
+
+    @property
+    def committed(self) -> int:
+        """The number of the last push that is whole."""
+        return int(self._committed[self._worker])
+
+    def clear(self, slot: int) -> None:
+        """Before the slot is filled anew: what lies in it was answered."""
+        self._numbers[slot] = 0
+
+    def note(self, slot: int, number: int, rows: float, sizes: list[int], versions: list[int]) -> None:
+        """Push `number` lies in `slot`: `sizes` keys for each server, computed from their `versions`."""
+        self._rows[slot] = rows
+        self._sizes[slot], self._versions[slot] = sizes, versions
+        self._numbers[slot] = number
+
+    def commit(self, number: int) -> None:
+        self._committed[self._worker] = number
+
+    def forget_uncommitted(self) -> None:
+        """What a former life noted and did not commit: the next makes those pushes anew, in any slots."""
+        self._numbers[self._numbers > self.committed] = 0
+
+    def pending(self, done: int) -> list[tuple[int, int, list[int], list[int]]]:
+        """Committed pushes above `done` in order: number, slot, sizes, versions."""
+        found = [
+            (int(self._numbers[slot]), slot, self._sizes[slot].tolist(), self._versions[slot].tolist())
+            for slot in (*self.slots, *self.dense_slots)
+            if done < self._numbers[slot] <= self.committed
+        ]
+        return sorted(found)

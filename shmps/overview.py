@@ -1,0 +1,63 @@
+"""What the scheduler and the nodes know of each other without a message: counts in shared memory."""
+
+import numpy as np
+
+from shmps.messages import WORKER
+from shmps.parameters import Parameters
+from shmps.store import Shape
+
+
+class Overview:
+    """What the scheduler reads of the nodes while they work."""
+
+    def __init__(self, parameters: Parameters, arrays: dict[str, np.ndarray]):
+        self._parameters = parameters
+        self._beats, self._committed = arrays["beats"], arrays["committed"]
+        self._numbers, self._stopping = arrays["numbers"], arrays["stopping"]
+
+    def stop(self, stopping: bool = True) -> None:
+        """Have `kv.stopping` be that, in all workers."""
+        self._stopping[0] = stopping
+
+    @property
+    def tick(self) -> int:
+        """That of the furthest worker."""
+        return int(self._parameters.done.max())
+
+    def version(self, server: int) -> int:
+        return int(self._parameters.versions[server])
+
+    def clock(self, worker: int) -> int:
+        """Pushes that all servers have applied."""
+        return int(self._parameters.done[:, worker].min())
+
+    def unapplied(self, server: int) -> int:
+        """Committed pushes that this server has not applied."""
+        return int(np.maximum(self._committed - self._parameters.done[server], 0).sum())
+
+    def unacknowledged(self, worker: int) -> int:
+        """Its committed pushes that not all servers have applied."""
+        return max(int(self._committed[worker]) - self.clock(worker), 0)
+
+    def forget_commits(self) -> None:
+        """Of a run that was broken off: nobody goes on with them."""
+        self._committed[:] = 0
+        self._numbers[:] = 0
+
+    def beats(self, role: int, rank: int) -> int:
+        return int(self._beats[rank + (self._parameters.shape.servers if role == WORKER else 0)])
+
+
+class Pulse:
+    """A node's sign of life, a count that only it raises; and whether it was asked to end what it does."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, role: int, rank: int):
+        place = rank + (shape.servers if role == WORKER else 0)
+        self._beats, self._stopping = arrays["beats"].data[place:], arrays["stopping"].data
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping[0] != 0
+
+    def beat(self) -> None:
+        self._beats[0] += 1

@@ -1,0 +1,114 @@
+"""The parameters in shared memory: weights, updater state and the servers' books; their replica."""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from shmps.errors import UsageError
+from shmps.kernels import gather
+from shmps.store import Shape
+from shmps.updaters import Updater
+
+
+class Image(NamedTuple):
+    """All partitions with their servers' books: the parameters themselves, or their replica."""
+
+    weights: np.ndarray  # (n, width)
+    state: np.ndarray  # (n, width * m)
+    versions: np.ndarray  # (servers,)
+    ages: np.ndarray  # (servers,)
+    done: np.ndarray  # (servers, workers): the last push applied
+    checksums: np.ndarray  # (servers,) of weights and state
+
+    @staticmethod
+    def of(arrays: dict[str, np.ndarray], prefix: str) -> "Image":
+        return Image(*(arrays[prefix + name] for name in Image._fields))
+
+    def copy_from(self, other: "Image") -> None:
+        for mine, theirs in zip(self, other, strict=True):
+            mine[:] = theirs
+
+
+class Copy(NamedTuple):
+    """Of the parameters and books, at one instant if no server was writing: what a cluster can go on from."""
+
+    weights: np.ndarray  # (n, width), with whatever penalty they owe
+    state: np.ndarray  # (n, width * m)
+    ages: np.ndarray  # (servers,)
+    versions: np.ndarray  # (servers,)
+    ticks: np.ndarray  # (workers,): of each worker's pushes the last that all servers have applied
+
+    def must_fit(self, shape: Shape, workers: int) -> None:
+        """Raises UsageError if a cluster of this shape can not go on from it."""
+        found = self.weights.shape, self.state.shape, self.ticks.shape
+        wanted = (shape.num_keys, shape.width), (shape.num_keys, shape.width * shape.state_width), (workers,)
+        if found != wanted:
+            raise UsageError(
+                f"a Cluster goes on from weights, state and ticks of the shapes {wanted}, found {found}; "
+                f"restore it with the num_keys, width, updater and workers of the copy"
+            )
+
+
+class Parameters:
+    """Weights (n, width), updater state (n, width * m) and each server's books, as arrays.
+
+    Where workers update in place, each writes its own column of `done`, and in `strides` (workers,) what
+    penalty its own updates came to: so no two write the same number.
+    """
+
+    def __init__(self, shape: Shape, arrays: dict[str, np.ndarray]):
+        self.shape = shape
+        self.arrays = arrays
+        self.here, self.replica = Image.of(arrays, ""), Image.of(arrays, "replica_")
+        self.weights, self.state, self.versions, self.ages, self.done, _ = self.here
+        self.delays, self.strides = arrays["delays"], arrays["strides"]
+
+    def copy(self, workers: int) -> Copy:
+        ticks = self.done[:, :workers].min(axis=0)
+        return Copy(self.weights.copy(), self.state.copy(), self.ages.copy(), self.versions.copy(), ticks)
+
+    def restore(self, copy: Copy) -> None:
+        """With another number of servers, all are taken to be as old as the oldest: in sync mode they are."""
+        self.weights[:], self.state[:] = copy.weights, copy.state
+        same = len(copy.ages) == len(self.ages)
+        self.ages[:] = copy.ages if same else copy.ages.max()
+        self.versions[:] = copy.versions if same else copy.versions.max()
+        self.done[:, : len(copy.ticks)] = copy.ticks
+        self.strides[0] = self.ages[0]
+
+    def tick_in_place(self, worker: int, number: int, penalty: float) -> None:
+        """Tick `number` of this worker has raised the age by `penalty`.
+
+        The ages are added up anew every time: where two do it at once the next tick puts it right.
+        """
+        self.strides[worker] += penalty
+        self.ages[:] = self.strides.sum()
+        self.done[:, worker] = number
+
+    def replica_differences(self) -> int:
+        """Keys under which weights or state are other bits in the replica; none without one."""
+        if not self.shape.replicas:
+            return 0
+        differs = np.zeros(len(self.weights), bool)
+        for mine, copy in ((self.weights, self.replica.weights), (self.state, self.replica.state)):
+            differs |= (mine.view(np.int64) != copy.view(np.int64)).any(axis=1)
+        return int(differs.sum())
+
+    def values(self, begin: int, end: int, updater: Updater) -> np.ndarray:
+        """A copy of those of the keys begin to end - 1, (k, width), with no penalty owed."""
+        out = self.weights[begin:end].copy()
+        if updater.lazy:
+            for server, (first, last) in enumerate(itertools.pairwise(self.shape.bounds)):
+                first, last = max(begin, first), min(end, last)
+                if first < last:
+                    self.read(np.arange(first, last), server, updater, out[first - begin : last - begin])
+        return out
+
+    def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
+        """The values under `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
+        gather(self.weights, keys, out)
+        if updater.lazy:
+            state = np.empty((len(keys), self.state.shape[1]))
+            gather(self.state, keys, state)
+            updater.catch_up(keys, out, self.shape.state_of(state), float(self.ages[server]))
