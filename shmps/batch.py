@@ -18,8 +18,8 @@ from shmps.account import COMPUTE, PULL, PUSH, Account, Timesheet
 from shmps.cluster import Cluster
 from shmps.data import Rows, lengths, shard
 from shmps.errors import Diverged
-from shmps.kernels import add_scaled, curvature_diagonal, curvature_matrix, dot
-from shmps.lbfgs import LBFGS, Solve, diagonal_curvature, whole_curvature
+from shmps.kernels import add_scaled, curvature_matrix, dot, moments
+from shmps.lbfgs import LBFGS, Solve, curvature_of_moments, whole_curvature
 from shmps.messages import ALL
 from shmps.passes import mean_gradient, measure, pieces, rehearse_gradient
 from shmps.trainer import Snapshot
@@ -36,14 +36,14 @@ class Layout:
     """Where what is shared lies among the keys, one number under each.
 
     weights (n,), which are (features,) or (features, classes) row by row; whether there is more to do (1,);
-    and the sums over all workers: gradient (n,), loss (1,), curvature. The curvature at zero does not depend
-    on the labels: it is the same for every class.
+    and the sums over all workers: gradient (n,), loss (1,), the parts of the curvature. That at zero does not
+    depend on the labels: it is the same for every class.
     """
 
     shape: tuple[int, ...]  # of the weights: of features, the intercept's last; of more than two classes too
     rows: int
     intercept: bool
-    stride: int  # between the rows from which the whole curvature is taken; 0: its diagonal, from all
+    stride: int  # between the rows from which the whole curvature is taken; 0: the moments, from all
 
     @staticmethod
     def of(rows: Rows, shape: tuple[int, ...], intercept: bool) -> "Layout":
@@ -68,14 +68,24 @@ class Layout:
         return self.n + 1
 
     @property
-    def num_keys(self) -> int:
+    def curvature(self) -> int:
+        """The first of its keys."""
+        return self.sums + self.n + 1
+
+    @property
+    def parts(self) -> list[int]:
+        """Of the curvature, each pushed by itself: half of the matrix, or squares and means."""
         features = self.shape[0]
-        return self.sums + self.n + 1 + features * (features if self.stride else 1)
+        return [features * features] if self.stride else [features, features]
+
+    @property
+    def num_keys(self) -> int:
+        return self.curvature + sum(self.parts)
 
     @property
     def most_keys(self) -> int:
-        """Of one push: the gradient and the loss, or the curvature."""
-        return max(self.n + 1, self.num_keys - self.sums - self.n - 1)
+        """Of one push: the gradient and the loss, or a part of the curvature."""
+        return max(self.n + 1, *self.parts)
 
     def start(self, weights: np.ndarray) -> np.ndarray:
         """All values before the first round."""
@@ -87,16 +97,16 @@ def contribute(
 ) -> Account:
     """A worker's part: the sums of its shard, round after round, as long as there is more to do."""
     own, n = shard(rows, kv.rank, kv.num_workers), layout.n
-    keys, sums = np.arange(layout.sums, layout.num_keys), np.empty(n + 1)
-    out = sums[:n].reshape(layout.shape)
+    keys, sums = np.arange(layout.sums, layout.curvature), np.empty(n + 1)
+    out, before = sums[:n].reshape(layout.shape), len(layout.parts)
     kv.barrier(ALL)
     sheet = Timesheet(kv, timeline)
-    if not kv.resumed:
-        curvature = _curvature(own, layout, kv.beat)
+    if kv.resumed < before:
+        parts = _curvature(own, layout, kv.beat)
         sheet.lap(COMPUTE)
-        kv.start_push(keys[n + 1 :], curvature)  # which is summed while the first gradient is computed
+        _push_parts(kv, layout, parts)  # which are summed while the first gradient is computed
     for iteration in itertools.count(1):
-        if iteration + 1 > kv.resumed:  # the curvature was the first push
+        if iteration + before > kv.resumed:
             weights = kv.look()[:n].reshape(layout.shape)
             sums[n] = mean_gradient(own, weights, layout.intercept, layout.rows, out, kv.beat)
             sheet.lap(COMPUTE)
@@ -104,31 +114,40 @@ def contribute(
                 at = time.monotonic()
                 kv.report(Snapshot(iteration, at, iteration * kv.num_workers, weights.copy()))
                 sheet.lap(PULL)
-            kv.push(keys[: n + 1], sums)
+            kv.push(keys, sums)
         kv.barrier(ALL)
         sheet.lap(PUSH)
         # Who is back passes rounds that are over.
-        if iteration + 1 >= kv.resumed and not kv.look()[layout.more]:
+        if iteration + before >= kv.resumed and not kv.look()[layout.more]:
             break
     return sheet.account(iteration, iteration * own.num_rows, iteration * own.nonzeros)
 
 
-def _curvature(rows: Rows, layout: Layout, beat: Callable[[], None]) -> np.ndarray:
-    """The rows' part, of n features: the diagonal (n,), or half of the matrix (n * n,)."""
+def _push_parts(kv: KVWorker, layout: Layout, parts: list[np.ndarray]) -> None:
+    """Those of the curvature; a former life may have pushed the first."""
+    first = layout.curvature
+    for number, part in enumerate(parts, 1):
+        if number > kv.resumed:
+            kv.start_push(np.arange(first, first + len(part)), part)
+        first += len(part)
+
+
+def _curvature(rows: Rows, layout: Layout, beat: Callable[[], None]) -> list[np.ndarray]:
+    """The rows' share, of n features: squares and means (n,), or half of the matrix (n * n,)."""
     n, stride = layout.shape[0], layout.stride
-    diagonal, matrix = np.zeros(n), np.zeros((n, n) if stride else (0, 0))
+    squares, means, matrix = np.zeros(n), np.zeros(n), np.zeros((n, n) if stride else (0, 0))
     for piece in pieces(rows, stride or 1):
         arrays = piece.indptr, piece.indices, piece.data, piece.importance
         if stride:
             curvature_matrix(*arrays, layout.intercept, layout.rows, stride, matrix)
         if stride != 1:
-            curvature_diagonal(*arrays, layout.intercept, layout.rows, diagonal)
+            moments(*arrays, layout.intercept, layout.rows, squares, means)
         beat()
     if stride > 1:
         # A feature that hardly any of these rows has would be thought flat.
         sampled = np.einsum("ii->i", matrix)
-        np.maximum(sampled, 0.5 * diagonal, out=sampled)
-    return matrix.ravel() if stride else diagonal
+        np.maximum(sampled, squares / 8, out=sampled)
+    return [matrix.ravel()] if stride else [squares, means]
 
 
 class Descent:
@@ -173,7 +192,7 @@ class Descent:
             self._began = time.monotonic()
             return
         layout, n = self._layout, self._layout.n
-        end = layout.num_keys if self._search is None else layout.sums + n + 1
+        end = layout.num_keys if self._search is None else layout.curvature
         sums = self._cluster.weights(layout.sums, end)
         if self._search is None:
             if not np.isfinite(sums).all():
@@ -188,16 +207,16 @@ class Descent:
         more = not (search.done or self._stopped) and len(self.history) < self._most
         self._cluster.write(np.append(search.weights, float(more)))
 
-    def _solve(self, curvature: np.ndarray) -> Solve:
-        """Class by class, so to speak: the columns of what is solved for do not meet."""
-        features, shape = len(self._penalty), self._layout.shape
+    def _solve(self, sums: np.ndarray) -> Solve:
+        """By the curvature; classes are solved for side by side."""
+        features = len(self._penalty)
         penalty = self._penalty.reshape(features, -1)[:, 0]
         if self._layout.stride:
-            half = curvature.reshape(features, features)
+            half = sums.reshape(features, features)
             solve = whole_curvature(half + half.T, penalty)
         else:
-            solve = diagonal_curvature(curvature, penalty)
-        return lambda vector: solve(vector.reshape(shape)).ravel()
+            solve = curvature_of_moments(sums[:features], sums[features:], penalty)
+        return lambda vector: solve(vector.reshape(features, -1)).ravel()
 
 
 def rehearse(rows: Rows, layout: Layout) -> None:
@@ -207,6 +226,8 @@ def rehearse(rows: Rows, layout: Layout) -> None:
     """
     one, weights = rows.part(0, 1), np.zeros(layout.n)
     add_scaled(weights, weights, dot(weights, weights))
+    flat = np.zeros(layout.shape[0])
+    curvature_of_moments(flat, flat, flat)(weights.reshape(len(flat), -1))
     rehearse_gradient(one, layout.shape, layout.intercept)
     _curvature(one, layout, lambda: None)
     measure(one, np.zeros(layout.shape), layout.intercept)

@@ -268,24 +268,28 @@ def localize(indices, seen, position, mark):
 
 
 @kernel
-def curvature_diagonal(indptr, indices, data, importance, intercept, total, out):
-    """Add these rows' part of the diagonal of X'SX / (4 total), the Hessian at 0, to `out` (n,).
+def moments(indptr, indices, data, importance, intercept, total, squares, means):
+    """Add these rows' part of every feature's mean square and mean over `total` rows, to (n,) each.
 
-    S is the diagonal matrix of their `importance`, of ones if that is None.
+    Rows count by their `importance`, by 1 if that is None; `intercept` as in `gradient`.
     """
     for i in range(len(indptr) - 1):
-        quarter = 0.25 / total if importance is None else 0.25 * importance[i] / total
+        share = 1.0 / total if importance is None else importance[i] / total
         for p in range(at(indptr[i]), at(indptr[i + 1])):
-            out[at(indices[p])] += quarter * data[p] * data[p]
+            part = share * data[p]
+            means[at(indices[p])] += part
+            squares[at(indices[p])] += part * data[p]
         if intercept:
-            out[-1] += quarter
+            means[-1] += share
+            squares[-1] += share
 
 
 @kernel
 def curvature_matrix(indptr, indices, data, importance, intercept, total, stride, out):
-    """Like `curvature_diagonal`, but the whole matrix: `out` (n, n) plus its transpose.
+    """Add these rows' part of X'SX / (4 total), the Hessian at 0: `out` (n, n) plus its transpose.
 
-    From every `stride`-th row, each of which stands for so many.
+    S is the diagonal matrix of their `importance`, of ones if that is None. From every `stride`-th row, each
+    of which stands for so many.
     """
     for i in range(0, len(indptr) - 1, stride):
         begin, end = at(indptr[i]), at(indptr[i + 1])
@@ -299,3 +303,21 @@ def curvature_matrix(indptr, indices, data, importance, intercept, total, stride
                 out[-1, at(indices[p])] += value
         if intercept:
             out[-1, -1] += 0.125 * own * stride / total
+
+
+@kernel
+def solve_rank_one(values, diagonal, steep, out):
+    """out = (diag(diagonal) + steep steep')^-1 values: (n, width), diagonal and steep (n,).
+
+    Sherman & Morrison, Annals of Mathematical Statistics 1950.
+    """
+    n, width = values.shape
+    along, rest = np.zeros(width), 1.0
+    for i in range(n):
+        scaled = steep[i] / diagonal[i]
+        rest += steep[i] * scaled
+        for d in range(width):
+            along[d] += scaled * values[i, d]
+    for i in range(n):
+        for d in range(width):
+            out[i, d] = (values[i, d] - steep[i] * along[d] / rest) / diagonal[i]

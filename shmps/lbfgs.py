@@ -2,7 +2,7 @@
 
 Nocedal, Updating Quasi-Newton Matrices with Limited Storage (Math. Comp. 1980). The matrix that the recursion
 starts from is not a multiple of the identity but the objective's curvature at zero, X'X/4 per row plus the
-penalty: whole where the weights are few, else its diagonal.
+penalty: whole where the weights are few, else what the features' squares and means tell of it.
 """
 
 import collections
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 
-from shmps.kernels import add_scaled, dot
+from shmps.kernels import add_scaled, dot, solve_rank_one
 
 MEMORY = 10  # pairs of steps and changes of the gradient
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo 1966)
@@ -101,20 +101,33 @@ class LBFGS:
 
 
 def whole_curvature(matrix: np.ndarray, penalty: np.ndarray) -> Solve:
-    """From the curvature (n, n) without `penalty` (n,); solves for columns (n, classes) too."""
+    """From the curvature (n, n) without `penalty` (n,); solves for (n, problems)."""
     # Features may depend on each other (one-hot ones and an intercept do): then its least eigenvalue is what
     # rounding makes of 0. What is added is a part of each feature's own, whatever their units.
     own = _above_zero(matrix.diagonal() + penalty)
     matrix = matrix + np.diag(penalty + _RIDGE * own)
     factor, _ = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
     # What scipy.linalg.cho_solve calls, at a fifth of its time for a hundred weights.
-    return lambda vector: scipy.linalg.lapack.dpotrs(factor, vector, lower=True)[0]
+    return lambda values: scipy.linalg.lapack.dpotrs(factor, values, lower=True)[0]
 
 
-def diagonal_curvature(diagonal: np.ndarray, penalty: np.ndarray) -> Solve:
-    """From the diagonal (n,) without `penalty` (n,); solves for columns (n, classes) too."""
-    curvature = _above_zero(diagonal + penalty)
-    return lambda vector: (vector.T / curvature).T
+def curvature_of_moments(squares: np.ndarray, means: np.ndarray, penalty: np.ndarray) -> Solve:
+    """From the features' mean squares and means (n,), without `penalty` (n,); solves for (n, problems).
+
+    X'X per row is their covariance plus the product of the means with each other. Of the covariance this
+    takes the diagonal alone; the product is what couples all features that are seldom negative, such as
+    counts, with each other and with the intercept: without it the first steps would be far too long.
+    """
+    # A feature that is the same in every row, as the intercept's is, has no variance.
+    variances = np.maximum(squares - means**2, _RIDGE * squares)
+    diagonal, steep = _above_zero(variances / 4 + penalty), means / 2
+
+    def solve(values: np.ndarray) -> np.ndarray:
+        out = np.empty_like(values)
+        solve_rank_one(values, diagonal, steep, out)
+        return out
+
+    return solve
 
 
 def _above_zero(diagonal: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def test_each_class_comes_to_the_bits_of_a_training_against_the_rest(params):
         assert alone.intercept_.tobytes() == together.intercept_[number].tobytes()
 
 
-@pytest.mark.parametrize("features", [FEATURES, 600], ids=["whole curvature", "its diagonal"])
+@pytest.mark.parametrize("features", [FEATURES, 600], ids=["whole curvature", "moments"])
 @pytest.mark.parametrize("intercept", [True, False])
 def test_lbfgs_finds_each_classs_optimum(features, intercept):
     wide = scipy.sparse.csr_matrix((X.data, X.indices, X.indptr), (ROWS, features))
