@@ -415,7 +415,7 @@ def test_every_process_stays_within_its_memory_whatever_the_size_of_the_data(tmp
     source, folder = tmp_path / "data.svm", tmp_path / "data.shmps"
     row = " ".join(f"{index}:1" for index in range(1, 101))
     source.write_text("".join(f"{label} {row}\n" for label in (-1, 1)) * 60_000)
-    settings = {"epochs": 1, "batch_size": 1000}
+    settings = {"epochs": 3, "batch_size": 1000}  # all is kept for two of them: long enough to be seen
     mapped.convert(source, folder)
     LogisticRegression(**settings).fit(folder)  # compiles, and that takes memory
     unbounded = outofcore.trained(folder, None, settings)["peak_bytes"]
