@@ -145,10 +145,20 @@ def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarr
 
 
 def classes_of(y: np.ndarray) -> list[Any]:
-    """The labels in y (rows,), in increasing order. Of mapped data they are known."""
+    """The labels in y (rows,), in increasing order. Of mapped data they are known.
+
+    Raises DataError where they have none.
+    """
     if isinstance(y, MappedLabels) and y.classes is not None:
         return y.classes
-    return np.unique(y).tolist()
+    try:
+        return np.unique(y).tolist()
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in y.tolist()})
+        raise DataError(
+            f"labels are numbers or strings, all of one kind, found the types {', '.join(kinds)}; drop the "
+            f"rows without a label, or make them strings"
+        ) from error
 
 
 def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
@@ -172,10 +182,9 @@ def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
 
     Raises DataError unless there are two classes or more.
     """
-    known = isinstance(y, MappedLabels) and y.classes is not None
-    if not known and y.dtype.kind == "f" and np.isnan(y).any():
-        raise DataError(f"{name}: labels name classes, found nan; drop the rows without a label")
     classes = classes_of(y)
+    if any(label != label for label in classes):
+        raise DataError(f"{name}: labels name classes, found nan; drop the rows without a label")
     if len(classes) < 2:
         raise DataError(
             f"{name}: labels are of two classes or more, found {len(classes)} "

@@ -13,6 +13,7 @@ import scipy.sparse
 from shmps.conventions import known_to_sklearn
 from shmps.data import Rows, classes_of, codes_of, is_finite, opened, rows_of, to_csr
 from shmps.errors import DataError, NotNumbers, UsageError
+from shmps.models import array_of, plain_labels
 
 _MOST_NAMES = 5  # of each kind, in an error
 
@@ -123,12 +124,12 @@ def _listed(labels: list[Any]) -> str:
 
 def named_classes(classes: Any) -> np.ndarray:
     """What the first call of `partial_fit` names, sorted. Raises UsageError unless there are two or more."""
-    found = np.zeros(0) if classes is None else np.unique(classes)
+    found = np.array([] if classes is None else classes_of(np.asarray(classes)))
     if len(found) < 2:
         raise UsageError(
             f"the first call of partial_fit names two classes or more, found classes={classes!r:.80}"
         )
-    return found
+    return array_of(plain_labels(found))
 
 
 def importance_of(
@@ -204,15 +205,18 @@ def evaluated(X: Any, y: Any, classes: np.ndarray, features: int, names: np.ndar
     return rows_of(X, known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set"))
 
 
-def held_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def held_out(codes: np.ndarray, importance: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
     """Which rows to validate on, (rows,) bool: `fraction` of each class, drawn by `seed`.
+
+    Of those alone that have some `importance` (rows,); None: all of them.
 
     Raises DataError if that leaves a class without a row to train on, or no row to validate on.
     """
     random = np.random.default_rng([2, seed])  # 0 and 1: the minibatches' streams
     chosen = np.zeros(len(codes), bool)
     for code in np.unique(codes):
-        own = random.permutation(np.flatnonzero(codes == code))
+        has = codes == code if importance is None else (codes == code) & (importance > 0)
+        own = random.permutation(np.flatnonzero(has))
         count = round(fraction * len(own))
         if count == len(own):
             raise DataError(
@@ -237,6 +241,8 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
     coef, own = np.zeros((problems, features)), np.zeros(problems)
     if coef_init is not None:
         coef = _numbers("coef_init", coef_init, coef.size).reshape(coef.shape)
+        if problems > 1 and np.shape(coef_init) != coef.shape:
+            raise UsageError(f"coef_init has the shape {coef.shape}, found {np.shape(coef_init)}")
     if intercept_init is not None:
         if not intercept:
             raise UsageError("an intercept_init needs fit_intercept=True, found False; leave it out")

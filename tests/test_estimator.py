@@ -117,6 +117,34 @@ def test_labels_in_a_list_are_taken_as_they_are():
     assert descent(iterations=5).fit(X.tolist(), ["ab"[i] for i in y]).classes_.tolist() == ["a", "b"]
 
 
+def test_whole_labels_beyond_what_a_float_holds_come_back_exactly():
+    X, y = problem()
+    model = descent(iterations=5).fit(X, np.array([1, 2**64 - 1], np.uint64)[y])
+    assert model.classes_.tolist() == [1, 2**64 - 1] and set(model.predict(X)) <= {1, 2**64 - 1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.array([1, "a"] * 20, object), "all of one kind, found the types int, str"),
+        (np.array([None, "a"] * 20, object), "all of one kind, found the types NoneType, str"),
+        (np.array([0, 1, math.nan, 1] * 10, object), "found .*nan"),
+        (np.array([b"a", b"b"] * 20), "labels are two or more different bools, ints, floats or strings"),
+    ],
+    ids=["two kinds", "none", "nan", "bytes"],
+)
+def test_labels_that_a_model_can_not_have_are_refused_before_training(labels, said):
+    X, told = np.random.default_rng(0).standard_normal((40, 3)), []
+    for train in (
+        lambda model: model.fit(X, labels, on_progress=told.append),
+        lambda model: model.partial_fit(X, labels, classes=labels),
+    ):
+        model = descent(iterations=2, test_interval=1)
+        with pytest.raises((DataError, UsageError), match=said):
+            train(model)
+        assert not told and not hasattr(model, "coef_")
+
+
 # --- the same input, the same bits ---
 
 

@@ -44,9 +44,9 @@ _PART = 2**20  # non-zeros
 class MappedMatrix(csr_matrix):
     """X (rows, features) of mapped data: an ordinary csr_matrix over read-only arrays.
 
-    `X @ array` takes some rows at a time, as `parts` does; other operations of scipy copy the indices, since it
-    wants them as wide as the pointers. What comes out of an operation is of the same class, but has neither
-    `folder` nor `meta`.
+    `X @ array` takes some rows at a time, as `parts` does; other operations of scipy copy the indices, since
+    it wants them as wide as the pointers. What comes out of an operation is of the same class, but has
+    neither `folder` nor `meta`.
     """
 
     folder: str = ""
