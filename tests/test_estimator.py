@@ -145,6 +145,17 @@ def test_labels_that_a_model_can_not_have_are_refused_before_training(labels, sa
         assert not told and not hasattr(model, "coef_")
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("mode", ["sync", "async", "hogwild"])
+def test_rows_without_features_are_rows_though_a_minibatch_has_no_others(mode, classes):
+    X = sp.csr_matrix(np.random.default_rng(0).standard_normal((60, 4)))
+    X[:40] = 0
+    X.eliminate_zeros()
+    model = LogisticRegression(mode=mode, batch_size=4, epochs=2, fit_intercept=False)
+    model.fit(X, np.arange(60) % classes)
+    assert model.result_.rows == 120 and np.isfinite(model.coef_).all()
+
+
 # --- the same input, the same bits ---
 
 
