@@ -448,6 +448,25 @@ def test_every_process_stays_within_its_memory_whatever_the_size_of_the_data(tmp
     assert sorted(bounded) == sorted(unbounded) and max(bounded.values()) <= budget
 
 
+@pytest.mark.parametrize("way", ["whole shards", "a checkpoint"])
+def test_no_process_takes_more_for_its_weights_than_is_asked_for(way, folder, tmp_path):
+    features, own = 1_000_000, tmp_path / "wide.shmps"
+    (tmp_path / "wide").write_bytes(b"".join(b"%d 1:1 %d:1\n" % (i % 3, features) for i in range(60)))
+    mapped.convert(tmp_path / "wide", own)
+    settings: dict[str, Any] = {"batch_size": 0, "iterations": 4}
+    if way == "a checkpoint":
+        settings = {"iterations": 4, "test_interval": 2, "checkpoint": str(tmp_path / "kept")}
+        settings["checkpoint_every"] = 2
+    LogisticRegression(**settings).fit(own)  # compiles, and that takes memory
+    with pytest.raises(OutOfSpace) as refused:
+        LogisticRegression(**settings | {"checkpoint": None}, memory=1).fit(own)
+    asked = int(str(refused.value).split("at least ")[1].split("M")[0]) * 2**20 - own_memory()
+    few, many = (
+        max(outofcore.trained(each, None, settings)["peak_bytes"].values()) for each in (folder, own)
+    )
+    assert many - few <= asked
+
+
 def test_a_memory_that_can_not_do_is_refused_before_anything_starts(folder):
     with pytest.raises(
         OutOfSpace, match=r"memory must be at least \d+M for 300 rows and 41 keys .*, found 1.5K; allow more"
