@@ -111,13 +111,14 @@ def labels_of(y: Any, rows: int, name: str = "y") -> np.ndarray:
 def known_labels(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
     """The codes (rows,) of labels among `classes` (see `data.codes_of`); DataError for another label."""
     known = classes.tolist()
-    strange = [label for label in classes_of(y) if label not in known]
+    among = set(known)  # there may be many
+    strange = [label for label in classes_of(y) if label not in among]
     if strange:
-        raise DataError(f"{name} has the labels of y, {_listed(known)}, found {_listed(strange)}")
+        raise DataError(f"{name} has the labels of y, {listed(known)}, found {listed(strange)}")
     return codes_of(y, known)
 
 
-def _listed(labels: list[Any]) -> str:
+def listed(labels: list[Any]) -> str:
     """All, or where there are many of them, the first."""
     return str(labels) if len(labels) <= 10 else f"[{', '.join(map(repr, labels[:10]))}, ...]"
 
@@ -179,7 +180,7 @@ def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -
     known = classes.tolist()
     if not isinstance(class_weight, dict) or not all(label in known for label in class_weight):
         raise UsageError(
-            f"class_weight is 'balanced' or a dict of weights by label {_listed(known)}; "
+            f"class_weight is 'balanced' or a dict of weights by label {listed(known)}; "
             f"found {class_weight!r:.80}"
         )
     weights = [class_weight.get(label, 1.0) for label in known]
