@@ -58,17 +58,19 @@ class Rows(NamedTuple):
 
 
 class MappedRows(Rows):
-    """All rows of a folder. They go to another process by its name, so that no process has a copy."""
+    """All rows of a folder. They go to another process by its name, so that no process has a copy; labels
+    that are not `as_stored` there go with it.
+    """
 
     folder: str
     meta: dict[str, Any]
+    as_stored: bool
 
     def sums(self) -> list[str]:
         return [self.meta["arrays"][name]["sha256"] for name in self._fields[:3]] + [npy.sha256(self.labels)]
 
     def __reduce__(self):
-        as_stored = _are_codes([label for label, _ in self.meta["labels"] or ()])
-        return _map_rows, (self.folder, None if as_stored else self.labels)
+        return _map_rows, (self.folder, None if self.as_stored else self.labels)
 
 
 def _map_rows(folder: str, labels: np.ndarray | None) -> Rows:
@@ -138,14 +140,25 @@ def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarr
         return Rows(indptr, indices, data, own, importance)
     rows = MappedRows(indptr, indices, data, own)
     rows.folder, rows.meta = X.folder, X.meta
+    rows.as_stored = isinstance(labels, MappedLabels) and labels.folder == X.folder
     return rows
 
 
 def classes_of(y: np.ndarray) -> list[Any]:
-    """The labels in y (rows,), in increasing order. Of mapped data they are known."""
+    """The labels in y (rows,), in increasing order. Of mapped data they are known.
+
+    Raises DataError where they have none.
+    """
     if isinstance(y, MappedLabels) and y.classes is not None:
         return y.classes
-    return np.unique(y).tolist()
+    try:
+        return np.unique(y).tolist()
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in y.tolist()})
+        raise DataError(
+            f"labels are numbers or strings, all of one kind, found the types {', '.join(kinds)}; drop the "
+            f"rows without a label, or make them strings"
+        ) from error
 
 
 def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
@@ -154,7 +167,7 @@ def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
     Mapped labels that are so already, as they are.
     """
     if isinstance(y, MappedLabels) and y.classes == classes and _are_codes(classes):
-        return np.asarray(y)
+        return y
     if len(classes) == 2:
         return np.where(y == classes[1], 1.0, -1.0)
     return np.searchsorted(classes, y).astype(np.float64)
@@ -169,10 +182,9 @@ def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
 
     Raises DataError unless there are two classes or more.
     """
-    known = isinstance(y, MappedLabels) and y.classes is not None
-    if not known and y.dtype.kind == "f" and np.isnan(y).any():
-        raise DataError(f"{name}: labels name classes, found nan; drop the rows without a label")
     classes = classes_of(y)
+    if any(label != label for label in classes):
+        raise DataError(f"{name}: labels name classes, found nan; drop the rows without a label")
     if len(classes) < 2:
         raise DataError(
             f"{name}: labels are of two classes or more, found {len(classes)} "

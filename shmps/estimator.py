@@ -19,6 +19,7 @@ from shmps.inputs import (
     relative,
 )
 from shmps.linear import LinearClassifier
+from shmps.models import array_of, plain_labels
 from shmps.result import Progress
 from shmps.runs import OnEvent
 from shmps.training import OnPause, Told, Training
@@ -205,7 +206,7 @@ class LogisticRegression(LinearClassifier):
         origin = getattr(X, "origin", {})
         X = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
-        self.classes_ = np.array(classes)
+        self.classes_ = array_of(plain_labels(classes))
         importance = importance_of(sample_weight, self.class_weight, codes, self.classes_)
         rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
         if eval_set is not None:
@@ -217,7 +218,7 @@ class LogisticRegression(LinearClassifier):
                 raise UsageError(
                     "early_stopping copies the rows it trains on, found memory too; pass an eval_set"
                 )
-            chosen = held_out(codes, self.validation_fraction, settings.random_state)
+            chosen = held_out(codes, importance, self.validation_fraction, settings.random_state)
             rows, tested, measured_on = rows.chosen(~chosen), rows.chosen(chosen), "validation"
         if rows.num_rows < self.workers:
             raise UsageError(

@@ -13,6 +13,7 @@ import scipy.sparse
 from shmps.conventions import known_to_sklearn
 from shmps.data import Rows, classes_of, codes_of, is_finite, opened, rows_of, to_csr
 from shmps.errors import DataError, NotNumbers, UsageError
+from shmps.models import array_of, plain_labels
 
 _MOST_NAMES = 5  # of each kind, in an error
 
@@ -110,25 +111,26 @@ def labels_of(y: Any, rows: int, name: str = "y") -> np.ndarray:
 def known_labels(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
     """The codes (rows,) of labels among `classes` (see `data.codes_of`); DataError for another label."""
     known = classes.tolist()
-    strange = [label for label in classes_of(y) if label not in known]
+    among = set(known)  # there may be many
+    strange = [label for label in classes_of(y) if label not in among]
     if strange:
-        raise DataError(f"{name} has the labels of y, {_listed(known)}, found {_listed(strange)}")
+        raise DataError(f"{name} has the labels of y, {listed(known)}, found {listed(strange)}")
     return codes_of(y, known)
 
 
-def _listed(labels: list[Any]) -> str:
+def listed(labels: list[Any]) -> str:
     """All, or where there are many of them, the first."""
     return str(labels) if len(labels) <= 10 else f"[{', '.join(map(repr, labels[:10]))}, ...]"
 
 
 def named_classes(classes: Any) -> np.ndarray:
     """What the first call of `partial_fit` names, sorted. Raises UsageError unless there are two or more."""
-    found = np.zeros(0) if classes is None else np.unique(classes)
+    found = np.array([] if classes is None else classes_of(np.asarray(classes)))
     if len(found) < 2:
         raise UsageError(
             f"the first call of partial_fit names two classes or more, found classes={classes!r:.80}"
         )
-    return found
+    return array_of(plain_labels(found))
 
 
 def importance_of(
@@ -178,7 +180,7 @@ def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -
     known = classes.tolist()
     if not isinstance(class_weight, dict) or not all(label in known for label in class_weight):
         raise UsageError(
-            f"class_weight is 'balanced' or a dict of weights by label {_listed(known)}; "
+            f"class_weight is 'balanced' or a dict of weights by label {listed(known)}; "
             f"found {class_weight!r:.80}"
         )
     weights = [class_weight.get(label, 1.0) for label in known]
@@ -204,15 +206,18 @@ def evaluated(X: Any, y: Any, classes: np.ndarray, features: int, names: np.ndar
     return rows_of(X, known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set"))
 
 
-def held_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def held_out(codes: np.ndarray, importance: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
     """Which rows to validate on, (rows,) bool: `fraction` of each class, drawn by `seed`.
+
+    Of those alone that have some `importance` (rows,); None: all of them.
 
     Raises DataError if that leaves a class without a row to train on, or no row to validate on.
     """
     random = np.random.default_rng([2, seed])  # 0 and 1: the minibatches' streams
     chosen = np.zeros(len(codes), bool)
     for code in np.unique(codes):
-        own = random.permutation(np.flatnonzero(codes == code))
+        has = codes == code if importance is None else (codes == code) & (importance > 0)
+        own = random.permutation(np.flatnonzero(has))
         count = round(fraction * len(own))
         if count == len(own):
             raise DataError(
@@ -237,6 +242,8 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
     coef, own = np.zeros((problems, features)), np.zeros(problems)
     if coef_init is not None:
         coef = _numbers("coef_init", coef_init, coef.size).reshape(coef.shape)
+        if problems > 1 and np.shape(coef_init) != coef.shape:
+            raise UsageError(f"coef_init has the shape {coef.shape}, found {np.shape(coef_init)}")
     if intercept_init is not None:
         if not intercept:
             raise UsageError("an intercept_init needs fit_intercept=True, found False; leave it out")

@@ -53,7 +53,8 @@ def _minibatches(
     problems = start.size // num_keys
     if restored is not None:
         plan = replace(plan, done=tuple(restored.ticks.tolist()))
-    must_fit(plan.memory, rows, num_keys, problems, PER_WEIGHT)
+    most = most_keys(rows, plan.batch_size, num_keys)
+    must_fit(plan.memory, rows, num_keys, problems, PER_WEIGHT, most if plan.batch_size else num_keys)
     trainer.rehearse(rows, start.shape, plan, updater, consistency.in_place)
     cluster = Cluster(
         num_keys,
@@ -64,7 +65,7 @@ def _minibatches(
         updater=updater,
         initial=start,
         restored=restored,
-        max_keys=most_keys(rows, plan.batch_size, num_keys),
+        max_keys=most,
         dense_slots=int(not plan.batch_size),
         max_workers=settings.workers + (settings.join_at is not None),
         replicas=settings.replicas,

@@ -12,7 +12,8 @@ from shmps.errors import OutOfSpace
 from shmps.kernels import localize, take_rows
 from shmps.memory import available_memory, own_memory
 
-PER_WEIGHT = 64  # bytes of a process for every key: its weight, copies of it, its place in a minibatch
+PER_WEIGHT = 80  # bytes of a process for every key: its weight, copies of it, its place in a minibatch
+_PER_VALUE = 48  # bytes for every one of a request, which is in mailboxes and in copies on their way
 _PER_ROW = 24  # bytes for every row: its margin, sorted by class, and its place in the order
 _PER_ROW_OF_CLASSES = 80  # its largest margin, its probability and the like too
 _SPARE = 2**25  # bytes: a few minibatches on their way
@@ -62,7 +63,8 @@ class Batches:
             self._mark = 0
             self._position = np.empty(num_keys, np.int32)
             if memory is not None:
-                self._room: float = memory - own_memory() - num_keys * problems * PER_WEIGHT - _SPARE
+                taken = num_keys * PER_WEIGHT + most_keys(rows, size, num_keys) * _PER_VALUE
+                self._room: float = memory - own_memory() - problems * taken - _SPARE
             else:
                 fits = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
                 self._room = math.inf if fits else 0
@@ -111,13 +113,17 @@ def most_keys(rows: Rows, size: int, num_keys: int) -> int:
     return min(num_keys, int(longest.sum()) + 1)
 
 
-def must_fit(memory: int | None, rows: Rows, num_keys: int, problems: int, per_weight: int) -> None:
+def must_fit(
+    memory: int | None, rows: Rows, num_keys: int, problems: int, per_weight: int, requested: int = 0
+) -> None:
     """Raises OutOfSpace if a training on the rows takes more than `memory` bytes of a process in any case.
 
     per_weight: bytes that the process with the most of them has for each of the `problems` weights of a key.
+    requested: keys of a request at most, if that is not in it.
     """
     per_row = _PER_ROW if problems == 1 else _PER_ROW_OF_CLASSES
-    least = own_memory() + rows.num_rows * per_row + num_keys * problems * per_weight + _SPARE
+    taken = problems * (num_keys * per_weight + requested * _PER_VALUE)
+    least = own_memory() + rows.num_rows * per_row + taken + _SPARE
     if memory is not None and memory < least:
         raise OutOfSpace(
             f"memory must be at least {-(-least // 2**20)}M for {rows.num_rows:,} rows and {num_keys:,} keys "

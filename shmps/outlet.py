@@ -10,6 +10,8 @@ import tempfile
 from multiprocessing import reduction
 from typing import Any
 
+_LENGTH = 8  # bytes of the length of a part
+
 
 class Outlet:
     """One file: the worker writes values into it and announces them, the scheduler reads them."""
@@ -22,21 +24,42 @@ class Outlet:
                 self._descriptor = os.dup(file.fileno())
 
     def write(self, value: Any, offset: int = 0) -> int:
-        """Write `value` from `offset` on; returns its size in bytes."""
-        data = memoryview(pickle.dumps(value))
+        """Write `value` from `offset` on; returns its size in bytes.
+
+        Its arrays, each after its length, as they lie: they may be all the parameters, and no copy is made.
+        """
+        arrays: list[pickle.PickleBuffer] = []
+        pickled = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)
+        begin = offset
+        for part in (memoryview(pickled), *(array.raw() for array in arrays)):
+            offset = self._put(memoryview(part.nbytes.to_bytes(_LENGTH, "little")), offset)
+            offset = self._put(part, offset)
+        return offset - begin
+
+    def _put(self, data: memoryview, offset: int) -> int:
+        """Returns the offset behind it."""
         written = 0
         while written < len(data):
             written += os.pwrite(self._descriptor, data[written:], offset + written)
-        return written
+        return offset + written
 
     def read(self, size: int, offset: int = 0) -> Any:
         parts, end = [], offset + size
         while offset < end:
-            part = os.pread(self._descriptor, end - offset, offset)
-            assert part, "the worker announced more than it wrote"
-            parts.append(part)
-            offset += len(part)
-        return pickle.loads(b"".join(parts))
+            length = int.from_bytes(self._take(_LENGTH, offset), "little")
+            parts.append(self._take(length, offset + _LENGTH))
+            offset += _LENGTH + length
+        return pickle.loads(parts[0], buffers=parts[1:])
+
+    def _take(self, size: int, offset: int) -> bytearray:
+        """What is read can be written to: an array in it is as any other."""
+        data = bytearray(size)
+        left = memoryview(data)
+        while left:
+            taken = os.preadv(self._descriptor, [left], offset)
+            assert taken, "the worker announced more than it wrote"
+            left, offset = left[taken:], offset + taken
+        return data
 
     def empty(self) -> None:
         """Give the memory back; nobody must be writing."""

@@ -3,6 +3,7 @@
 Weights, and gradients, are (n,) with the intercept's last; of more than two classes (n, classes).
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -28,7 +29,7 @@ def mean_gradient(
     """
     out[:] = 0.0
     loss, kernel = 0.0, gradient if weights.ndim == 1 else class_gradients
-    for piece in pieces(rows, BLOCK, weights.size // len(weights)):
+    for piece in pieces(rows, BLOCK, math.prod(weights.shape[1:])):
         loss += kernel(*piece, weights, intercept, total, out)
         beat()
     return loss

@@ -162,6 +162,8 @@ def test_weights_to_start_from_are_one_row_a_class():
     np.testing.assert_allclose(model.intercept_, own, atol=1e-290)
     with pytest.raises(UsageError, match="intercept_init is 4 finite numbers"):
         LogisticRegression().fit(X, Y, intercept_init=0.5)
+    with pytest.raises(UsageError, match=r"coef_init has the shape \(4, 7\), found \(7, 4\)"):
+        LogisticRegression().fit(X, Y, coef_init=start.T)
 
 
 def test_labels_that_training_did_not_have_are_refused():

@@ -139,7 +139,7 @@ def test_reports_arrive_in_order_and_whole(cluster):
     numbers = {rank: [] for rank in range(3)}
 
     def on_report(rank, value):
-        assert (value[1] == value[0]).all()
+        assert (value[1] == value[0]).all() and value[1].flags.writeable
         numbers[rank].append(value[0])
 
     cluster.run(work, on_report=on_report)

@@ -117,6 +117,45 @@ def test_labels_in_a_list_are_taken_as_they_are():
     assert descent(iterations=5).fit(X.tolist(), ["ab"[i] for i in y]).classes_.tolist() == ["a", "b"]
 
 
+def test_whole_labels_beyond_what_a_float_holds_come_back_exactly():
+    X, y = problem()
+    model = descent(iterations=5).fit(X, np.array([1, 2**64 - 1], np.uint64)[y])
+    assert model.classes_.tolist() == [1, 2**64 - 1] and set(model.predict(X)) <= {1, 2**64 - 1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.array([1, "a"] * 20, object), "all of one kind, found the types int, str"),
+        (np.array([None, "a"] * 20, object), "all of one kind, found the types NoneType, str"),
+        (np.array([0, 1, math.nan, 1] * 10, object), "found .*nan"),
+        (np.array([b"a", b"b"] * 20), "labels are two or more different bools, ints, floats or strings"),
+    ],
+    ids=["two kinds", "none", "nan", "bytes"],
+)
+def test_labels_that_a_model_can_not_have_are_refused_before_training(labels, said):
+    X, told = np.random.default_rng(0).standard_normal((40, 3)), []
+    for train in (
+        lambda model: model.fit(X, labels, on_progress=told.append),
+        lambda model: model.partial_fit(X, labels, classes=labels),
+    ):
+        model = descent(iterations=2, test_interval=1)
+        with pytest.raises((DataError, UsageError), match=said):
+            train(model)
+        assert not told and not hasattr(model, "coef_")
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("mode", ["sync", "async", "hogwild"])
+def test_rows_without_features_are_rows_though_a_minibatch_has_no_others(mode, classes):
+    X = sp.csr_matrix(np.random.default_rng(0).standard_normal((60, 4)))
+    X[:40] = 0
+    X.eliminate_zeros()
+    model = LogisticRegression(mode=mode, batch_size=4, epochs=2, fit_intercept=False)
+    model.fit(X, np.arange(60) % classes)
+    assert model.result_.rows == 120 and np.isfinite(model.coef_).all()
+
+
 # --- the same input, the same bits ---
 
 

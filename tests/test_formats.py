@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 import shmps
 from shmps.errors import DataError, UsageError
-from shmps.formats import FORMATS, load, save
+from shmps.formats import FORMATS, check, load, save
 from shmps.models import Model
 
 TRICKY = Model(np.array([0.5, -0.0, 1 / 3, 5e-324, -1.7e308]), 0.1, (-1, 1), {"mode": "async"})
@@ -260,3 +260,11 @@ def test_an_archive_of_something_else_is_refused(tmp_path, arrays):
     (tmp_path / "m").write_bytes(made.getvalue())
     with pytest.raises(DataError, match="m: "):
         load(tmp_path / "m")
+
+
+def test_more_labels_than_a_header_holds_are_refused_before_training(tmp_path):
+    labels = tuple(map(float, range(22_000)))
+    with pytest.raises(DataError, match=r"fit into a header of .*, found .*; save in another format"):
+        check(labels, str(tmp_path / "model"), None)
+    check(labels, str(tmp_path / "model.npz"), None)
+    check(labels[:10_000], str(tmp_path / "model"), None)

@@ -18,7 +18,7 @@ import scipy.sparse
 
 from bench import outofcore
 from shmps import LogisticRegression, datasets, kernels
-from shmps.data import Rows, encoded, fingerprint, is_finite, rows_of, to_csr
+from shmps.data import Rows, codes_of, encoded, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.memory import own_memory
 from shmps.reading import mapped, npy, svmlight
@@ -199,6 +199,23 @@ def test_rows_go_to_a_spawned_process_by_the_name_of_their_folder(folder):
     assert spawned.coef_.tobytes() == forked.coef_.tobytes()
 
 
+@pytest.mark.parametrize("labels", ["one's own", "of more classes", "too many to be listed"])
+def test_labels_that_are_not_the_folders_go_to_a_spawned_process_with_the_rows(labels, folder, tmp_path):
+    X, y = mapped.load(folder)
+    if labels == "one's own":
+        codes = encoded(np.arange(ROWS) % 2, "y")[0]
+    elif labels == "of more classes":
+        codes = codes_of(y, [-1.0, 0.0, 1.0])
+    else:
+        (tmp_path / "many").write_bytes(b"".join(b"%d 1:1\n" % (7 * label) for label in range(1500)))
+        mapped.convert(tmp_path / "many", tmp_path / "many.shmps")
+        X, y = mapped.load(tmp_path / "many.shmps")
+        codes = encoded(y, "y")[0]
+    there = pickle.loads(pickle.dumps(rows_of(X, codes)))
+    assert there.labels.tolist() == codes.tolist()
+    assert there.data.tobytes() == X.data.tobytes()
+
+
 def test_a_path_brings_its_labels(source, folder):
     with pytest.raises(UsageError, match=r"the labels of .* are in it"):
         LogisticRegression().fit(folder, np.ones(ROWS))
@@ -262,10 +279,16 @@ def test_what_is_taken_from_a_matrix_no_longer_passes_for_the_folder(folder):
 
 def test_a_product_takes_a_part_of_the_rows_at_a_time(source, folder, monkeypatch):
     X, weights = mapped.load(folder)[0], np.random.default_rng(0).standard_normal(FEATURES)
+    several = np.random.default_rng(1).standard_normal((FEATURES, 3))
+    of_several, parts = svmlight.read(source)[0] @ several, []
     expected = svmlight.read(source)[0] @ weights
     for part in (1, 7, 1000, 2**20):
         monkeypatch.setattr(mapped, "_PART", part)
         assert (X @ weights).tobytes() == expected.tobytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(mapped.MappedMatrix, "parts", lambda X, part=X.parts: parts.append(X) or part())
+            assert (X @ several).tobytes() == of_several.tobytes()
+        assert parts.pop() is X
         assert max(each.nnz for each in X.parts()) <= max(part, np.diff(X.indptr).max())
     model = LogisticRegression(**PARAMS).fit(folder)
     np.testing.assert_array_equal(
@@ -423,6 +446,25 @@ def test_every_process_stays_within_its_memory_whatever_the_size_of_the_data(tmp
     assert sorted(unbounded) == ["server 0", "the process itself", "worker 0", "worker 1"]
     bounded = outofcore.trained(folder, budget, settings)["peak_bytes"]
     assert sorted(bounded) == sorted(unbounded) and max(bounded.values()) <= budget
+
+
+@pytest.mark.parametrize("way", ["whole shards", "a checkpoint"])
+def test_no_process_takes_more_for_its_weights_than_is_asked_for(way, folder, tmp_path):
+    features, own = 1_000_000, tmp_path / "wide.shmps"
+    (tmp_path / "wide").write_bytes(b"".join(b"%d 1:1 %d:1\n" % (i % 3, features) for i in range(60)))
+    mapped.convert(tmp_path / "wide", own)
+    settings: dict[str, Any] = {"batch_size": 0, "iterations": 4}
+    if way == "a checkpoint":
+        settings = {"iterations": 4, "test_interval": 2, "checkpoint": str(tmp_path / "kept")}
+        settings["checkpoint_every"] = 2
+    LogisticRegression(**settings).fit(own)  # compiles, and that takes memory
+    with pytest.raises(OutOfSpace) as refused:
+        LogisticRegression(**settings | {"checkpoint": None}, memory=1).fit(own)
+    asked = int(str(refused.value).split("at least ")[1].split("M")[0]) * 2**20 - own_memory()
+    few, many = (
+        max(outofcore.trained(each, None, settings)["peak_bytes"].values()) for each in (folder, own)
+    )
+    assert many - few <= asked
 
 
 def test_a_memory_that_can_not_do_is_refused_before_anything_starts(folder):

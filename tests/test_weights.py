@@ -115,6 +115,17 @@ def test_a_row_without_weight_changes_nothing():
     assert one.coef_.tobytes() == two.coef_.tobytes()
 
 
+def test_only_rows_with_weight_are_held_out():
+    X, y, _ = problem()
+    weights = np.zeros(ROWS)
+    for label in (0, 1):
+        weights[np.flatnonzero(y == label)[:5]] = 1
+    model = descent(iterations=2, early_stopping=True, validation_fraction=0.2).fit(
+        X, y, sample_weight=weights
+    )
+    assert model.result_.rows == 2 * (ROWS - 2) and model.result_.metrics.baseline == 0.5
+
+
 def test_weighted_metrics_are_those_of_repeated_rows():
     X, y, weights = problem()
     margins, signs = np.round(X[:, 0], 1), np.where(y == 1, 1, -1)  # with ties

@@ -80,10 +80,10 @@ def _shares(model: Model, X: Any) -> str:
 
 def _how_good(model: Model, X: Any, y: np.ndarray) -> str:
     """Of the predictions for rows X whose true labels are y (rows,); nothing where others are among them."""
-    labels = np.unique(y).tolist()
-    if any(label not in model.labels for label in labels):
+    labels, places = np.unique(y), {label: place for place, label in enumerate(model.labels)}
+    if any(label not in places for label in labels.tolist()):
         return ""
-    numbers = np.array([model.labels.index(label) for label in labels])[np.searchsorted(labels, y)]
+    numbers = np.array([places[label] for label in labels.tolist()])[np.searchsorted(labels, y)]
     margins = model.decision_function(X)
     if margins.ndim == 1:
         metrics = evaluate(margins, 2 * numbers - 1)

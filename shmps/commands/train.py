@@ -16,6 +16,7 @@ from shmps.data import encoded
 from shmps.errors import DataError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
+from shmps.inputs import listed
 from shmps.pictures import live
 from shmps.pictures.report import write_report
 from shmps.pictures.timeline import write_trace
@@ -95,8 +96,8 @@ def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, ...]:
     strange = np.setdiff1d(dataset.test_y, dataset.train_y)
     if len(strange):
         raise DataError(
-            f"{test}: its labels are those of {dataset.name}, {np.unique(dataset.train_y).tolist()}, "
-            f"found {strange.tolist()}"
+            f"{test}: its labels are those of {dataset.name}, {listed(list(labels))}, "
+            f"found {listed(strange.tolist())}"
         )
     return labels
 

@@ -33,6 +33,7 @@ FORMATS = {
     "npz": Format((".npz",), npz.START, npz.encode, npz.decode),
 }
 DEFAULT = "shmps"
+_LONGEST = -1.1e-300  # as text: an intercept may take as much room
 
 
 def save(model: Model, path: str | os.PathLike[str], format: str | None = None) -> None:
@@ -55,8 +56,8 @@ def save(model: Model, path: str | os.PathLike[str], format: str | None = None) 
 
 def check(labels: tuple[Label, ...], path: str, format: str | None) -> None:
     """Before a model is trained: DataError if the format can not hold such labels."""
-    one = len(labels) == 2
-    nothing = Model(np.zeros(0 if one else (len(labels), 0)), 0.0 if one else np.zeros(len(labels)), labels)
+    each = () if len(labels) == 2 else (len(labels),)
+    nothing = Model(np.zeros((*each, 0)), np.full(each, _LONGEST), labels)
     FORMATS[chosen_format(path, format)].encode(nothing, path)
 
 

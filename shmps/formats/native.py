@@ -57,7 +57,8 @@ def encode(model: Model, path: str) -> tuple[memoryview, ...]:
         raise DataError(f"{path}: labels and settings hold only what JSON can: {error}") from error
     if len(line) > HEADER_LIMIT:
         raise DataError(
-            f"{path}: labels and settings fit into a header of {HEADER_LIMIT} bytes, found {len(line)}"
+            f"{path}: labels, intercepts and settings fit into a header of {HEADER_LIMIT} bytes, found "
+            f"{len(line)}; save in another format: NAME.npz"
         )
     # As bytes: a memoryview of doubles cannot be cast when there are none.
     weights = model.coefficients.astype(WEIGHT, copy=False).ravel().view(np.uint8).data

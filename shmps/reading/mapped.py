@@ -44,9 +44,9 @@ _PART = 2**20  # non-zeros
 class MappedMatrix(csr_matrix):
     """X (rows, features) of mapped data: an ordinary csr_matrix over read-only arrays.
 
-    `X @ w` takes some rows at a time, as `parts` does; other operations of scipy copy the indices, since it
-    wants them as wide as the pointers. What comes out of an operation is of the same class, but has neither
-    `folder` nor `meta`.
+    `X @ array` takes some rows at a time, as `parts` does; other operations of scipy copy the indices, since
+    it wants them as wide as the pointers. What comes out of an operation is of the same class, but has
+    neither `folder` nor `meta`.
     """
 
     folder: str = ""
@@ -69,14 +69,15 @@ class MappedMatrix(csr_matrix):
             begin = end
 
     def __matmul__(self, other: Any) -> Any:
-        if isinstance(other, np.ndarray) and other.ndim == 1 and self.shape[0]:
+        if isinstance(other, np.ndarray) and self.shape[0]:
             return np.concatenate([part @ other for part in self.parts()])
         return super().__matmul__(other)
 
 
 class MappedLabels(np.ndarray):
-    """y (rows,) of mapped data, read-only. What is made from it has no `classes`."""
+    """y (rows,) of mapped data, read-only. What is made from it has neither `folder` nor `classes`."""
 
+    folder: str = ""
     classes: list[float] | None = None  # in increasing order; None: not known, but by looking at all
 
 
@@ -160,6 +161,7 @@ def load(path: str | os.PathLike[str]) -> tuple[MappedMatrix, MappedLabels]:
     X.has_canonical_format = True
     X.folder, X.meta = os.path.abspath(path), meta
     y = labels.view(MappedLabels)
+    y.folder = X.folder
     y.classes = None if meta["labels"] is None else [label for label, _ in meta["labels"]]
     return X, y
 
