@@ -112,7 +112,7 @@ def known_labels(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
     known = classes.tolist()
     strange = [label for label in classes_of(y) if label not in known]
     if strange:
-        raise DataError(f"{name} has the labels of y, {_listed(known)}, found {_listed(strange)}")
+        raise DataError(f"{name} has labels of training, {_listed(known)}, found {_listed(strange)}")
     return codes_of(y, known)
 
 
