@@ -11,13 +11,18 @@ from shmps.errors import DataError, UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that takes the flags of `--config FILE` as if they stood before the others."""
+    """A parser that takes the flags of `--config FILE` as if they stood before the others.
+
+    What is wrong is told in a line: the usage of `train` fills a screen.
+    """
 
     _file = ""  # whose flags are being parsed
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         parse = super().parse_known_args
         options, rest = parse(args, namespace)
+        if rest:
+            self._unknown(rest)
         if (path := getattr(options, "config", None)) is None:
             return options, rest
         marked, _ = parse(args, argparse.Namespace(**dict.fromkeys(vars(options), _NOT_GIVEN)))
@@ -30,7 +35,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if self._file:
             raise UsageError(f"{self._file}: {message}")
-        super().error(message)
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+    def _unknown(self, arguments: list[str]) -> NoReturn:
+        wrong = arguments[0].partition("=")[0]
+        near = difflib.get_close_matches(wrong, self._option_string_actions, n=1)
+        self.error(
+            f"unrecognized arguments: {' '.join(arguments)}" + "".join(f"; {flag} is near" for flag in near)
+        )
 
     def _flags(self, path: str, given: set[str]) -> list[str]:
         """The file's flags, without those that exclude one that is `given` (by its dest)."""

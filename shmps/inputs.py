@@ -114,7 +114,7 @@ def known_labels(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
     among = set(known)  # there may be many
     strange = [label for label in classes_of(y) if label not in among]
     if strange:
-        raise DataError(f"{name} has the labels of y, {listed(known)}, found {listed(strange)}")
+        raise DataError(f"{name} has labels of training, {listed(known)}, found {listed(strange)}")
     return codes_of(y, known)
 
 

@@ -28,6 +28,8 @@ class NamelessMemory(SharedMemory):
     Raises OutOfSpace if less than `size` bytes are available.
     """
 
+    _close = staticmethod(os.close)  # where Python ends, the names of this module may be gone before us
+
     def __init__(self, size: int):
         available = available_memory()
         if size > available:
@@ -54,7 +56,7 @@ class NamelessMemory(SharedMemory):
         """Give up the descriptor. The mapping goes with the last array over it, never before."""
         self._buf = self._mmap = None  # type: ignore[assignment]
         if self._fd >= 0:
-            os.close(self._fd)
+            self._close(self._fd)
             self._fd = -1
 
     def unlink(self) -> None:

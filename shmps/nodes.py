@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import reduction
+from multiprocessing import reduction, resource_tracker
 from typing import Any
 
 from shmps.errors import OutOfSpace, UsageError
@@ -29,7 +29,11 @@ def context_of(start_method: str | None) -> Any:
     methods = multiprocessing.get_all_start_methods()
     if start_method not in (None, *methods):
         raise UsageError(f"start_method is one of {', '.join(methods)}; found {start_method!r}")
-    return multiprocessing.get_context(start_method or ("fork" if "fork" in methods else "spawn"))
+    context = multiprocessing.get_context(start_method or ("fork" if "fork" in methods else "spawn"))
+    if context.get_start_method() == "spawn":
+        # Else the first node starts it, and that unblocks the signals that are held meanwhile.
+        resource_tracker.ensure_running()
+    return context
 
 
 @contextlib.contextmanager

@@ -175,7 +175,10 @@ class Server:
         try:
             keys, gradient = self._gradient(update)
             values, state = redo.prepare(keys)
-            self.updater.update(keys, gradient, values, state, step)
+            returned: object = self.updater.update(keys, gradient, values, state, step)  # type: ignore[func-returns-value]
+            if returned is not None:
+                found = type(returned).__name__
+                raise TypeError(f"update changes values and state in place and returns None, found {found}")
             age = step.age + self.updater.penalty(step)
         except Exception as error:
             raise UpdaterFailed(type(self.updater).__name__, self.rank, repr(error)) from error

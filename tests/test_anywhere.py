@@ -82,6 +82,25 @@ except KeyboardInterrupt:
     assert (rest[-1], process.returncode) == ("kept True True", 0)
 
 
+def test_ctrl_c_waits_until_a_spawned_node_has_imported_its_modules(tmp_path):
+    """Else each of those that are starting would print a traceback."""
+    (tmp_path / "script.py").write_text("""
+import os, signal
+from shmps import Cluster
+
+def work(kv):
+    pass
+
+if __name__ == "__main__":
+    with Cluster(10, workers=2, start_method="spawn") as cluster:
+        cluster.run(work)
+else:
+    os.write(1, b"held " if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []) else b"open ")
+""")
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert (set(done.stdout.split()), done.stderr) == ({"held"}, "")
+
+
 def test_what_the_readme_shows_of_the_estimator_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[1] / "README.md").read_text()

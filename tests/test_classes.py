@@ -167,7 +167,7 @@ def test_weights_to_start_from_are_one_row_a_class():
 
 
 def test_labels_that_training_did_not_have_are_refused():
-    with pytest.raises(DataError, match=r"eval_set has the labels of y, \['ash'.*found \['yew'\]"):
+    with pytest.raises(DataError, match=r"eval_set has labels of training, \['ash'.*found \['yew'\]"):
         LogisticRegression().fit(X, NAMES[Y], eval_set=(X[:1], np.array(["yew"])))
 
 

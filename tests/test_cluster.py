@@ -222,6 +222,17 @@ def test_an_updater_that_raises_is_named_with_its_server_and_what_it_raised():
     assert isinstance(failure.value.__cause__, KeyError)
 
 
+def test_an_updater_that_returns_what_it_should_change_is_told_so():
+    class Returning(Momentum):
+        def update(self, keys, gradient, values, state, step):
+            return values - gradient
+
+    with pytest.raises(
+        UpdaterFailed, match="changes values and state in place and returns None, found ndarray"
+    ):
+        Cluster(KEYS, updater=Returning())
+
+
 def test_an_exception_reaches_the_caller_with_rank_and_traceback(cluster):
     def fail_here(kv):
         if kv.rank == 1:

@@ -78,7 +78,7 @@ def test_more_than_two_labels_are_trained_shown_and_predicted(shmps, here):
     (here / "three").write_text("3 1:1 4:1\n-1 2:1\n7 3:1 4:1\n" * 20)
     assert shmps("train", "--data", "three", "--solver", "lbfgs", "--model", "m", "--quiet").returncode == 0
     shown = shmps("inspect", "m").stdout
-    assert "the one of -1.0, 3.0, 7.0 whose margin is the largest" in shown
+    assert "the one of -1, 3, 7 whose margin is the largest" in shown
     assert next(line for line in shown.splitlines() if line.endswith("  3")).split()[::2] == ["1", "3"]
     done = shmps("predict", "m", "three")
     assert done.stdout == "3\n-1\n7\n" * 20 and "accuracy 1.0000 (majority 0.3333)" in done.stderr

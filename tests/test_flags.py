@@ -48,6 +48,22 @@ def test_a_file_gives_flags_of_every_kind():
     assert options.batch_size == 256  # what neither says
 
 
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("--asink", "unrecognized arguments: --asink; --async is near"),
+        ("--batch_size=3", "unrecognized arguments: --batch_size=3; --batch-size is near"),
+        ("--workers=x", "argument --workers: invalid int value: 'x'"),
+        ("x", "unrecognized arguments: x"),
+    ],
+)
+def test_a_wrong_flag_is_told_in_a_line_with_the_nearest(capsys, argument, told):
+    with pytest.raises(SystemExit) as ended:
+        commands.parser().parse_args(["train", argument])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"shmps train: error: {told}; see shmps train --help\n"
+
+
 @pytest.mark.parametrize("flags", [["--workers", "4"], ["--workers=4"]])
 def test_flags_go_on_top(flags):
     assert configured("workers = 2\nseed = 7", *flags).workers == 4

@@ -61,6 +61,10 @@ def test_the_format_is_the_suffixs_unless_it_is_named(tmp_path, file, name, star
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(UsageError, match="one of shmps, liblinear, npz; found 'onnx'"):
         save(TRICKY, tmp_path / "m", "onnx")
+    with pytest.raises(
+        UsageError, match=r"found LogisticRegression; that of an estimator is estimator.model\(\)"
+    ):
+        save(shmps.LogisticRegression(), tmp_path / "m")
 
 
 @pytest.mark.parametrize("name", FORMATS)

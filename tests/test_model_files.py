@@ -241,7 +241,7 @@ def test_weights_that_are_not_finite_are_refused_in_a_file(older, weight):
 @pytest.mark.parametrize("start", [b"", b"\x80\x04", b"PK\5\6", b"shmps model\r\n", b"1 3:0.5\n", bytes(100)])
 def test_a_file_of_another_kind_is_refused_by_its_first_bytes(path, start):
     path.write_bytes(start)
-    with pytest.raises(DataError, match="starts with"):
+    with pytest.raises(DataError, match="starts as one of shmps, liblinear, npz does"):
         load(path)
 
 

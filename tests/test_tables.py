@@ -284,6 +284,16 @@ def test_a_model_reads_rows_to_predict_as_those_it_was_trained_on(shmps):
     assert shmps("predict", "m", "test.csv", "--label", "job").returncode == 3
 
 
+def test_csv_from_stdin_or_of_any_name_is_read_as_that_of_training(shmps):
+    write(points(300, 0), "points")
+    assert shmps("train", "--data", "points", "--label", "label", "--model", "m", *TRAIN).returncode == 0
+    expected = shmps("predict", "m", write(points(50, 1), "test.csv")).stdout
+    write(points(50, 1, label=None), "new")
+    assert shmps("predict", "m", "new").stdout == expected
+    with stdin("new"):
+        assert shmps("predict", "m", "-").stdout == expected
+
+
 def test_names_in_any_text_are_hashed_as_the_model_has_them(shmps):
     pytest.importorskip("sklearn")
     text = b"".join(b"%d job=%d age:0.%d\n" % (i % 2, i % 2, i % 7) for i in range(60))

@@ -146,12 +146,13 @@ def reading(pid):
     return number in READ and "pipe" in os.readlink(f"/proc/{pid}/fd/{int(arguments[0], 16)}")
 
 
+@pytest.mark.parametrize("program", [["run.py"], ["-c", "from shmps.command import main; main()"]])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_modules_are_imported_ends_quietly(here, number, code):
+def test_a_signal_while_modules_are_imported_ends_quietly(here, number, code, program):
     (here / "numba.py").write_text("import sys\nprint('importing', flush=True)\nsys.stdin.read()\n")
     path = os.pathsep.join([str(here), str(ROOT), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
-        [sys.executable, "run.py"],
+        [sys.executable, *program],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": path},
         stdin=subprocess.PIPE,

@@ -91,11 +91,11 @@ def _of_model(model: Model, path: str, model_format: str, top: int) -> dict[str,
 def _model_text(found: dict[str, Any]) -> str:
     labels, intercept = found["labels"], found["intercept"]
     if len(labels) == 2:
-        rule = f"{labels[1]!r} where the margin is above 0, else {labels[0]!r}"
+        rule = f"{_label(labels[1])} where the margin is above 0, else {_label(labels[0])}"
         told = f"{intercept:.6g}"
     else:
-        rule = f"the one of {_first(labels)} whose margin is the largest"
-        told = _first([f"{each:.6g}" for each in intercept], str)
+        rule = f"the one of {_first(labels, _label)} whose margin is the largest"
+        told = _first([f"{each:.6g}" for each in intercept])
     lines = [
         ("model", f"{found['model']} (format {found['format']})"),
         ("features", f"{found['features']:,}, {found['nonzero_weights']:,} weights other than 0"),
@@ -117,7 +117,12 @@ def _model_text(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _first(values: list[Any], text: Callable[[Any], str] = repr) -> str:
+def _label(label: Any) -> str:
+    """As `predict` writes it; text in quotes."""
+    return repr(label) if isinstance(label, str) else label_text(label)
+
+
+def _first(values: list[Any], text: Callable[[Any], str] = str) -> str:
     """Some of them."""
     more = f", and {len(values) - SOME:,} others" if len(values) > SOME else ""
     return ", ".join(map(text, values[:SOME])) + more
@@ -180,6 +185,6 @@ def _rows_text(found: dict[str, Any]) -> str:
             ("features", f"{found['features']:,}"),
             ("non-zeros", f"{found['nonzeros']:,}, {a_row:.1f} a row"),
             ("density", f"{found['density']:.3g}"),
-            ("labels", _first(labels, str) or "too many to list"),
+            ("labels", _first(labels) or "too many to list"),
         ]
     )

@@ -1,6 +1,7 @@
 """`shmps predict`: a label or a probability for every row; how good they are, where that is known."""
 
 import argparse
+import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from shmps.arguments import add_names
 from shmps.commands.rows import label_text, read_rows
 from shmps.metrics import evaluate, evaluate_classes
 from shmps.models import Model
-from shmps.reading.kinds import is_csv
 from shmps.reading.svmlight import fit_columns
 
 
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
 def _rows(options: argparse.Namespace, model: Model) -> tuple[Any, np.ndarray]:
     """Read as is asked for, else as those that the model was trained on."""
     label, hash_bits = options.label, options.hash_bits
-    if label is None and is_csv(options.data):
+    if label is None and not os.path.isdir(options.data):
         label = model.settings.get("label")
     if hash_bits is None:
         hash_bits = model.settings.get("hash_bits")

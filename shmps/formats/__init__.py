@@ -41,9 +41,13 @@ def save(model: Model, path: str | os.PathLike[str], format: str | None = None) 
 
     `format`: one of FORMATS; None: the one whose suffix `path` has, else "shmps".
 
-    DataError if a weight is not finite, the model has what the format can not hold, or the file cannot be
-    written; OutOfSpace if the disk or the quota is full.
+    UsageError for what is no Model; DataError if a weight is not finite, the model has what the format can
+    not hold, or the file cannot be written; OutOfSpace if the disk or the quota is full.
     """
+    if not isinstance(model, Model):
+        raise UsageError(
+            f"a Model is saved, found {type(model).__name__}; that of an estimator is estimator.model()"
+        )
     name = os.fsdecode(path)
     chosen = FORMATS[chosen_format(name, format)]
     _check_finite(model, name)
@@ -93,8 +97,10 @@ def format_of(file: BufferedReader, path: str) -> str:
     for name, format in FORMATS.items():
         if start.startswith(format.start):
             return name
-    known = " or ".join(repr(format.start) for format in FORMATS.values())
-    raise DataError(f"{path}: a model file starts with {known}, found {start!r}; is it a model file?")
+    known = ", ".join(FORMATS)
+    raise DataError(
+        f"{path}: a model file starts as one of {known} does, found {start!r}; is it a model file?"
+    )
 
 
 def _check_finite(model: Model, path: str) -> None:

@@ -55,8 +55,8 @@ def _learning(result: Result) -> str:
     history = result.history
     if not history:
         return (
-            "<p>No evaluation was made during this training: ask for one every few iterations "
-            f"(test_interval).</p>{_objective(result)}"
+            "<p>No evaluation was made during this training: one is made every test_interval iterations "
+            f"({result.settings['test_interval']}; 0: never), and one in the end.</p>{_objective(result)}"
         )
     drawn = {}
     for name, values, level in (
@@ -73,7 +73,7 @@ def _learning(result: Result) -> str:
     rows = map(_evaluation, charts.thinned(history, _MOST_ROWS))
     return (
         f"<p>On the {result.measured_on} rows; ticks are those of all workers. Dashed: the share of the "
-        f"larger class.</p>{figures(drawn)}{table('Evaluations', heads, rows)}{_objective(result)}"
+        f"largest class.</p>{figures(drawn)}{table('Evaluations', heads, rows)}{_objective(result)}"
     )
 
 

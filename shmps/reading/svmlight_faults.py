@@ -37,7 +37,7 @@ def explained(fault: int, whole: bytes, base: int, limit: int) -> str:
     if fault == BAD_LABEL:
         return _bad_number("label", whole, "encode classes as numbers, such as -1 and +1")
     if not colon:
-        return f"a feature is index:value, {found} without a colon; add it, or convert with --hash-bits"
+        return f"a feature is index:value, {found} without a colon; add it, or hash by name with --hash-bits"
     if index == b"qid":
         return f"query ids have no place in classification, {found}; remove the qid:... tokens"
     if re.fullmatch(rb"-[0-9]+", index):

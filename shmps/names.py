@@ -1,0 +1,35 @@
+"""The public names: what `import shmps` gives."""
+
+from shmps.cluster import Cluster
+from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
+from shmps.estimator import LogisticRegression
+from shmps.formats import load, save
+from shmps.models import Model
+from shmps.reading import mapped
+from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
+from shmps.version import __version__
+from shmps.worker import KVWorker
+
+__all__ = [
+    "ASYNC",
+    "BOUNDED",
+    "FTRL",
+    "HOGWILD",
+    "SGD",
+    "SYNC",
+    "AdaGrad",
+    "Add",
+    "Cluster",
+    "Consistency",
+    "KVWorker",
+    "LogisticRegression",
+    "Model",
+    "Push",
+    "Replace",
+    "Step",
+    "Updater",
+    "__version__",
+    "load",
+    "mapped",
+    "save",
+]
