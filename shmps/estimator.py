@@ -85,7 +85,7 @@ class LogisticRegression(LinearClassifier):
         `fit` begins at coef_ and intercept_ of the fit before; the updater's state begins anew.
     test_interval : int, default=0
         Worker 0's iterations between evaluations; 0: none, or, where callbacks, early_stopping or
-        n_iter_no_change ask for some, one per epoch (of lbfgs: per round).
+        n_iter_no_change ask for some, one per epoch (of lbfgs: per round); they get one in any case.
     slow_worker : tuple (rank, factor), optional
         Makes a straggler.
     tick_time : float, default=0

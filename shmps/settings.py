@@ -284,12 +284,15 @@ class Settings(Estimator):
     def evaluated_every(self, rows: int) -> int:
         """So many iterations of worker 0; 0: never.
 
-        Who is to be told and did not say when is told after every epoch, or after every round of lbfgs.
+        Who is to be told and did not say when is told after every epoch, or after every round of lbfgs; and
+        of minibatches in the end at the latest.
         """
         told = self.callbacks or self.early_stopping or self.n_iter_no_change is not None
-        if self.test_interval or not told:
+        if not told:
             return self.test_interval
-        return 1 if self.by_lbfgs() else min(self.ticks_per_epoch(rows)[0], self.ticks_planned(rows)[0])
+        if self.by_lbfgs():
+            return self.test_interval or 1
+        return min(self.test_interval or self.ticks_per_epoch(rows)[0], self.ticks_planned(rows)[0])
 
     def ticks_per_epoch(self, rows: int) -> list[int]:
         """Of each worker."""

@@ -55,6 +55,12 @@ def test_a_callback_stops_all_workers_and_keeps_the_weights_that_were_evaluated(
     assert model.result_.metrics == stop.seen[-1].metrics
 
 
+def test_who_is_to_be_told_is_told_in_the_end_at_the_latest():
+    told = StopAt(0)
+    fit(told, iterations=5, test_interval=7)
+    assert [progress.iteration for progress in told.seen] == [5]
+
+
 def test_a_sync_training_that_is_stopped_ends_with_the_bits_of_a_shorter_one():
     shorter = fit(StopAt(0), iterations=6)
     for servers in (1, 2):
