@@ -10,8 +10,6 @@ import math
 import os
 from typing import Any
 
-import numpy as np
-
 from shmps import files, formats
 from shmps.checks import not_negative, whole
 from shmps.models import Model
@@ -124,8 +122,7 @@ class Checkpoint(Callback):
 
     def on_model(self, progress: Progress, model: Model) -> None:
         loss = progress.metrics.log_loss
-        is_finite = np.isfinite(model.coefficients).all() and np.isfinite(model.intercept).all()
-        if is_finite and (loss < self._least or not self.only_best):  # else it ends as Diverged
+        if model.is_finite and (loss < self._least or not self.only_best):  # else it ends as Diverged
             formats.save(model, self.path)
         self._least = min(self._least, loss)
 

@@ -40,6 +40,11 @@ class Model:
     def num_features(self) -> int:
         return self.coefficients.shape[-1]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all weights and intercepts are."""
+        return bool(np.isfinite(self.coefficients).all() and np.isfinite(self.intercept).all())
+
     def decision_function(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) or (n, labels)
         """The margins, of X sparse or dense; UsageError if it has another number of columns."""
         if not hasattr(X, "shape"):

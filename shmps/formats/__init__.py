@@ -74,7 +74,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     name = os.fsdecode(path)
     with files.opened(name, "model") as (file, size):
         model = FORMATS[format_of(file, name)].decode(file, size, name)
-    if not (np.isfinite(model.coefficients).all() and np.isfinite(model.intercept).all()):
+    if not model.is_finite:
         raise DataError(f"{name}: weights and intercept are finite, found some that are not")
     return model
 
