@@ -20,13 +20,14 @@ from scipy.sparse import csr_matrix
 
 from shmps.errors import DataError, UsageError
 from shmps.reading import texts
+from shmps.reading.block import Block
 
 BLOCK = 1 << 22  # bytes of text in memory at a time; as Python's words it takes thirty times as many
 MOST_BITS = 30  # scikit-learn counts features in 32 bits
 
 
-def read_blocks(path: str | os.PathLike[str], bits: int) -> Iterator[tuple[csr_matrix, np.ndarray, int]]:
-    """X (n, 2**bits), y (n,), and how many bytes of the file were read so far, some rows at a time.
+def read_blocks(path: str | os.PathLike[str], bits: int) -> Iterator[Block]:
+    """Rows of a text, hashed into 2**bits features, some at a time.
 
     Packed files as for `svmlight.read`. Raises DataError `file:line: rule, found; remedy`, and UsageError for
     other bits than 1 to MOST_BITS or where scikit-learn is not installed.
@@ -46,7 +47,7 @@ def read_blocks(path: str | os.PathLike[str], bits: int) -> Iterator[tuple[csr_m
                 features.append(row)
         if labels:
             rows += len(labels)
-            yield csr_matrix(hasher.transform(features)), np.array(labels), taken
+            yield Block(csr_matrix(hasher.transform(features)), np.array(labels), None, taken)
     if not rows:
         raise DataError(f"{name}: a data file has at least one row, found none; check that this is the file")
 

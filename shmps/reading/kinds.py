@@ -10,6 +10,7 @@ import scipy.sparse
 from scipy.sparse import csr_matrix
 
 from shmps.reading import hashing, svmlight, tables
+from shmps.reading.block import Block
 
 _CSV = re.compile(r"\.csv(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
@@ -45,8 +46,8 @@ def read_blocks(
     label: str | None = None,
     hash_bits: int | None = None,
     labelled: bool = True,
-) -> Iterator[tuple[csr_matrix, np.ndarray, int]]:
-    """X, y, and how many bytes of the file were read so far, some rows at a time.
+) -> Iterator[Block]:
+    """Rows of a text, some at a time.
 
     Of CSV by label, hash_bits and labelled (see `tables`); with hash_bits of text with features by name (see
     `hashing`); else of svmlight text by zero_based and limit.
@@ -70,6 +71,6 @@ def read(
     if not names:
         return svmlight.read(path)
     blocks = list(read_blocks(path, label=label, hash_bits=hash_bits, labelled=labelled))
-    X = NamedMatrix(scipy.sparse.vstack([X for X, _, _ in blocks], format="csr"))
+    X = NamedMatrix(scipy.sparse.vstack([block.X for block in blocks], format="csr"))
     X.origin = names
-    return X, np.concatenate([y for _, y, _ in blocks])
+    return X, np.concatenate([block.y for block in blocks])

@@ -119,7 +119,7 @@ def convert(
                 for array, dtype in dtypes.items()
             }
             arrays["indptr"].append(np.zeros(1))
-            for X, y, done in blocks:
+            for X, y, _, done in blocks:
                 ends = arrays["data"].count + X.indptr[1:].astype(np.int64)
                 on_all_cores(npy.Growing.append, arrays.values(), (X.data, X.indices, ends, y))
                 features = max(features, X.shape[1])

@@ -22,6 +22,7 @@ from scipy.sparse import csr_matrix
 from shmps.cores import on_all_cores
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.reading import texts
+from shmps.reading.block import Block
 from shmps.reading.svmlight_faults import explained, shown, token
 from shmps.reading.svmlight_kernels import FINE, INDEX_CEILING, census, parse
 
@@ -76,9 +77,8 @@ def read_bytes(
 
 def read_blocks(
     path: str | os.PathLike[str], *, zero_based: bool = False, limit: int = INT32_MAX
-) -> Iterator[tuple[csr_matrix, np.ndarray, int]]:
-    """As `read`, but some rows at a time, of about BLOCK bytes of text: X, y, and how many bytes of the file
-    were read for them and those before.
+) -> Iterator[Block]:
+    """As `read`, but some rows at a time, of about BLOCK bytes of text.
 
     The width of each X is that of its own rows. Memory: a few times BLOCK, or the longest line.
     """
@@ -90,7 +90,7 @@ def read_blocks(
             X, y, count = _parsed(text, start, lines, name, 0 if zero_based else 1, limit)
         lines += count
         rows += len(y)
-        yield X, y, taken
+        yield Block(X, y, None, taken)
     if not rows:
         raise _no_rows(name)
 

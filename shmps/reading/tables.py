@@ -23,6 +23,7 @@ from scipy.sparse import csr_matrix
 
 from shmps.errors import DataError, UsageError
 from shmps.reading import hashing, texts
+from shmps.reading.block import Block
 
 BLOCK = hashing.BLOCK  # bytes of text in memory at a time
 LABEL = "label"  # the column of the labels where nothing else is said
@@ -47,9 +48,8 @@ def read_blocks(
     label: str | None = None,
     hash_bits: int | None = None,
     labelled: bool = True,
-) -> Iterator[tuple[csr_matrix, np.ndarray, int]]:
-    """X (n, columns without the label, or 2**hash_bits), y (n,), and how many bytes of the file were read so
-    far, some rows at a time.
+) -> Iterator[Block]:
+    """Rows of a table, some at a time; features are the columns without the label, or 2**hash_bits.
 
     label: the column of the labels; None: LABEL. labelled: whether there must be one; without it y is nan.
 
@@ -68,8 +68,8 @@ def read_blocks(
             text, lines = text[end + 1 :], 1
         cells = _cells(text, name, lines, columns)
         if cells.num_rows:
-            block = _Block(cells, columns, text, name, lines)
-            yield block.features() if hasher is None else block.hashed(hasher), block.labels(), taken
+            block = _Cells(cells, columns, text, name, lines)
+            yield Block(block.matrix(hasher), block.labels(), None, taken)
         rows += cells.num_rows
         lines += int(np.count_nonzero(text == _LF))
     if not rows:
@@ -180,7 +180,7 @@ def _refuse_rows(text: np.ndarray, name: str, lines: int, count: int) -> None:
             )
 
 
-class _Block(NamedTuple):
+class _Cells(NamedTuple):
     """Some rows: their `cells`, and the `text` that they were, which `lines` of the file precede."""
 
     cells: Any
@@ -198,6 +198,10 @@ class _Block(NamedTuple):
             row = int(np.argmax(np.isnan(labels)))
             self._refuse(row, self.columns.label, "a label", "encode classes as numbers, such as 0 and 1")
         return labels
+
+    def matrix(self, hasher: Any) -> csr_matrix:
+        """(n, features); features by their places where `hasher` is None."""
+        return self.features() if hasher is None else self.hashed(hasher)
 
     def features(self) -> csr_matrix:
         """(n, columns) by their places."""
