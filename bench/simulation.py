@@ -146,7 +146,7 @@ class SimulatedCrew(Crew):
 
     def __init__(self, simulation: "Simulation", overview: Overview):
         inboxes: Any = simulation
-        super().__init__(None, inboxes, overview)
+        super().__init__("fork", inboxes, overview)
         self._simulation = simulation
         self.post: Any = Post(simulation, (SCHEDULER, 0))
 

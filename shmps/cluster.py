@@ -4,19 +4,21 @@ import contextlib
 import multiprocessing
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from shmps import signals
 from shmps.bodies import Work, serve_partition
 from shmps.checks import initial_of, matrix, positive, replicas_of, whole
 from shmps.consistency import SYNC, Consistency
 from shmps.course import Course
-from shmps.crew import Crew
+from shmps.crew import PAUSE, Crew
 from shmps.errors import UsageError
 from shmps.events import Event
 from shmps.failpoints import Failpoint
-from shmps.nodes import context_of, named_shortages
+from shmps.nodes import method_of, named_shortages
 from shmps.outlet import Outlets
 from shmps.overview import Overview
 from shmps.parameters import Copy, Parameters
@@ -110,12 +112,14 @@ class Cluster:
         self._restored = restored
         if restored is not None:
             restored.must_fit(self._shape, workers)
-        self._context = context_of(start_method)
+        self._start_method = method_of(start_method)
         rehearse(self.updater, width, self._shape.dtype)
         self._resources = contextlib.ExitStack()
         self._open = False
-        self._running = threading.Lock()
+        self._running = threading.Lock()  # held by a run
+        self._asking = threading.Lock()  # held by a call that looks after the servers between two runs
 
+    @signals.held
     def __enter__(self) -> "Cluster":
         if self._open:
             raise UsageError("this Cluster is in use already; make another for a with block inside its own")
@@ -124,39 +128,64 @@ class Cluster:
                 "a cluster starts processes, which Python forbids to a daemonic one, such as a worker of "
                 "multiprocessing.Pool; use joblib's backends loky or threading, or concurrent.futures"
             )
-        with named_shortages(), contextlib.ExitStack() as resources:
-            self._store = Store(self._shape)
-            resources.callback(self._store.close)
-            self._fill()
-            self._inboxes = Inboxes(self.num_servers, self._shape.workers)
-            resources.callback(self._inboxes.close)
-            self._outlets = []
-            for _ in range(self._shape.workers):
-                self._outlets.append(Outlets())
-                resources.callback(self._outlets[-1].close)
-            self._crew = Crew(
-                self._context,
-                self._inboxes,
-                Overview(self._parameters, self._store.mailboxes()),
-                self._failpoints,
-            )
-            resources.callback(self._crew.close)
-            self._scheduler = Scheduler(self._crew, self.num_servers, self._node_timeout)
-            for rank in range(self.num_servers):
-                self._scheduler.start_server(
-                    rank, serve_partition, self._store, self._inboxes, self.consistency, self.updater
-                )
-            self._resources = resources.pop_all()
-        self._open = True
+        self._passage = signals.Passage()
         self._begun = False  # a first run begins at tick 0; in what was restored each rank is beyond it
-        return self
+        try:
+            with named_shortages():
+                self._start()
+            while signals.waiting:
+                signals.deliver()
+            self._open = True
+            return self
+        except BaseException:
+            self._close()
+            self._passage.close()
+            raise
 
+    @signals.held
     def __exit__(self, *exception) -> None:
-        with self._running:  # by another thread, perhaps
-            self._open = False
-            del self._parameters  # the last view of the shared memory in this process
-            self._resources.close()
+        try:
+            while not self._running.acquire(timeout=PAUSE):  # another thread's run goes on
+                if signals.waiting:
+                    self._scheduler.abandon()
+            try:
+                self._close()
+            finally:
+                self._running.release()
+        finally:
+            self._passage.close()
 
+    def _start(self) -> None:
+        resources = self._resources
+        self._store = Store(self._shape)
+        resources.callback(self._store.close)
+        self._fill()
+        self._inboxes = Inboxes(self.num_servers, self._shape.workers)
+        resources.callback(self._inboxes.close)
+        self._outlets: list[Outlets] = []
+        for _ in range(self._shape.workers):
+            self._outlets.append(Outlets())
+            resources.callback(self._outlets[-1].close)
+        self._crew = Crew(
+            self._start_method,
+            self._inboxes,
+            Overview(self._parameters, self._store.mailboxes()),
+            self._failpoints,
+        )
+        resources.callback(self._crew.close)
+        self._scheduler = Scheduler(self._crew, self.num_servers, self._node_timeout)
+        for rank in range(self.num_servers):
+            self._scheduler.start_server(
+                rank, serve_partition, self._store, self._inboxes, self.consistency, self.updater
+            )
+
+    @signals.cleaning_up
+    def _close(self) -> None:
+        self._open = False
+        self.__dict__.pop("_parameters", None)  # the last view of the shared memory in this process
+        self._resources.close()
+
+    @signals.held
     def run(
         self,
         function: Callable[..., Any],
@@ -192,10 +221,12 @@ class Cluster:
         if join_at is not None and self.num_workers == self._shape.workers:
             raise UsageError(f"one more worker needs a Cluster with max_workers above {self.num_workers}")
         self._must_be_open()
-        if not self._running.acquire(blocking=False):
-            raise UsageError(
-                "a Cluster has one run at a time; wait for it to return, or make another Cluster"
-            )
+        with self._asking:
+            if not self._running.acquire(blocking=False):
+                raise UsageError(
+                    "a Cluster has one run at a time; wait for it to return, or make another Cluster"
+                )
+        passage = signals.Passage()  # the program may have set other handlers meanwhile
         try:
             self._crew.overview.forget_commits()
             self._crew.overview.stop(False)
@@ -203,25 +234,34 @@ class Cluster:
                 self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater
             )
             run = Run(
-                self.num_workers,
-                self._crew.overview.tick if self._begun else 0,
-                self._outlets,
-                work,
-                function,
-                args,
-                on_report,
-                on_pause,
-                on_event,
-                on_worker_death,
-                join_at,
-                on_barrier,
+                workers=self.num_workers,
+                tick=self._crew.overview.tick if self._begun else 0,
+                outlets=self._outlets,
+                body=work,
+                function=function,
+                args=args,
+                on_report=partial(signals.call, on_report),
+                on_pause=partial(signals.call, on_pause),
+                on_event=partial(signals.call, on_event),
+                on_worker_death=on_worker_death,
+                join_at=join_at,
+                on_barrier=partial(signals.call, on_barrier),
             )
             self._begun = True
             with named_shortages():
                 return self._scheduler.run(run)
         finally:
+            self._end_run()
+            passage.close()
+            while signals.waiting:
+                signals.deliver()
+
+    @signals.cleaning_up
+    def _end_run(self) -> None:
+        try:
             for outlets in self._outlets:
                 outlets.empty()
+        finally:
             self._running.release()
 
     def stop(self) -> None:
@@ -331,10 +371,15 @@ class Cluster:
         self._must_be_open()
         return self._parameters.replica_differences()
 
+    @signals.held
     def _must_be_open(self) -> None:
         if not self._open:
             raise UsageError("a Cluster is used inside its with block: `with Cluster(...) as cluster:`")
-        self._scheduler.check_servers()
+        with self._asking:
+            if not self._running.locked():  # else the run looks after the servers
+                self._scheduler.check_servers()
+        while signals.waiting:
+            signals.deliver()
 
     def _fill(self) -> None:
         self._parameters = Parameters(self._shape, self._store.parameters(writable=True))

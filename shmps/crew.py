@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from shmps import signals
 from shmps.errors import NodeDied
 from shmps.failpoints import Failpoint
 from shmps.messages import DIED, ROLES, SCHEDULER, SERVER, Record
-from shmps.nodes import Lifeline, Node, end, signals_held
+from shmps.nodes import Lifeline, Node, end
 from shmps.overview import Overview
 from shmps.transport import Inboxes, Post
 
@@ -23,14 +24,14 @@ class Crew:
     """
 
     def __init__(
-        self, context: Any, inboxes: Inboxes, overview: Overview, failpoints: tuple[Failpoint, ...] = ()
+        self, start_method: str, inboxes: Inboxes, overview: Overview, failpoints: tuple[Failpoint, ...] = ()
     ):
         self.servers: dict[int, Node] = {}
         self.workers: dict[int, Node] = {}
         self.post = Post(inboxes, (SCHEDULER, 0))
         self.failpoints = failpoints  # those of nodes that have not been started yet
         self.overview = overview
-        self._context = context
+        self._start_method = start_method
         self._lifeline = Lifeline()
         self._life = 0
         self._watched: dict[int, Node] = {}  # by the descriptor that tells of its death
@@ -45,17 +46,15 @@ class Crew:
         """`body(rank, life, *args)` in a process of its own, watched from when it runs."""
         kills = [point for point in self.failpoints if (point.role, point.rank) == (role, rank)]
         self.failpoints = tuple(point for point in self.failpoints if point not in kills)
-        node = Node(self._context, role, rank, life, self._lifeline, kills, body, rank, life, *args)
+        node = Node(self._start_method, role, rank, life, self._lifeline, kills, body, rank, life, *args)
+        node.start(self.overview.beats(role, rank))
         (self.servers if role == SERVER else self.workers)[rank] = node
-        with signals_held():
-            node.start(self.overview.beats(role, rank))
-            self._watched[node.death] = node
-            self._ready.register(node.death, select.POLLIN)
+        self._watched[node.death] = node
+        self._ready.register(node.death, select.POLLIN)
 
     @property
     def pids(self) -> list[int]:
-        nodes = (*self.servers.values(), *self.workers.values())
-        return [node.process.pid for node in nodes if node.process.pid is not None]
+        return [node.pid for node in (*self.servers.values(), *self.workers.values())]
 
     # Telling.
 
@@ -75,7 +74,7 @@ class Crew:
 
         A worker's last words are in the inbox by the time its death is seen.
         """
-        descriptors = [descriptor for descriptor, _ in self._ready.poll(1000 * seconds)]
+        descriptors = [descriptor for descriptor, _ in signals.poll(self._ready, seconds)]
         records = self.post.receive_nowait()
         return records, [node for node in map(self._watched.get, descriptors) if node is not None]
 
@@ -89,13 +88,11 @@ class Crew:
         return node.silence(self.overview.beats(node.role, node.rank), time.monotonic(), 2 * PAUSE)
 
     def await_exit(self, node: Node) -> int:
-        """Wait until it has ended, and watch it no more; its exit code.
-
-        Where this process ignores SIGCHLD the system has thrown the code away: 255.
-        """
-        node.process.join()
+        """Wait until it has ended, and watch it no more; its exit code."""
+        while (exit_code := node.exit_code) is None:
+            node.join()
         self._forget(node)
-        return 255 if node.exit_code is None else node.exit_code
+        return exit_code
 
     def _forget(self, node: Node) -> None:
         if self._watched.pop(node.death, None):
@@ -118,7 +115,7 @@ class Crew:
         """They may still have to flush what they printed."""
         until = time.monotonic() + GRACE
         for node in self.workers.values():
-            node.process.join(max(0.0, until - time.monotonic()))
+            node.join(max(0.0, until - time.monotonic()))
 
     def end_workers(self) -> None:
         for node in self.workers.values():
@@ -127,7 +124,9 @@ class Crew:
         self.workers.clear()
 
     def close(self) -> None:
-        self.end_workers()
-        end(list(self.servers.values()))
-        self._lifeline.close()
+        try:
+            self.end_workers()
+            end(list(self.servers.values()))
+        finally:
+            self._lifeline.close()
         del self.overview  # views of shared memory, which an exception's traceback might keep

@@ -2,38 +2,35 @@
 
 import _thread
 import contextlib
-import ctypes
 import errno
 import gc
-import multiprocessing
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import reduction, resource_tracker
+from multiprocessing import connection, reduction
 from typing import Any
 
+from shmps import signals
+from shmps.boot import signal_at_parents_death
 from shmps.errors import OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
+from shmps.process import DEFAULT, METHODS, class_of
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NEWS = 1.0  # seconds that a fork server has to tell of an end that is seen already
 
 
-def context_of(start_method: str | None) -> Any:
-    """How processes are started; None: by fork, where there is one."""
-    methods = multiprocessing.get_all_start_methods()
-    if start_method not in (None, *methods):
-        raise UsageError(f"start_method is one of {', '.join(methods)}; found {start_method!r}")
-    context = multiprocessing.get_context(start_method or ("fork" if "fork" in methods else "spawn"))
-    if context.get_start_method() == "spawn":
-        # Else the first node starts it, and that unblocks the signals that are held meanwhile.
-        resource_tracker.ensure_running()
-    return context
+def method_of(start_method: str | None) -> str:
+    """How processes are started; None: by fork, where there is one.
+
+    Raises UsageError for another than there are.
+    """
+    if start_method not in (None, *METHODS):
+        raise UsageError(f"start_method is one of {', '.join(METHODS)}; found {start_method!r}")
+    return start_method or DEFAULT
 
 
 @contextlib.contextmanager
@@ -65,8 +62,8 @@ class Lifeline:
 
     def watch(self, by_main_thread: bool) -> None:
         """In a node: from now on it goes with its parent, whose main thread started it or did not."""
-        if by_main_thread and sys.platform == "linux" and os.getppid() == self._parent:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if by_main_thread and os.getppid() == self._parent:
+            signal_at_parents_death(signal.SIGKILL, self._parent)
         # Not by threading, which waits for it to run: a time slice, where others want the cores.
         _thread.start_new_thread(self._go_with_parent, ())
 
@@ -98,7 +95,7 @@ class Node:
 
     def __init__(
         self,
-        context: Any,
+        start_method: str,
         role: int,
         rank: int,
         life: int,
@@ -108,15 +105,10 @@ class Node:
         *args: Any,
     ):
         self.role, self.rank, self.life = role, rank, life
-        self.process = context.Process(
+        by_main_thread = threading.current_thread() is threading.main_thread()
+        self.process = class_of(start_method)(
             target=_live,
-            args=(
-                lifeline,
-                threading.current_thread() is threading.main_thread(),
-                failpoints,
-                body,
-                *args,
-            ),
+            args=(lifeline, by_main_thread, failpoints, body, *args),
             name=f"shmps-{ROLES[role]}-{rank}",
             daemon=True,
         )
@@ -137,15 +129,60 @@ class Node:
     def start(self, beats: int) -> None:
         """`beats`: the count that its predecessor left."""
         self._beats, self._looked = beats, time.monotonic()
-        with signals_held():
+        with signals.blocked():
             self.process.start()
-            pid = self.process.pid
-            self.death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(self.process.sentinel)
+            try:
+                self.death = self._watch()
+            except OSError:  # no descriptor is left
+                self.process.kill()
+                self.process.join()
+                raise
+
+    def _watch(self) -> int:
+        """A descriptor of the process itself; or of the pipe that closes with it, where it has ended already.
+
+        Then somebody who waits for any child of this program may have taken its exit code, and its number
+        could be another process's by now.
+        """
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(ProcessLookupError):
+                death = os.pidfd_open(self.pid)
+                if self.process.exitcode is None:
+                    return death
+                os.close(death)
+        return os.dup(self.process.sentinel)
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None, "not started"
+        return self.process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, to this process and no other."""
+        if hasattr(signal, "pidfd_send_signal"):
+            with contextlib.suppress(OSError):  # it has ended, and `death` may be of a pipe
+                signal.pidfd_send_signal(self.death, signal.SIGKILL)
+        else:
+            self.process.kill()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Until it has ended, at most so long."""
+        signals.poll(self._ending(), seconds)
+
+    def _ending(self) -> select.poll:
+        ending = select.poll()
+        ending.register(self.death, select.POLLIN)
+        return ending
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal that ended it."""
-        return self.process.exitcode
+        """None while it runs; minus the signal that ended it; 255 where that is not known."""
+        if self.death >= 0:
+            if not self._ending().poll(0):
+                return None
+            connection.wait([self.process.sentinel], _NEWS)
+        exit_code = self.process.exitcode
+        return 255 if exit_code is None else exit_code
 
     @property
     def fate(self) -> str:
@@ -156,6 +193,7 @@ class Node:
         if self.death >= 0:
             os.close(self.death)
             self.death = -1
+            self.process.release()
 
 
 def end(nodes: list[Node]) -> None:
@@ -164,13 +202,13 @@ def end(nodes: list[Node]) -> None:
     Ending is killing: a node owns nothing that outlives it, so there is one way to end and it is exercised
     all the time (Candea & Fox, Crash-Only Software, HotOS 2003).
     """
-    with signals_held():
-        started = [node for node in nodes if node.process.pid is not None]
-        for node in started:
-            node.process.kill()
-        for node in started:
-            node.process.join()
-            node.close()
+    running = [node for node in nodes if node.death >= 0]
+    for node in running:
+        node.kill()
+    for node in running:
+        node.join()
+        assert node.exit_code is not None  # taken, so that no zombie is left
+        node.close()
 
 
 def _live(
@@ -180,38 +218,15 @@ def _live(
     body: Callable[..., None],
     *args: Any,
 ) -> None:
-    # Ctrl-C reaches the whole terminal group: the parent decides. Its own handlers are not ours.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    # Ctrl-C and the terminal's end reach its whole group: the parent decides. Its own handlers are not ours.
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
     lifeline.watch(by_main_thread)
     for failpoint in failpoints:
         arm(failpoint.place, failpoint.visit)
     gc.freeze()  # what the parent had made is not searched for garbage, here least of all
     body(*args)
-
-
-@contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is done: neither loses a node that is just being started, nor
-    stops the cleaning up after the first of them.
-
-    They are blocked, so that a child does not run the parent's handlers before it has set its own. Another
-    thread may still take them, and then Python runs their handlers in the main thread: there they are only
-    noted, and raised at the end.
-    """
-    noted: list[int] = []
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for each in _SIGNALS:
-            if callable(signal.getsignal(each)):
-                handlers[each] = signal.signal(each, lambda number, frame: noted.append(number))
-    try:
-        yield
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
-        for number in dict.fromkeys(noted):
-            signal.raise_signal(number)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

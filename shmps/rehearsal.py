@@ -13,10 +13,10 @@ from shmps.kernels import cut, gradient
 from shmps.mailbox import DENSE, Mailbox
 from shmps.memory import carve
 from shmps.messages import ENTER, PULL, PUSH, START, Record
-from shmps.nodes import signals_held
 from shmps.parameters import Parameters
 from shmps.redo import checksum
 from shmps.server import Server
+from shmps.signals import blocked
 from shmps.store import Shape
 from shmps.updaters import Updater
 
@@ -64,7 +64,7 @@ class _Whole(threading.local, event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         self._held.append(contextlib.ExitStack())
-        self._held[-1].enter_context(signals_held())
+        self._held[-1].enter_context(blocked())
 
     def on_end(self, event: event.Event) -> None:
         if self._held:  # else it began before this module was imported

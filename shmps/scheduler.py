@@ -6,13 +6,14 @@ from typing import Any
 
 from shmps.course import Course
 from shmps.crew import GRACE, PAUSE, Crew
-from shmps.errors import NodeDied
+from shmps.errors import NodeDied, UsageError
 from shmps.events import Event
 from shmps.failpoints import reach
 from shmps.messages import PEER, PING, SERVER, SETTLE, SETTLED, Record
 from shmps.nodes import Node
 from shmps.roster import Deaths
 from shmps.runs import Run
+from shmps.signals import cleaning_up
 
 _BOOT = 60.0  # seconds that a process has until its first sign of life
 
@@ -36,6 +37,11 @@ class Scheduler:
         self._unsettled: dict[int, tuple[int, tuple[float, Event] | None]] = {}
         self._questions = 0
         self._looked = time.monotonic()
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """By another thread: have the run that goes on end with UsageError."""
+        self._abandoned = True
 
     def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
         self._server_body = body, args
@@ -43,13 +49,15 @@ class Scheduler:
         self._introduce(rank)
 
     def check_servers(self) -> None:
-        """Between two runs: replace those that have died, and wait until they are at work.
+        """Replace servers that have died, and wait until the new ones are at work.
 
+        To be called between two runs, by one thread at a time.
         Raises NodeDied if one was given up: then the cluster is of no more use.
         """
         for rank, exit_code in self._given_up.items():
             raise NodeDied("server", rank, exit_code)
-        if self.course is None and any(node.exit_code is not None for node in self._crew.servers.values()):
+        died = any(node.exit_code is not None for node in self._crew.servers.values())
+        if died or self._unsettled:  # an interrupt may have come before they were settled
             self._settle()
 
     def run(self, run: Run) -> list[Any]:
@@ -64,16 +72,23 @@ class Scheduler:
         try:
             course.begin()
             while course.goes_on:
+                if self._abandoned:
+                    raise UsageError("a run goes on inside its Cluster's with block, found the block left")
                 self._turn()
             self._crew.let_workers_end()
             return [course.results[rank] for rank in sorted(course.results)]
         finally:
+            self._end(course)
+
+    @cleaning_up
+    def _end(self, course: Course) -> None:
+        """After this no worker runs, and the parameters stand still."""
+        try:
             self._crew.end_workers()
             course.fall_silent()
-            try:
-                self._settle()
-            finally:
-                self.course = None
+            self._settle()
+        finally:
+            self.course = None
 
     def _turn(self) -> None:
         """One of the loop."""
@@ -119,7 +134,7 @@ class Scheduler:
 
     def _kill_hung(self, node: Node) -> None:
         node.hung = True
-        node.process.kill()
+        node.kill()
 
     def _died(self, node: Node) -> None:
         exit_code = self._crew.await_exit(node)
