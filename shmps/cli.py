@@ -67,8 +67,12 @@ def _stop(number: int, frame: Any) -> NoReturn:
 
 
 def _hear_no_more() -> None:
+    # Not SIG_IGN: Python complains of a signal that has come and finds no function to handle it.
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, _ignore)
+
+
+def _ignore(number: int, frame: Any) -> None: ...
 
 
 def _complain(message: str, code: int) -> int:

@@ -143,10 +143,10 @@ class Cluster:
             raise
 
     @signals.held
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: Any) -> None:
         try:
             while not self._running.acquire(timeout=PAUSE):  # another thread's run goes on
-                if signals.waiting:
+                if exception[0] is not None or signals.waiting:
                     self._scheduler.abandon()
             try:
                 self._close()

@@ -14,4 +14,7 @@ def main(before: Sequence[str] = ()) -> int:
 
     from shmps.cli import main
 
-    return main([*before, *sys.argv[1:]])
+    code = main([*before, *sys.argv[1:]])
+    # All is done and said; a handler of Python's is gone before the process is.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    return code

@@ -9,6 +9,7 @@ import scipy.sparse
 
 from shmps.errors import DataError, UsageError
 from shmps.kernels import take_rows
+from shmps.memory import Fields, NamelessMemory, carve
 from shmps.reading import kinds, mapped, npy
 from shmps.reading.mapped import MappedLabels, MappedMatrix
 
@@ -71,6 +72,34 @@ class MappedRows(Rows):
 
     def __reduce__(self):
         return _map_rows, (self.folder, None if self.as_stored else self.labels)
+
+
+class SharedRows(Rows):
+    """Rows in shared memory: a process that is no fork maps them, instead of having a copy of its own."""
+
+    memory: NamelessMemory
+    fields: Fields
+
+    def __reduce__(self):
+        return _rows_in, (self.memory, self.fields)
+
+
+def shared(rows: Rows) -> Rows:
+    """The same rows, in a form in which other processes need no copy. Raises OutOfSpace."""
+    if isinstance(rows, MappedRows):
+        return rows
+    arrays = {name: array for name, array in rows._asdict().items() if array is not None}
+    fields = {name: (array.dtype.type, array.shape) for name, array in arrays.items()}
+    memory = NamelessMemory(carve(fields)[1])
+    for name, array in carve(fields, memory.all())[0].items():
+        array[:] = arrays[name]
+    return _rows_in(memory, fields)
+
+
+def _rows_in(memory: NamelessMemory, fields: Fields) -> Rows:
+    rows = SharedRows(**carve(fields, memory.read_only())[0])
+    rows.memory, rows.fields = memory, fields
+    return rows
 
 
 def _map_rows(folder: str, labels: np.ndarray | None) -> Rows:

@@ -1,5 +1,6 @@
 """A training as a cluster and what its workers do: by minibatches, or by full gradients under L-BFGS."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,9 +10,10 @@ import numpy as np
 from shmps import batch, trainer
 from shmps.account import Account
 from shmps.cluster import Cluster
-from shmps.data import Rows
+from shmps.data import Rows, shared
 from shmps.minibatches import PER_WEIGHT, most_keys, must_fit
 from shmps.parameters import Copy
+from shmps.process import DEFAULT
 from shmps.settings import Settings
 from shmps.updaters import ByRule, Replace
 
@@ -41,13 +43,32 @@ def job_of(settings: Settings, rows: Rows, start: np.ndarray, updater: ByRule, r
     start: (n,), or of more than two classes (n, classes). The kernels are compiled in this process, so that
     the nodes inherit them.
     """
+    start_method = _start_method(settings)
+    if start_method != "fork":
+        rows = shared(rows)
     if settings.by_lbfgs():
-        return _full_batches(settings, rows, start)
-    return _minibatches(settings, rows, start, updater, restored)
+        return _full_batches(settings, start_method, rows, start)
+    return _minibatches(settings, start_method, rows, start, updater, restored)
+
+
+def _start_method(settings: Settings) -> str:
+    """As asked for; else by fork, if this thread is the only one.
+
+    Another thread may be in a product of NumPy's: OpenBLAS prepares a fork by ending its own threads, for
+    which it waits, and that product is never done.
+    """
+    if settings.start_method is None and DEFAULT == "fork" and threading.active_count() > 1:
+        return "forkserver"
+    return settings.start_method or DEFAULT
 
 
 def _minibatches(
-    settings: Settings, rows: Rows, start: np.ndarray, updater: ByRule, restored: Copy | None
+    settings: Settings,
+    start_method: str,
+    rows: Rows,
+    start: np.ndarray,
+    updater: ByRule,
+    restored: Copy | None,
 ) -> Job:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
     problems = start.size // num_keys
@@ -70,7 +91,7 @@ def _minibatches(
         max_workers=settings.workers + (settings.join_at is not None),
         replicas=settings.replicas,
         node_timeout=settings.node_timeout,
-        start_method=settings.start_method,
+        start_method=start_method,
     )
     planned, per_epoch = settings.ticks_planned(rows.num_rows), settings.ticks_per_epoch(rows.num_rows)
     args = rows, start.shape, plan
@@ -79,7 +100,7 @@ def _minibatches(
     )
 
 
-def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
+def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.ndarray) -> Job:
     must_fit(settings.plan().memory, rows, len(start), start.size // len(start), batch.PER_WEIGHT)
     layout = batch.Layout.of(rows, start.shape, bool(settings.fit_intercept))
     batch.rehearse(rows, layout)
@@ -94,7 +115,7 @@ def _full_batches(settings: Settings, rows: Rows, start: np.ndarray) -> Job:
         slots=1,
         dense_slots=0,
         node_timeout=settings.node_timeout,
-        start_method=settings.start_method,
+        start_method=start_method,
     )
     most = settings.iterations or _MOST_ROUNDS
     descent = batch.Descent(cluster, layout, start, settings.l2, settings.tol, most)

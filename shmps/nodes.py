@@ -9,12 +9,13 @@ import select
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, reduction
 from typing import Any
 
 from shmps import signals
-from shmps.boot import signal_at_parents_death
+from shmps.boot import signal_at_death_of
 from shmps.errors import OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
@@ -26,10 +27,17 @@ _NEWS = 1.0  # seconds that a fork server has to tell of an end that is seen alr
 def method_of(start_method: str | None) -> str:
     """How processes are started; None: by fork, where there is one.
 
-    Raises UsageError for another than there are.
+    Raises UsageError for another than there are. Warns of a fork that was not asked for and may hang.
     """
     if start_method not in (None, *METHODS):
         raise UsageError(f"start_method is one of {', '.join(METHODS)}; found {start_method!r}")
+    if start_method is None and DEFAULT == "fork" and threading.active_count() > 1:
+        warnings.warn(
+            "nodes are forked while other threads are alive: if one of them is in a product of NumPy's, the "
+            "fork hangs; pass start_method='forkserver', or 'fork' if the threads do not compute",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return start_method or DEFAULT
 
 
@@ -63,7 +71,7 @@ class Lifeline:
     def watch(self, by_main_thread: bool) -> None:
         """In a node: from now on it goes with its parent, whose main thread started it or did not."""
         if by_main_thread and os.getppid() == self._parent:
-            signal_at_parents_death(signal.SIGKILL, self._parent)
+            signal_at_death_of(self._parent, signal.SIGKILL)
         # Not by threading, which waits for it to run: a time slice, where others want the cores.
         _thread.start_new_thread(self._go_with_parent, ())
 
@@ -132,25 +140,11 @@ class Node:
         with signals.blocked():
             self.process.start()
             try:
-                self.death = self._watch()
+                self.death = self.process.death()
             except OSError:  # no descriptor is left
                 self.process.kill()
                 self.process.join()
                 raise
-
-    def _watch(self) -> int:
-        """A descriptor of the process itself; or of the pipe that closes with it, where it has ended already.
-
-        Then somebody who waits for any child of this program may have taken its exit code, and its number
-        could be another process's by now.
-        """
-        if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(ProcessLookupError):
-                death = os.pidfd_open(self.pid)
-                if self.process.exitcode is None:
-                    return death
-                os.close(death)
-        return os.dup(self.process.sentinel)
 
     @property
     def pid(self) -> int:

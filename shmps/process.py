@@ -11,36 +11,25 @@ As multiprocessing does it, with three differences:
 
 import contextlib
 import os
-import pickle
+import select
 import signal
+import socket
+import subprocess
 import sys
 import threading
-from multiprocessing import (  # type: ignore[attr-defined]
-    connection,
-    forkserver,
-    get_all_start_methods,
-    popen_fork,
-    popen_forkserver,
-    popen_spawn_posix,
-    resource_tracker,
-    spawn,
-    util,
-)
+from multiprocessing import get_all_start_methods, popen_fork, popen_forkserver, popen_spawn_posix, spawn  # type: ignore[attr-defined]
 from multiprocessing.context import reduction, set_spawning_popen  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import _args_from_interpreter_flags as _interpreter_flags  # type: ignore[attr-defined]
-from pathlib import Path
 from typing import Any
 
-from shmps.boot import Boot
-from shmps.errors import UsageError
-from shmps.signals import blocked
+from shmps.boot import MOST_AT_ONCE, NUMBER, Inherited
+from shmps.errors import NodeDied
 
 METHODS = tuple(get_all_start_methods())
 DEFAULT = "fork" if "fork" in METHODS else "spawn"
 _MOST_STARTS = 3  # of a process whose fork server dies
 _PATIENCE = 60.0  # seconds that a fork server has to start, and to answer
-_ROOT = str(Path(__file__).parents[1])
 
 
 class NodeProcess(BaseProcess):
@@ -51,130 +40,192 @@ class NodeProcess(BaseProcess):
         self._sentinel = self._popen.sentinel
         del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
 
+    def death(self) -> int:
+        """A descriptor that becomes readable when it has ended: a pidfd, or a pipe that closes then.
+
+        A pipe where it has ended already: somebody who waits for any child of this program may have taken its
+        exit code, and its number could be another process's by now.
+        """
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(ProcessLookupError):
+                death = self._popen.pidfd()
+                if self.exitcode is None:
+                    return death
+                os.close(death)
+        return os.dup(self.sentinel)
+
     def release(self) -> None:
         """Close what is open for it here, once its exit code was taken."""
         self._popen.close()
 
 
-def _payload(popen: Any, process: BaseProcess) -> tuple[int, bool]:
-    """A nameless file of what the process is to do, and whether something of the script is in it."""
-    preparation = spawn.get_preparation_data(process.name)
-    set_spawning_popen(popen)
-    try:
-        pickled = reduction.ForkingPickler.dumps(process).tobytes()
-        needs_script = b"__main__" in pickled
-        if not needs_script:
-            for name in ("init_main_from_name", "init_main_from_path"):
-                preparation.pop(name, None)
-        prepared = reduction.ForkingPickler.dumps(preparation).tobytes()
-    finally:
-        set_spawning_popen(None)
-    descriptor = os.memfd_create("shmps")
-    try:
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(prepared)
-            file.write(pickled)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor, needs_script
+class _Forked(popen_fork.Popen):
+    def pidfd(self) -> int:
+        return os.pidfd_open(self.pid)
 
 
-class _Spawned(popen_spawn_posix.Popen):
+class _Sent(popen_fork.Popen):
+    """A process whose task lies in a file."""
+
+    def __init__(self, process: BaseProcess):
+        self._descriptors: list[int] = []  # that it inherits
+        super().__init__(process)
+
+    def _payload(self, process: BaseProcess) -> tuple[int, str | None]:
+        """A nameless file of what the process is to do, and the script that it needs for that."""
+        preparation = spawn.get_preparation_data(process.name)
+        set_spawning_popen(self)  # type: ignore[arg-type]
+        try:
+            pickled = reduction.ForkingPickler.dumps(process).tobytes()
+            if b"__main__" not in pickled:
+                for name in ("init_main_from_name", "init_main_from_path"):
+                    preparation.pop(name, None)
+            prepared = reduction.ForkingPickler.dumps(preparation).tobytes()
+        finally:
+            set_spawning_popen(None)
+        descriptor = os.memfd_create("shmps")
+        try:
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(prepared)
+                file.write(pickled)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, preparation.get("init_main_from_path")
+
+
+class _Spawned(_Sent):
     """In a new interpreter."""
 
-    _fds: list[int]  # that the process inherits
+    DupFd = popen_spawn_posix._DupFd
+
+    def duplicate_for_child(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return descriptor
 
     def _launch(self, process: BaseProcess) -> None:
-        payload, _ = _payload(self, process)
-        self.sentinel, ours = os.pipe()
-        self.finalizer = util.Finalize(self, _close, (self.sentinel,))
+        payload, _ = self._payload(process)
+        self.sentinel, theirs = os.pipe()
         try:
-            tracker: Any = resource_tracker.getfd()
-            parent = os.getpid() if _is_main_thread() else 0
-            code = (
-                f"import sys; sys.path.insert(0, {_ROOT!r}); from shmps.boot import main; "
-                f"main({payload}, {tracker}, {parent})"
-            )
-            command = [spawn.get_executable(), *_interpreter_flags(), "-c", code]
-            self.pid = util.spawnv_passfds(command[0], command, [*self._fds, payload, tracker, ours])
+            self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
         finally:
-            _close(ours, payload)
-
-
-class _Served(popen_forkserver.Popen):
-    """By the fork server."""
-
-    _fds: list[int]  # that the process inherits
-
-    def _launch(self, process: BaseProcess) -> None:
-        payload, needs_script = _payload(self, process)
-        try:
-            place = self.duplicate_for_child(payload)
-            for start in range(1, _MOST_STARTS + 1):
-                try:
-                    return self._ask(place, needs_script)
-                except (EOFError, ConnectionError, TimeoutError):
-                    if start == _MOST_STARTS:
-                        raise
-        finally:
+            os.close(theirs)
             os.close(payload)
 
-    def _ask(self, place: int, needs_script: bool) -> None:
-        most = forkserver.MAXFDS_TO_SEND - 5  # 4 are the server's own
-        if len(self._fds) > most:
-            raise UsageError(
-                f"a fork server passes at most {most} descriptors to a node, found {len(self._fds)}; "
-                f"use fewer workers and servers, or start_method='spawn'"
-            )
-        server = _server.pid(needs_script)
-        self.sentinel, there = _server.connect_to_new_process(self._fds)
+    def pidfd(self) -> int:
+        return os.pidfd_open(self.pid)
+
+    def close(self) -> None:
+        os.close(self.sentinel)
+
+
+class _Served(_Sent):
+    """By the fork server."""
+
+    DupFd = Inherited
+
+    def duplicate_for_child(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return len(self._descriptors) - 1
+
+    def _launch(self, process: BaseProcess) -> None:
+        payload, script = self._payload(process)
+        self.sentinel, theirs = os.pipe()
         try:
-            if not connection.wait([self.sentinel], _PATIENCE):
-                os.kill(server, signal.SIGKILL)
-                raise TimeoutError(f"the fork server did not answer for {_PATIENCE:g} seconds")
-            self.pid = forkserver.read_signed(self.sentinel)
-            with contextlib.suppress(BrokenPipeError):  # a node that is dead already is seen as others are
-                os.write(there, pickle.dumps({"sys_path": sys.path}) + pickle.dumps(Boot(place, server)))
+            self.pid, self._pidfd = _server.fork([theirs, payload, *self._descriptors], script)
         except BaseException:
-            _close(self.sentinel, there)
+            os.close(self.sentinel)
             raise
-        self.finalizer = util.Finalize(self, _close, (there, self.sentinel))
+        finally:
+            os.close(theirs)
+            os.close(payload)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        ending = select.poll()
+        ending.register(self.sentinel, select.POLLIN)
+        if self.returncode is None and ending.poll(0 if flag else None):
+            code = os.read(self.sentinel, NUMBER)  # nothing, if the server has died
+            self.returncode = int.from_bytes(code, "little", signed=True) if code else 255
+        return self.returncode
+
+    def pidfd(self) -> int:
+        return self._pidfd
+
+    def close(self) -> None:
+        os.close(self.sentinel)
 
 
-class _Server(forkserver.ForkServer):
-    """A fork server of our own: one of the program's would be left without our care for its end."""
+class _Server:
+    """The fork server of this program: started when it is first needed, and again when it has died."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._owner, self._pid = os.getpid(), 0
+        self._requests: socket.socket | None = None
 
-    def pid(self, needs_script: bool) -> int:
-        """Of the server, which is started where there is none."""
-        if self._owner != os.getpid():  # a fork's copy of its parent's
-            self.__init__()  # type: ignore[misc]
-        self.set_forkserver_preload(
-            ["__main__"] * needs_script + ["shmps.fork_server"] * _is_main_thread() + ["shmps.bodies"]
-        )
-        with blocked():
-            self.ensure_running()
-        return self._forkserver_pid  # type: ignore[attr-defined]
+    def fork(self, descriptors: list[int], script: str | None) -> tuple[int, int]:
+        """The number of a new process, and a pidfd of it; see `boot.serve`.
+
+        Raises NodeDied if servers die, or do not answer, again and again.
+        """
+        with self._lock:
+            for start in range(1, _MOST_STARTS + 1):
+                try:
+                    return self._ask(descriptors, self._running(script))
+                except (ConnectionError, TimeoutError) as error:
+                    self._end()
+                    if start == _MOST_STARTS:
+                        raise NodeDied("fork server", 0, -signal.SIGKILL) from error
+            raise AssertionError
+
+    def _running(self, script: str | None) -> socket.socket:
+        if self._owner != os.getpid():  # that of the parent of this fork
+            self._owner, self._requests = os.getpid(), None
+        if self._requests is None:
+            self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()], script).pid
+            self._requests.settimeout(_PATIENCE)
+        return self._requests
+
+    def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, int]:
+        count = len(descriptors).to_bytes(NUMBER, "little")
+        for begin in range(0, len(descriptors), MOST_AT_ONCE):
+            socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
+        answer, pidfds, *_ = socket.recv_fds(requests, NUMBER, 1)
+        if not answer:
+            raise ConnectionResetError
+        return int.from_bytes(answer, "little"), pidfds[0]
+
+    def _end(self) -> None:
+        assert self._requests is not None
+        self._requests.close()
+        self._requests = None
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
 
 
 _server = _Server()
 
 
-def _close(*descriptors: int) -> None:
-    for each in descriptors:
-        os.close(each)
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _interpreter(name: str, descriptor: int, inherited: list[int], *args: Any) -> subprocess.Popen[bytes]:
+    """`boot.<name>(descriptor, parent, *args)` in a new interpreter, with those descriptors."""
+    parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    call = ", ".join(map(repr, (descriptor, parent, *args)))
+    code = f"import sys; sys.path[:] = {sys.path!r}; from shmps.boot import {name}; {name}({call})"
+    child = subprocess.Popen(
+        [spawn.get_executable(), *_interpreter_flags(), "-c", code],
+        stdin=subprocess.DEVNULL,
+        pass_fds=inherited,
+        process_group=0,  # see `boot`
+    )
+    child.returncode = 0  # it is ours to wait for
+    return child
 
 
 class _Forking(NodeProcess):
-    _start_method, _Popen = "fork", popen_fork.Popen
+    _start_method, _Popen = "fork", _Forked
 
 
 class _Serving(NodeProcess):

@@ -376,7 +376,7 @@ def test_the_first_signal_is_the_last_that_counts(monkeypatch):
     try:
         with pytest.raises(cli.Terminated):
             cli._stop(signal.SIGTERM, None)
-        assert all(signal.getsignal(number) is signal.SIG_IGN for number in before)
+        assert all(signal.getsignal(number) is cli._ignore for number in before)
         with pytest.raises(KeyboardInterrupt):
             cli._stop(signal.SIGINT, None)
     finally:
@@ -386,7 +386,7 @@ def test_the_first_signal_is_the_last_that_counts(monkeypatch):
 
 def test_when_all_is_said_no_signal_counts(shmps):
     assert shmps("train", *SMALL, "--quiet").returncode == 0
-    assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is cli._ignore
 
 
 def test_a_server_that_is_stopped_does_not_stop_the_end(tmp_path):

@@ -1,0 +1,139 @@
+"""Clusters one after the other in one process, each in a storm of signals or hit by one: what each leaves.
+
+A thread sends SIGINT to its own process every half millisecond, or once at a random instant, while a cluster
+starts, runs and is cleaned up. When the cluster has ended, the process is looked at: how many children it has,
+and nameless files and descriptors beyond those of before. A life of over DEADLINE seconds is a hang.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from bench.record import ROOT
+
+DEADLINE = 60.0  # seconds
+KINDS = ("storm", "single")
+SCRIPT = """
+import json, os, random, signal, sys, threading, time
+from shmps import ASYNC, Cluster
+
+armed = False
+
+def interrupt(number, frame):
+    if armed:
+        raise KeyboardInterrupt
+
+def send(go, kind, end):
+    while go.wait():
+        go.clear()
+        if kind == "single":
+            end.wait(random.uniform(0, float(sys.argv[4])))
+            os.kill(os.getpid(), signal.SIGINT)
+        while kind == "storm" and not end.wait(0.0005):
+            os.kill(os.getpid(), signal.SIGINT)
+
+def work(kv):
+    for _ in range(30):
+        kv.push(None, [1.0] * 9)
+
+def life(method):
+    with Cluster(9, servers=2, workers=2, consistency=ASYNC, start_method=method) as cluster:
+        cluster.run(work)
+
+def children(pid):
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        found += open(f"/proc/{pid}/task/{task}/children").read().split()
+    return found
+
+def left():
+    # A fork server, and multiprocessing's tracker of resources, stay; what the server has forked does not.
+    own = children("self")
+    stay = [pid for pid in own if "multiprocessing" in open(f"/proc/{pid}/cmdline").read()]
+    return len(own) - len(stay) + sum(len(children(pid)) for pid in stay)
+
+def descriptors():
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            pass
+    return len(links), sum("memfd:shmps" in link for link in links)
+
+def main(method, kind, lives):
+    global armed
+    signal.signal(signal.SIGINT, interrupt)
+    go, end = threading.Event(), threading.Event()
+    threading.Thread(target=send, args=(go, kind, end), daemon=True).start()
+    life(method)
+    before = descriptors()
+    for _ in range(lives):
+        end.clear()
+        go.set()
+        try:
+            armed = True
+            life(method)
+            armed = False
+        except KeyboardInterrupt:
+            armed = False
+        end.set()
+        count, nameless = descriptors()
+        print(json.dumps([left(), nameless - before[1], count - before[0]]), flush=True)
+        before = count, nameless
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+"""
+
+
+def run(folder: Path, method: str, kind: str, lives: int, lasting: float) -> dict[str, int]:
+    """What `lives` clusters, which last so many seconds each, left behind.
+
+    Returns how many of them there were, and the processes, segments, descriptors and hangs.
+    """
+    path = folder / "storm.py"
+    path.write_text(SCRIPT)
+    found = {"runs": 0, "processes": 0, "segments": 0, "descriptors": 0, "hangs": 0}
+    with subprocess.Popen(
+        [sys.executable, path, method, kind, str(lives), str(lasting)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as script:
+        assert script.stdout is not None
+        watch = _Watch(script.pid)
+        for line in script.stdout:
+            watch.fed()
+            left = dict(zip(("processes", "segments", "descriptors"), json.loads(line), strict=True))
+            found = {name: found[name] + left.get(name, 0) for name in found}
+            found["runs"] += 1
+        watch.end()
+    found["hangs"] = lives - found["runs"]
+    return found
+
+
+class _Watch:
+    """Kills a session that is not fed for DEADLINE seconds."""
+
+    def __init__(self, session: int):
+        self._session = session
+        self._timer = self._started()
+
+    def fed(self) -> None:
+        self.end()
+        self._timer = self._started()
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _started(self) -> threading.Timer:
+        timer = threading.Timer(DEADLINE, os.killpg, (self._session, signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+        return timer

@@ -1,0 +1,250 @@
+"""A signal at any step of a cluster's life: nothing stays behind, nobody hangs, and the signal is heard."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import children_of
+
+import shmps
+from shmps import ASYNC, Cluster, LogisticRegression, cli
+from shmps.errors import UsageError
+
+PACKAGE = str(Path(shmps.__file__).parent)
+MODULES = ("cluster", "crew", "scheduler", "course", "nodes", "outlet", "process")
+OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+STRIDE = 41  # every line would take a minute: each run of the tests tries so many of them
+X = np.random.default_rng(0).normal(size=(40, 3))
+Y = X[:, 0] > 0
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def terminate(number, frame):
+    raise Terminated
+
+
+@contextmanager
+def signal_at(step: int, number: int) -> Iterator[list[int]]:
+    """Inside, this process gets the signal at the `step`-th line that it comes to in a cluster's modules."""
+    lines = [0]
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename not in OWN:
+            return None
+        if event == "line":
+            lines[0] += 1
+            if lines[0] == step:
+                os.kill(os.getpid(), number)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield lines
+    finally:
+        sys.settrace(None)
+
+
+def push_once(kv):
+    kv.push(None, np.ones(4))
+
+
+def a_cluster() -> None:
+    with Cluster(4, servers=2, workers=1, consistency=ASYNC) as cluster:
+        cluster.run(push_once)
+        cluster.weights()
+
+
+def a_fit() -> None:
+    LogisticRegression(solver="lbfgs", workers=1, iterations=1, tol=1.0).fit(X, Y)
+
+
+def descriptors() -> list[str]:
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(f"{each.name} {os.readlink(each)}")
+        except OSError:  # the listing's own
+            continue
+    return sorted(found)
+
+
+def lines_of(life: Callable[[], None]) -> int:
+    with signal_at(0, 0) as lines:
+        life()
+    return lines[0]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
+@pytest.mark.parametrize("life", [a_cluster, a_fit])
+def test_a_signal_at_any_line_leaves_nothing_behind_and_is_heard(life, number):
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        life()
+        open_before, children = descriptors(), children_of(os.getpid())
+        first = os.getpid() % STRIDE
+        for step in range(1 + first, lines_of(life), STRIDE):
+            heard = False
+            with signal_at(step, number) as lines:
+                try:
+                    life()
+                except (KeyboardInterrupt, Terminated):
+                    heard = True
+            assert heard == (lines[0] >= step), (
+                f"line {step}"
+            )  # how often the scheduler looks is left to chance
+            assert children_of(os.getpid()) == children, f"line {step}"
+            assert descriptors() == open_before, f"line {step}"
+        life()  # no lock is left locked
+        assert signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_script(tmp_path, text: str, *arguments: str, **how) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    return subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=60, **how
+    )
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
+def test_the_command_ends_in_a_line_wherever_a_signal_comes(number, tmp_path, monkeypatch, capsys):
+    """In its own process a signal ends `shmps train` as it ends `fit`: its handlers are `cli._stop`."""
+    (tmp_path / "data.svm").write_text("".join(f"{label} 1:{label}\n" for label in (0, 1) * 20))
+    arguments = ["train", "--data", str(tmp_path / "data.svm"), "--workers", "1", "--epochs", "1", "--quiet"]
+    before = {each: signal.getsignal(each) for each in NUMBERS}
+
+    def life():
+        try:
+            return cli.main(arguments)
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    life()
+    open_before = descriptors()
+    for step in range(5, lines_of(life), 4 * STRIDE):
+        with signal_at(step, number) as lines:
+            code = life()
+        assert code == (128 + number if lines[0] >= step else 0), f"line {step}"
+        assert descriptors() == open_before, f"line {step}"
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_ctrl_c_and_sigterm_at_once_are_told_in_one_line(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+import os, signal, sys
+from shmps import cli
+from shmps.commands import data
+
+def both(options):
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+data.run = both
+sys.exit(cli.main(["data"]))
+""",
+    )
+    assert done.returncode in (130, 143) and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_storm_of_signals_ends_in_the_first(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+import os, signal, threading, time
+from shmps import ASYNC, Cluster
+
+ending = threading.Event()
+
+def storm():
+    while not ending.is_set():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.0005)
+
+def outlive():
+    # Python's own end is no matter of ours.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ending.set()
+
+try:
+    with Cluster(4, servers=2, workers=2, consistency=ASYNC) as cluster:
+        threading.Thread(target=storm, daemon=True).start()
+        cluster.run(lambda kv: [kv.push([0], [1.0]) for _ in range(10**9)])
+except KeyboardInterrupt:
+    try:
+        outlive()
+    except KeyboardInterrupt:
+        outlive()
+    print(cluster._running.locked(), [name for name in os.listdir("/proc/self/fd") if int(name) > 3])
+    print(open(f"/proc/self/task/{os.getpid()}/children").read().split())
+""",
+    )
+    assert done.stdout.splitlines() == ["False []", "[]"], (done.stdout, done.stderr)
+
+
+def test_a_handler_that_does_not_raise_is_run_while_a_run_goes_on():
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    try:
+        with Cluster(4, servers=1, workers=1) as cluster:
+
+            def report(kv):
+                kv.report(None)
+                kv.barrier()
+
+            cluster.run(report, on_report=lambda rank, value: os.kill(os.getpid(), signal.SIGUSR1))
+            assert heard == [signal.SIGUSR1]
+        assert callable(signal.getsignal(signal.SIGUSR1))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_that_is_set_inside_the_block_stays():
+    def mine(number, frame): ...
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with Cluster(4, servers=1, workers=1) as cluster:
+            signal.signal(signal.SIGINT, mine)
+            cluster.run(push_once)
+            assert signal.getsignal(signal.SIGINT) is mine
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_exception_that_leaves_the_block_ends_the_run_of_another_thread():
+    failure = []
+
+    def run_for_ever(cluster):
+        try:
+            cluster.run(lambda kv: [kv.push([0], [1.0]) for _ in range(10**9)])
+        except UsageError as error:
+            failure.append(str(error))
+
+    with pytest.raises(KeyboardInterrupt), Cluster(4, servers=1, workers=1, start_method="fork") as cluster:
+        thread = threading.Thread(target=run_for_ever, args=(cluster,))
+        thread.start()
+        while not cluster.ticks().any():
+            pass
+        raise KeyboardInterrupt
+    thread.join()
+    assert "block left" in failure[0]
