@@ -140,10 +140,15 @@ def _sklearn() -> tuple[Reader | None, str | None]:
     return lambda path: load_svmlight_file(path, zero_based=False), sklearn.__version__
 
 
+def _ours(path: str | Path) -> Loaded:
+    X, y, *_ = svmlight.read(path)
+    return X, y
+
+
 def _measure(path: Path, pairs: int, theirs: Reader | None, bar: Any) -> dict[str, Any]:
-    X, y = svmlight.read(path)
+    X, y = _ours(path)
     identical = _identical((X, y), theirs(str(path))) if theirs else False
-    seconds: dict[Reader, list[float]] = {svmlight.read: [], **({theirs: []} if theirs else {})}
+    seconds: dict[Reader, list[float]] = {_ours: [], **({theirs: []} if theirs else {})}
     for pair in range(pairs):
         for reader in list(seconds) if pair % 2 else list(seconds)[::-1]:
             began = time.perf_counter()
@@ -160,7 +165,7 @@ def _measure(path: Path, pairs: int, theirs: Reader | None, bar: Any) -> dict[st
         mapped.load(target)
         opening.append(time.perf_counter() - began)
         shutil.rmtree(target)
-    ours, size = seconds[svmlight.read], path.stat().st_size
+    ours, size = seconds[_ours], path.stat().st_size
     return {
         "file": path.name,
         "bytes": size,

@@ -198,4 +198,5 @@ def _same_columns(data: Dataset, test_name: str) -> Dataset:
 def _known(file: str, folder: Path, progress: bool) -> tuple[csr_matrix, np.ndarray]:
     """X and y of a known file."""
     path = folder / file
-    return svmlight.read_bytes(bytes_of(path, SOURCES[file], progress), str(path))
+    X, y, *_ = svmlight.read_bytes(bytes_of(path, SOURCES[file], progress), str(path))
+    return X, y

@@ -49,7 +49,7 @@ def test_loading_says_by_name_which_peer_is_not_installed(monkeypatch):
 
 def test_loading_fails_where_a_result_is_another_than_scikit_learns(monkeypatch):
     def other(path):
-        X, y = svmlight.read(path)
+        X, y, *_ = svmlight.read(path)
         return X, y + 1
 
     monkeypatch.setattr(load, "_sklearn", lambda: (other, "0"))

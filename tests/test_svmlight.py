@@ -27,7 +27,7 @@ def a9a() -> Path:
 
 def parse(text, **options):
     """(rows as a list of {column: value}, labels as a list)."""
-    X, y = svmlight.read_bytes(text, "f", **options)
+    X, y, *_ = svmlight.read_bytes(text, "f", **options)
     rows = [
         dict(zip(X.indices[a:b].tolist(), X.data[a:b].tolist(), strict=True))
         for a, b in zip(X.indptr[:-1], X.indptr[1:], strict=True)
@@ -62,15 +62,34 @@ REFUSED = [
     (b"1 2:1 2:1", "1:7", "increase|'2:1'|sort"),
     (b"1 3:1 2:1", "1:7", "increase|'2:1'|sort"),
     (b"1 3:", "1:5", "value|nothing"),
-    (b"1 3: 4:1", "1:5", "value|nothing"),
+    (b"1 3: 4:1", "1:6", "value|'4:1'"),
+    (b"1 3: \n1", "1:5", "value|nothing"),
+    (b"1 3:  #4", "1:5", "value|nothing"),
+    (b"1 3 :4", "1:3", "colon|'3'"),
     (b"1 3:#2", "1:5", "value|nothing"),
     (b"1 3", "1:3", "colon|'3'"),
     (b"1 1:1 3 4:1", "1:7", "colon|'3'"),
     (b"1 1:1\n  3:1", "2:3", "label|'3:1'"),
-    (b"yes 1:1", "1:1", "label|'yes'|encode"),
-    (b"0x1 1:1", "1:1", "label|'0x1'"),
+    (b"1 1:1\nyes 1:1", "2:1", "all numbers|found text ('yes')|alike"),
+    (b"1 1:1\n0x1 1:1", "2:1", "found text ('0x1')"),
+    (b"1 1:1\n1_0 1:1", "2:1", "found text ('1_0')"),
+    (b"yes 1:1\n\n-1 1:1", "3:1", "found a number ('-1') where the first row has text"),
+    (b"yes 1:1\nnan 1:1", "2:1", "label|finite|'nan'"),
+    (b"C# 1:1", "1:1", "label|'C#'|rename"),
+    (b"a 1:1\nC# 1:1", "2:1", "label|'C#'|rename"),
+    (b"'a' 1:1", "1:1", "label|quotes"),
+    (b"a\x0b 1:1", "1:1", "label"),
+    (b"a\xff 1:1", "1:1", "UTF-8|0xff|iconv"),
+    (b"a;2 1:1", "1:1", "label|'a;2'|CSV|--label"),
+    (b"1|ns age:39", "1:1", "label|'1|ns'|--hash-bits"),
+    (b"\n3:1 5:2\n1:1", "2:1", "label|'3:1'|before the first feature|--weights"),
+    (b"a:1 5:2\nb 1:1", "2:1", "every row|weight|'b'"),
+    (b"a:1 5:2\nb:-1 1:1", "2:1", "weight|0 or more|'-1'"),
+    (b"a:1 5:2\nb:inf 1:1", "2:1", "weight|finite|'inf'"),
+    (b"a:1 5:2\nb:1e999 1:1", "2:1", "float64|'1e999'"),
+    (b"a: 5:2", "1:1", "weight|nothing"),
+    (b"a:1 5:2\n1:1 1:1", "2:1", "found a number ('1')"),
     (b"1,2 1:1", "1:1", "label|'1,2'|CSV|--label"),
-    (b"- 1:1", "1:1", "label|'-'"),
     (b"nan 1:1", "1:1", "label|finite|'nan'"),
     (b"-Infinity 1:1", "1:1", "label|finite"),
     (b"1 1:nan", "1:5", "value|finite|'nan'"),
@@ -125,7 +144,7 @@ def test_too_little_memory_is_out_of_space(monkeypatch):
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr(svmlight, "_parsed", no_memory)
+    monkeypatch.setattr(svmlight, "parse", no_memory)
     with pytest.raises(OutOfSpace, match="f: "):
         svmlight.read_bytes(b"1 1:1", "f")
 
@@ -142,6 +161,7 @@ def test_too_little_memory_is_out_of_space(monkeypatch):
         (b"2.5 007:0", [{6: 0.0}], [2.5]),
         (b"1 1:1.e1 2:.5 3:-.5e-1 4:+1E+2 5:1.", [{0: 10.0, 1: 0.5, 2: -0.05, 3: 100.0, 4: 1.0}], [1.0]),
         (b"# \xe9\xff any bytes\n1", [{}], [1.0]),
+        (b"1 1: .5 2:\t \t3 4:1", [{0: 0.5, 1: 3.0, 3: 1.0}], [1.0]),  # as liblinear reads it
     ],
 )
 def test_what_the_format_allows_is_read(text, rows, labels):
@@ -163,13 +183,13 @@ def test_the_width_is_the_largest_index_and_the_limit_holds_exactly():
 
 
 def test_indices_are_32_bits_where_they_fit_and_64_where_not():
-    X, _ = svmlight.read_bytes(b"1 1:1 2147483647:1", "f")
+    X, *_ = svmlight.read_bytes(b"1 1:1 2147483647:1", "f")
     assert X.indices.dtype == X.indptr.dtype == np.int32 and X.shape[1] == 2**31 - 1
-    X, _ = svmlight.read_bytes(b"1 1:1 5000000000:1", "f", limit=10**10)
+    X, *_ = svmlight.read_bytes(b"1 1:1 5000000000:1", "f", limit=10**10)
     assert X.indices.dtype == np.int64 and X.indices.tolist() == [0, 4999999999]
-    X, _ = svmlight.read_bytes(b"1 1:1", "f", limit=10**10)
+    X, *_ = svmlight.read_bytes(b"1 1:1", "f", limit=10**10)
     assert X.indices.dtype == np.int32
-    X, _ = svmlight.read_bytes(b"1 2147483647:1", "f", zero_based=True)
+    X, *_ = svmlight.read_bytes(b"1 2147483647:1", "f", zero_based=True)
     assert X.shape[1] == 2**31 and X.indices.tolist() == [2**31 - 1]
 
 
@@ -202,14 +222,14 @@ def test_every_number_equals_pythons_float_to_the_last_bit():
         middle = (Decimal(value) + Decimal(math.nextafter(value, 2))) / 2
         tokens += [f"{middle:.{digits}e}" for digits in (16, 17)]
     exact = np.array([float(token) for token in tokens])
-    X, y = svmlight.read_bytes("\n".join(f"{token} 3:{token}" for token in tokens).encode(), "f")
+    X, y, *_ = svmlight.read_bytes("\n".join(f"{token} 3:{token}" for token in tokens).encode(), "f")
     assert np.array_equal(bits(y), bits(exact))
     assert np.array_equal(bits(X.data), bits(exact))
 
 
 def assert_agrees_with_sklearn(path):
     sklearn_datasets = pytest.importorskip("sklearn.datasets")
-    X, y = svmlight.read(path)
+    X, y, *_ = svmlight.read(path)
     expected_X, expected_y = sklearn_datasets.load_svmlight_file(str(path), zero_based=False)
     assert X.shape == expected_X.shape
     assert np.array_equal(X.indptr, expected_X.indptr) and np.array_equal(X.indices, expected_X.indices)
@@ -239,7 +259,7 @@ def test_generated_files_read_as_scikit_learn_reads_them(tmp_path):
 
 
 def test_a_uint8_array_reads_as_its_bytes():
-    X, y = svmlight.read_bytes(np.frombuffer(b"-1 2:4", np.uint8), "f")
+    X, y, *_ = svmlight.read_bytes(np.frombuffer(b"-1 2:4", np.uint8), "f")
     assert X.toarray().tolist() == [[0.0, 4.0]] and y.tolist() == [-1.0]
 
 
@@ -255,3 +275,80 @@ def test_fitting_columns_widens_and_narrows_and_counts_the_non_zeros_dropped():
     assert svmlight.fit_columns(zero_stored, 2)[1] == 0
     with pytest.raises(UsageError, match="num_features"):
         svmlight.fit_columns(X, -1)
+
+
+def rows_of(text, **options):
+    """(values (rows, columns), labels, weights) as lists."""
+    X, y, weights, taken = svmlight.read_bytes(text, "f", **options)
+    assert taken == len(text) and len(y) == X.shape[0]
+    return X.toarray().tolist(), y.tolist(), weights if weights is None else weights.tolist()
+
+
+@pytest.mark.parametrize(
+    "labels", [["spam", "ham"], ["yes", "no"], ["TRUE", "FALSE"], ["+", "-"], ["<=50K", ">50K"]]
+)
+def test_labels_may_be_text(labels):
+    text = f"# x\n\n{labels[0]} 1:1\n \t{labels[1]} 2:2 # no\r\n{labels[1]}".encode()
+    X, y, weights = rows_of(text)
+    assert (X, y, weights) == ([[1, 0], [0, 2], [0, 0]], [labels[0], labels[1], labels[1]], None)
+    assert svmlight.read_bytes(text, "f").y.dtype == object
+
+
+def test_what_only_looks_like_a_number_is_text_and_equal_numbers_are_one_label():
+    assert rows_of("1_0 1:1\n0x10 1:1\n\uff11 1:1\nZo\xeb 1:1".encode())[1] == [
+        "1_0",
+        "0x10",
+        "\uff11",
+        "Zo\xeb",
+    ]
+    assert len(np.unique(svmlight.read_bytes(b"1 1:1\n+1 1:1\n1.0 1:1\n10e-1 1:1\n01", "f").y)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "weights"),
+    [
+        (b"1:0.5 1:1\n1:2 3:1\n-1:0 2:1", [1, 1, -1], [0.5, 2, 0]),
+        (b"2:0.5 3:1\n1:1 3:1 # c\n-1:1e-1", [2, 1, -1], [0.5, 1, 0.1]),  # the last row tells
+        (b"0:3 4:1\n1:1 2:1", [0, 1], [3, 1]),  # 0 is no index where they start at 1
+        (b"spam:3 4:1\nham:0.25", ["spam", "ham"], [3, 0.25]),
+        (b"1.5:3 4:1\n2:12345678901234567890123", [1.5, 2], [3, 12345678901234567890123.0]),
+    ],
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_weight_may_follow_the_label(text, labels, weights, labelled):
+    assert rows_of(text, labelled=labelled)[1:] == (labels, weights)
+
+
+@pytest.mark.parametrize(
+    "text", [b"1:0.5 3:1\n2: .5", b"0:0.5 1:1\n0:1 3:1", b"#\n5:1", b"1: 0.5\n2:1 3:1\n"]
+)
+def test_rows_to_predict_need_no_labels(text):
+    zero_based = text.startswith(b"0")
+    X, y, weights = rows_of(text, labelled=False, zero_based=zero_based)
+    with_labels = b"\n".join(b"1 " + line for line in text.splitlines() if line != b"#")
+    assert rows_of(with_labels, zero_based=zero_based)[0] == X
+    assert np.isnan(y).all() and weights is None
+    assert "put the label before the first feature" in refused(text, zero_based=zero_based)
+    assert rows_of(b"1 1:1\n2 1:1", labelled=False)[1] == [1, 2]
+    assert "label every row, or none" in refused(b"3:1\n1 3:1", labelled=False)
+    assert "before the first feature" in refused(b"1 3:1\n3:1", labelled=False)
+
+
+@pytest.mark.parametrize("block", [1, 10, 1 << 24])
+def test_labels_are_of_one_kind_across_blocks(block, tmp_path, monkeypatch):
+    monkeypatch.setattr(svmlight, "BLOCK", block)
+    path = tmp_path / "rows"
+
+    def read(text, **options):
+        path.write_bytes(text)
+        blocks = list(svmlight.read_blocks(path, **options))
+        return np.concatenate([each.y for each in blocks]).tolist()
+
+    assert read(b"\n\nspam 1:1\n\n\nham 2:1\nspam") == ["spam", "ham", "spam"]
+    assert np.isnan(read(b"1:1\n\n2:1\n3:1", labelled=False)).all()
+    for text, place in [(b"\n\nspam 1:1\n# x\nham\n1 1:1", 6), (b"1 1:1\n2\nspam", 3), (b"a:1 1:1\n\nb", 3)]:
+        with pytest.raises(DataError, match=rf"rows:{place}:1: "):
+            read(text)
+    for text in (b"1:1\n1 1:1", b"1:1\n\n1", b"1 1:1\n1:1"):
+        with pytest.raises(DataError, match="label"):
+            read(text, labelled=False)

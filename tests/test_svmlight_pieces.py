@@ -56,12 +56,39 @@ def number_of_cores(request, monkeypatch):
 def test_a_text_cut_anywhere_gives_the_same_arrays(form, monkeypatch, number_of_cores):
     text = FORMS[form].encode()
     for _ in cut_everywhere(monkeypatch, text):
-        X, y = svmlight.read_bytes(text, "f")
+        X, y, *_ = svmlight.read_bytes(text, "f")
         assert y.tolist() == [label for label, _ in ROWS]
         assert X.indptr.tolist() == np.cumsum([0, *(len(features) for _, features in ROWS)]).tolist()
         assert X.indices.tolist() == [column - 1 for _, features in ROWS for column in features]
         assert X.data.tolist() == [value for _, features in ROWS for value in features.values()]
         assert X.shape == (5, 9) and X.indptr.dtype == X.indices.dtype == np.int32
+
+
+HEADS = {
+    "text": ["spam", "ham", "spam", "Zo\xeb", "1_0"],
+    "numbers with weights": ["1:0.5", "-1:2", "1:12345678901234567890123", "0:0", "+1:1e-400"],
+    "text with weights": ["spam:0.5", "ham:2", "spam:1", "ham:0", "1_0:.1"],
+    "nothing": ["", "", "", "", ""],
+}
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("wrong", ["", "2 3:1", "nan 3:1", "a:-1 3:1", "1 2:1 2:1", "a 3:1e999"])
+def test_starts_of_rows_are_read_alike_wherever_the_text_is_cut(heads, wrong, monkeypatch, number_of_cores):
+    lines = [f" {head} {at + 1}:1 6: {at} 7:1 # x:1" for at, head in enumerate(HEADS[heads])]
+    text = "\r\n".join(["#", *lines[:3], wrong, *lines[3:]]).encode()
+
+    def outcome():
+        try:
+            X, y, weights, _ = svmlight.read_bytes(text, "f", labelled=heads != "nothing")
+        except DataError as error:
+            return str(error)
+        return X.toarray().tolist(), repr(y.tolist()), None if weights is None else weights.tolist()
+
+    whole = outcome()
+    assert whole.startswith("f:5:") if wrong else whole[0][1] == [0, 1, 0, 0, 0, 1, 1]
+    for _ in cut_everywhere(monkeypatch, text, step=7):
+        assert outcome() == whole
 
 
 def test_small_pieces_are_cut_at_every_line(monkeypatch):
@@ -73,7 +100,7 @@ def test_small_pieces_are_cut_at_every_line(monkeypatch):
     assert sorted(seen) == list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-WRONG = ["1 2:1 2:1", "x 1:1", "1 1:2abc", "1 1:1e999", "1e999", "1 1:1\x00", "1 1:1\r 2:1"]
+WRONG = ["1 2:1 2:1", "nan 1:1", "1 1:2abc", "1 1:1e999", "1e999", "1 1:1\x00", "1 1:1\r 2:1"]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -110,7 +137,7 @@ def test_a_file_without_rows_is_refused_however_it_is_cut(text, monkeypatch):
 def test_a_line_may_be_longer_than_a_piece(monkeypatch):
     text = line(1, {column: 1.0 for column in range(1, 200)}) + "\n" + PLAIN[0]
     monkeypatch.setattr(svmlight, "PIECE", 16)
-    X, y = svmlight.read_bytes(text.encode(), "f")
+    X, y, *_ = svmlight.read_bytes(text.encode(), "f")
     assert X.nnz == 201 and y.tolist() == [1.0, 1.0]
 
 

@@ -58,5 +58,5 @@ def test_a_pipe_is_read_to_its_end():
     with open(out, "rb") as reader, open(into, "wb") as writer:
         writer.write(b"1 1:1\n-1 2:4\n")
         writer.close()
-        X, y = svmlight.read(f"/dev/fd/{reader.fileno()}")
+        X, y, *_ = svmlight.read(f"/dev/fd/{reader.fileno()}")
     assert X.toarray().tolist() == [[1.0, 0.0], [0.0, 4.0]] and y.tolist() == [1.0, -1.0]

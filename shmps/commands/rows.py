@@ -26,7 +26,8 @@ def read_rows(
         data = sys.stdin.buffer.read()
     except OSError as error:
         raise DataError(f"-: data is read from stdin, found: {error.strerror}; name a file") from error
-    return svmlight.read_bytes(data, "stdin")
+    X, y, *_ = svmlight.read_bytes(data, "stdin", labelled=labelled)
+    return X, y
 
 
 def label_text(label: Any) -> str:

@@ -7,9 +7,13 @@ from scipy.sparse import csr_matrix
 
 
 class Block(NamedTuple):
-    """Some rows of a text, in the order of the file."""
+    """Some rows of a text, in the order of the file.
+
+    The labels of a file are numbers in every row (float64), text in every row (object, of str), or missing in
+    every row (float64, all nan); a file that mixes them is refused.
+    """
 
     X: csr_matrix  # (n, features) float64
-    y: np.ndarray  # (n,) float64
-    weights: np.ndarray | None  # (n,) float64, what each row's loss is multiplied by; None: 1
+    y: np.ndarray  # (n,) float64, or object of str
+    weights: np.ndarray | None  # (n,) float64, finite, >= 0: what each row's loss is multiplied by; None: 1
     taken: int  # bytes of the file that were read so far

@@ -55,8 +55,8 @@ def read_blocks(
     if is_csv(path, label):
         return tables.read_blocks(path, label, hash_bits, labelled)
     if hash_bits is not None:
-        return hashing.read_blocks(path, hash_bits)
-    return svmlight.read_blocks(path, zero_based=zero_based, limit=limit)
+        return hashing.read_blocks(path, hash_bits, labelled)
+    return svmlight.read_blocks(path, zero_based=zero_based, limit=limit, labelled=labelled)
 
 
 def read(
@@ -69,7 +69,8 @@ def read(
     """X and y of all of a text; as for `read_blocks`. Raises DataError, OutOfSpace and UsageError."""
     names = origin(path, label, hash_bits)
     if not names:
-        return svmlight.read(path)
+        X, y, *_ = svmlight.read(path, labelled=labelled)
+        return X, y
     blocks = list(read_blocks(path, label=label, hash_bits=hash_bits, labelled=labelled))
     X = NamedMatrix(scipy.sparse.vstack([block.X for block in blocks], format="csr"))
     X.origin = names

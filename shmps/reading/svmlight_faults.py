@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 
+from shmps.reading import grammar
 from shmps.reading.svmlight_kernels import BAD_LABEL, BAD_VALUE
 
 _TOKEN = re.compile(rb"[^ \t\r\n#]*")
-_NOT_FINITE = re.compile(rb"[+-]?(nan|inf|infinity)(\(\w*\))?", re.IGNORECASE)
-_MOST_SHOWN = 40  # bytes of a token
-_MOST_READ = 19  # digits of an index: from so many on it is above every limit
+_WORD = re.compile(rb"[^ \t\r\n]*")
+INDEX_DIGITS = 19  # of an index that are read: from so many on it is above every limit
 
 
 def token(text: np.ndarray, at: int) -> bytes:
@@ -18,24 +18,30 @@ def token(text: np.ndarray, at: int) -> bytes:
     return match.group() if match else b""
 
 
+def word(text: np.ndarray, at: int) -> bytes:
+    """As `token`, but a # is part of it."""
+    match = _WORD.match(text.data, at)
+    return match.group() if match else b""
+
+
 def shown(found: bytes) -> str:
     """A token for a message: quoted, and not all of a long one."""
-    some = found if len(found) <= _MOST_SHOWN else found[:_MOST_SHOWN] + b"..."
-    return repr(some.decode("utf-8", "backslashreplace"))
+    return grammar.shown(found.decode("utf-8", "backslashreplace"))
 
 
-def explained(fault: int, whole: bytes, base: int, limit: int) -> str:
-    """What is wrong with the token `whole`, for which the parser stopped with `fault`."""
+def explained(fault: int, whole: bytes, base: int, limit: int, labelled: bool) -> str:
+    """What is wrong with the token `whole`, for which the parser stopped with `fault`.
+
+    labelled: whether the rows of the file have labels.
+    """
     found = f"found {shown(whole)}"
     index, colon, _ = whole.partition(b":")
     if fault == BAD_VALUE:
-        return _bad_number("value", whole, "write index:value, and leave out features without a value")
-    if fault == BAD_LABEL and colon:
-        return f"a row starts with its label, {found}; put the label before the first feature"
-    if fault == BAD_LABEL and b"," in whole:
-        return f"a row starts with its label, {found}; of CSV name the labels' column by --label (label=...)"
+        return _bad_value(whole)
     if fault == BAD_LABEL:
-        return _bad_number("label", whole, "encode classes as numbers, such as -1 and +1")
+        return _bad_label(whole)
+    if not colon and not labelled:
+        return f"a row without a label is features alone, {found} without a colon; label every row, or none"
     if not colon:
         return f"a feature is index:value, {found} without a colon; add it, or hash by name with --hash-bits"
     if index == b"qid":
@@ -44,7 +50,7 @@ def explained(fault: int, whole: bytes, base: int, limit: int) -> str:
         return f"indices must be {base} or more, {found}; correct the negative index"
     if not re.fullmatch(rb"[0-9]+", index):
         return f"an index is an integer written in digits, {found}; number the features"
-    number = int(index.lstrip(b"0")[:_MOST_READ] or b"0")
+    number = int(index.lstrip(b"0")[:INDEX_DIGITS] or b"0")
     if number < base:
         remedy = "if they start at 0, convert with --zero-based (zero_based=True)"
         return f"indices start at 1 in svmlight files, {found}; {remedy}"
@@ -53,10 +59,25 @@ def explained(fault: int, whole: bytes, base: int, limit: int) -> str:
     return f"indices must increase within a row, {found} after an index as large or larger; sort the row"
 
 
-def _bad_number(what: str, whole: bytes, remedy: str) -> str:
-    """Why the token is no label or value."""
-    if not whole:
-        return f"an index and a colon are followed by a {what}, found nothing; {remedy}"
-    if _NOT_FINITE.fullmatch(whole):
-        return f"a {what} must be finite, found {shown(whole)}; remove or impute it"
-    return f"a {what} must be one decimal number, found {shown(whole)}; {remedy}"
+def _bad_value(whole: bytes) -> str:
+    try:
+        word = grammar.decoded(whole)
+        grammar.finite("value", word, "write index:value, and leave out features without a value")
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(f"{whole!r} is a value")
+
+
+def _bad_label(whole: bytes) -> str:
+    """Why the token is no label of a file whose first row has a number."""
+    if b":" in whole:
+        return (
+            f"a row starts with its label, found {shown(whole)}; put the label before the first feature, or "
+            f"if it is a label with its weight, give every row a weight (label:1)"
+        )
+    try:
+        word = grammar.decoded(whole)
+        grammar.same_kind(grammar.label(word), word, float)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(f"{whole!r} is a label")

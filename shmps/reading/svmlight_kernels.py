@@ -18,6 +18,8 @@ ZERO, UPPER_E, LOWER_E = b"0Ee"
 EXACT, LATE, MALFORMED = range(3)
 FINE, BAD_LABEL, BAD_INDEX, BAD_VALUE = range(4)
 
+NUMBER, WORD, FEATURE = range(3)  # what rows start with: a number, any word, or no label but a feature
+
 INDEX_CEILING = 10**18  # what an index of more digits is taken for; every limit is below it
 DIGITS = 18  # as many always fit in 64 bits
 MANTISSA_EXACT = 2**53  # every integer up to here is a float64
@@ -50,25 +52,28 @@ def census(text):
 
 
 @kernel
-def parse(text, i, end, base, limit, row, entry, labels, lengths, indices, values, late):
-    """Fill the arrays from the lines text[i:end]: labels and lengths (entries a row) from `row` on, indices
-    and values from `entry` on.
+def parse(text, i, end, base, limit, form, row, entry, labels, lengths, indices, values, late):
+    """Fill the arrays from the lines text[i:end]: labels (where form is NUMBER) and lengths (entries a row)
+    from `row` on, indices and values from `entry` on.
 
-    Numbers for Python's float() come into `late`: where they start, and
-    what they are: entry k as k, the label of row r as ~r. Returns (fault, offset of the fault, row and entry
-    after the last, late numbers, largest index or base - 1).
+    Numbers for Python's float() come into `late`, and words that rows start with: where they start, and
+    what they are: entry k as k, the start of row r as ~r. Returns (fault, offset of the fault, row and entry
+    after the last, late ones, largest index or base - 1).
     """
     lates, largest = np.int64(0), base - 1  # typed, as i, row and entry are
     while i < end:
         i = _blanks_end(text, i)
         if not _line_ends(text, i):
-            label, stop, kind = _number(text, i)
+            stop, kind = i, EXACT
+            if form == NUMBER:
+                labels[row], stop, kind = _number(text, i)
+            elif form == WORD:
+                stop, kind = _word_end(text, i), LATE
             if kind == MALFORMED:
                 return BAD_LABEL, i, row, entry, lates, largest
             if kind == LATE:
                 late[lates, 0], late[lates, 1] = i, ~row
                 lates += 1
-            labels[row] = label
             first = entry
             fault, i, entry, lates, last = _parse_features(
                 text, stop, base, limit, entry, indices, values, lates, late
@@ -95,11 +100,15 @@ def _parse_features(text, i, base, limit, entry, indices, values, lates, late):
         index, stop = _integer(text, i)
         if stop == i or _byte(text, stop) != COLON or not previous < index <= limit:
             return BAD_INDEX, i, entry, lates, previous
-        value, end, kind = _number(text, stop + 1)
+        start = stop + 1
+        value, end, kind = _number(text, start)
+        if kind == MALFORMED and not _line_ends(text, _blanks_end(text, start)):
+            start = _blanks_end(text, start)  # blanks after the colon, which liblinear reads
+            value, end, kind = _number(text, start)
         if kind == MALFORMED:
-            return BAD_VALUE, stop + 1, entry, lates, previous
+            return BAD_VALUE, start, entry, lates, previous
         if kind == LATE:
-            late[lates, 0], late[lates, 1] = stop + 1, entry
+            late[lates, 0], late[lates, 1] = start, entry
             lates += 1
         indices[entry], values[entry] = index - base, value
         previous = index
@@ -204,6 +213,14 @@ def _digits(text, i, value):
 def _blanks_end(text, i):
     """The first offset from i on that is neither space nor tab."""
     while _byte(text, i) in (SPACE, TAB):
+        i += 1
+    return i
+
+
+@kernel
+def _word_end(text, i):
+    """The first offset from i on that is a blank, or the end of the line."""
+    while _byte(text, i) not in (SPACE, TAB, LF, CR):
         i += 1
     return i
 

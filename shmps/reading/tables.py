@@ -24,10 +24,10 @@ from scipy.sparse import csr_matrix
 from shmps.errors import DataError, UsageError
 from shmps.reading import hashing, texts
 from shmps.reading.block import Block
+from shmps.reading.grammar import NUMBER
 
 BLOCK = hashing.BLOCK  # bytes of text in memory at a time
 LABEL = "label"  # the column of the labels where nothing else is said
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"  # neither nan nor inf
 _MOST_SHOWN = 40  # characters of a cell, columns of a table
 _LF, _CR = b"\n\r"
 
@@ -61,7 +61,7 @@ def read_blocks(
     name, columns, lines, rows = os.fsdecode(path), None, 0, 0
     for text, taken in texts.blocks(name, BLOCK):
         start = texts.start(text, name) if columns is None else 0
-        _refuse_strange(text, name, lines)
+        texts.check(text, name, lines)
         if columns is None:
             end = int(np.argmax(text == _LF))
             columns = _columns(text[start:end].tobytes(), name, label or LABEL, labelled)
@@ -83,12 +83,6 @@ def _must_have_pyarrow() -> None:
         raise UsageError(f"CSV needs pyarrow, which reads it ({error}); pip install 'shmps[csv]'") from error
 
 
-def _refuse_strange(text: np.ndarray, name: str, lines: int) -> None:
-    ends = np.flatnonzero(text == _CR)
-    if (text[ends + 1] != _LF).any() or not text.all():
-        texts.refuse_strange(text, name, lines)
-
-
 # The first line.
 
 
@@ -96,7 +90,7 @@ def _columns(line: bytes, name: str, label: str, labelled: bool) -> _Columns:
     place = f"{name}:1"
     names = [cell.strip() for cell in _row(line, place)]
     shown = ", ".join(map(_shown, names[:_MOST_SHOWN])) + (", ..." if len(names) > _MOST_SHOWN else "")
-    if not any(names) or all(re.match(_NUMBER, each) for each in names):
+    if not any(names) or all(re.match(NUMBER, each) for each in names):
         raise DataError(f"{place}: the first line of CSV names the columns, found {shown}; add such a line")
     if "" in names:
         raise DataError(
@@ -240,7 +234,7 @@ def _numbers(cells: Any) -> np.ndarray:
     """(n,) float64; nan for a cell that is no finite number."""
     import pyarrow.compute
 
-    is_number = pyarrow.compute.match_substring_regex(cells, _NUMBER)
+    is_number = pyarrow.compute.match_substring_regex(cells, NUMBER)
     numbers = pyarrow.compute.if_else(is_number, cells, "nan").cast("float64").to_numpy()
     return np.where(np.isfinite(numbers), numbers, np.nan)
 

@@ -162,6 +162,13 @@ def start(text: np.ndarray, name: str) -> int:
     return len(UTF8_MARK) if head == UTF8_MARK else 0
 
 
+def check(text: np.ndarray, name: str, lines: int = 0) -> None:
+    """Raises DataError for a NUL, or a CR without LF; `lines` as in `place`."""
+    ends = np.flatnonzero(text == ord("\r"))
+    if (text[ends + 1] != ord("\n")).any() or not text.all():
+        refuse_strange(text, name, lines)
+
+
 def refuse_strange(text: np.ndarray, name: str, lines: int = 0) -> NoReturn:
     """Tell the first NUL of a text, or if it has none its first CR without LF; `lines` as in `place`."""
     if nul := re.search(rb"\0", text.data):
