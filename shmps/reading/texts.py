@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from shmps.cores import on_all_cores
-from shmps.errors import DataError
+from shmps.errors import DataError, ShmpsError
+from shmps.shortages import unreadable
 
 PART = 1 << 22  # bytes read at a time
 BUFFER = 1 << 18  # and where it is copied once more: so much stays in the cache
@@ -100,13 +101,10 @@ def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
 def _named_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except DataError:
+    except ShmpsError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{name}: data is read from a file, found: {reason}; check path and permissions"
-        ) from error
+        raise unreadable(error, f"{name}: data is read from a file", "check path and permissions") from error
 
 
 def text_of(data: bytes | np.ndarray, name: str) -> np.ndarray:
