@@ -25,7 +25,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         kernel = njit(**options)(function)
         if isinstance(kernel, Dispatcher):  # it is the function itself where NUMBA_DISABLE_JIT is set
-            kernel._cache = _cache_of(function)
+            kernel._cache = _cache_of(function)  # type: ignore[attr-defined]
         return kernel
 
     return decorate

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 from numba.core.caching import CacheImpl
 
-from shmps import compiling
+from shmps import choices, compiling, datasets
 from shmps.compiling import compiled
 from shmps.errors import NotCached
-from shmps.formats import save
+from shmps.formats import FORMATS, save
 from shmps.models import Model
+from shmps.updaters import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 
@@ -130,3 +132,37 @@ def test_no_kernel_has_a_cache_that_is_not_decided_in_one_place():
         if "jit(" in path.read_text() and path.name != "compiling.py"
     ]
     assert others == []
+
+
+# --- what needs no kernel ---
+
+
+def test_help_and_wrong_flags_import_neither_numba_nor_scipy():
+    lines = {
+        "--version": 0,
+        "--help": 0,
+        "nonsense": 2,
+        "": 2,
+        **{f"{command} --help": 0 for command in ("train", "predict", "convert", "inspect", "data")},
+        "train --epochs many": 2,
+        "predict --speed": 2,
+        "data fetch b9b": 2,
+    }
+    script = f"""
+import sys
+from shmps import cli
+for line in {list(lines)}:
+    print("returned", cli.main(line.split()))
+print("imported", sorted({{"numba", "scipy"}} & set(sys.modules)))
+"""
+    shown = subprocess.check_output(
+        [sys.executable, "-c", script], cwd=ROOT, text=True, stderr=subprocess.STDOUT
+    )
+    assert re.findall(r"^returned (\d)", shown, re.MULTILINE) == list(map(str, lines.values()))
+    assert shown.endswith("imported []\n"), shown
+
+
+def test_what_flags_name_is_what_there_is():
+    assert tuple(FORMATS) == choices.FORMATS
+    assert tuple(SCHEDULES) == choices.SCHEDULES
+    assert tuple(datasets.SETS) == choices.SETS

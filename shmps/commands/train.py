@@ -1,4 +1,7 @@
-"""`shmps train`: progress on stderr, the table or a JSON object on stdout."""
+"""`shmps train`: progress on stderr, the table or a JSON object on stdout.
+
+Its arguments are in shmps.arguments.
+"""
 
 import argparse
 import contextlib
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from shmps import arguments, checkpoint, console, datasets, files, formats
+from shmps import checkpoint, console, datasets, files, formats
 from shmps.cores import usable_cores
 from shmps.data import encoded
 from shmps.errors import DataError, UsageError
@@ -22,10 +25,6 @@ from shmps.pictures.report import write_report
 from shmps.pictures.timeline import write_trace
 from shmps.rehearsal import is_first
 from shmps.result import Progress
-
-
-def add(commands: Any) -> argparse.ArgumentParser:
-    return arguments.add_train(commands)
 
 
 def run(options: argparse.Namespace) -> None:
