@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from typing import Any
 
@@ -57,8 +57,12 @@ def _must_be_regular(path: str, what: str) -> None:
         raise DataError(f"{path}: a {what} is a regular file, found a folder or a device")
 
 
-def check_target(path: str, what: str) -> None:
-    """Before the work whose result is to be written: DataError unless a regular file can be made there."""
+def check_target(path: str, what: str, others: Iterable[str | None] = ()) -> None:
+    """Before the work whose result is to be written: DataError unless a regular file can be made there.
+
+    others: the paths that the same command reads or writes, of which none may be meant: files, folders for
+    what is in them, - for stdin.
+    """
     if path == "-":
         raise DataError(f"-: a {what} goes to a file, found -, which is stdout elsewhere; name a file")
     _must_be_regular(path, what)
@@ -67,6 +71,22 @@ def check_target(path: str, what: str) -> None:
         raise DataError(
             f"{path}: a {what} is written into a folder that exists and can be written to; make {folder}"
         )
+    for other in others:
+        if other is not None and _is_in(path, "/dev/stdin" if other == "-" else other):
+            raise DataError(
+                f"{path}: a {what} is written to a file of its own, found that of {other}, which this "
+                f"command reads or writes too; name another"
+            )
+
+
+def _is_in(path: str, other: str) -> bool:
+    """Whether two paths mean one file, by any of its names, or `path` means a file in the folder `other`."""
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    with suppress(OSError):
+        places = os.scandir(other) if os.path.isdir(other) else [other]
+        return any(os.path.samefile(path, place) for place in places)
+    return False
 
 
 def check_folder(path: str, what: str) -> None:

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     from shmps.reading.svmlight import fit_columns
 
     if options.output != "-":
-        files.check_target(options.output, "file of predictions")
+        files.check_target(options.output, "file of predictions", (options.model, options.data))
     model = formats.load(options.model)
     X, y = _rows(options, model)
     X, dropped = fit_columns(X, model.num_features)

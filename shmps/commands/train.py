@@ -82,9 +82,13 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
     checkpoint.check(options.checkpoint, options.resume)
     if options.format and not options.model:
         raise UsageError("format is that of the model to be written, found no model; add a path with --model")
+    others = [options.data, options.test, options.config, options.checkpoint, options.resume]
+    if options.data in (None, *datasets.SETS):
+        others += datasets.paths(options.data or "a9a", options.data_dir)
     for path, what in ((options.model, "model"), (options.report, "report"), (options.timeline, "timeline")):
         if path:
-            files.check_target(path, what)
+            files.check_target(path, what, others)
+            others.append(path)
 
 
 def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, ...]:
