@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shmps.cgroups import cgroups
 from shmps.errors import OutOfSpace
 from shmps.shortages import shortage
 
@@ -139,18 +140,15 @@ def _machine_available() -> int:
 def _cgroup_available() -> list[int]:
     """What each enclosing memory cgroup leaves (version 2, then version 1); [] where there is none."""
     left = []
-    for root, marker, limit, usage in (
-        ("/sys/fs/cgroup", "0::", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", ":memory:", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    for controller, limit, usage in (
+        ("", "memory.max", "memory.current"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        with contextlib.suppress(OSError):
-            lines = [line for line in Path("/proc/self/cgroup").read_text().splitlines() if marker in line]
-            own = Path(root, lines[0].split(":", 2)[2].lstrip("/")) if lines else Path(root)
-            for folder in (own, *own.parents):
-                # "max" is no number and a missing file no limit: neither bounds anything.
-                with contextlib.suppress(OSError, ValueError):
-                    used = int((folder / usage).read_text()) - _reclaimable(folder)
-                    left.append(int((folder / limit).read_text()) - used)
+        for folder in cgroups(controller):
+            # "max" is no number and a missing file no limit: neither bounds anything.
+            with contextlib.suppress(OSError, ValueError):
+                used = int((folder / usage).read_text()) - _reclaimable(folder)
+                left.append(int((folder / limit).read_text()) - used)
     return left
 
 
