@@ -121,15 +121,6 @@ def write_all(descriptor: int, data: Any) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def sync_folder(folder: str) -> None:
-    """After this the names of files in it outlast a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def parse_header(line: bytes, path: str, what: str, newest: int) -> dict[str, Any]:
     """The header of a `what` file, of format `newest` and no other; DataError if it is not."""
     if not line.endswith(b"\n"):

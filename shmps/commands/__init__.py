@@ -11,6 +11,7 @@ from typing import Any
 
 from shmps import arguments, completion, config
 from shmps.commands import bench, convert, data, inspect, predict
+from shmps.early import ending_at_signals
 from shmps.flags import flags_of
 from shmps.version import __version__
 
@@ -42,5 +43,12 @@ _ARGUMENTS: dict[str, Callable[[Any], argparse.ArgumentParser]] = {
 
 
 def _runner(name: str) -> Callable[[argparse.Namespace], None]:
-    """`run` of a command's module, which is imported when the command runs."""
-    return lambda options: importlib.import_module(f"{__name__}.{name}").run(options)
+    """`run` of a command's module; all that takes long to import is imported first."""
+
+    def run(options: argparse.Namespace) -> None:
+        with ending_at_signals():
+            importlib.import_module("shmps.names")
+            module = importlib.import_module(f"{__name__}.{name}")
+        module.run(options)
+
+    return run
