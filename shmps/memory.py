@@ -46,7 +46,7 @@ class NamelessMemory(SharedMemory):
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
-            if (short := shortage(error)) is None:
+            if (short := shortage(error, in_memory=True)) is None:
                 raise
             raise _refused(size, f"found {short.found} ({error.strerror}); {short.remedy}, or") from error
 

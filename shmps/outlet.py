@@ -46,7 +46,7 @@ class Outlet:
             while written < len(data):
                 written += os.pwrite(self._descriptor, data[written:], offset + written)
         except OSError as error:
-            if (short := shortage(error)) is None:
+            if (short := shortage(error, in_memory=True)) is None:
                 raise
             raise OutOfSpace(
                 f"what a worker returns or reports must fit in memory, {len(data)} bytes: found "

@@ -153,7 +153,7 @@ def _alone_in_new(outer: str, target: str) -> Iterator[None]:
     with _closing(descriptor):
         if not _hold(descriptor) or not _is_at(descriptor, outer):
             raise DataError(f"{target}: one process at a time makes it, found another at it; wait for it")
-        if os.listdir(outer):
+        if os.listdir(outer):  # an empty one is of a conversion that was killed before it had a mark
             raise _taken(outer, target)
         yield
 

@@ -26,9 +26,13 @@ _SHORTAGES = {
 }
 
 
-def shortage(error: OSError) -> Shortage | None:
-    """The shortage behind an error of the system; None: the error has another cause."""
-    return _SHORTAGES.get(error.errno or 0)
+def shortage(error: OSError, in_memory: bool = False) -> Shortage | None:
+    """The shortage behind an error of the system; None: the error has another cause.
+
+    in_memory: of a file in memory, which has no disk that could be full.
+    """
+    code = errno.ENOMEM if in_memory and error.errno == errno.ENOSPC else error.errno
+    return _SHORTAGES.get(code or 0)
 
 
 def unreadable(error: OSError | ValueError, rule: str, remedy: str) -> ShmpsError:

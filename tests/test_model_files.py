@@ -348,7 +348,7 @@ def test_an_error_at_any_write_leaves_the_older_model_and_no_other_file(older, m
 
 
 @pytest.mark.parametrize(("code", "error"), ERRORS)
-@pytest.mark.parametrize("call", ["open", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["open", "fsync", "link", "replace"])
 def test_an_error_of_any_other_step_leaves_the_older_model_and_no_other_file(
     older, monkeypatch, call, code, error
 ):
