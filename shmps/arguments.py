@@ -3,9 +3,7 @@
 import argparse
 from typing import Any
 
-from shmps.formats import FORMATS
-from shmps.settings import HOGWILD_RATES, LEARNING_RATES, ON_WORKER_DEATH, SOLVERS
-from shmps.updaters import SCHEDULES
+from shmps.choices import FORMATS, HOGWILD_RATES, LEARNING_RATES, ON_WORKER_DEATH, SCHEDULES, SOLVERS
 
 GLOSSARY = """\
 words:
@@ -151,7 +149,7 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     training.add_argument("--learning-rate", type=float, metavar="RATE", help=f"(default: {rates})")
     training.add_argument(
         "--schedule",
-        choices=tuple(SCHEDULES),
+        choices=SCHEDULES,
         default="constant",
         help="of sgd's rate; t in ticks, delay in versions",
     )
@@ -194,7 +192,7 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     shown.add_argument("--resume", metavar="DIR", help="go on from the newest whole checkpoint there")
     shown.add_argument("--model", metavar="PATH", help="write the model there")
     shown.add_argument(
-        "--format", choices=tuple(FORMATS), help="of the model (default: by the suffix of PATH, else shmps)"
+        "--format", choices=FORMATS, help="of the model (default: by the suffix of PATH, else shmps)"
     )
     shown.add_argument("--report", metavar="PATH", help="write charts and tables there, one page of HTML")
     shown.add_argument(

@@ -18,13 +18,12 @@ import math
 import os
 import warnings
 import zlib
-from contextlib import suppress
 from io import BufferedReader
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps import files
+from shmps import files, scratch
 from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.parameters import Copy
 from shmps.version import __version__
@@ -52,9 +51,6 @@ class Checkpoints:
         self._folder, self._settings, self._data = folder, settings, data
         with files.naming_errors(folder, "a folder for checkpoints", "has no room", "train again"):
             os.makedirs(folder, exist_ok=True)
-            for name in GENERATIONS:
-                with suppress(FileNotFoundError):  # of a training that was killed as it wrote
-                    os.unlink(os.path.join(folder, _temporary(name)))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise DataError(f"{folder}: checkpoints are written into a folder that can be written to")
         newest = _whole(folder)[0][:1]
@@ -70,10 +66,10 @@ class Checkpoints:
         name = GENERATIONS[1 - GENERATIONS.index(self._last)]
         path, what = os.path.join(self._folder, name), "the checkpoint"
         remedy = "resume: the checkpoint before it is as it was"
-        files.write(path, self._encode(copy), what, remedy, _temporary(name))
-        self._last = name
-        with files.naming_errors(path, what, "needs to last", remedy):
-            files.sync_folder(self._folder)
+        with files.naming_errors(path, what, "needs to last", remedy), scratch.alone_in(self._folder):
+            files.write(path, self._encode(copy), what, remedy)
+            self._last = name
+            scratch.sync_folder(self._folder)
 
     def _encode(self, copy: Copy) -> list[Any]:
         (keys, width), (servers,), (workers,) = copy.weights.shape, copy.ages.shape, copy.ticks.shape
@@ -207,7 +203,3 @@ def _layout(
 
 def _crc_line(data: bytes) -> bytes:
     return b"%08x\n" % zlib.crc32(data)
-
-
-def _temporary(name: str) -> str:
-    return f".{name}.tmp"

@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 import tqdm
 
 from shmps import commands, console
-from shmps.errors import ShmpsError
+from shmps.errors import OutOfSpace, ShmpsError
 from shmps.flags import in_flags, naming_flags
+from shmps.shortages import shortage
 
 
 class Terminated(BaseException):
@@ -41,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone
         console.abandon_stdout()
         return 1
+    except OSError as error:
+        if (short := shortage(error)) is None:
+            raise
+        return _complain(f"found {short.found} ({error}); {short.remedy}", OutOfSpace.exit_code)
     finally:
         _hear_no_more()  # all is done and said: what comes while Python ends changes nothing
 

@@ -1,16 +1,14 @@
 """The command `shmps`, before anything that takes a moment to import."""
 
-import os
-import signal
 import sys
 from collections.abc import Sequence
+
+from shmps.early import end_at_signals
 
 
 def main(before: Sequence[str] = ()) -> int:
     """Run it with the process's arguments after those `before`; returns the exit code."""
-    # While modules are imported nothing is there yet that would have to be cleaned up.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: os._exit(128 + number))
+    end_at_signals()  # until cli has handlers of its own
 
     from shmps.cli import main
 

@@ -77,17 +77,21 @@ def read(path: str) -> dict[str, Any]:
     with files.opened(path, "configuration") as (file, _):
         try:
             return tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a number of too many digits
             raise DataError(f"{path}: a configuration is TOML, found it broken: {error}") from error
 
 
 def _as_flags(path: str, key: str, value: Any, takes_value: bool) -> Sequence[str]:
+    try:
+        text = str(value)
+    except ValueError as error:  # of many hexadecimal digits
+        raise UsageError(f"{path}: {key} is one number or text, found too many digits: {error}") from error
     if not takes_value:
         if not isinstance(value, bool):
             raise UsageError(f"{path}: {key} is true or false, found {value!r}")
         return [f"--{key}"] if value else []
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f"{path}: {key} is one number or text, found {value!r}")
-    if "\0" in str(value):  # which no command line can have
+    if "\0" in text:  # which no command line can have
         raise UsageError(f"{path}: {key} has no null byte, found {value!r}")
-    return [f"--{key}={value}"]
+    return [f"--{key}={text}"]

@@ -1,14 +1,21 @@
 """The cores of this machine, and one kernel on all of them."""
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from shmps.cgroups import cpu_quota
+
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: the least of its affinity and of the quotas of its cgroups.
+
+    A quota of two and a half cores counts as three.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(allowed, cpu_quota())))
 
 
 def on_all_cores(kernel: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:

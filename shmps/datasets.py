@@ -124,6 +124,11 @@ def fetch(name: str, *, data_dir: str | None = None, progress: bool = False) -> 
     return [folder / file for file in SETS[name]]
 
 
+def paths(name: str, data_dir: str | None = None) -> list[str]:
+    """Where the files of a known set are, or would be."""
+    return [str(data_folder(data_dir) / file) for file in SETS[name]]
+
+
 def data_folder(data_dir: str | None = None) -> Path:
     """Where known files are looked for, and downloaded to.
 

@@ -1,23 +1,22 @@
 """Files from the network, known by their sums: whole and right, or not there."""
 
-import errno
 import hashlib
 import http.client
-import os
 import ssl
 import sys
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from shmps import scratch
 from shmps.errors import DataError, OutOfSpace
+from shmps.shortages import shortage
 
 TIMEOUT = 10.0  # seconds without a byte
 CHUNK = 1 << 16
@@ -66,15 +65,14 @@ def _check(path: Path | str, source: Source, found: str, remedy: str) -> None:
 
 
 def _download(source: Source, path: Path, progress: bool) -> None:
-    """Download to a file beside `path`, check, and only then give it its name: never half a file there."""
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    """Download, check, and only then give the file its name: never half a file there."""
     try:
         # Before the folder is made: without a network nothing changes on disk.
         with urllib.request.urlopen(source.url, timeout=TIMEOUT) as response:
             path.parent.mkdir(parents=True, exist_ok=True)
-            found = _copy(response, part, source, progress)
-        _check(source.url, source, found, f"nothing was kept; put the right file at {path}")
-        os.replace(part, path)
+            with scratch.replacing(str(path)) as descriptor:
+                found = _copy(response, descriptor, path.name, source, progress)
+                _check(source.url, source, found, f"nothing was kept; put the right file at {path}")
     except NO_NETWORK as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
@@ -85,21 +83,16 @@ def _download(source: Source, path: Path, progress: bool) -> None:
             path.name,
             reason,
         ) from error
-    finally:
-        with suppress(OSError):  # gone, or its folder never was: not to hide why
-            part.unlink()
 
 
-def _copy(response: Any, part: Path, source: Source, progress: bool) -> str:
-    """The sha256 of what came; ConnectionError when the connection ended before the announced length."""
+def _copy(response: Any, descriptor: int, name: str, source: Source, progress: bool) -> str:
+    """Write what comes; its sha256. ConnectionError if the connection ended before the announced length."""
     announced = response.headers.get("Content-Length", "")
     digest, got = hashlib.sha256(), 0
     quiet = not (progress and sys.stderr is not None and sys.stderr.isatty())
     with (
-        open(part, "wb") as file,
-        tqdm(
-            total=source.size, desc=part.name.split(".")[0], unit="B", unit_scale=True, disable=quiet
-        ) as bar,
+        open(descriptor, "wb", closefd=False) as file,
+        tqdm(total=source.size, desc=name, unit="B", unit_scale=True, disable=quiet) as bar,
     ):
         while got <= source.size:  # more is wrong already, and could fill the disk
             chunk = response.read(CHUNK)
@@ -124,9 +117,10 @@ def _disk(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise OutOfSpace(f"{path}: not enough memory to read it; free some") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if (short := shortage(error)) is not None:
             raise OutOfSpace(
-                f"{path}: {error.strerror}; free some space or choose another data folder"
+                f"{path}: the data folder must have room, found {short.found} ({error.strerror}); "
+                f"{short.remedy} or choose another data folder"
             ) from error
         raise DataError(
             f"{path}: the data folder must be readable, and writable for a download, found: "

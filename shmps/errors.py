@@ -84,6 +84,10 @@ class NotConverged(UserWarning):
     """A solver ended before it was as near to the optimum as it was asked to come."""
 
 
+class NotCached(UserWarning):
+    """Compiled kernels could not be kept on the disk: the next program compiles them again."""
+
+
 class UnstableRate(UserWarning):
     """The learning rate is above what is stable at the delay that was measured."""
 

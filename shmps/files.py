@@ -1,41 +1,36 @@
 """Files that are written whole or not at all, and whose header is a line of JSON that says its format."""
 
-import errno
-import fcntl
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from typing import Any
 
+from shmps import scratch
 from shmps.errors import DataError, OutOfSpace
 from shmps.failpoints import reach
+from shmps.shortages import shortage, unreadable
 from shmps.version import __version__
 
 HEADER_LIMIT = 1 << 20
 
 
-def write(path: str, parts: Sequence[Any], what: str, remedy: str, temporary: str = "") -> None:
+def write(path: str, parts: Sequence[Any], what: str, remedy: str) -> None:
     """Make `parts`, bytes, the file `path`, all or nothing: after any error an older one there is untouched.
 
-    `temporary`: the name that it has until it is whole, in the same folder (default: a unique one).
-    DataError if it cannot be written, OutOfSpace if the disk or the quota is full; they name `what` was to be
-    written, and the latter the `remedy`.
+    Mode and owner of an older file are kept. DataError if it cannot be written, OutOfSpace if the disk, the
+    quota or another limit is reached; they name `what` was to be written, and the latter the `remedy`.
     """
+    _must_be_regular(path, what.removeprefix("the "))
     # Through a symbolic link to its target: replacing the link itself would leave the target as it was.
     target = os.path.realpath(path)
-    folder = os.path.dirname(target)
     size = sum(len(part) for part in parts)
-    with naming_errors(path, what, f"needs {size} bytes in {folder}", remedy):
-        # Unique, as two may save to one path.
-        temporary = os.path.join(folder, temporary or f".shmps-{secrets.token_hex(8)}.tmp")
-        with replacing(target, temporary) as descriptor:
-            for part in parts:
-                reach("scheduler: file half written")
-                write_all(descriptor, part)
+    need = f"needs {size} bytes in {os.path.dirname(target)}"
+    with naming_errors(path, what, need, remedy), scratch.replacing(target) as descriptor:
+        for part in parts:
+            reach("scheduler: file half written")
+            write_all(descriptor, part)
 
 
 @contextmanager
@@ -49,7 +44,7 @@ def opened(path: str, what: str) -> Iterator[tuple[BufferedReader, int]]:
         with open(path, "rb") as file:
             yield file, os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise DataError(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
+        raise unreadable(error, f"{path}: the {what} is a file that can be read", "check its path") from error
     except MemoryError as error:
         raise OutOfSpace(f"{path}: the {what} does not fit into memory; free some") from error
 
@@ -62,8 +57,12 @@ def _must_be_regular(path: str, what: str) -> None:
         raise DataError(f"{path}: a {what} is a regular file, found a folder or a device")
 
 
-def check_target(path: str, what: str) -> None:
-    """Before the work whose result is to be written: DataError unless a regular file can be made there."""
+def check_target(path: str, what: str, others: Iterable[str | None] = ()) -> None:
+    """Before the work whose result is to be written: DataError unless a regular file can be made there.
+
+    others: the paths that the same command reads or writes, of which none may be meant: files, folders for
+    what is in them, - for stdin.
+    """
     if path == "-":
         raise DataError(f"-: a {what} goes to a file, found -, which is stdout elsewhere; name a file")
     _must_be_regular(path, what)
@@ -72,6 +71,22 @@ def check_target(path: str, what: str) -> None:
         raise DataError(
             f"{path}: a {what} is written into a folder that exists and can be written to; make {folder}"
         )
+    for other in others:
+        if other is not None and _is_in(path, "/dev/stdin" if other == "-" else other):
+            raise DataError(
+                f"{path}: a {what} is written to a file of its own, found that of {other}, which this "
+                f"command reads or writes too; name another"
+            )
+
+
+def _is_in(path: str, other: str) -> bool:
+    """Whether two paths mean one file, by any of its names, or `path` means a file in the folder `other`."""
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    with suppress(OSError):
+        places = os.scandir(other) if os.path.isdir(other) else [other]
+        return any(os.path.samefile(path, place) for place in places)
+    return False
 
 
 def check_folder(path: str, what: str) -> None:
@@ -88,83 +103,15 @@ def check_folder(path: str, what: str) -> None:
 
 @contextmanager
 def naming_errors(path: str, what: str, need: str, remedy: str) -> Iterator[None]:
-    """An OSError in the block becomes OutOfSpace if the disk or the quota is full, else DataError."""
+    """An OSError in the block becomes OutOfSpace if a disk, quota or limit is exhausted, else DataError."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if (short := shortage(error)) is not None:
             raise OutOfSpace(
-                f"{path}: {what} {need}, found the disk or quota full ({error.strerror}); "
-                f"make room and {remedy}"
+                f"{path}: {what} {need}, found {short.found} ({error.strerror}); {short.remedy} and {remedy}"
             ) from error
         raise DataError(f"{path}: {what} cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
-def replacing(target: str, temporary: str) -> Iterator[int]:
-    """A file descriptor; what is written to it takes the place of `target` at once when the block ends.
-
-    After an error in the block or at its end, `target` is as it was and no temporary file is left.
-    """
-    try:
-        # Not tempfile.mkstemp: it hides the file from everyone else whatever the umask says.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            yield descriptor
-            # Before the rename, or a crash of the machine could leave the new name with no bytes behind it.
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        reach("scheduler: file whole")
-        os.replace(temporary, target)
-    except FileExistsError as error:  # it is not ours to remove
-        found = "one process at a time writes it, found another at it; name another"
-        raise FileExistsError(error.errno, found) from error
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-@contextmanager
-def new_folder(target: str) -> Iterator[str]:
-    """A folder to be filled with files; it gets the name `target` when the block ends.
-
-    Until then it has another name beside it. After an error it is removed; what a process that was killed
-    left is removed by the next. Raises DataError if `target` is there already, or is being made by another
-    process; OSError.
-    """
-    parent, name = os.path.split(os.path.abspath(target))
-    temporary = os.path.join(parent, f".{name}.tmp")
-    _must_be_free(target)
-    os.makedirs(temporary, exist_ok=True)
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process that has it
-            ours = os.path.samestat(os.stat(temporary), os.fstat(descriptor))
-        except (BlockingIOError, FileNotFoundError):
-            ours = False
-        if not ours:
-            raise DataError(f"{target}: one process at a time makes it, found another at it; wait for it")
-        try:
-            for left in os.listdir(temporary):
-                os.unlink(os.path.join(temporary, left))
-            yield temporary
-            sync_folder(temporary)
-            _must_be_free(target)
-            os.rename(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        sync_folder(parent)
-    finally:
-        os.close(descriptor)
-
-
-def _must_be_free(target: str) -> None:
-    if os.path.lexists(target):
-        raise DataError(f"{target}: the name must be free, found something there; remove it or name another")
 
 
 def write_all(descriptor: int, data: Any) -> None:
@@ -172,15 +119,6 @@ def write_all(descriptor: int, data: Any) -> None:
     data = memoryview(data)
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def sync_folder(folder: str) -> None:
-    """After this the names of files in it outlast a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def parse_header(line: bytes, path: str, what: str, newest: int) -> dict[str, Any]:

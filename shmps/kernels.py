@@ -11,9 +11,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-kernel: Any = njit(cache=True, error_model="numpy")  # compiled once per machine; x / 0 is inf, as in numpy
+from shmps.compiling import compiled
+
+kernel: Any = compiled(error_model="numpy")  # x / 0 is inf, as in numpy
 
 at = np.uint64
 BLOCK = 256  # rows whose margins are taken before their gradients: small enough to stay in the cache
@@ -195,7 +196,7 @@ def add_scaled(total, values, factor):
         into[i] += factor * more[i]
 
 
-@njit(cache=True, fastmath={"reassoc"})  # else a sum goes one by one: three times as slow
+@compiled(fastmath={"reassoc"})  # else a sum goes one by one: three times as slow
 def dot(one, other):
     """The inner product of vectors (n,). Not BLAS's, which would wake threads on cores that workers need."""
     total = 0.0

@@ -1,7 +1,6 @@
 """Shared memory without a name: nothing to leak, even if every process is killed at once."""
 
 import contextlib
-import errno
 import mmap
 import os
 from collections.abc import Mapping
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from shmps.cgroups import cgroups
 from shmps.errors import OutOfSpace
+from shmps.shortages import shortage
 
 _LINE = 64  # bytes in a cache line: no two arrays share one
 
@@ -33,23 +34,25 @@ class NamelessMemory(SharedMemory):
     def __init__(self, size: int):
         available = available_memory()
         if size > available:
-            raise _too_little(size, available)
-        descriptor = _nameless_file(size)
+            raise _refused(size, f"{available / 2**20:,.1f} MiB are available;")
+        descriptor = -1
         try:
+            descriptor = _nameless_file(size)
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(descriptor, 0, size)
             else:
                 os.ftruncate(descriptor, size)
+            self._attach(descriptor, size)
         except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.ENOSPC, errno.ENOMEM):
-                raise _too_little(size, available) from error
-            raise
-        self._attach(descriptor, size)
+            if descriptor >= 0:
+                os.close(descriptor)
+            if (short := shortage(error, in_memory=True)) is None:
+                raise
+            raise _refused(size, f"found {short.found} ({error.strerror}); {short.remedy}, or") from error
 
     def _attach(self, descriptor: int, size: int) -> None:
+        self._mmap = mmap.mmap(descriptor, size)  # first: until this succeeds the descriptor is the caller's
         self._fd, self._size, self._name = descriptor, size, "nameless"
-        self._mmap = mmap.mmap(descriptor, size)
         self._buf = memoryview(self._mmap)
 
     def close(self) -> None:
@@ -137,18 +140,15 @@ def _machine_available() -> int:
 def _cgroup_available() -> list[int]:
     """What each enclosing memory cgroup leaves (version 2, then version 1); [] where there is none."""
     left = []
-    for root, marker, limit, usage in (
-        ("/sys/fs/cgroup", "0::", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", ":memory:", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    for controller, limit, usage in (
+        ("", "memory.max", "memory.current"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        with contextlib.suppress(OSError):
-            lines = [line for line in Path("/proc/self/cgroup").read_text().splitlines() if marker in line]
-            own = Path(root, lines[0].split(":", 2)[2].lstrip("/")) if lines else Path(root)
-            for folder in (own, *own.parents):
-                # "max" is no number and a missing file no limit: neither bounds anything.
-                with contextlib.suppress(OSError, ValueError):
-                    used = int((folder / usage).read_text()) - _reclaimable(folder)
-                    left.append(int((folder / limit).read_text()) - used)
+        for folder in cgroups(controller):
+            # "max" is no number and a missing file no limit: neither bounds anything.
+            with contextlib.suppress(OSError, ValueError):
+                used = int((folder / usage).read_text()) - _reclaimable(folder)
+                left.append(int((folder / limit).read_text()) - used)
     return left
 
 
@@ -160,8 +160,8 @@ def _reclaimable(cgroup: Path) -> int:
     return 0
 
 
-def _too_little(size: int, available: int) -> OutOfSpace:
+def _refused(size: int, found: str) -> OutOfSpace:
     return OutOfSpace(
-        f"the shared arrays must fit in memory: they need {size / 2**20:,.1f} MiB, "
-        f"{available / 2**20:,.1f} MiB are available; use fewer workers, keys or a smaller max_keys"
+        f"the shared arrays must fit in memory: they need {size / 2**20:,.1f} MiB, {found} use fewer "
+        f"workers, keys or a smaller max_keys"
     )

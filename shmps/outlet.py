@@ -10,6 +10,9 @@ import tempfile
 from multiprocessing import reduction
 from typing import Any
 
+from shmps.errors import OutOfSpace
+from shmps.shortages import shortage
+
 _LENGTH = 8  # bytes of the length of a part
 
 
@@ -24,7 +27,7 @@ class Outlet:
                 self._descriptor = os.dup(file.fileno())
 
     def write(self, value: Any, offset: int = 0) -> int:
-        """Write `value` from `offset` on; returns its size in bytes.
+        """Write `value` from `offset` on; returns its size in bytes. Raises OutOfSpace if it does not fit.
 
         Its arrays, each after its length, as they lie: they may be all the parameters, and no copy is made.
         """
@@ -39,8 +42,16 @@ class Outlet:
     def _put(self, data: memoryview, offset: int) -> int:
         """Returns the offset behind it."""
         written = 0
-        while written < len(data):
-            written += os.pwrite(self._descriptor, data[written:], offset + written)
+        try:
+            while written < len(data):
+                written += os.pwrite(self._descriptor, data[written:], offset + written)
+        except OSError as error:
+            if (short := shortage(error, in_memory=True)) is None:
+                raise
+            raise OutOfSpace(
+                f"what a worker returns or reports must fit in memory, {len(data)} bytes: found "
+                f"{short.found} ({error.strerror}); {short.remedy}"
+            ) from error
         return offset + written
 
     def read(self, size: int, offset: int = 0) -> Any:

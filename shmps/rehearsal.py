@@ -50,8 +50,9 @@ def rehearse(updater: Updater, width: int, dtype: type = np.float64) -> None:
 
 
 def is_first() -> bool:
-    """Whether numba has yet to compile what is used here, for this machine and this version."""
-    return not any(Path(gradient.stats.cache_path).glob("kernels.gradient-*.nbi"))
+    """Whether numba has yet to compile, and to keep, what is used here, for this machine and this version."""
+    folder = gradient.stats.cache_path  # None where nothing can be kept: `compiling` tells that
+    return folder is not None and not any(Path(folder).glob("kernels.gradient-*.nbi"))
 
 
 class _Whole(threading.local, event.Listener):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shmps.checks import not_negative, positive, replicas_of, seed_of, size, whole
+from shmps.choices import HOGWILD_RATES, LEARNING_RATES, ON_WORKER_DEATH, SOLVERS
 from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.conventions import Estimator
 from shmps.dist_lr import DistLR
@@ -16,8 +17,6 @@ from shmps.runs import CONTINUE, FAIL, RESPAWN
 from shmps.trainer import Plan
 from shmps.updaters import FTRL, SGD, AdaGrad, ByRule, Updater
 
-ON_WORKER_DEATH = (RESPAWN, CONTINUE, FAIL)
-SOLVERS = ("minibatch", "lbfgs", "auto")
 # What may be asked for together with lbfgs; and what means nothing to it, and is left at its default.
 _OF_LBFGS: dict[str, tuple[Any, ...]] = {
     "mode": ("sync",), "l1": (0,), "slow_worker": (None,), "tick_time": (0,), "join_at": (None,),
@@ -25,9 +24,6 @@ _OF_LBFGS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 _OF_MINIBATCHES = ("updater", "learning_rate", "schedule", "batch_size", "epochs")
 MODES = {"sync": SYNC, "async": ASYNC, "hogwild": HOGWILD}  # and "bounded"
-# Rates that work on a9a in sync and in async mode; dist-lr's is the one its table was made with.
-LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
-HOGWILD_RATES = {"sgd": 0.02, "ftrl": 0.1}  # where a step is a row's, and not a minibatch's mean
 _SLOWEST = 1000  # times
 _LONGEST = 60_000  # ms
 _DESCENTS = {"sgd": SGD, "dist-lr": DistLR}

@@ -1,9 +1,11 @@
 """Checkpoints: a training that is killed and resumed ends as the one that was not; no bad file is taken."""
 
+import contextlib
 import errno
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 from processes import alive, children_of
 
-from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, checkpoint, load
+from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, checkpoint, load, scratch
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import SERVER, WORKER
@@ -338,13 +340,17 @@ def test_a_folder_without_checkpoints_and_one_that_is_none(tmp_path):
 
 
 def test_two_trainings_that_write_into_one_folder_are_told_of_each_other(tmp_path):
-    def begin_to_write(progress):
-        (tmp_path / ".checkpoint-0.tmp").touch()
+    with contextlib.ExitStack() as other:
 
-    model = LogisticRegression(iterations=9, test_interval=1, checkpoint=tmp_path, checkpoint_every=3)
-    with pytest.raises(DataError, match="one process at a time writes it, found another at it; name another"):
-        model.fit(X, Y, on_progress=begin_to_write)
-    assert os.listdir(tmp_path) == [".checkpoint-0.tmp"]
+        def begin_to_write(progress):
+            if progress.iteration == 1:
+                other.enter_context(scratch.alone_in(str(tmp_path)))
+
+        model = LogisticRegression(iterations=9, test_interval=1, checkpoint=tmp_path, checkpoint_every=3)
+        words = "one process at a time writes it, found another at it; name another"
+        with pytest.raises(DataError, match=words):
+            model.fit(X, Y, on_progress=begin_to_write)
+    assert os.listdir(tmp_path) == []
 
 
 # Damage.
@@ -420,9 +426,14 @@ def full(monkeypatch, call, visit):
     """The `visit`-th call of os.<call> that has to do with a checkpoint finds the disk full."""
     real, calls = getattr(os, call), []
 
+    def of_a_checkpoint(first, flags=0):
+        if call == "open":
+            return flags & os.O_TMPFILE == os.O_TMPFILE
+        # As Linux shows a file without a name: FOLDER/#NUMBER (deleted).
+        return call != "write" or "/#" in os.readlink(f"/proc/self/fd/{first}")
+
     def failing(*args, **named):
-        where = f"/proc/self/fd/{args[0]}"
-        concerned = call == "fsync" or ".tmp" in (os.readlink(where) if call == "write" else str(args[0]))
+        concerned = of_a_checkpoint(*args[:2])
         calls.append(args) if concerned else None
         if concerned and len(calls) == visit:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -463,7 +474,7 @@ def test_bytes_are_on_the_disk_before_the_file_gets_its_name_and_the_name_after(
     def recorded(name, real):
         def call(descriptor, *args):
             where = descriptor if isinstance(descriptor, str) else os.readlink(f"/proc/self/fd/{descriptor}")
-            steps.append((name, os.path.basename(where)))
+            steps.append((name, re.sub(r"(#|shmps-)[0-9a-f]+", r"\1N", os.path.basename(where))))
             return real(descriptor, *args)
 
         return call
@@ -471,8 +482,7 @@ def test_bytes_are_on_the_disk_before_the_file_gets_its_name_and_the_name_after(
     for name in ("fsync", "replace"):
         monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
     trained(checkpoint=tmp_path, checkpoint_every=ITERATIONS)
-    temporary = ".checkpoint-0.tmp"
-    assert steps == [("fsync", temporary), ("replace", temporary), ("fsync", tmp_path.name)]
+    assert steps == [("fsync", "#N (deleted)"), ("replace", ".shmps-N.tmp"), ("fsync", tmp_path.name)]
 
 
 # From the command line.

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,59 @@ def test_predictions_go_into_a_file_whole_or_not_at_all(shmps, here):
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
+def link(source, target):
+    os.link(source, target)
+
+
+def symlink(source, target):
+    os.symlink(source, target)
+
+
+@pytest.mark.parametrize("name", ["same", "./same", link, symlink], ids=str)
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["train", "--data", "rows.svm", "--model"],
+        ["train", "--data", "rows.svm", "--report"],
+        ["train", "--data", "rows.svm", "--timeline"],
+        ["train", "--data", "model", "--test", "rows.svm", "--model"],
+        ["train", "--config", "rows.svm", "--model"],
+        ["predict", "model", "rows.svm", "--output"],
+        ["predict", "rows.svm", "model", "--output"],
+    ],
+    ids=lambda line: " ".join(line),
+)
+def test_no_output_takes_the_place_of_an_input(shmps, here, name, line):
+    (here / "rows.svm").write_text("")  # an empty configuration is one
+    target = name.replace("same", "rows.svm") if isinstance(name, str) else "other"
+    if not isinstance(name, str):
+        name(here / "rows.svm", here / "other")
+    done = shmps(*line, target)
+    assert done.returncode == 3 and "which this command reads or writes too" in done.stderr, done.stderr
+    assert (here / "rows.svm").read_text() == ""
+
+
+def test_no_output_takes_the_place_of_a_part_of_mapped_data_of_stdin_or_of_another(shmps, here, monkeypatch):
+    words = "which this command reads or writes too"
+    shmps("convert", "rows.svm", "d")
+    before = (here / "d" / "data.npy").read_bytes()
+    assert words in shmps("train", "--data", "d", "--model", "d/data.npy").stderr
+    assert words in shmps("predict", "model", "d", "--output", "d/data.npy").stderr
+    assert (here / "d" / "data.npy").read_bytes() == before
+    assert words in shmps("train", "--data", "rows.svm", "--model", "x", "--report", "./x").stderr
+    monkeypatch.setenv("SHMPS_DATA_DIR", str(here))
+    assert words in shmps("train", "--model", "a9a.t").stderr
+    with open("rows.svm") as rows:
+        told = subprocess.run(
+            [sys.executable, "-m", "shmps.cli", "predict", "model", "-", "--output", "rows.svm"],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+            stdin=rows,
+            capture_output=True,
+            text=True,
+        )
+    assert told.returncode == 3 and words in told.stderr
+
+
 def test_models_of_every_format_predict_the_same(shmps, name):
     formats.save(MODEL, "other", name)
     assert shmps("predict", "other", "rows.svm").stdout == "1\n-1\n1\n-1\n"

@@ -159,7 +159,7 @@ def test_a_disk_that_refuses_is_named_and_never_falls_back(number, error, origin
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(downloads.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(error, match=os.strerror(number)):
         load_from(tmp_path, None)
     assert os.listdir(tmp_path) == ["origin"]

@@ -165,27 +165,63 @@ def test_the_text_is_liblinears(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("L2R_LR", "L2R_L2LOSS_SVC", "found 'L2R_L2LOSS_SVC'; train with -s 0, 6 or 7"),
+        ("L2R_LR", "L2R_L3LOSS", r"found 'L2R_L3LOSS' \(unknown to shmps\); train with -s 0, 6 or 7"),
         ("nr_class 2", "nr_class 3", "classes or more, found nr_class 3"),
         ("label 1 -1", "label 1 1", "two classes"),
         ("label 1 -1", "label 1 -1 0", "found nr_class 2, label 1 -1 0"),
         ("nr_class 2\nlabel 1 -1", "nr_class 3\nlabel 1 -1 0", "announce 6 weights, found 2"),
-        ("label 1 -1\n", "", r"breaks a rule .*'label'"),
+        ("label 1 -1\n", "", "found no label"),
+        ("nr_feature 2\n", "", "found no nr_feature"),
+        ("bias -1", "bias -1\nrho 1\nrho 1", "once each"),
         ("nr_feature 2", "nr_feature 3", "announce 3 weights, found 2"),
         ("nr_feature 2", "nr_feature -1", "from 0 up"),
         ("nr_feature 2", "nr_feature " + "9" * 900, "announce 9+ weights"),
         ("bias -1", "bias 1", "announce 3 weights, found 2"),
         ("bias -1", "bias nan", "a number"),
         ("bias -1", "bias -1\nbias -1", "once each"),
-        ("bias -1", "rho 1", r"once each, .*found b'rho 1"),
+        ("bias -1", "rho 1", "found no bias"),
+        ("bias -1", "gamma 1", r"once each, .*found b'gamma 1"),
         ("0.5", "inf", "finite"),
-        ("0.5", "x", "breaks a rule"),
+        ("0.5", "x", "has numbers after its keys, found: .*'x"),
+        ("label 1 -1", "label 1 yes", "has numbers after its keys, found: .*'yes'"),
         ("\nw\n", "\n", "once each, then w"),
     ],
 )
 def test_a_text_that_breaks_a_rule_is_refused(tmp_path, old, new, words):
     (tmp_path / "m").write_text(GOOD.replace(old, new, 1))
     with pytest.raises(DataError, match=f"m: .*{words}"):
+        load(tmp_path / "m")
+
+
+# As liblinear's linear.cpp names and writes them: by its number, with the lines before w.
+SOLVERS = {
+    1: "L2R_L2LOSS_SVC_DUAL", 2: "L2R_L2LOSS_SVC", 3: "L2R_L1LOSS_SVC_DUAL", 4: "MCSVM_CS",
+    5: "L1R_L2LOSS_SVC", 11: "L2R_L2LOSS_SVR", 12: "L2R_L2LOSS_SVR_DUAL", 13: "L2R_L1LOSS_SVR_DUAL",
+    21: "ONECLASS_SVM",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", SOLVERS)
+def test_models_of_liblinears_other_solvers_are_refused_by_their_kind(tmp_path, number):
+    text = GOOD.replace("L2R_LR", SOLVERS[number])
+    if number >= 11:
+        text = text.replace("label 1 -1\n", "")
+    if number == 21:
+        text = text.replace("bias -1", "bias -1\nrho 0.5")
+    (tmp_path / "m").write_text(text)
+    kind = "support vector" if number < 10 else "regression" if number < 20 else "one class"
+    with pytest.raises(
+        DataError, match=rf"found '{SOLVERS[number]}' \(.*{kind}.*\); train with -s 0, 6 or 7"
+    ):
+        load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("number", [1, 4, 5, 11, 13])
+def test_so_are_those_that_liblinear_itself_wrote(tmp_path, number):
+    liblinear = pytest.importorskip("pyliblinear", reason="it is not installed")
+    matrix = liblinear.FeatureMatrix.from_iterables([1, -1, 1], [{1: 1.0}, {2: 1.0}, {1: 2.0}])
+    liblinear.Model.train(matrix, liblinear.Solver(SOLVERS[number])).save(str(tmp_path / "m"))
+    with pytest.raises(DataError, match=rf"found '{SOLVERS[number]}'"):
         load(tmp_path / "m")
 
 

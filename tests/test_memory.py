@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shmps import memory
+from shmps import cgroups, memory
+from shmps.cores import usable_cores
 
 LIMIT = 400 * 2**20
 
@@ -75,7 +76,37 @@ def test_both_versions_of_cgroups_are_read(name, files, tmp_path, monkeypatch):
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    places = {"/proc/self/cgroup": tmp_path / "cgroup", "/sys/fs/cgroup": tmp_path}
-    places["/sys/fs/cgroup/memory"] = tmp_path / "memory"
-    monkeypatch.setattr(memory, "Path", lambda first, *more: Path(places.get(first, first), *more))
+    in_cgroups_of(tmp_path, monkeypatch)
     assert memory.available_memory() == 600_000
+
+
+def in_cgroups_of(folder, monkeypatch):
+    """This process is in the cgroups that the file `cgroup` in a folder says, and that are folders there."""
+    places = {"/proc/self/cgroup": folder / "cgroup"}
+    monkeypatch.setattr(cgroups, "ROOT", str(folder))
+    monkeypatch.setattr(cgroups, "Path", lambda first, *more: Path(places.get(first, first), *more))
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"pod/mine/cpu.max": "150000 100000"}, 2),
+        ({"pod/mine/cpu.max": "max 100000", "pod/cpu.max": "300000 100000"}, 3),
+        ({"pod/mine/cpu.max": "20000 100000"}, 1),
+        ({"pod/mine/cpu.max": "max 100000"}, 4),
+        ({"pod/mine/cpu.max": "9900000 100000"}, 4),
+        ({"cpu/docker/cpu.cfs_quota_us": "200000", "cpu/docker/cpu.cfs_period_us": "100000"}, 2),
+        ({"cpu/docker/cpu.cfs_quota_us": "-1", "cpu/docker/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({}, 4),
+    ],
+    ids=str,
+)
+def test_cores_are_those_of_the_affinity_or_of_the_quota_if_that_is_less(files, cores, tmp_path, monkeypatch):
+    (tmp_path / "cgroup").write_text("5:cpuset:/else\n4:cpu,cpuacct:/docker\n0::/pod/mine\n")
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(f"{text}\n")
+    in_cgroups_of(tmp_path, monkeypatch)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 4, 6}, raising=False)
+    assert usable_cores() == cores

@@ -1,9 +1,17 @@
-"""The commands of `shmps`: one module each, with `add(commands)`, its arguments, and `run(options)`."""
+"""The commands of `shmps`: one module each, with `run(options)`, and `add(commands)`, its arguments.
+
+Arguments are made without numba and scipy, which take a second to import: `--help`, `--version` and a wrong
+flag need neither. So modules with an `add` import them in functions; `train` has its arguments elsewhere.
+"""
 
 import argparse
+import importlib
+from collections.abc import Callable
+from typing import Any
 
-from shmps import completion, config
-from shmps.commands import bench, convert, data, inspect, predict, train
+from shmps import arguments, completion, config
+from shmps.commands import bench, convert, data, inspect, predict
+from shmps.early import ending_at_signals
 from shmps.flags import flags_of
 from shmps.version import __version__
 
@@ -18,7 +26,29 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=__version__)
     completion.add_to(whole)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=config.Parser)
-    for module in (train, predict, convert, inspect, data, bench):
-        command = module.add(commands)
-        command.set_defaults(command=module.run, flags=flags_of(command))
+    for name, add in _ARGUMENTS.items():
+        command = add(commands)
+        command.set_defaults(command=_runner(name), flags=flags_of(command))
     return whole
+
+
+_ARGUMENTS: dict[str, Callable[[Any], argparse.ArgumentParser]] = {
+    "train": arguments.add_train,
+    "predict": predict.add,
+    "convert": convert.add,
+    "inspect": inspect.add,
+    "data": data.add,
+    "bench": bench.add,
+}
+
+
+def _runner(name: str) -> Callable[[argparse.Namespace], None]:
+    """`run` of a command's module; all that takes long to import is imported first."""
+
+    def run(options: argparse.Namespace) -> None:
+        with ending_at_signals():
+            importlib.import_module("shmps.names")
+            module = importlib.import_module(f"{__name__}.{name}")
+        module.run(options)
+
+    return run

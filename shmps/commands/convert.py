@@ -8,7 +8,6 @@ import tqdm
 
 from shmps import console
 from shmps.arguments import add_names
-from shmps.reading import mapped
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -29,6 +28,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
+    from shmps.reading import mapped
+
     silent = options.quiet or not sys.stderr.isatty()
     with tqdm.tqdm(disable=silent, unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from shmps import console, datasets
+from shmps import choices, console
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     fetching.add_argument(
-        "name", metavar="NAME", choices=tuple(datasets.SETS), help=f"one of {', '.join(datasets.SETS)}"
+        "name", metavar="NAME", choices=choices.SETS, help=f"one of {', '.join(choices.SETS)}"
     )
     _add_folder(fetching)
     parser.set_defaults(name=None)
@@ -40,6 +40,8 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from shmps import datasets
+
     if options.name is not None:
         for path in datasets.fetch(options.name, data_dir=options.data_dir, progress=True):
             console.output(str(path))
@@ -49,6 +51,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _sets(data_dir: str | None) -> list[dict[str, Any]]:
+    from shmps import datasets
+
     folder = datasets.data_folder(data_dir)
     sets: list[dict[str, Any]] = []
     for name, files in datasets.SETS.items():

@@ -5,16 +5,17 @@ import json
 import os
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shmps import console, files, formats
+from shmps import console, files
 from shmps.arguments import add_names
 from shmps.commands.rows import label_text, read_rows
 from shmps.errors import DataError
-from shmps.models import Model
-from shmps.reading import mapped
+
+if TYPE_CHECKING:
+    from shmps.models import Model
 
 BINS, BAR = 12, 40  # of the histogram; columns of its longest bar
 SOME = 5  # labels that are shown
@@ -40,6 +41,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
+    from shmps import formats
+    from shmps.reading import mapped
+
     if (model_format := _format_of(options.data)) is not None:
         model = formats.load(options.data)
         found = _of_model(model, options.data, model_format, max(options.top, 0))
@@ -56,6 +60,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _format_of(path: str) -> str | None:
     """A model's format; None for data."""
+    from shmps import formats
+
     try:
         with files.opened(path, "model") as (file, _):
             return formats.format_of(file, path)
@@ -63,7 +69,7 @@ def _format_of(path: str) -> str | None:
         return None
 
 
-def _of_model(model: Model, path: str, model_format: str, top: int) -> dict[str, Any]:
+def _of_model(model: "Model", path: str, model_format: str, top: int) -> dict[str, Any]:
     weights = np.atleast_2d(model.coefficients)
     order = np.argsort(-np.abs(weights), axis=None, kind="stable")[:top]
     places = zip(*np.unravel_index(order, weights.shape), strict=True)
@@ -154,6 +160,8 @@ def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
 
 def _of_mapped(path: str, verified: bool) -> dict[str, Any]:
     """From its description alone, whatever its size."""
+    from shmps.reading import mapped
+
     meta = mapped.describe(path)
     hashed = "" if meta["hash_bits"] is None else f", features hashed into {meta['hash_bits']} bits"
     checked = ", every byte as it was written" if verified else ""

@@ -2,16 +2,16 @@
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shmps import console, files, formats
+from shmps import console, files
 from shmps.arguments import add_names
 from shmps.commands.rows import label_text, read_rows
-from shmps.metrics import evaluate, evaluate_classes
-from shmps.models import Model
-from shmps.reading.svmlight import fit_columns
+
+if TYPE_CHECKING:
+    from shmps.models import Model
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -41,8 +41,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
+    from shmps import formats
+    from shmps.reading.svmlight import fit_columns
+
     if options.output != "-":
-        files.check_target(options.output, "file of predictions")
+        files.check_target(options.output, "file of predictions", (options.model, options.data))
     model = formats.load(options.model)
     X, y = _rows(options, model)
     X, dropped = fit_columns(X, model.num_features)
@@ -58,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         console.tell(told)
 
 
-def _rows(options: argparse.Namespace, model: Model) -> tuple[Any, np.ndarray]:
+def _rows(options: argparse.Namespace, model: "Model") -> tuple[Any, np.ndarray]:
     """Read as is asked for, else as those that the model was trained on."""
     label, hash_bits = options.label, options.hash_bits
     if label is None and not os.path.isdir(options.data):
@@ -68,18 +71,20 @@ def _rows(options: argparse.Namespace, model: Model) -> tuple[Any, np.ndarray]:
     return read_rows(options.data, label, hash_bits, labelled=options.label is not None)
 
 
-def _labels(model: Model, X: Any) -> str:
+def _labels(model: "Model", X: Any) -> str:
     return "".join(f"{label_text(label)}\n" for label in model.predict(X).tolist())
 
 
-def _shares(model: Model, X: Any) -> str:
+def _shares(model: "Model", X: Any) -> str:
     shares = model.predict_proba(X)
     told = shares[:, 1:] if len(model.labels) == 2 else shares
     return "".join(" ".join(f"{share:.17g}" for share in row) + "\n" for row in told)
 
 
-def _how_good(model: Model, X: Any, y: np.ndarray) -> str:
+def _how_good(model: "Model", X: Any, y: np.ndarray) -> str:
     """Of the predictions for rows X whose true labels are y (rows,); nothing where others are among them."""
+    from shmps.metrics import evaluate, evaluate_classes
+
     labels, places = np.unique(y), {label: place for place, label in enumerate(model.labels)}
     if any(label not in places for label in labels.tolist()):
         return ""

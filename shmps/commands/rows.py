@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from shmps.data import read
 from shmps.errors import DataError
-from shmps.reading import svmlight
 
 
 def read_rows(
@@ -17,6 +15,9 @@ def read_rows(
 
     Raises as `read`.
     """
+    from shmps.data import read
+    from shmps.reading import svmlight
+
     if name != "-" or (label, hash_bits) != (None, None):
         path = "/dev/stdin" if name == "-" else name
         return read(path, label=label, hash_bits=hash_bits, labelled=labelled)

@@ -1,4 +1,7 @@
-"""`shmps train`: progress on stderr, the table or a JSON object on stdout."""
+"""`shmps train`: progress on stderr, the table or a JSON object on stdout.
+
+Its arguments are in shmps.arguments.
+"""
 
 import argparse
 import contextlib
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from shmps import arguments, checkpoint, console, datasets, files, formats
+from shmps import checkpoint, console, datasets, files, formats
 from shmps.cores import usable_cores
 from shmps.data import encoded
 from shmps.errors import DataError, UsageError
@@ -22,10 +25,6 @@ from shmps.pictures.report import write_report
 from shmps.pictures.timeline import write_trace
 from shmps.rehearsal import is_first
 from shmps.result import Progress
-
-
-def add(commands: Any) -> argparse.ArgumentParser:
-    return arguments.add_train(commands)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -83,9 +82,13 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
     checkpoint.check(options.checkpoint, options.resume)
     if options.format and not options.model:
         raise UsageError("format is that of the model to be written, found no model; add a path with --model")
+    others = [options.data, options.test, options.config, options.checkpoint, options.resume]
+    if options.data in (None, *datasets.SETS):
+        others += datasets.paths(options.data or "a9a", options.data_dir)
     for path, what in ((options.model, "model"), (options.report, "report"), (options.timeline, "timeline")):
         if path:
-            files.check_target(path, what)
+            files.check_target(path, what, others)
+            others.append(path)
 
 
 def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, ...]:

@@ -51,9 +51,6 @@ def save(model: Model, path: str | os.PathLike[str], format: str | None = None) 
     name = os.fsdecode(path)
     chosen = FORMATS[chosen_format(name, format)]
     _check_finite(model, name)
-    target = os.path.realpath(name)
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise DataError(f"{name}: a model is saved to a regular file, found something else there")
     remedy = "save again, what was at that path is untouched"
     files.write(name, chosen.encode(model, name), "the model", remedy)
 

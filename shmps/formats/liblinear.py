@@ -25,8 +25,22 @@ from shmps.files import HEADER_LIMIT
 from shmps.models import Label, Model
 
 START = b"solver_type "
-LOGISTIC = ("L2R_LR", "L1R_LR", "L2R_LR_DUAL")  # others have no probabilities
+LOGISTIC = ("L2R_LR", "L1R_LR", "L2R_LR_DUAL")
+# The others that liblinear's `save_model` writes, and what they are; regression has no line `label`.
+_REGRESSION, _VECTORS = "regression, without classes", "a support vector machine, without probabilities"
+_OTHERS = {
+    "L2R_L2LOSS_SVC_DUAL": _VECTORS,
+    "L2R_L2LOSS_SVC": _VECTORS,
+    "L2R_L1LOSS_SVC_DUAL": _VECTORS,
+    "MCSVM_CS": _VECTORS,
+    "L1R_L2LOSS_SVC": _VECTORS,
+    "L2R_L2LOSS_SVR": _REGRESSION,
+    "L2R_L2LOSS_SVR_DUAL": _REGRESSION,
+    "L2R_L1LOSS_SVR_DUAL": _REGRESSION,
+    "ONECLASS_SVM": "one class, without another",
+}
 KEYS = ("solver_type", "nr_class", "label", "nr_feature", "bias")
+_ONE_CLASS = "rho"  # one more line of ONECLASS_SVM
 _LEAST, _MOST = -(2**31), 2**31 - 1  # of labels
 
 
@@ -60,12 +74,16 @@ def _whole(label: Label, path: str) -> int:
 def decode(file: BufferedReader, size: int, path: str) -> Model:
     """The model in a text, whose settings are its solver_type; DataError if it breaks a rule."""
     head = _head(file, path)
+    _check_solver(head, path)
+    missing = [key for key in KEYS if key not in head]
+    if missing:
+        raise DataError(f"{path}: a model of liblinear has {', '.join(KEYS)}, found no {missing[0]}")
     try:
         labels = [int(label) for label in head["label"].split()]
         features, bias = int(head["nr_feature"]), float(head["bias"])
         weights = np.array(file.read().split(), np.float64)
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: a model of liblinear breaks a rule of the format: {error!r}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: a model of liblinear has numbers after its keys, found: {error}") from error
     _check(head, labels, features, bias, path)
     columns = 1 if len(labels) == 2 else len(labels)
     expected = (features + (bias >= 0)) * columns
@@ -87,12 +105,12 @@ def _head(file: BufferedReader, path: str) -> dict[str, str]:
     """The values before the weights, by their keys."""
     head: dict[str, str] = {}
     line = b""
-    for _ in range(len(KEYS) + 1):
+    for _ in range(len(KEYS) + 2):
         line = file.readline(HEADER_LIMIT)
         key, _, value = line.decode("latin-1").strip().partition(" ")
         if key == "w":
             return head
-        if key not in KEYS or key in head:
+        if key not in (*KEYS, _ONE_CLASS) or key in head:
             break
         head[key] = value
     raise DataError(
@@ -100,12 +118,17 @@ def _head(file: BufferedReader, path: str) -> dict[str, str]:
     )
 
 
-def _check(head: dict[str, str], labels: list[int], features: int, bias: float, path: str) -> None:
-    if head.get("solver_type") not in LOGISTIC:
+def _check_solver(head: dict[str, str], path: str) -> None:
+    solver = head.get("solver_type")
+    if solver not in LOGISTIC:
+        kind = _OTHERS.get(solver or "", "unknown to shmps")
         raise DataError(
-            f"{path}: logistic regression is solver_type {', '.join(LOGISTIC)}, found "
-            f"{head.get('solver_type')!r}; train with -s 0, 6 or 7"
+            f"{path}: logistic regression is solver_type {', '.join(LOGISTIC)}, found {solver!r} ({kind}); "
+            f"train with -s 0, 6 or 7"
         )
+
+
+def _check(head: dict[str, str], labels: list[int], features: int, bias: float, path: str) -> None:
     if head.get("nr_class") != str(len(labels)) or len(labels) < 2 or len(set(labels)) < len(labels):
         raise DataError(
             f"{path}: a model is of two classes or more, found nr_class {head.get('nr_class')}, label "

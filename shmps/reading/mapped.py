@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps import files
+from shmps import files, scratch
 from shmps.cores import on_all_cores
 from shmps.errors import DataError
 from shmps.reading import kinds, npy, svmlight
+from shmps.shortages import unreadable
 from shmps.version import __version__
 
 FORMAT = 1
@@ -100,8 +101,8 @@ def convert(
     on_progress: gets how many bytes of the source have been read, and how many it has.
 
     Holds a few times svmlight.BLOCK bytes in memory, or the longest line. If it is killed there is no
-    `target`, but a folder .NAME.tmp beside it, which the next call removes. Raises DataError, also if
-    `target` is there already, OutOfSpace if the disk is full, and UsageError.
+    `target`, but a folder .NAME.tmp beside it, which the next call removes (see `shmps.scratch`). Raises
+    DataError, also if `target` is there already, OutOfSpace if the disk is full, and UsageError.
     """
     name, size = os.fspath(target), os.path.getsize(source) if os.path.exists(source) else 0
     names = kinds.origin(source, label, hash_bits)
@@ -110,7 +111,7 @@ def convert(
     what, remedy = "mapped data", "convert it again"
     with (
         files.naming_errors(name, what, "needs more room", remedy),
-        files.new_folder(name) as folder,
+        scratch.new_folder(name) as folder,
     ):
         features, labels = 0, Counter[float]()
         with ExitStack() as stack:
@@ -184,10 +185,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         with open(place, "rb") as file:
             line = file.readline(files.HEADER_LIMIT)
     except OSError as error:
-        raise DataError(
-            f"{os.fspath(path)}: mapped data is a folder with {META} and four arrays, found: "
-            f"{error.strerror or error}; make one with shmps convert"
-        ) from error
+        rule = f"{os.fspath(path)}: mapped data is a folder with {META} and four arrays"
+        raise unreadable(error, rule, "make one with shmps convert") from error
     meta = files.parse_header(line, place, "mapped data", FORMAT)
     if meta.pop("sha256", None) != _sum_of(meta):
         raise DataError(

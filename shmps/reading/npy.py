@@ -11,8 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from shmps.errors import DataError
+from shmps.errors import DataError, ShmpsError
 from shmps.files import write_all
+from shmps.shortages import unreadable
 
 HEADER = 128  # bytes
 _AT_ONCE = 1 << 24  # bytes hashed at a time
@@ -61,17 +62,14 @@ def _header(dtype: np.dtype, count: int) -> bytes:
 def mapped(path: Path, dtype: str, count: int) -> np.ndarray:
     """The array (count,) of a file as `Growing` wrote it, read-only, without a look at its entries.
 
-    Raises DataError for a file of another size or header.
+    Raises DataError for a file of another size or header, OutOfSpace where there is no room to map it.
     """
     kind = np.dtype(dtype)
     try:
         with open(path, "rb") as file:
             header, size = file.read(HEADER), os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise DataError(
-            f"{path}: a part of mapped data is read from a file, found: {error.strerror or error}; "
-            f"convert the data again"
-        ) from error
+        raise _unreadable(error, path) from error
     expected = HEADER + count * kind.itemsize
     if size != expected:
         raise DataError(
@@ -84,7 +82,14 @@ def mapped(path: Path, dtype: str, count: int) -> np.ndarray:
         )
     if not count:
         return np.empty(0, kind)
-    return np.asarray(np.memmap(path, kind, "r", HEADER, (count,)))
+    try:
+        return np.asarray(np.memmap(path, kind, "r", HEADER, (count,)))
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: OSError, path: Path) -> ShmpsError:
+    return unreadable(error, f"{path}: a part of mapped data is read from a file", "convert the data again")
 
 
 def sha256(array: np.ndarray) -> str:

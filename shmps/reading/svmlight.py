@@ -133,6 +133,8 @@ def fit_columns(X: csr_matrix, num_features: int) -> tuple[csr_matrix, int]:
 def _enough_memory(name: str) -> Iterator[None]:
     try:
         yield
+    except OutOfSpace:
+        raise
     except MemoryError as error:
         raise OutOfSpace(
             f"{name}: reading takes a few times the size of the text in memory, and there is not enough; "

@@ -7,9 +7,10 @@ interpreter: pieces of a text are parsed at the same time.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-kernel: Any = njit(cache=True, nogil=True, error_model="numpy")
+from shmps.compiling import compiled
+
+kernel: Any = compiled(nogil=True, error_model="numpy")
 
 TAB, LF, CR, SPACE, HASH, PLUS, MINUS, POINT, COLON = b"\t\n\r #+-.:"
 ZERO, UPPER_E, LOWER_E = b"0Ee"

@@ -16,11 +16,37 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from shmps.cores import on_all_cores
-from shmps.errors import DataError
+from shmps.errors import DataError, OutOfSpace, ShmpsError
+from shmps.memory import available_memory
+from shmps.reading import foreign
+from shmps.shortages import unreadable
 
 PART = 1 << 22  # bytes read at a time
 BUFFER = 1 << 18  # and where it is copied once more: so much stays in the cache
-CHUNK = 1 << 14  # bytes of an archive at a time: they may become a thousand times as many
+CHUNK = 1 << 14  # bytes of an archive at a time
+_XZ_MEMORY = 1 << 28  # bytes that an archive may ask for: four times what xz -9 takes
+
+
+class _Gzip:
+    """A stream of gzip, as those of bz2 and lzma are used."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=31)
+        self.needs_input = True
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        """At most so many bytes; without `needs_input`, the next call gets more of them by no data."""
+        text = self._stream.decompress(self._stream.unconsumed_tail + data, most)
+        self.needs_input = len(text) < most and not self._stream.unconsumed_tail
+        return text
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
 
 
 class Archive(NamedTuple):
@@ -32,9 +58,9 @@ class Archive(NamedTuple):
 
 
 ARCHIVES = (
-    Archive(b"\x1f\x8b", "gzip", lambda: zlib.decompressobj(wbits=31)),
+    Archive(b"\x1f\x8b", "gzip", _Gzip),
     Archive(b"BZh", "bzip2", bz2.BZ2Decompressor),
-    Archive(b"\xfd7zXZ\0", "xz", lzma.LZMADecompressor),
+    Archive(b"\xfd7zXZ\0", "xz", lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY)),
 )
 _LONGEST_MARK = max(len(archive.mark) for archive in ARCHIVES)
 UTF8_MARK, UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # byte order marks
@@ -68,7 +94,8 @@ def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
     """The text of a file in parts of whole lines, and how many of the file's bytes were read for it.
 
     Parts have about `size` bytes, or one line where that is longer, and last until the next is asked for: the
-    memory is used again. Raises DataError as `read`, and for a broken archive.
+    memory is used again. Raises DataError as `read`, and for a broken archive, and OutOfSpace for a line that
+    does not fit in memory.
     """
     with _named_errors(name), open(name, "rb") as file:
         head = file.peek(_LONGEST_MARK)
@@ -83,6 +110,7 @@ def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
 
         for part in parts() if archive is None else _unpacked(parts(), archive, name):
             if held + len(part) > len(text):
+                _must_be_a_line(text[:held], name)
                 text = np.append(text, np.empty(len(text) + len(part), np.uint8))
             text[held : held + len(part)] = np.frombuffer(part, np.uint8)
             held += len(part)
@@ -96,28 +124,52 @@ def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
             yield _ended(text[:held]), taken
 
 
+def _must_be_a_line(text: np.ndarray, name: str) -> None:
+    """Of a part that ends with a long line. Raises DataError for NULs, such as a few bytes of an archive can
+    become many of, and OutOfSpace where there is no memory for more of the line.
+    """
+    if not text.all():
+        raise DataError(
+            f"{name}: text must be ASCII or UTF-8, found NUL bytes in a long line; check what wrote the file"
+        )
+    _must_fit(2 * len(text), name)
+
+
+def _must_fit(size: int, name: str) -> None:
+    """Raises OutOfSpace."""
+    if size > (room := available_memory()):
+        raise OutOfSpace(
+            f"{name}: what is read must fit in memory, found {size:,} bytes, and {room:,} available; check "
+            f"that this is the file, or make it mapped data with shmps convert"
+        )
+
+
 @contextmanager
 def _named_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except DataError:
+    except ShmpsError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{name}: data is read from a file, found: {reason}; check path and permissions"
-        ) from error
+        raise unreadable(error, f"{name}: data is read from a file", "check path and permissions") from error
 
 
 def text_of(data: bytes | np.ndarray, name: str) -> np.ndarray:
-    """The text of a file's bytes (not copied where they are one). Raises DataError for a broken archive."""
+    """The text of a file's bytes (not copied where they are one).
+
+    Raises DataError for a broken archive, and OutOfSpace where what is in it does not fit in memory.
+    """
     raw = np.frombuffer(data, np.uint8)
     head = raw[:_LONGEST_MARK].tobytes()
     archive = next((known for known in ARCHIVES if head.startswith(known.mark)), None)
     if archive is not None:
         text = io.BytesIO()
         parts = (raw[at : at + CHUNK].tobytes() for at in range(0, len(raw), CHUNK))
-        text.writelines(_unpacked(parts, archive, name))
+        room = available_memory() // 2  # what is parsed takes as much again
+        for part in _unpacked(parts, archive, name):
+            if text.tell() + len(part) > room:
+                _must_fit(text.tell(), name)
+            text.write(part)
         raw = np.frombuffer(text.getbuffer(), np.uint8)
     return _ended(raw)
 
@@ -132,19 +184,24 @@ def _ended(text: np.ndarray) -> np.ndarray:
 
 
 def _unpacked(parts: Iterable[bytes], archive: Archive, name: str) -> Iterator[bytes]:
-    """What the parts of an archive of one or more members become."""
+    """What the parts of an archive of one or more members become: at most BUFFER bytes at a time."""
     stream = archive.new_stream()
     try:
         for rest in parts:
-            while rest:
+            while rest or not (stream.needs_input or stream.eof):
                 if stream.eof:  # another member, or the zeros that pad some archives
                     rest = rest.lstrip(b"\0")
                     if not rest:
                         break
                     stream = archive.new_stream()
-                yield stream.decompress(rest)
+                yield stream.decompress(rest, BUFFER)
                 rest = stream.unused_data
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        if isinstance(error, lzma.LZMAError) and "limit" in str(error):
+            raise DataError(
+                f"{name}: an xz archive takes at most {_XZ_MEMORY >> 20} MiB to unpack, found one that takes "
+                f"more; unpack it first: xz -d"
+            ) from error
         raise DataError(
             f"{name}: a {archive.kind} archive must be intact, found it corrupt ({error}); fetch it again"
         ) from error
@@ -153,7 +210,11 @@ def _unpacked(parts: Iterable[bytes], archive: Archive, name: str) -> Iterator[b
 
 
 def start(text: np.ndarray, name: str) -> int:
-    """Where the first line starts: after the byte order mark of UTF-8. Raises DataError for UTF-16's."""
+    """Where the first line starts: after the byte order mark of UTF-8.
+
+    Raises DataError for UTF-16's, and for files that are no text.
+    """
+    foreign.refuse(text, name)
     head = text[:3].tobytes()
     if head.startswith(UTF16_MARKS):
         raise DataError(

@@ -1,0 +1,12 @@
+"""The values that flags and parameters take by name: known without numba and scipy, so that help is quick."""
+
+from shmps.runs import CONTINUE, FAIL, RESPAWN
+
+ON_WORKER_DEATH = (RESPAWN, CONTINUE, FAIL)
+SOLVERS = ("minibatch", "lbfgs", "auto")
+# Rates that work on a9a in sync and in async mode; dist-lr's is the one its table was made with.
+LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
+HOGWILD_RATES = {"sgd": 0.02, "ftrl": 0.1}  # where a step is a row's, and not a minibatch's mean
+SCHEDULES = ("constant", "1/t", "1/sqrt(t)", "1/(1+delay)")
+FORMATS = ("shmps", "liblinear", "npz")
+SETS = ("a9a",)

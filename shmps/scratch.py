@@ -1,0 +1,244 @@
+"""Files and folders that get their name when they are whole, and the leftovers of writers that were killed.
+
+A file has no name until it is whole, where the file system can do that. Elsewhere, and for the instant
+before it takes the place of another one, its name is `.shmps-<16 hexadecimal digits>.tmp`. A folder is made
+inside one named `.NAME.tmp`, which has a file MARK in it from the beginning. Writers hold a lock, which ends
+with their process: what has such a name, or mark, and no lock, is a leftover. The next writer in the folder
+removes it, and nothing else.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from shmps.errors import DataError
+from shmps.failpoints import reach
+
+MARK = ".shmps-unfinished"
+_FILE = re.compile(r"\.shmps-[0-9a-f]{16}\.tmp")
+_FOLDER = re.compile(r"\..+\.tmp", re.DOTALL)
+# What a file system says that has no files without a name.
+_NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS)
+_NO_LOCKS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
+
+
+@contextmanager
+def replacing(target: str) -> Iterator[int]:
+    """A file descriptor; what is written to it takes the place of `target` at once when the block ends.
+
+    The new file has mode and owner of the one that it replaces. After an error in the block or at its end,
+    `target` is as it was and no other file is left. Raises OSError.
+    """
+    folder = os.path.dirname(target)
+    remove_leftovers(folder)
+    temporary = os.path.join(folder, f".shmps-{secrets.token_hex(8)}.tmp")
+    older = os.stat(target) if os.path.exists(target) else None
+    # Not tempfile.mkstemp: it hides the file from everyone else whatever the umask says.
+    mode = 0o666 if older is None else 0o600
+    unnamed = _unnamed_file(folder, mode)
+    descriptor = _named_file(temporary, mode) if unnamed is None else unnamed
+    try:
+        if older is not None:
+            _keep_rights(descriptor, older)
+        yield descriptor
+        # Before the rename, or a crash of the machine could leave the new name with no bytes behind it.
+        os.fsync(descriptor)
+        reach("scheduler: file whole")
+        if unnamed is not None:
+            # linkat replaces no file, so there is a name in between. Python calls it, and not link, which
+            # would not follow the link in /proc, when a src_dir_fd is given.
+            os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor, follow_symlinks=True)
+        reach("scheduler: file named")
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        with suppress(OSError):  # fsync has told what is wrong
+            os.close(descriptor)
+
+
+def _unnamed_file(folder: str, mode: int) -> int | None:
+    """A locked descriptor; None where files without a name do not exist, or /proc to name them by."""
+    if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):
+        return None
+    try:
+        descriptor = os.open(folder, os.O_WRONLY | os.O_TMPFILE, mode)
+    except OSError as error:
+        if error.errno in _NO_UNNAMED:
+            return None
+        raise
+    _hold(descriptor)
+    return descriptor
+
+
+def _named_file(temporary: str, mode: int) -> int:
+    """A locked descriptor of a new file."""
+    while True:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if _hold(descriptor) and _is_at(descriptor, temporary):
+            return descriptor
+        os.close(descriptor)  # another writer took it for a leftover before it was locked, and removes it
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _keep_rights(descriptor: int, older: os.stat_result) -> None:
+    """Give a new file the owner and the mode of an older one, as far as the system allows."""
+    mode = stat.S_IMODE(older.st_mode) & 0o777
+    try:
+        os.fchown(descriptor, older.st_uid, older.st_gid)
+    except OSError:  # only root gives files away
+        try:
+            os.fchown(descriptor, -1, older.st_gid)
+        except OSError:
+            mode &= ~stat.S_IRWXG  # they were another group's
+    with suppress(OSError):  # a file system without modes
+        os.fchmod(descriptor, mode)
+
+
+@contextmanager
+def new_folder(target: str) -> Iterator[str]:
+    """A folder to be filled with files; it gets the name `target` when the block ends.
+
+    After an error it is removed. Raises DataError if `target` is there already, is being made by another
+    process, or the name `.NAME.tmp` beside it is taken by what is not ours; OSError.
+    """
+    parent, name = os.path.split(os.path.abspath(target))
+    outer = os.path.join(parent, f".{name}.tmp")
+    inner, mark = os.path.join(outer, "data"), os.path.join(outer, MARK)
+    _must_be_free(target)
+    os.makedirs(parent, exist_ok=True)
+    remove_leftovers(parent)
+    with suppress(FileExistsError):
+        os.mkdir(outer)
+    reach("folder: made")
+    with _alone_in_new(outer, target):
+        try:
+            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            reach("folder: marked")
+            os.mkdir(inner)
+            yield inner
+            sync_folder(inner)
+            _must_be_free(target)
+            reach("folder: whole")
+            os.rename(inner, target)
+            reach("folder: named")
+        finally:
+            _remove(outer)
+        sync_folder(parent)
+
+
+def _must_be_free(target: str) -> None:
+    if os.path.lexists(target):
+        raise DataError(f"{target}: the name must be free, found something there; remove it or name another")
+
+
+@contextmanager
+def _alone_in_new(outer: str, target: str) -> Iterator[None]:
+    """Lock the folder `outer`, in which nothing is yet, for the making of `target`. Raises DataError."""
+    try:
+        descriptor = os.open(outer, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (NotADirectoryError, FileNotFoundError) as error:
+        raise _taken(outer, target) from error
+    except OSError as error:
+        raise (_taken(outer, target) if error.errno == errno.ELOOP else error) from error
+    with _closing(descriptor):
+        if not _hold(descriptor) or not _is_at(descriptor, outer):
+            raise DataError(f"{target}: one process at a time makes it, found another at it; wait for it")
+        if os.listdir(outer):  # an empty one is of a conversion that was killed before it had a mark
+            raise _taken(outer, target)
+        yield
+
+
+def _taken(outer: str, target: str) -> DataError:
+    return DataError(
+        f"{target}: it is made under the name {outer}, found something there that no conversion made; "
+        f"rename that, or name another"
+    )
+
+
+@contextmanager
+def alone_in(folder: str) -> Iterator[None]:
+    """Hold the lock of a folder. Raises DataError if another process, or thread, has it; OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with _closing(descriptor):
+        if not _hold(descriptor):
+            raise DataError(f"{folder}: one process at a time writes it, found another at it; name another")
+        yield
+
+
+def remove_leftovers(folder: str) -> None:
+    """Remove what writers that were killed left in a folder."""
+    with suppress(OSError):  # a folder that may be written to need not be one that may be listed
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if _FILE.fullmatch(name):
+                _remove_leftover(path, stat.S_ISREG, os.unlink)
+            elif _FOLDER.fullmatch(name) and os.path.lexists(os.path.join(path, MARK)):
+                _remove_leftover(path, stat.S_ISDIR, _remove)
+
+
+def _remove_leftover(path: str, is_kind: Callable[[int], bool], remove: Callable[[str], None]) -> None:
+    """Unless it is locked: then somebody is at work on it."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with _closing(descriptor):
+            if is_kind(os.fstat(descriptor).st_mode):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                remove(path)
+
+
+def _remove(outer: str) -> None:
+    """A folder of `new_folder`, whatever is in it; its mark goes last."""
+    shutil.rmtree(os.path.join(outer, "data"), ignore_errors=True)
+    with suppress(OSError):
+        os.unlink(os.path.join(outer, MARK))
+    with suppress(OSError):
+        os.rmdir(outer)
+
+
+def _hold(descriptor: int) -> bool:
+    """Whether the lock is ours now; yes where the file system has none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    """Close it after the block, unlocked: a process that was forked meanwhile has a copy, and the lock."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def sync_folder(folder: str) -> None:
+    """After this the names of files in it outlast a crash of the machine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

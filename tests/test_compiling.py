@@ -1,0 +1,168 @@
+"""Kernels compile and run whether or not numba can keep what it compiles, and that is told once."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numba.core.config
+import numpy as np
+import pytest
+from numba.core.caching import CacheImpl
+
+from shmps import choices, compiling, datasets
+from shmps.compiling import compiled
+from shmps.errors import NotCached
+from shmps.formats import FORMATS, save
+from shmps.models import Model
+from shmps.updaters import SCHEDULES
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Where numba keeps the kernels of these tests."""
+    monkeypatch.setattr(compiling, "_told", False)
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def kernels():
+    """Two that have not been compiled in this process."""
+
+    def add(a, b):
+        return a + b
+
+    def multiply(a, b):
+        return a * b
+
+    return compiled()(add), compiled()(multiply)
+
+
+def told_by(run):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        run()
+    return [str(each.message) for each in told if each.category is NotCached]
+
+
+def use():
+    add, multiply = kernels()
+    assert (add(2, 3), multiply(2, 3)) == (5, 6)
+
+
+def test_what_is_compiled_is_kept_and_loaded(folder):
+    assert told_by(use) == []
+    add, _ = kernels()
+    add(2, 3)
+    assert sum(add.stats.cache_hits.values()) == 1
+
+
+def test_without_a_folder_that_can_be_written_to_kernels_compile_and_this_is_told_once(monkeypatch):
+    monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+    (message,) = told_by(use)
+    assert "set NUMBA_CACHE_DIR" in message and "compiled at every start" in message
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
+@pytest.mark.parametrize("call", ["replace", "makedirs"])
+def test_a_disk_that_takes_no_kernel_is_told_once_and_ends_nothing(call, code, folder, monkeypatch):
+    add, multiply = kernels()  # there was room then
+
+    def full(*args, **named):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, full)
+        (message,) = told_by(lambda: (add(2, 3), multiply(2, 3)))
+    assert os.strerror(code) in message and str(folder) in message
+    assert (add(2, 3), multiply(2, 3)) == (5, 6)
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], np.random.bytes])
+def test_a_damaged_file_of_the_cache_is_compiled_anew_and_replaced(suffix, damage, folder):
+    use()
+    for path in folder.rglob("*" + suffix):
+        path.write_bytes(damage(path.read_bytes()) if damage is not np.random.bytes else damage(500))
+    assert told_by(use) == []
+    add, _ = kernels()
+    add(2, 3)
+    assert sum(add.stats.cache_hits.values()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_user_without_a_home_compiles(monkeypatch):
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", "")
+    told, ends = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.environ |= {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent"}
+        os.setgid(65534)
+        os.setuid(65534)
+        os.write(ends, "; ".join(told_by(use)).encode())
+        os._exit(0)
+    os.close(ends)
+    with open(told) as report:
+        assert report.read().count("set NUMBA_CACHE_DIR") == 1
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_command_runs_where_nothing_can_be_kept(tmp_path):
+    save(Model(np.ones(2), 0.0, (0, 1)), tmp_path / "m")
+    done = subprocess.run(
+        [sys.executable, "-c", "from shmps.command import main; main()", "inspect", tmp_path / "m"],
+        cwd=ROOT,
+        env=os.environ
+        | {"NUMBA_CACHE_DIR": "/proc/none", "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "") and "features" in done.stdout
+
+
+def test_no_kernel_has_a_cache_that_is_not_decided_in_one_place():
+    others = [
+        path.name
+        for path in (ROOT / "shmps").rglob("*.py")
+        if "jit(" in path.read_text() and path.name != "compiling.py"
+    ]
+    assert others == []
+
+
+# --- what needs no kernel ---
+
+
+def test_help_and_wrong_flags_import_neither_numba_nor_scipy():
+    lines = {
+        "--version": 0,
+        "--help": 0,
+        "nonsense": 2,
+        "": 2,
+        **{f"{command} --help": 0 for command in ("train", "predict", "convert", "inspect", "data")},
+        "train --epochs many": 2,
+        "predict --speed": 2,
+        "data fetch b9b": 2,
+    }
+    script = f"""
+import sys
+from shmps import cli
+for line in {list(lines)}:
+    print("returned", cli.main(line.split()))
+print("imported", sorted({{"numba", "scipy"}} & set(sys.modules)))
+"""
+    shown = subprocess.check_output(
+        [sys.executable, "-c", script], cwd=ROOT, text=True, stderr=subprocess.STDOUT
+    )
+    assert re.findall(r"^returned (\d)", shown, re.MULTILINE) == list(map(str, lines.values()))
+    assert shown.endswith("imported []\n"), shown
+
+
+def test_what_flags_name_is_what_there_is():
+    assert tuple(FORMATS) == choices.FORMATS
+    assert tuple(SCHEDULES) == choices.SCHEDULES
+    assert tuple(datasets.SETS) == choices.SETS

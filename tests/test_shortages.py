@@ -1,0 +1,121 @@
+"""Memory, disk or descriptors that run out end in OutOfSpace and exit code 6, whichever call notices it."""
+
+import errno
+import mmap
+import os
+import resource
+
+import numpy as np
+import pytest
+
+from shmps import files, outlet
+from shmps.errors import DataError, OutOfSpace
+from shmps.formats import load, save
+from shmps.memory import NamelessMemory
+from shmps.models import Model
+from shmps.reading import mapped, npy, svmlight, texts
+
+CODES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "ulimit -f",
+    errno.ENOMEM: "ulimit -v",
+    errno.EMFILE: "ulimit -n",
+    errno.ENFILE: "ulimit -n",
+}
+ROWS = "1 1:1 2:1\n0 2:1\n" * 20
+
+
+def failing(code):
+    def call(*args, **named):
+        raise OSError(code, os.strerror(code))
+
+    return call
+
+
+def allocate():
+    NamelessMemory(1 << 16).close()
+
+
+def report():
+    letter_box = outlet.Outlet()
+    try:
+        letter_box.write(np.zeros(9))
+    finally:
+        letter_box.close()
+
+
+def read_text():
+    svmlight.read("rows")
+
+
+def read_folder():
+    mapped.load("d")
+
+
+def read_model():
+    load("m")
+
+
+CALLS = {
+    "allocate": (os, "posix_fallocate", allocate),
+    "create": (os, "memfd_create", allocate),
+    "map": (mmap, "mmap", allocate),
+    "report": (os, "pwrite", report),
+    "text": (texts, "open", read_text),
+    "description": (mapped, "open", read_folder),
+    "array": (npy, "open", read_folder),
+    "mapped array": (np, "memmap", read_folder),
+    "model": (files, "open", read_model),
+}
+
+
+IN_MEMORY = ("allocate", "create", "map", "report")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows").write_text(ROWS)
+    mapped.convert("rows", "d")
+    save(Model(np.ones(2), 0.0, (0, 1)), "m")
+
+
+@pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", CALLS)
+def test_every_shortage_is_named_with_its_remedy(call, code, here, monkeypatch):
+    place, name, use = CALLS[call]
+    with monkeypatch.context() as patched, pytest.raises(OutOfSpace) as caught:
+        patched.setattr(place, name, failing(code), raising=False)
+        use()
+    remedy = "free some" if code == errno.ENOSPC and call in IN_MEMORY else CODES[code]
+    assert os.strerror(code) in str(caught.value) and remedy in str(caught.value)
+    use()
+
+
+@pytest.mark.parametrize("call", ["text", "description", "array", "mapped array", "model"])
+def test_other_errors_of_reading_stay_errors_of_the_data(call, here, monkeypatch):
+    place, name, use = CALLS[call]
+    monkeypatch.setattr(place, name, failing(errno.EACCES), raising=False)
+    with pytest.raises(DataError, match="Permission denied"):
+        use()
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "--data", "./rows"], ["predict", "m", "rows", "--output", "p"]]
+)
+def test_a_limit_on_the_size_of_files_ends_a_command_with_6(shmps, here, command):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, before[1]))
+    try:
+        done = shmps(*command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.returncode == 6, done.stderr
+    assert "File too large" in done.stderr and "ulimit -f" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_shortage_that_no_module_expects_is_a_sentence_with_6(shmps, here, monkeypatch):
+    monkeypatch.setattr("shmps.models.Model.predict", failing(errno.EMFILE))
+    done = shmps("predict", "m", "rows")
+    assert done.returncode == 6 and "Too many open files" in done.stderr and "ulimit -n" in done.stderr
