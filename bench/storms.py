@@ -1,8 +1,8 @@
 """Clusters one after the other in one process, each in a storm of signals or hit by one: what each leaves.
 
 A thread sends SIGINT to its own process every half millisecond, or once at a random instant, while a cluster
-starts, runs and is cleaned up. When the cluster has ended, the process is looked at: how many children it has,
-and nameless files and descriptors beyond those of before. A life of over DEADLINE seconds is a hang.
+starts, runs and is cleaned up. When the cluster has ended, the process is looked at: its children that are
+left, and nameless files and descriptors beyond those of before. A life of over DEADLINE seconds is a hang.
 """
 
 import json
