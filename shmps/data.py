@@ -40,6 +40,11 @@ class Rows(NamedTuple):
         own = None if self.importance is None else self.importance[begin:end]
         return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end], own)
 
+    def example(self) -> "Rows":
+        """Row 0, with an importance of 1, to compile kernels on: arrays of the types that all rows have."""
+        one = self.part(0, 1)
+        return one if one.importance is None else one._replace(importance=np.ones(1))
+
     def chosen(self, rows: np.ndarray) -> "Rows":
         """A copy of those that `rows` (rows,), bool, tells."""
         own = np.flatnonzero(rows)
