@@ -192,7 +192,18 @@ def test_weights_of_rows_that_break_a_rule_are_a_data_error(weights, said):
         descent(iterations=1).fit(X, Y, sample_weight=weights)
 
 
-@pytest.mark.parametrize("weights", ["unbalanced", {2: 1.0}, {1: -1.0}, {1: "a"}, [1, 2], {1: np.inf}])
+def test_class_weights_may_name_classes_that_these_rows_lack():
+    for named in ({0: 1.0, 1: 3.0, 7: 5.0}, {1: 3.0, 7: 5.0}):
+        by_class = descent(iterations=3, class_weight=named).fit(X, Y)
+        assert (
+            by_class.coef_.tobytes() == descent(iterations=3, class_weight={1: 3.0}).fit(X, Y).coef_.tobytes()
+        )
+    with pytest.warns(UserWarning, match=r"names none of the labels \[0, 1\], only \[7\]"):
+        unweighted = descent(iterations=3, class_weight={7: 5.0}).fit(X, Y)
+    np.testing.assert_allclose(unweighted.coef_, descent(iterations=3).fit(X, Y).coef_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", ["unbalanced", {"1": 1.0}, {1: -1.0}, {1: "a"}, [1, 2], {1: np.inf}])
 def test_weights_of_classes_that_break_a_rule_are_a_usage_error(weights):
     with pytest.raises(UsageError, match="class_weight"):
         descent(iterations=1, class_weight=weights).fit(X, Y)
