@@ -40,7 +40,7 @@ def test_python_dash_m_is_the_command():
     done = subprocess.run(
         [sys.executable, "-m", "shmps", "train", "--bound", "x"], capture_output=True, text=True
     )
-    assert done.returncode == 2 and done.stderr.startswith("usage: shmps train")
+    assert done.returncode == 2 and done.stderr.startswith("shmps train: error: argument --bound")
 
 
 def test_the_package_is_typed():
