@@ -1,5 +1,6 @@
 """The command `shmps`, before anything that takes a moment to import."""
 
+import signal
 import sys
 from collections.abc import Sequence
 

@@ -1,5 +1,6 @@
 """Rows, in memory or mapped from the disk: their labels, and who has which."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -40,6 +41,11 @@ class Rows(NamedTuple):
         """Rows begin to end: views, no copy."""
         own = None if self.importance is None else self.importance[begin:end]
         return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end], own)
+
+    def example(self) -> "Rows":
+        """Row 0, with an importance of 1, to compile kernels on: arrays of the types that all rows have."""
+        one = self.part(0, 1)
+        return one if one.importance is None else one._replace(importance=np.ones(1))
 
     def chosen(self, rows: np.ndarray) -> "Rows":
         """A copy of those that `rows` (rows,), bool, tells."""
@@ -129,13 +135,13 @@ def read(
     return X, y
 
 
-def opened(X: Any, y: Any) -> tuple[Any, Any]:
-    """X and y as they are; where X is a path, and y None, what is there (see `read`)."""
+def opened(X: Any, y: Any, **how: Any) -> tuple[Any, Any]:
+    """X and y as they are; where X is a path, and y None, what is there (see `read`, which gets `how`)."""
     if not isinstance(X, str | os.PathLike):
         return X, y
     if y is not None:
         raise UsageError(f"the labels of {os.fspath(X)} are in it, found y as well; leave it out")
-    return read(X)
+    return read(X, **how)
 
 
 def to_csr(X: Any) -> scipy.sparse.csr_matrix:
@@ -212,8 +218,8 @@ def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
     Raises DataError unless there are two classes or more.
     """
     classes = classes_of(y)
-    if any(label != label for label in classes):
-        raise DataError(f"{name}: labels name classes, found nan; drop the rows without a label")
+    if any(label != label or label in (-math.inf, math.inf) for label in classes):
+        raise DataError(f"{name}: labels name classes, found nan or inf; drop the rows without a label")
     if len(classes) < 2:
         raise DataError(
             f"{name}: labels are of two classes or more, found {len(classes)} "

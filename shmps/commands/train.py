@@ -52,7 +52,14 @@ def run(options: argparse.Namespace) -> None:
     title = f"{dataset.name}: {estimator.consistency()}, workers: {estimator.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
     with panel or _Bar(options, estimator) as bar:
-        estimator.fit(dataset.train_X, dataset.train_y, eval_set, bar.evaluated, bar.moved, bar.happened)
+        estimator.fit(
+            dataset.train_X,
+            dataset.train_y,
+            eval_set=eval_set,
+            on_progress=bar.evaluated,
+            on_pause=bar.moved,
+            on_event=bar.happened,
+        )
     result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
     if options.model:  # first: what is printed may have nowhere to go
         formats.save(estimator.model(), options.model, options.format)
