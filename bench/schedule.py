@@ -17,10 +17,11 @@ from shmps.events import Event
 from shmps.failpoints import simulated
 from shmps.mailbox import Log, Mailbox
 from shmps.memory import carve
-from shmps.messages import RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.messages import GROUPS, RESULT, SCHEDULER, SERVER, WORKER, Record
 from shmps.overview import Overview, Pulse
 from shmps.parameters import Parameters
 from shmps.redo import start_replica
+from shmps.roster import BEGINNING, Place
 from shmps.runs import CONTINUE, RESPAWN, Run
 from shmps.server import Server
 from shmps.store import Shape
@@ -41,6 +42,7 @@ class Schedule(Simulation):
         self.consistency = choose((SYNC, BOUNDED(choose((0, 1, 2))), ASYNC))
         self.policy, self.join_at = choose((RESPAWN, RESPAWN, CONTINUE)), choose((None, 1))
         self.removal = choose((0.0, 0.0, 0.01))  # how likely at a step
+        self.barriers = (0, 0, 1, 2)[seed % 4]  # of an epoch, and one before the first
         self.lag, self.echo = choose((0.0, 0.2, 0.7)), choose((0.0, 0.1))
         self.crashes_left, self.haste = choose((0, 1, 2, 3, 4)), choose((0.02, 0.1))
         most_workers = self.workers + (self.join_at is not None)
@@ -80,6 +82,7 @@ class Schedule(Simulation):
         self.tick, self.gone = tick, set()
         self.base, self.base_versions = self.parameters.weights[:, 0].copy(), self.parameters.versions.copy()
         self.first = dict.fromkeys(range(self.workers), tick)  # the clock at which each rank came in
+        self.places: dict[int, Place] = {}  # of each rank, the last barrier that it came to
         # By server and version: who had how many pushes applied, and the weights.
         self.states: list[dict[int, tuple[list[int], np.ndarray]]] = [{} for _ in range(self.servers)]
         for server in range(self.servers):
@@ -156,6 +159,16 @@ class Schedule(Simulation):
         return values
 
     # What is promised.
+
+    def wait_for_all(self, kv: KVWorker, ranks: list[int], before: Place) -> Place:
+        """Worker `kv` comes to its next barrier; it may not open before all of these have come to it."""
+        epoch, count = before
+        place = epoch, count + 1
+        self.places[kv.rank] = max(place, self.places.get(kv.rank, place))
+        kv.barrier(self.random.choice(GROUPS))
+        late = [rank for rank in ranks if rank not in self.gone and self.places.get(rank, BEGINNING) < place]
+        _must(not late, f"the barrier {place} of worker {kv.rank} opened before all were there", late)
+        return place
 
     def paused(self, node: Node) -> None:
         if node.role == SERVER:
@@ -238,20 +251,41 @@ class Words:
 
 
 def ask(kv: KVWorker, schedule: Schedule) -> None:
-    """What a worker does: pushes of every form, with pulls between them, some waited for."""
-    before = schedule.first[kv.rank] - schedule.tick  # pushes that others had made when this rank came in
-    for number in range(before + kv.resumed + 1, PUSHES + 1):
-        if (number - 1) % PUSHES_PER_EPOCH == 0 and kv.rank not in kv.ranks((number - 1) // PUSHES_PER_EPOCH):
+    """What a worker does: epochs of pushes, with as many barriers in each as the schedule has.
+
+    A worker in a dead one's place goes on in the epoch of the last push; a newcomer looks for its epoch.
+    """
+    made = schedule.first[kv.rank] - schedule.tick + kv.resumed  # pushes up to here, of others at first
+    newcomer = kv.rank >= schedule.workers
+    if schedule.barriers:
+        schedule.wait_for_all(kv, list(range(schedule.workers)), BEGINNING)
+    for epoch in range(0 if newcomer else max(made - 1, 0) // PUSHES_PER_EPOCH, PUSHES // PUSHES_PER_EPOCH):
+        ranks = kv.ranks(epoch)
+        if kv.rank in ranks:
+            newcomer = False
+        elif newcomer:
+            continue
+        else:
             return
-        kind = schedule.random.choice(("push", "push_pull", "pull and push"))
-        if kind == "pull and push":
-            dense = schedule.random.random() < 0.3
-            keys = np.arange(KEYS) if dense else np.flatnonzero(schedule.touched[kv.rank, number - 1])
-            begin(kv, schedule, kv.start_pull, dense, keys, kv._requests.pushes)
-        dense, keys = schedule.dense[kv.rank, number], np.flatnonzero(schedule.touched[kv.rank, number])
-        values = schedule.make(kv.rank, number, kv._life)[keys]
-        start = kv.start_push_pull if kind == "push_pull" else kv.start_push
-        begin(kv, schedule, start, dense, keys, kv._requests.pushes + 1, values)
+        place = epoch, 0
+        for number in range(epoch * PUSHES_PER_EPOCH + 1, (epoch + 1) * PUSHES_PER_EPOCH + 1):
+            if number > made:
+                push_and_pull(kv, schedule, number)
+            if number % PUSHES_PER_EPOCH < schedule.barriers:
+                place = schedule.wait_for_all(kv, ranks, place)
+
+
+def push_and_pull(kv: KVWorker, schedule: Schedule, number: int) -> None:
+    """Push `number`, in any form, perhaps after a pull; neither is always waited for."""
+    kind = schedule.random.choice(("push", "push_pull", "pull and push"))
+    if kind == "pull and push":
+        dense = schedule.random.random() < 0.3
+        keys = np.arange(KEYS) if dense else np.flatnonzero(schedule.touched[kv.rank, number - 1])
+        begin(kv, schedule, kv.start_pull, dense, keys, kv._requests.pushes)
+    dense, keys = schedule.dense[kv.rank, number], np.flatnonzero(schedule.touched[kv.rank, number])
+    values = schedule.make(kv.rank, number, kv._life)[keys]
+    start = kv.start_push_pull if kind == "push_pull" else kv.start_push
+    begin(kv, schedule, start, dense, keys, kv._requests.pushes + 1, values)
 
 
 def begin(kv, schedule, start, dense, keys, number, *values) -> None:

@@ -55,6 +55,16 @@ class Post:
             else:
                 simulation.arrive(self._me, address, parcel)
 
+    def send_behind(self, role: int, address: Address, record: Record) -> None:
+        self._simulation.behind.append((self, role, address, record))
+        self._simulation.send_behind()
+
+    def keeps(self, role: int) -> bool:
+        """Whether something for nodes of `role` is on its way."""
+        return any(
+            line[:2] == (self._me, self._life) and line[2][0] == role for line in self._simulation.kept
+        )
+
     def receive(self) -> list[Record]:
         while not self._simulation.inboxes[self._me]:
             self._simulation.running.wait()
@@ -197,6 +207,7 @@ class Simulation:
         self.deaths: collections.Counter[Address] = collections.Counter()
         self.steps = self.records = 0
         self.kept: dict[Line, collections.deque[list[Record]]] = {}  # none of them empty
+        self.behind: list[tuple[Post, int, Address, Record]] = []  # see `shmps.transport.Post.send_behind`
         self.inboxes: dict[Address, list[Record]] = collections.defaultdict(list)
         self.nodes: dict[Address, Node] = {}  # of each rank the last
         self.running: Any = None
@@ -247,6 +258,16 @@ class Simulation:
         if not self.kept[line]:
             del self.kept[line]
         self.arrive(line[0], line[2], parcel)
+        self.send_behind()
+
+    def send_behind(self) -> None:
+        """What waits for other records of its sender and no longer has to."""
+        behind, self.behind = self.behind, []
+        for post, role, address, record in behind:
+            if post.keeps(role):
+                self.behind.append((post, role, address, record))
+            else:
+                post.send(address, record)
 
     def _let_go(self, node: Node) -> None:
         self.say(node, "goes on")

@@ -57,6 +57,11 @@ class Cluster:
     start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (they must be
     importable, and the script needs a main guard).
 
+    One thread runs a function at a time; a second call of `run` meanwhile is refused. Any thread may call
+    `stop`, `ticks`, `delays`, `versions`, `weights`, `events`, `node_pids`, `copy_of_parameters` and
+    `replica_differences`, also while another thread is in `run`. `add_worker`, `remove_worker` and `write`
+    during a run are for the thread that is in `run`: call them in its callbacks.
+
     Raises UsageError for arguments that break a rule, UpdaterFailed for an updater that does not stand a
     first trial, OutOfSpace if the shared arrays do not fit in memory.
     """
@@ -274,10 +279,11 @@ class Cluster:
         self._crew.overview.stop()
 
     def add_worker(self) -> int:
-        """One more worker for the run that goes on; its rank. To be called by a callback of `run`, say.
+        """One more worker for the run that goes on; its rank. To be called by a callback of `run`.
 
-        It comes in with the next epoch that a worker asks `kv.ranks` for: the function runs in it too, and
-        its clock begins at the tick of the worker that asked first, at all servers.
+        It comes in with the next epoch that a worker asks `kv.ranks` for: the function runs in it too, its
+        clock begins at the tick of the worker that asked first, at all servers, and its barriers are those
+        that come after that (see `kv.barrier`).
         """
         course = self._running_course()
         rank = course.next_rank
@@ -289,7 +295,10 @@ class Cluster:
         return rank
 
     def remove_worker(self, rank: int) -> None:
-        """It is left out from the next epoch that a worker asks `kv.ranks` for."""
+        """It is left out from the next epoch that a worker asks `kv.ranks` for.
+
+        To be called by a callback of `run`. Others wait for it at barriers until its function has returned.
+        """
         course = self._running_course()
         ranks = course.division.latest
         if rank not in ranks or len(ranks) == 1:

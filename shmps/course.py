@@ -19,12 +19,13 @@ from shmps.messages import (
     RELEASE,
     REPORT,
     RESULT,
+    SERVER,
     START,
     WORKER,
     Record,
 )
 from shmps.nodes import Node
-from shmps.roster import Barrier, Deaths, Division
+from shmps.roster import Barrier, Deaths, Division, Place
 from shmps.runs import CONTINUE, FAIL, RESPAWN, Run
 
 
@@ -44,7 +45,7 @@ class Course:
         self._run, self._crew, self._happened = run, crew, happened
         self._entered = dict.fromkeys(ranks, run.tick)  # rank -> the tick at which it came in
         self._lives = {rank: crew.next_life() for rank in ranks}
-        self._barrier, self._barriers_told = Barrier(ranks), 0  # of: the last generation
+        self._barrier, self._openings_told = Barrier(ranks), 0
         self._reports: collections.deque[tuple[Record, Any]] = collections.deque()
         self._deaths = Deaths()
         self._abandoned: set[int] = set()
@@ -99,7 +100,7 @@ class Course:
             return  # of a former life
         outlets = self._run.outlets[rank]
         if record.op == BARRIER:
-            self._release(self._barrier.enter(rank, record.number))
+            self._release(self._barrier.enter(rank, (record.version, record.number)))
         elif record.op == EPOCH:
             self._divide(record)
         elif record.op == REPORT:
@@ -124,32 +125,32 @@ class Course:
         self._crew.post.send((WORKER, record.sender), Record(READ, size=record.size, to=record.life))
         self._run.on_report(record.sender, value)
 
-    def _release(self, released: dict[int, int]) -> None:
-        if self._barrier.opened > self._barriers_told:
-            self._barriers_told = self._barrier.opened
+    def _release(self, released: dict[int, Place]) -> None:
+        if self._barrier.openings > self._openings_told:
+            self._openings_told = self._barrier.openings
             self._run.on_barrier()
-        for rank, generation in released.items():
-            self._crew.send_worker(rank, Record(RELEASE, number=generation))
+        for rank, (epoch, count) in released.items():
+            self._crew.send_worker(rank, Record(RELEASE, number=count, version=epoch))
 
     def _divide(self, asked: Record) -> None:
         """Answer who divides the rows in an epoch; who comes in because of it does so at the asker's tick.
 
-        In sync mode no server can have applied a later tick, since the asker has not pushed it; and all
-        servers read of the newcomer before anything that the asker will send.
+        In sync mode no server can have applied a later tick, since the asker has not pushed it. The answer
+        waits until the servers' pipes have taken the newcomer's records, so that every server reads of the
+        newcomer before anything that the asker sends next. The scheduler goes on meanwhile: a server that
+        hangs is replaced.
         """
         for rank in self.division.ask(asked.number):
             self._entered[rank], self._lives[rank] = asked.version, self._crew.next_life()
             for server in self._crew.servers:
                 self._tell_of_worker(server, rank)
-            self._crew.post.flush()
-            self._barrier.add(rank)
+            self._barrier.add(rank, asked.number)
             self._start_worker(rank, self._run.function)
             self._happened(Event("joined", "worker", rank, asked.version, at=time.monotonic()))
         ranks = self.division.ranks(asked.number)
-        for place, rank in enumerate(ranks):
-            self._crew.send_worker(asked.sender, Record(PART, slot=rank, size=len(ranks), number=place))
-        if not ranks:
-            self._crew.send_worker(asked.sender, Record(PART))
+        parts = [Record(PART, slot=rank, size=len(ranks), number=place) for place, rank in enumerate(ranks)]
+        for part in parts or [Record(PART)]:
+            self._crew.post.send_behind(SERVER, (WORKER, asked.sender), part._replace(to=asked.life))
 
     # Deaths of workers.
 

@@ -14,7 +14,7 @@ ANSWER, WELCOME = range(4, 6)
 START, ENTER, LEAVE, SETTLE = range(6, 10)
 # server -> scheduler
 SETTLED = 10
-# a worker joins the barrier of generation `number`; the scheduler answers with RELEASE
+# a worker comes to its barrier `number` since it asked for epoch `version`; answered with RELEASE
 BARRIER, RELEASE = range(11, 13)
 # worker -> scheduler (size: bytes in its outlet, number: from where); it answers a report with READ (size)
 REPORT, RESULT, FAILED, READ = range(13, 17)

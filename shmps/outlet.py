@@ -34,9 +34,13 @@ class Outlet:
         arrays: list[pickle.PickleBuffer] = []
         pickled = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)
         begin = offset
-        for part in (memoryview(pickled), *(array.raw() for array in arrays)):
-            offset = self._put(memoryview(part.nbytes.to_bytes(_LENGTH, "little")), offset)
-            offset = self._put(part, offset)
+        try:
+            for part in (memoryview(pickled), *(array.raw() for array in arrays)):
+                offset = self._put(memoryview(part.nbytes.to_bytes(_LENGTH, "little")), offset)
+                offset = self._put(part, offset)
+        except OSError:  # too little memory, or a limit: what was written goes back
+            os.ftruncate(self._descriptor, begin)
+            raise
         return offset - begin
 
     def _put(self, data: memoryview, offset: int) -> int:

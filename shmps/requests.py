@@ -72,9 +72,31 @@ class Requests:
     ) -> Request:
         """Fill a free slot for all servers, each its part between two `cuts`: then the request counts.
 
+        If this raises, nothing was asked for and the slot is free again.
+
         keys (k,), or None: all of them. values (k, width) and rows of a push, which is then committed.
         """
+        if out is None and op != PUSH:  # before the slot is taken: too little memory raises here
+            out = np.empty((cuts[-1], self._shape.width), self._shape.dtype)
         slot = self._free[keys is None].pop()
+        try:
+            sizes = self._fill(slot, keys, values, cuts)
+        except BaseException:  # a value that overflows the dtype, where NumPy is told to raise
+            self._free[keys is None].append(slot)
+            raise
+        if op != PULL:
+            self.pushes += 1
+            self._log.note(slot, self.pushes, rows, sizes, self.seen)
+            reach("worker: before commit")
+            self._log.commit(self.pushes)
+            reach("worker: committed")
+        self.callbacks_expected += callback is not None
+        return self._add(op, slot, self.pushes, sizes, list(self.seen), callback, out)
+
+    def _fill(
+        self, slot: int, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
+    ) -> list[int]:
+        """Returns the number of keys for each server."""
         self._log.clear(slot)
         sizes = []
         for mailbox, begin, end in zip(self._mailboxes, cuts, cuts[1:], strict=False):
@@ -85,14 +107,7 @@ class Requests:
                 mailbox.values[slot][:size] = values[begin:end]
             sizes.append(size)
             reach("worker: slots half filled")
-        if op != PULL:
-            self.pushes += 1
-            self._log.note(slot, self.pushes, rows, sizes, self.seen)
-            reach("worker: before commit")
-            self._log.commit(self.pushes)
-            reach("worker: committed")
-        self.callbacks_expected += callback is not None
-        return self._add(op, slot, self.pushes, sizes, list(self.seen), callback, out)
+        return sizes
 
     def _add(self, op, slot, number, sizes, versions, callback=None, out=None) -> Request:
         self.timestamp += 1
@@ -170,8 +185,7 @@ class Requests:
     def _collect(self, request: Request) -> np.ndarray:
         """The answers of all servers as one array: copied out, so that the slot is free again."""
         sizes, slot, out = request.sizes, request.slot, request.out
-        if out is None:
-            out = np.empty((sum(sizes), self._shape.width), self._shape.dtype)
+        assert out is not None
         begin = 0
         for mailbox, size in zip(self._mailboxes, sizes, strict=True):
             out[begin : begin + size] = mailbox.values[slot][:size]

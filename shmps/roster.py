@@ -5,38 +5,46 @@ State machines without I/O; the scheduler does what they decide.
 
 _MOST_DEATHS = 3  # without progress in between
 
+Place = tuple[int, int]  # where a worker is in its function: the last epoch it asked for, barriers since
+BEGINNING: Place = (-1, 0)  # no epoch yet
+
 
 class Barrier:
-    """Opens when all workers that have not finished are in it. Generations number its openings: 1, 2, ...
+    """Opens when all workers that have not finished are in it.
 
-    A worker that takes a dead one's place runs its function again, and so comes to barriers that have opened.
+    A worker waits only at a place beyond the last one that its rank has passed. A respawned worker runs its
+    function again, and so comes to barriers that it has passed. A newcomer runs the function from the start,
+    and so comes to barriers of epochs before its own: it counts as having passed them, as the others have.
     """
 
     def __init__(self, ranks: range):
-        self._live = set(ranks)
-        self._inside: dict[int, int] = {}  # rank -> its generation
-        self.opened = 0  # the last generation to do so
+        self._passed = dict.fromkeys(ranks, BEGINNING)  # of the workers that have not finished
+        self._inside: dict[int, Place] = {}
+        self.openings = 0
 
-    def enter(self, rank: int, generation: int) -> dict[int, int]:
-        """A worker arrives; who is to be released, by rank with its generation."""
-        if generation <= self.opened:
-            return {rank: generation}
-        self._inside[rank] = generation
+    def enter(self, rank: int, place: Place) -> dict[int, Place]:
+        """A worker arrives; the workers to be released, by rank with their places."""
+        if place <= self._passed[rank]:
+            return {rank: place}
+        self._inside[rank] = place
         return self._advance()
 
-    def add(self, rank: int) -> None:
-        self._live.add(rank)
+    def add(self, rank: int, epoch: int) -> None:
+        """A newcomer takes part from the first barrier after the workers ask for `epoch`."""
+        self._passed[rank] = epoch, 0
 
-    def finish(self, rank: int) -> dict[int, int]:
-        """Nobody waits for this worker any more; who is to be released."""
-        self._live.discard(rank)
+    def finish(self, rank: int) -> dict[int, Place]:
+        """Nobody waits for this worker any more; the workers to be released."""
+        self._passed.pop(rank, None)
+        self._inside.pop(rank, None)
         return self._advance()
 
-    def _advance(self) -> dict[int, int]:
-        if not self._inside or not self._live <= self._inside.keys():
+    def _advance(self) -> dict[int, Place]:
+        if not self._inside or not self._passed.keys() <= self._inside.keys():
             return {}
         released, self._inside = self._inside, {}
-        self.opened = max(released.values())
+        self._passed |= released
+        self.openings += 1
         return released
 
 

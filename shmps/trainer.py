@@ -237,10 +237,11 @@ def _divisions(
         return
     ranks: list[int] = []
     for epoch in epochs:
-        before, ranks = ranks, kv.ranks(epoch)
+        before, everyone = ranks, kv.ranks(epoch)
+        ranks = everyone[: rows.num_rows]  # each has a row at least
         if kv.rank not in ranks:
-            if kv.rank in before:
-                return  # removed
+            if kv.rank in before or kv.rank in everyone:
+                return  # removed, or there is no row for it
             continue  # not yet in
         if ranks != before:
             batches = divided(ranks)

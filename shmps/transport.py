@@ -62,6 +62,7 @@ class Post:
         self.inbox = inboxes.read_end(address)
         self._inboxes = inboxes
         self._kept: dict[Address, collections.deque[bytes]] = {}
+        self._behind: list[tuple[int, Address, Record]] = []  # see `send_behind`
         self._arrivals = select.poll()
         self._arrivals.register(self.inbox, select.POLLIN)
         self._sleeps = 0
@@ -78,6 +79,20 @@ class Post:
         for address, data in parcels.items():
             for first in range(0, len(data), select.PIPE_BUF):  # which a pipe takes whole or not at all
                 self._write(address, data[first : first + select.PIPE_BUF])
+
+    def send_behind(self, role: int, address: Address, record: Record) -> None:
+        """Like `send`, but keep `record` until nothing is kept for nodes of `role`."""
+        self._behind.append((role, address, record))
+        self._send_behind()
+
+    def _send_behind(self) -> None:
+        roles = {role for role, _ in self._kept}
+        behind, self._behind = self._behind, []
+        for role, address, record in behind:
+            if role in roles:
+                self._behind.append((role, address, record))
+            else:
+                self.send(address, record)
 
     def _write(self, address: Address, data: bytes) -> None:
         if address in self._kept:  # records of one sender arrive in the order they were sent
@@ -136,3 +151,5 @@ class Post:
             except BlockingIOError:
                 continue
             del self._kept[address]
+        if self._behind:
+            self._send_behind()

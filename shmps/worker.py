@@ -35,6 +35,7 @@ from shmps.outlet import Outlet
 from shmps.overview import Pulse
 from shmps.parameters import Copy, Parameters
 from shmps.requests import Callback, Requests
+from shmps.roster import BEGINNING
 from shmps.transport import Post
 from shmps.updaters import Step, Updater
 
@@ -82,7 +83,7 @@ class KVWorker:
         self._cuts = np.empty(self.num_servers + 1, np.int64)
         self._requests = Requests(rank, life, self._shape, mailboxes, log)
         self._calling_back = False
-        self._barrier = self._released = 0  # generations
+        self._place = self._released = BEGINNING
         self._parts: list[int] = []
         self._parts_expected = -1
         self._reported = self._unread = 0  # bytes in the outlet, and those not dealt with yet
@@ -209,6 +210,12 @@ class KVWorker:
 
         Who waits here does not tick. In sync and bounded mode a push, or a pull beyond the bound, of another
         worker may be waiting for just that: let all workers push equally often between two barriers.
+
+        Barriers are counted from the epoch that the worker last asked `ranks` for, or from the start of the
+        function. A worker that joins (see `ranks`) waits at the barriers after it has asked for its first
+        epoch; it does not wait at earlier ones, which the others have passed. A function that is run again
+        in a dead worker's place does not wait at barriers that this rank has passed. It may begin with a
+        later epoch, and must come to the same barriers in each.
         """
         if group not in GROUPS:
             raise UsageError(
@@ -217,19 +224,26 @@ class KVWorker:
             )
         if group == ALL:
             self._wait_until(lambda: not self._requests.under_way)
-        self._barrier += 1
-        self._send_scheduler(BARRIER, number=self._barrier)
-        self._wait_until(lambda: self._released >= self._barrier)
+        epoch, count = self._place
+        self._place = place = epoch, count + 1
+        self._send_scheduler(BARRIER, number=count + 1, version=epoch)
+        self._wait_until(lambda: self._released >= place)
         self._call_back()
 
     def ranks(self, epoch: int) -> list[int]:
         """Who divides the rows among themselves in `epoch` (0, 1, ...): the same for all who ask.
 
         Workers that were added, removed, or given up after their death come in or leave with an epoch that
-        nobody has asked for before.
+        nobody has asked for before. One that comes in runs the function from its start: it asks for epoch
+        after epoch until it finds its rank, as the others did, and its ticks and barriers count from there.
+        So ask for an epoch when it begins, after the barriers and the pushes of the one before: if the first
+        to ask does so earlier, a newcomer is awaited in an epoch in which it has no part.
         """
+        epoch = whole("epoch", epoch, least=0)
+        if epoch > self._place[0]:
+            self._place = epoch, 0
         self._parts, self._parts_expected = [], -1
-        self._send_scheduler(EPOCH, number=whole("epoch", epoch, least=0), version=self._requests.pushes)
+        self._send_scheduler(EPOCH, number=epoch, version=self._requests.pushes)
         self._wait_until(lambda: len(self._parts) == self._parts_expected)
         return list(self._parts)
 
@@ -330,7 +344,7 @@ class KVWorker:
                 for address, announcement in self._requests.welcome(record):
                     self._post.send(address, announcement)
             elif record.op == RELEASE:
-                self._released = record.number
+                self._released = record.version, record.number
             elif record.op == READ:
                 self._unread -= record.size
             elif record.op == PART:

@@ -1,10 +1,12 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
+from bench import simulation
 from shmps.course import Course
 from shmps.crew import Crew
 from shmps.messages import ENTER, PUSH, PUSH_PULL, START, Record
 from shmps.redo import Redo
 from shmps.requests import Requests
+from shmps.roster import BEGINNING, Barrier
 from shmps.scheduler import Scheduler
 from shmps.server import Server
 from shmps.worker import KVWorker
@@ -106,3 +108,17 @@ def without_waiting_for_all(monkeypatch):
         start(self, record._replace(size=0))
 
     monkeypatch.setitem(Server._from_scheduler, START, hasty)
+
+
+# What is known of a newcomer by others than the servers.
+
+
+def without_the_epoch_at_which_they_joined(monkeypatch):
+    """A newcomer waits at barriers that the others have behind them."""
+    monkeypatch.setattr(Barrier, "add", lambda self, rank, epoch: self._passed.update({rank: BEGINNING}))
+
+
+def without_waiting_for_the_servers_pipes(monkeypatch):
+    """The worker that asked goes on before all servers have read of the newcomer."""
+    post = simulation.Post
+    monkeypatch.setattr(post, "send_behind", lambda self, role, *message: self.send(*message))

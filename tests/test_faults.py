@@ -5,9 +5,11 @@ from mutants import (
     without_announcing_again,
     without_done,
     without_lives,
+    without_the_epoch_at_which_they_joined,
     without_the_redo_slot,
     without_the_tick_at_which_they_joined,
     without_waiting_for_all,
+    without_waiting_for_the_servers_pipes,
     without_who_joined,
 )
 
@@ -55,9 +57,16 @@ def with_a_newcomer(seed):
 
 
 @pytest.mark.parametrize(
-    "mutant", [without_who_joined, without_the_tick_at_which_they_joined, without_waiting_for_all]
+    "mutant",
+    [
+        without_who_joined,
+        without_the_tick_at_which_they_joined,
+        without_waiting_for_all,
+        without_waiting_for_the_servers_pipes,
+        without_the_epoch_at_which_they_joined,
+    ],
 )
-def test_a_successor_has_to_know_who_joined_and_when_before_anything_else(mutant, monkeypatch):
+def test_servers_and_barriers_have_to_know_who_joined_and_when_before_anything_else(mutant, monkeypatch):
     mutant(monkeypatch)
     newcomers = (seed for seed in range(4 * MOST) if Schedule(seed).join_at is not None)
     assert any(failure(with_a_newcomer(seed)) for seed in newcomers)

@@ -8,7 +8,7 @@ import pytest
 from shmps.errors import OutOfSpace
 from shmps.mailbox import DENSE, Mailbox
 from shmps.memory import NamelessMemory, available_memory, carve
-from shmps.messages import PULL, PUSH, RECORD_BYTES, SERVER, WORKER, Record, pack, unpack
+from shmps.messages import PULL, PUSH, RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 from shmps.store import Shape, Store
 from shmps.transport import Inboxes, Post
 
@@ -76,6 +76,24 @@ def test_who_waits_for_an_answer_also_sends_what_was_kept(inboxes):
         got += [record.timestamp for record in post.receive()]
     process.join()
     assert got == list(range(3000))
+
+
+def test_a_record_may_wait_behind_those_for_others_and_its_sender_does_not(inboxes):
+    scheduler, server, worker = (
+        Post(inboxes, address) for address in ((SCHEDULER, 0), (SERVER, 0), (WORKER, 0))
+    )
+    for number in range(2000):
+        scheduler.send((SERVER, 0), Record(PUSH, 0, number))
+    for number in (1, 2):
+        scheduler.send_behind(SERVER, (WORKER, 0), Record(PULL, 0, number))
+    scheduler.send_behind(WORKER, (WORKER, 0), Record(PULL, 0, 0))  # behind nothing
+    got = []
+    while len(got) < 3:
+        server.receive_nowait()
+        assert scheduler.receive_nowait() == []
+        got += [record.timestamp for record in worker.receive_nowait()]
+        assert got == [0] or not scheduler._kept
+    assert got == [0, 1, 2]
 
 
 def test_a_mailbox_is_seen_by_both_sides():
