@@ -21,7 +21,7 @@ SCRIPT = """
 import json, os, random, signal, sys, threading, time
 from shmps import ASYNC, Cluster
 
-armed = False
+armed, lasting = False, 0.0
 
 def interrupt(number, frame):
     if armed:
@@ -31,7 +31,7 @@ def send(go, kind, end):
     while go.wait():
         go.clear()
         if kind == "single":
-            end.wait(random.uniform(0, float(sys.argv[4])))
+            end.wait(random.uniform(0, lasting))
             os.kill(os.getpid(), signal.SIGINT)
         while kind == "storm" and not end.wait(0.0005):
             os.kill(os.getpid(), signal.SIGINT)
@@ -66,11 +66,14 @@ def descriptors():
     return len(links), sum("memfd:shmps" in link for link in links)
 
 def main(method, kind, lives):
-    global armed
+    global armed, lasting
     signal.signal(signal.SIGINT, interrupt)
     go, end = threading.Event(), threading.Event()
     threading.Thread(target=send, args=(go, kind, end), daemon=True).start()
+    life(method)  # what stays open, as a fork server does, is open then
+    began = time.monotonic()
     life(method)
+    lasting = time.monotonic() - began
     before = descriptors()
     for _ in range(lives):
         end.clear()
@@ -91,16 +94,13 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, method: str, kind: str, lives: int, lasting: float) -> dict[str, int]:
-    """What `lives` clusters, which last so many seconds each, left behind.
-
-    Returns how many of them there were, and the processes, segments, descriptors and hangs.
-    """
+def run(folder: Path, method: str, kind: str, lives: int) -> dict[str, int]:
+    """What so many clusters left: "runs" of them, "processes", "segments", "descriptors", "hangs"."""
     path = folder / "storm.py"
     path.write_text(SCRIPT)
     found = {"runs": 0, "processes": 0, "segments": 0, "descriptors": 0, "hangs": 0}
     with subprocess.Popen(
-        [sys.executable, path, method, kind, str(lives), str(lasting)],
+        [sys.executable, path, method, kind, str(lives)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
@@ -119,10 +119,10 @@ def run(folder: Path, method: str, kind: str, lives: int, lasting: float) -> dic
 
 
 class _Watch:
-    """Kills a session that is not fed for DEADLINE seconds."""
+    """Kills a process that is not fed for DEADLINE seconds."""
 
-    def __init__(self, session: int):
-        self._session = session
+    def __init__(self, pid: int):
+        self._pid = pid
         self._timer = self._started()
 
     def fed(self) -> None:
@@ -133,7 +133,7 @@ class _Watch:
         self._timer.cancel()
 
     def _started(self) -> threading.Timer:
-        timer = threading.Timer(DEADLINE, os.killpg, (self._session, signal.SIGKILL))
+        timer = threading.Timer(DEADLINE, os.kill, (self._pid, signal.SIGKILL))  # its nodes go with it
         timer.daemon = True
         timer.start()
         return timer

@@ -73,11 +73,14 @@ def serve(descriptor: int, parent: int, script: str | None) -> None:
                 elif not (own := _request(requests)):
                     return
                 else:
-                    pid, death = _forked(own, [requests.fileno(), *ends, *ends.values()])
+                    waiting, starting = os.pipe()
+                    pid = _forked(own, waiting, [starting, requests.fileno(), *ends, *ends.values()])
+                    death = os.pidfd_open(pid)
                     ends[death] = own[0]
                     with contextlib.suppress(BrokenPipeError):
                         socket.send_fds(requests, [pid.to_bytes(NUMBER, "little")], [death])
-                    _close(own[1:])
+                        os.write(starting, b"!")
+                    _close([*own[1:], waiting, starting])
 
 
 def _import(script: str) -> None:
@@ -99,12 +102,11 @@ def _request(requests: socket.socket) -> list[int]:
     return []
 
 
-def _forked(own: list[int], strange: list[int]) -> tuple[int, int]:
-    """The number of the process, and a pidfd of it."""
+def _forked(own: list[int], waiting: int, strange: list[int]) -> int:
+    """The number of a process that does what is asked for, once it reads of it that its parent knows it."""
     server, group = os.getpid(), os.getppid()
-    pid = os.fork()
-    if pid:
-        return pid, os.pidfd_open(pid)
+    if pid := os.fork():
+        return pid
     code = 1
     try:
         # Not SIGKILL: the death of the server is not that of its nodes. A node that is stopped goes on then,
@@ -112,8 +114,9 @@ def _forked(own: list[int], strange: list[int]) -> tuple[int, int]:
         signal_at_death_of(server, signal.SIGCONT)
         _join_group_of(group)
         _close([*strange, own[0]])
-        _inherited[:] = own[2:]
-        code = _run(own[1])
+        if os.read(waiting, 1):
+            _inherited[:] = own[2:]
+            code = _run(own[1])
     except BaseException:
         traceback.print_exc()
     finally:

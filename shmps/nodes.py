@@ -2,7 +2,6 @@
 
 import _thread
 import contextlib
-import errno
 import gc
 import os
 import select
@@ -20,6 +19,7 @@ from shmps.errors import OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
 from shmps.process import DEFAULT, METHODS, class_of
+from shmps.shortages import shortage
 
 _NEWS = 1.0  # seconds that a fork server has to tell of an end that is seen already
 
@@ -43,15 +43,15 @@ def method_of(start_method: str | None) -> str:
 
 @contextlib.contextmanager
 def named_shortages() -> Iterator[None]:
-    """What the system refuses for lack of something, said as such."""
+    """An OSError in the block becomes OutOfSpace if the system lacks something for the nodes."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
+        if (short := shortage(error, in_memory=True)) is None:
             raise
         raise OutOfSpace(
-            f"every node needs a process and about five descriptors: {error.strerror}; "
-            f"use fewer workers and servers, or raise the limits (ulimit -n, ulimit -u)"
+            f"every node needs a process, about five descriptors and a file in memory, found {short.found} "
+            f"({error.strerror}); use fewer workers and servers, or {short.remedy}"
         ) from error
 
 
@@ -137,14 +137,13 @@ class Node:
     def start(self, beats: int) -> None:
         """`beats`: the count that its predecessor left."""
         self._beats, self._looked = beats, time.monotonic()
-        with signals.blocked():
-            self.process.start()
-            try:
-                self.death = self.process.death()
-            except OSError:  # no descriptor is left
-                self.process.kill()
-                self.process.join()
-                raise
+        self.process.start()
+        try:
+            self.death = self.process.death()
+        except OSError:  # no descriptor is left
+            self.process.kill()
+            self.process.join()
+            raise
 
     @property
     def pid(self) -> int:

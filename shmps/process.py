@@ -23,6 +23,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.util import _args_from_interpreter_flags as _interpreter_flags  # type: ignore[attr-defined]
 from typing import Any
 
+from shmps import signals
 from shmps.boot import MOST_AT_ONCE, NUMBER, Inherited
 from shmps.errors import NodeDied
 
@@ -60,6 +61,10 @@ class NodeProcess(BaseProcess):
 
 
 class _Forked(popen_fork.Popen):
+    def _launch(self, process: BaseProcess) -> None:
+        with signals.blocked():
+            super()._launch(process)  # type: ignore[misc]
+
     def pidfd(self) -> int:
         return os.pidfd_open(self.pid)
 
@@ -107,7 +112,8 @@ class _Spawned(_Sent):
         payload, _ = self._payload(process)
         self.sentinel, theirs = os.pipe()
         try:
-            self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
+            with signals.blocked():
+                self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
         finally:
             os.close(theirs)
             os.close(payload)
@@ -169,14 +175,14 @@ class _Server:
         Raises NodeDied if servers die, or do not answer, again and again.
         """
         with self._lock:
-            for start in range(1, _MOST_STARTS + 1):
+            for _ in range(_MOST_STARTS):
                 try:
                     return self._ask(descriptors, self._running(script))
-                except (ConnectionError, TimeoutError) as error:
+                except BaseException as error:
                     self._end()
-                    if start == _MOST_STARTS:
-                        raise NodeDied("fork server", 0, -signal.SIGKILL) from error
-            raise AssertionError
+                    if not isinstance(error, ConnectionError):
+                        raise
+            raise NodeDied("fork server", 0, -signal.SIGKILL)
 
     def _running(self, script: str | None) -> socket.socket:
         if self._owner != os.getpid():  # that of the parent of this fork
@@ -185,25 +191,34 @@ class _Server:
             self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()], script).pid
-            self._requests.settimeout(_PATIENCE)
         return self._requests
 
     def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, int]:
         count = len(descriptors).to_bytes(NUMBER, "little")
         for begin in range(0, len(descriptors), MOST_AT_ONCE):
             socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
+        answering = select.poll()
+        answering.register(requests, select.POLLIN)
+        if not signals.poll(answering, _PATIENCE):
+            raise ConnectionResetError("the fork server does not answer")
         answer, pidfds, *_ = socket.recv_fds(requests, NUMBER, 1)
         if not answer:
-            raise ConnectionResetError
+            raise ConnectionResetError("the fork server has died")
         return int.from_bytes(answer, "little"), pidfds[0]
 
     def _end(self) -> None:
-        assert self._requests is not None
-        self._requests.close()
-        self._requests = None
+        """Kill it, and a process that it has told of and nobody has heard of; one that it has not told of ends."""
+        if self._requests is None:
+            return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
+        with self._requests as requests, contextlib.suppress(OSError):
+            self._requests = None
+            requests.setblocking(False)
+            for death in socket.recv_fds(requests, NUMBER, 1)[1]:
+                signal.pidfd_send_signal(death, signal.SIGKILL)
+                os.close(death)
 
 
 _server = _Server()
