@@ -207,7 +207,7 @@ class _Server:
         return int.from_bytes(answer, "little"), pidfds[0]
 
     def _end(self) -> None:
-        """Kill it, and a process that it has told of and nobody has heard of; one that it has not told of ends."""
+        """Kill it, and a process that it has told of unheard; one that it has not told of ends by itself."""
         if self._requests is None:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):

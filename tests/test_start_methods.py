@@ -1,0 +1,228 @@
+"""A node that is killed or stopped while it boots holds nobody up, and no node outlives its parent."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import alive, children_of
+
+from shmps import ASYNC, Cluster
+from shmps.process import NodeProcess
+
+DEADLINE = 60.0  # seconds; only a hang takes as long
+METHODS = ("spawn", "forkserver")
+SCRIPT = """
+import os, signal, sys
+import numpy as np
+from shmps import ASYNC, Cluster
+
+method, number, marks = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+
+def work(kv, large):
+    kv.report(os.getpid())
+    for _ in range(20):
+        kv.push(None, np.ones(9))
+    return len(large)
+
+if __name__ == "__main__":
+    with Cluster(9, servers=1, workers=2, consistency=ASYNC, start_method=method) as cluster:
+        ready = lambda rank, pid: print("ready", flush=True)
+        results = cluster.run(work, np.zeros(2**20), on_worker_death="respawn", on_report=ready)
+        print(results, cluster.weights().tolist() == [40.0] * 9, flush=True)
+elif number and not os.path.exists(marks):
+    # A node, or the fork server, boots: the first is hit.
+    open(marks, "w").close()
+    print("booting", os.getpid(), flush=True)
+    os.kill(os.getpid(), number)
+"""
+
+
+def descendants(pid: int) -> list[int]:
+    own = children_of(pid)
+    return own + [each for child in own for each in descendants(child)]
+
+
+@contextmanager
+def running(tmp_path, method: str, number: int) -> Iterator[subprocess.Popen[str]]:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, tmp_path / "script.py", method, str(int(number)), tmp_path / "marks"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as script:
+        yield script
+
+
+def until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while left := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_text() for pid in left]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_process_that_is_killed_while_it_boots_is_replaced(method, tmp_path):
+    with running(tmp_path, method, signal.SIGKILL) as script:
+        output, errors = script.communicate(timeout=DEADLINE)
+    assert output.splitlines()[-1] == "[1048576, 1048576] True", (output, errors)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_process_that_is_stopped_while_it_boots_does_not_stop_the_end(method, ending, tmp_path):
+    with running(tmp_path, method, signal.SIGSTOP) as script:
+        assert script.stdout.readline().startswith("booting")
+        nodes = descendants(script.pid)
+        script.send_signal(ending)
+        until_gone([*nodes, script.pid])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nodes_that_are_stopped_do_not_outlive_their_parent(method, tmp_path):
+    with running(tmp_path, method, 0) as script:
+        assert script.stdout.readline() == "ready\n"
+        nodes = descendants(script.pid)
+        for pid in nodes:
+            os.kill(pid, signal.SIGSTOP)
+        script.kill()
+        until_gone(nodes)
+
+
+def push_often(kv, count):
+    kv.report(None)
+    for _ in range(count):
+        kv.push(None, np.ones(4))
+
+
+def test_the_death_of_the_fork_server_is_that_of_no_node():
+    with Cluster(4, servers=1, workers=2, consistency=ASYNC, start_method="forkserver") as cluster:
+        before, killed = cluster.node_pids(), []
+
+        def kill_fork_server(rank, value):
+            for pid in children_of(os.getpid()):
+                if set(before) <= set(children_of(pid)) and not killed:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+        cluster.run(push_often, 200, on_report=kill_fork_server)
+        assert killed and cluster.events == [] and cluster.node_pids() == before
+        cluster.run(push_often, 10)  # its nodes come from another fork server
+        assert cluster.weights().tolist() == [420.0] * 4
+    assert not any(map(alive, before))
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_an_exit_code_that_somebody_else_takes_is_no_error(stranger, monkeypatch):
+    """Another thread starts a process, or waits for any, right when a node has been started and has ended."""
+    death, killed = NodeProcess.death, []
+
+    def end_first(process):
+        if not killed:
+            killed.append(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | (0 if stranger else os.WNOWAIT))
+            multiprocessing.active_children()
+        return death(process)
+
+    with Cluster(4, servers=1, workers=1) as cluster:
+        monkeypatch.setattr(NodeProcess, "death", end_first)
+        cluster.run(push_often, 3, on_worker_death="respawn")
+        assert [event.exit_code for event in cluster.events] == [255 if stranger else -signal.SIGKILL]
+        assert cluster.weights().tolist() == [3.0] * 4
+
+
+def test_threads_that_ask_replace_a_dead_server_once():
+    with Cluster(4, servers=1, workers=1, start_method="fork") as cluster:
+        cluster.run(push_often, 3)
+        for deaths in range(1, 6):
+            os.kill(cluster.node_pids()[0], signal.SIGKILL)
+            together, seen = threading.Barrier(3), []
+
+            def ask(together=together, seen=seen):
+                together.wait()
+                seen.append((cluster.ticks().tolist(), cluster.weights().tolist()))
+
+            threads = [threading.Thread(target=ask) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert seen == [([3], [3.0] * 4)] * 3
+            assert len(cluster.events) <= deaths
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE)
+
+
+def test_a_program_ends_although_a_daemonic_thread_trains():
+    done = run("""
+import os, threading
+from shmps import ASYNC, Cluster
+
+going = threading.Event()
+
+def work(kv):
+    kv.report(None)
+    while True:
+        kv.push(None, [1.0] * 4)
+
+def train():
+    with Cluster(4, servers=1, workers=2, consistency=ASYNC, start_method="fork") as cluster:
+        cluster.run(work, on_report=lambda rank, value: going.set(), on_worker_death="respawn")
+
+threading.Thread(target=train, daemon=True).start()
+going.wait()
+print("ends")
+""")
+    assert (done.stdout, done.returncode) == ("ends\n", 0), done.stderr
+
+
+def test_a_thread_that_computes_goes_on_beside_a_fit():
+    """A fork would wait for ever in OpenBLAS, or end its threads in the middle of the product."""
+    done = run("""
+import threading
+import numpy as np
+from shmps import LogisticRegression
+
+X = np.random.default_rng(0).normal(size=(60, 3))
+y = X[:, 0] > 0
+products, enough = [], threading.Event()
+
+def compute():
+    square = np.random.default_rng(0).normal(size=(400, 400))
+    while not enough.is_set():
+        products.append(square @ square)
+        del products[:-1]
+        turns.release()
+
+turns = threading.Semaphore(0)
+thread = threading.Thread(target=compute)
+thread.start()
+print(LogisticRegression(workers=1, solver="lbfgs").fit(X, y).score(X, y) > 0.8)
+while turns.acquire(blocking=False):
+    pass
+for _ in range(3):
+    turns.acquire()
+enough.set()
+thread.join()
+""")
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_a_cluster_says_what_a_fork_beside_other_threads_may_do():
+    waits = threading.Event()
+    thread = threading.Thread(target=waits.wait)
+    thread.start()
+    try:
+        with pytest.warns(RuntimeWarning, match="other threads"):
+            Cluster(4)
+        Cluster(4, start_method="fork")
+    finally:
+        waits.set()
+        thread.join()
