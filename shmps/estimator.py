@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from shmps.data import encoded, opened, rows_of
+from shmps.data import encoded, opened, origin_of, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError
 from shmps.inputs import (
     evaluated,
@@ -154,7 +154,7 @@ class LogisticRegression(LinearClassifier):
         self,
         X: Any,
         y: Any = None,
-        eval_set: tuple[Any, Any] | None = None,
+        eval_set: tuple[Any, ...] | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_pause: OnPause = lambda done, planned: None,
         on_event: OnEvent = lambda event: None,
@@ -171,7 +171,7 @@ class LogisticRegression(LinearClassifier):
             path of a text (svmlight, or CSV that ends with .csv) or of mapped data.
         y : array-like of shape (n_samples,)
             Labels of two classes or more; none, if X is a path.
-        eval_set : tuple (X, y), optional
+        eval_set : tuple (X, y) or (X, y, sample_weight), optional
             To evaluate on, else the rows that early_stopping holds out, else the training rows.
         on_progress, on_pause, on_event : callable, optional
             Get every evaluation as it is made; (ticks done, ticks planned) a few times per second; what
@@ -202,8 +202,8 @@ class LogisticRegression(LinearClassifier):
             As it came. The processes are gone and the weights so far are kept.
         """
         settings, before = self.settled(), self._start_again(coef_init, intercept_init)
-        X, y = opened(X, y)
-        origin = getattr(X, "origin", {})
+        X, y, sample_weight = opened(X, y, sample_weight)
+        origin = origin_of(X)
         X = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
         self.classes_ = array_of(plain_labels(classes))
@@ -211,7 +211,7 @@ class LogisticRegression(LinearClassifier):
         rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
         if eval_set is not None:
             names = getattr(self, "feature_names_in_", None)
-            tested = evaluated(*eval_set, self.classes_, self.n_features_in_, names)
+            tested = evaluated(eval_set, self.classes_, self.n_features_in_, names, origin)
             measured_on = "test"
         elif self.early_stopping:
             if self.memory is not None:
@@ -228,7 +228,9 @@ class LogisticRegression(LinearClassifier):
             raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
         start = initial(*before, self.n_features_in_, bool(self.fit_intercept), len(classes))
         told = Told(on_progress, on_pause, on_event)
-        training = Training(settings, relative(rows), tested, start, self._model_of, told, origin=origin)
+        training = Training(
+            settings, relative(rows), tested, start, self._model_of, told, origin=origin.kept()
+        )
         self._train(training, measured_on)
         return self
 

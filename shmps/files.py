@@ -15,7 +15,7 @@ from shmps.errors import DataError, OutOfSpace
 from shmps.failpoints import reach
 from shmps.version import __version__
 
-HEADER_LIMIT = 1 << 20
+HEADER_LIMIT = 1 << 26  # bytes; names of features take most of them
 
 
 def write(path: str, parts: Sequence[Any], what: str, remedy: str, temporary: str = "") -> None:
@@ -183,8 +183,14 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-def parse_header(line: bytes, path: str, what: str, newest: int) -> dict[str, Any]:
-    """The header of a `what` file, of format `newest` and no other; DataError if it is not."""
+def check_header(line: bytes, path: str, remedy: str) -> None:
+    """Raises DataError for a header that is too long to be read again."""
+    if len(line) > HEADER_LIMIT:
+        raise DataError(f"{path}: the header has at most {HEADER_LIMIT} bytes, found {len(line)}; {remedy}")
+
+
+def parse_header(line: bytes, path: str, what: str, newest: int, oldest: int | None = None) -> dict[str, Any]:
+    """The header of a `what` file, of format `newest`, or from `oldest` on; DataError if it is not."""
     if not line.endswith(b"\n"):
         raise DataError(
             f"{path}: the header is one line of at most {HEADER_LIMIT} bytes, found no end after {len(line)}"
@@ -199,6 +205,6 @@ def parse_header(line: bytes, path: str, what: str, newest: int) -> dict[str, An
             f"{path}: this is shmps {__version__}, which reads {what} files up to format {newest}, found the "
             f"newer format {version}; upgrade shmps"
         )
-    if type(version) is not int or version != newest:
+    if type(version) is not int or version < (newest if oldest is None else oldest):
         raise DataError(f'{path}: the header says "format": {newest}, found {version!r}; the file is damaged')
     return header

@@ -5,15 +5,27 @@ The words in quotes below are those by which scikit-learn's checks know an error
 
 import numbers
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
-from shmps.data import Rows, classes_of, codes_of, is_finite, opened, rows_of, to_csr
+from shmps.data import (
+    Rows,
+    classes_of,
+    codes_of,
+    is_finite,
+    matched,
+    opened,
+    origin_of,
+    rows_of,
+    to_csr,
+)
 from shmps.errors import DataError, NotNumbers, UsageError
 from shmps.models import array_of, plain_labels
+from shmps.reading.dialect import Dialect
 
 _MOST_NAMES = 5  # of each kind, in an error
 
@@ -196,14 +208,22 @@ def relative(rows: Rows) -> Rows:
     return rows._replace(importance=rows.importance * (rows.num_rows / rows.importance.sum()))
 
 
-def evaluated(X: Any, y: Any, classes: np.ndarray, features: int, names: np.ndarray | None) -> Rows:
-    """Rows to evaluate on. Raises DataError for labels or columns that training did not have."""
-    X, y = opened(X, y)
+def evaluated(
+    eval_set: Sequence[Any], classes: np.ndarray, features: int, names: np.ndarray | None, origin: Dialect
+) -> Rows:
+    """Rows to evaluate on, (X, y) or (X, y, weights); a path is read as training's was, which had `origin`.
+
+    Raises DataError for labels or columns that training did not have.
+    """
+    if len(eval_set) not in (2, 3):
+        raise UsageError(f"eval_set is (X, y) or (X, y, sample_weight), found {len(eval_set)} parts")
+    X, y, weights = opened(eval_set[0], eval_set[1], eval_set[2] if len(eval_set) == 3 else None, origin)
     check_names(X, names)
-    X = matrix_of(X, "eval_set: X")
+    X = matrix_of(matched(X, origin, features)[0] if origin_of(X) != Dialect() else X, "eval_set: X")
     if X.shape[1] != features:
         raise DataError(f"eval_set has the {features} features of X, found {X.shape[1]}")
-    return rows_of(X, known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set"))
+    codes = known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set")
+    return rows_of(X, codes, None if weights is None else _row_weights(weights, X.shape[0]))
 
 
 def held_out(codes: np.ndarray, importance: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:

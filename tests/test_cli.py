@@ -210,7 +210,7 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
         (["--format", "npz"], 2, "--format is that of the model"),
         (["--data", "tests"], 3, "mapped data is a folder with meta.json"),
         (["--data", "synth:b9b"], 3, "synth:b9b"),
-        (["--data", "README.md"], 3, "README.md:3:1: a label must be"),
+        (["--data", "README.md"], 3, "README.md:3:3: a feature is index:value"),
     ],
 )
 def test_bad_input_is_an_error_with_its_exit_code_and_no_traceback(shmps, arguments, code, words):
