@@ -310,7 +310,8 @@ class LogisticRegression(LinearClassifier):
         finally:
             if training.weights is not None:
                 self._keep(training.weights)
-        self.n_iter_, self.staleness_ = training.iterations, training.delays
+                self.n_iter_ = training.iterations
+        self.staleness_ = training.delays
         self.result_ = training.result(measured_on)
         stability = self.result_.stability
         if advice := training.advice:

@@ -82,6 +82,7 @@ class Training:
         self._stopped: Snapshot | None = None
         self._best: tuple[float, Snapshot] | None = None
         self._accounts: list[Account] = []
+        self._reached = 0  # iterations of the busiest worker when the training was interrupted
         self._started = math.inf  # time.monotonic() when everyone was there
         self.history: list[Progress] = []
         self.weights: np.ndarray | None = None
@@ -113,7 +114,7 @@ class Training:
                 raise
             except BaseException:  # Ctrl-C, or a callback's
                 with contextlib.suppress(NodeDied):
-                    self.weights = self._chosen()
+                    self.weights, self._reached = self._chosen(), int(cluster.ticks().max())
                 raise
             self._accounts = [account for account in results if account is not None]
             self._events = [replace(event, at=event.at - self._started) for event in cluster.events]
@@ -132,7 +133,7 @@ class Training:
         """Of the busiest worker; if the training was stopped, until the evaluation that stopped it."""
         if self._stopped:
             return self._stopped.iteration
-        return max((account.iterations for account in self._accounts), default=0)
+        return max((account.iterations for account in self._accounts), default=self._reached)
 
     @property
     def solver(self) -> str:

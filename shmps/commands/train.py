@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import tqdm
@@ -13,7 +14,7 @@ from shmps import arguments, checkpoint, console, datasets, files, formats
 from shmps.commands.rows import label_text, said, weights_of
 from shmps.cores import usable_cores
 from shmps.data import classes_of, encoded, origin_of
-from shmps.errors import DataError, UsageError
+from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
 from shmps.inputs import listed
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         formats.check(labels, options.model, options.format, origin_of(dataset.train_X).kept())
     title = f"{dataset.name}: {estimator.consistency()}, workers: {estimator.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
-    with panel or _Bar(options, estimator) as bar:
+    with panel or _Bar(options, estimator) as bar, _kept_if_stopped(options, estimator):
         estimator.fit(
             dataset.train_X,
             dataset.train_y,
@@ -122,6 +123,30 @@ def _by_label(class_weight: dict[str, float] | str | None, labels: tuple[Any, ..
             f"class_weight names labels of the training rows, {listed(list(known))}, found {listed(strange)}"
         )
     return {known[text]: weight for text, weight in class_weight.items()}
+
+
+@contextlib.contextmanager
+def _kept_if_stopped(options: argparse.Namespace, estimator: LogisticRegression) -> Iterator[None]:
+    """In the block Ctrl-C and SIGTERM write the model so far, where one was asked for."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        if options.model:
+            console.say(_written(options, estimator))
+        raise
+
+
+def _written(options: argparse.Namespace, estimator: LogisticRegression) -> str:
+    """Write the model so far; returns what became of it."""
+    if not hasattr(estimator, "coef_"):
+        return f"training had not begun: no model was written to {options.model}"
+    try:
+        formats.save(estimator.model(), options.model, options.format)
+    except ShmpsError as error:
+        return str(error)
+    return f"the model after iteration {estimator.n_iter_:,} is in {options.model}"
 
 
 def _say_what_starts(dataset: datasets.Dataset, estimator: LogisticRegression) -> None:
