@@ -76,7 +76,7 @@ class Setting(NamedTuple):
             warnings.simplefilter("ignore", UnstableRate)  # here it is the point
             own_start = estimator.updater == "dist-lr"
             start = None if own_start else c_random(self.X.shape[1])
-            estimator.fit(self.X, self.y, self.tested, coef_init=start)
+            estimator.fit(self.X, self.y, eval_set=self.tested, coef_init=start)
         return estimator.result_
 
     def optimum(self) -> np.ndarray:

@@ -161,7 +161,7 @@ def _pass(way: tuple[str, str], rate: float, train: Part, test: Part) -> Pass:
         epochs=1,
         fit_intercept=False,
     )
-    result = estimator.fit(train.X, train.y, (test.X, test.y)).result_
+    result = estimator.fit(train.X, train.y, eval_set=(test.X, test.y)).result_
     return Pass(result.nonzeros_per_second, result.metrics.log_loss)
 
 

@@ -224,7 +224,7 @@ def rehearse(rows: Rows, layout: Layout) -> None:
 
     And what is computed here.
     """
-    one, weights = rows.part(0, 1), np.zeros(layout.n)
+    one, weights = rows.example(), np.zeros(layout.n)
     add_scaled(weights, weights, dot(weights, weights))
     flat = np.zeros(layout.shape[0])
     curvature_of_moments(flat, flat, flat)(weights.reshape(len(flat), -1))

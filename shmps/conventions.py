@@ -4,6 +4,7 @@ import copy
 import functools
 import inspect
 import sys
+from collections.abc import Callable
 from typing import Any, Self
 
 from shmps.errors import UsageError
@@ -76,6 +77,31 @@ class Estimator:
         for method in _METHODS:
             getattr(requests, method).add_request(param="sample_weight", alias=None)
         return requests
+
+
+class _NotOffered(UsageError, AttributeError):
+    """A method that the parameters leave out: `hasattr`, by which scikit-learn's tools ask, is False."""
+
+
+class _Offered:
+    def __init__(self, method: Callable[..., Any], refusal: Callable[[Any], str]):
+        self.__doc__ = method.__doc__
+        self._method, self._refusal = method, refusal
+
+    def __get__(self, estimator: Any, owner: Any = None) -> Any:
+        if estimator is None:
+            return self._method
+        if why := self._refusal(estimator):
+            raise _NotOffered(why)
+        return self._method.__get__(estimator, owner)
+
+
+def offered_unless(refusal: Callable[[Any], str]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a method that an estimator lacks while `refusal(estimator)` returns a reason, not "".
+
+    Looking it up then raises UsageError with the reason.
+    """
+    return lambda method: _Offered(method, refusal)
 
 
 def known_to_sklearn(kind: Any, name: str) -> Any:

@@ -1,5 +1,7 @@
 """Rows, in memory or mapped from the disk: their labels, and who has which."""
 
+import dataclasses
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -42,6 +44,11 @@ class Rows(NamedTuple):
         """Rows begin to end: views, no copy."""
         own = None if self.importance is None else self.importance[begin:end]
         return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end], own)
+
+    def example(self) -> "Rows":
+        """Row 0, with an importance of 1, to compile kernels on: arrays of the types that all rows have."""
+        one = self.part(0, 1)
+        return one if one.importance is None else one._replace(importance=np.ones(1))
 
     def chosen(self, rows: np.ndarray) -> "Rows":
         """A copy of those that `rows` (rows,), bool, tells."""
@@ -132,18 +139,26 @@ def matched(X: Any, training: Dialect, num_features: int) -> tuple[scipy.sparse.
     return svmlight.fit_columns(X, num_features)
 
 
+def as_training(path: str | os.PathLike[str], training: Dialect) -> Dialect:
+    """How to read rows at a path for what was trained on rows that were read so."""
+    if os.path.isdir(path):  # made of text that may have been another than that of training
+        return Dialect(hash_bits=training.hash_bits)
+    return dataclasses.replace(training, keep_names=None, names=None)
+
+
 def opened(
     X: Any,
     y: Any,
     sample_weight: Any = None,
     how: Dialect = Dialect(),  # noqa: B008  immutable
+    labelled: bool = True,
 ) -> tuple[Any, Any, Any]:
     """X, y and the rows' weights as they are; where X is a path, and y None, what is there (see `read`)."""
     if not isinstance(X, str | os.PathLike):
         return X, y, sample_weight
     if y is not None:
         raise UsageError(f"the labels of {os.fspath(X)} are in it, found y as well; leave it out")
-    block = read(X, how)
+    block = read(X, how, labelled=labelled)
     if block.weights is not None and sample_weight is not None:
         raise UsageError(
             f"the weights of the rows come from one place, found sample_weight and those in {os.fspath(X)}; "
@@ -226,8 +241,8 @@ def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
     Raises DataError unless there are two classes or more.
     """
     classes = classes_of(y)
-    if any(label != label for label in classes):
-        raise DataError(f"{name}: labels name classes, found nan; drop the rows without a label")
+    if any(label != label or label in (-math.inf, math.inf) for label in classes):
+        raise DataError(f"{name}: labels name classes, found nan or inf; drop the rows without a label")
     if len(classes) < 2:
         raise DataError(
             f"{name}: labels are of two classes or more, found {len(classes)} "

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps.data import matched, origin_of, read
+from shmps.data import as_training, matched, origin_of, read
 from shmps.downloads import Source, Unreachable, bytes_of
 from shmps.errors import DataError, UsageError
 from shmps.reading import svmlight
@@ -108,8 +108,7 @@ def load(
             f"{name}: neither a known set nor a file; known sets: {known}; write a path as ./{name}"
         )
     if test is not None:
-        as_training = replace(origin_of(data.train_X).over(how), keep_names=None, names=None)
-        test_X, test_y, weights, _ = read(test, as_training)
+        test_X, test_y, weights, _ = read(test, as_training(test, origin_of(data.train_X).over(how)))
         data = replace(data, test_X=test_X, test_y=test_y, test_weights=weights)
     return _same_columns(data, test or "the test set")
 

@@ -1,14 +1,18 @@
 """LogisticRegression: scikit-learn's conventions over a cluster, without importing scikit-learn."""
 
+import contextlib
+import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
 
+from shmps.conventions import offered_unless
 from shmps.data import encoded, opened, origin_of, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError
 from shmps.inputs import (
+    check_warm,
     evaluated,
     held_out,
     importance_of,
@@ -16,13 +20,14 @@ from shmps.inputs import (
     known_labels,
     labels_of,
     named_classes,
+    opened_again,
     relative,
 )
 from shmps.linear import LinearClassifier
 from shmps.models import array_of, plain_labels
 from shmps.result import Progress
 from shmps.runs import OnEvent
-from shmps.training import OnPause, Told, Training
+from shmps.training import OnPause, Told, Training, told_of
 
 _LEARNED = (
     "coef_", "intercept_", "classes_", "n_features_in_", "feature_names_in_", "n_iter_", "history_",
@@ -80,7 +85,8 @@ class LogisticRegression(LinearClassifier):
     fit_intercept : bool, default=True
         Whether to learn b; it is 0 otherwise.
     class_weight : dict or "balanced", optional
-        Weights by label (1 for those that are not named); balanced: all classes weigh the same in all.
+        Weights by label (1 for those that are not named; labels without rows may be named); balanced: all
+        classes weigh the same in all.
     warm_start : bool, default=False
         `fit` begins at coef_ and intercept_ of the fit before; the updater's state begins anew.
     test_interval : int, default=0
@@ -154,13 +160,14 @@ class LogisticRegression(LinearClassifier):
         self,
         X: Any,
         y: Any = None,
-        eval_set: tuple[Any, ...] | None = None,
+        sample_weight: Any = None,
+        *,
+        eval_set: Any = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_pause: OnPause = lambda done, planned: None,
         on_event: OnEvent = lambda event: None,
         coef_init: Any = None,
         intercept_init: Any = None,
-        sample_weight: Any = None,
     ) -> Self:
         """Train from the start.
 
@@ -171,16 +178,17 @@ class LogisticRegression(LinearClassifier):
             path of a text (svmlight, or CSV that ends with .csv) or of mapped data.
         y : array-like of shape (n_samples,)
             Labels of two classes or more; none, if X is a path.
+        sample_weight : array-like of shape (n_samples,), optional
+            How much each row counts, 0 or more (default: 1, or as the file at the path X says).
         eval_set : tuple (X, y) or (X, y, sample_weight), optional
-            To evaluate on, else the rows that early_stopping holds out, else the training rows.
+            To evaluate on, else the rows that early_stopping holds out, else the training rows. Or a path,
+            which is read as the training rows were.
         on_progress, on_pause, on_event : callable, optional
             Get every evaluation as it is made; (ticks done, ticks planned) a few times per second; what
             happens to nodes. All run in this process.
         coef_init : array-like of shape (n_features,) or (n_classes, n_features), optional
         intercept_init : float or array-like of shape (n_classes,), optional
             The weights to start from (default: zero); not used where a checkpoint is resumed.
-        sample_weight : array-like of shape (n_samples,), optional
-            How much each row counts, 0 or more (default: 1).
 
         Returns
         -------
@@ -199,9 +207,20 @@ class LogisticRegression(LinearClassifier):
         OutOfSpace
             If the shared arrays do not fit in memory, or a checkpoint not on the disk.
         KeyboardInterrupt, or what a callback raised
-            As it came. The processes are gone and the weights so far are kept.
+            As it came. The processes are gone. The weights so far are kept, with all attributes, if training
+            had begun.
+
+        After any other error, or one before training had begun, the estimator is as it was before the call.
         """
-        settings, before = self.settled(), self._start_again(coef_init, intercept_init)
+        told = told_of(on_progress, on_pause, on_event)
+        with self._learner() as learner:
+            learner._fit(X, y, sample_weight, eval_set, (coef_init, intercept_init), told)
+        return self
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, eval_set: Any, init: tuple[Any, Any], told: Told
+    ) -> None:
+        settings, before = self.settled(), self._start_again(init)
         X, y, sample_weight = opened(X, y, sample_weight)
         origin = origin_of(X)
         X = self._first_features(X)
@@ -225,16 +244,19 @@ class LogisticRegression(LinearClassifier):
                 f"every worker has at least one row: {self.workers} workers, {rows.num_rows} rows"
             )
         if self.updater == "dist-lr" and any(each is not None for each in before):
-            raise UsageError("dist-lr's rules have a start of their own, found coef_init or intercept_init")
+            raise UsageError(
+                "dist-lr's rules have a start of their own, found coef_init, intercept_init or warm_start; "
+                "leave them out"
+            )
+        if before is not init:
+            check_warm(before[0], self.n_features_in_, len(classes))
         start = initial(*before, self.n_features_in_, bool(self.fit_intercept), len(classes))
-        told = Told(on_progress, on_pause, on_event)
-        training = Training(
-            settings, relative(rows), tested, start, self._model_of, told, origin=origin.kept()
-        )
+        kept = origin.kept()
+        training = Training(settings, relative(rows), tested, start, self._model_of, told, origin=kept)
         self._train(training, measured_on)
-        return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    @offered_unless(lambda self: "solver='lbfgs' needs all rows, use fit" if self.solver == "lbfgs" else "")
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go on for one epoch over these rows, from what was learned so far.
 
         Each row's loss is multiplied by its weight as it is, not relative to the others: a call knows only
@@ -243,8 +265,8 @@ class LogisticRegression(LinearClassifier):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,)
+        X : array-like or sparse matrix of shape (n_samples, n_features), or a path
+        y : array-like of shape (n_samples,); None, if X is a path
         classes : array-like of shape (n_classes,)
             All labels; needed by the first call, since y need not have them all.
         sample_weight : array-like of shape (n_samples,), optional
@@ -255,11 +277,16 @@ class LogisticRegression(LinearClassifier):
 
         Raises
         ------
-        As `fit` does; UsageError also for parameters of which one call knows too little: solver="lbfgs",
-        early_stopping, class_weight="balanced", checkpoint and resume.
+        As `fit` does; UsageError also for parameters of which one call knows too little: early_stopping,
+        class_weight="balanced", checkpoint and resume. With solver="lbfgs" there is no such method.
         """
+        with self._learner() as learner:
+            learner._partial_fit(X, y, classes, sample_weight)
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
         settings = self.settled()
-        for name, value in {"solver": "lbfgs", "class_weight": "balanced", "early_stopping": True}.items():
+        for name, value in {"class_weight": "balanced", "early_stopping": True}.items():
             if getattr(self, name) == value:
                 raise UsageError(
                     f"partial_fit knows a part of the rows only, found {name}={value!r}; use fit"
@@ -267,6 +294,12 @@ class LogisticRegression(LinearClassifier):
         if self.checkpoint is not None or self.resume is not None:
             raise UsageError("partial_fit keeps no checkpoints, found checkpoint or resume; use fit, or save")
         is_first = not hasattr(self, "coef_")
+        if is_first:
+            X, y, sample_weight = opened(X, y, sample_weight)
+            origin = origin_of(X)
+        else:
+            origin = self._origin()
+            X, y, sample_weight = opened_again(X, y, sample_weight, self.n_features_in_, origin)
         X = self._first_features(X) if is_first else self._features(X)
         named = self.classes_ if classes is None and not is_first else named_classes(classes)
         if not is_first and named.tolist() != self.classes_.tolist():
@@ -288,16 +321,32 @@ class LogisticRegression(LinearClassifier):
         goes_on = known is not None and known[1] == kind and np.array_equal(known[0], self._weights())
         rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
         training = Training(
-            settings, rows, None, self._weights(), self._model_of, Told(), restored, is_part=True
+            settings, rows, None, self._weights(), self._model_of, Told(), restored, True, origin.kept()
         )
         self._train(training, "training")
         self._continued = self._weights().copy(), kind, training.parameters
-        return self
 
-    def _start_again(self, coef_init: Any, intercept_init: Any) -> tuple[Any, Any]:
-        """Forget what an earlier fit learned, which does not go with this one's classes; where to begin."""
-        before = coef_init, intercept_init
-        if self.warm_start and hasattr(self, "coef_") and coef_init is None:
+    @contextlib.contextmanager
+    def _learner(self) -> Iterator[Self]:
+        """A copy that learns in this one's place. What it learned comes here when it is whole: when there is
+        a result, also of a training that was interrupted. Else this one stays as it is.
+        """
+        learner = copy.copy(self)
+        try:
+            yield learner
+        finally:
+            result = vars(learner).get("result_")
+            if result is not None and result is not vars(self).get("result_"):
+                own = {name: value for name, value in vars(self).items() if name not in _LEARNED}
+                learned = {name: value for name, value in vars(learner).items() if name in _LEARNED}
+                self.__dict__ = own | learned  # at once: a signal, or another thread, finds one or the other
+
+    def _start_again(self, init: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Forget what an earlier fit learned, which does not go with this one's classes; where to begin:
+        at `init`, coefficients and intercept or None, unless there is a warm start.
+        """
+        before = init
+        if self.warm_start and hasattr(self, "coef_") and init[0] is None:
             before = self.coef_, self.intercept_ if self.fit_intercept else None
         for learned in _LEARNED:
             self.__dict__.pop(learned, None)
@@ -310,9 +359,8 @@ class LogisticRegression(LinearClassifier):
         finally:
             if training.weights is not None:
                 self._keep(training.weights)
-                self.n_iter_ = training.iterations
-        self.staleness_ = training.delays
-        self.result_ = training.result(measured_on)
+                self.n_iter_, self.staleness_ = training.iterations, training.delays
+                self.result_ = training.result(measured_on)
         stability = self.result_.stability
         if advice := training.advice:
             warnings.warn(advice, NotConverged, stacklevel=3)

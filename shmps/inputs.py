@@ -4,8 +4,9 @@ The words in quotes below are those by which scikit-learn's checks know an error
 """
 
 import numbers
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -14,45 +15,71 @@ import scipy.sparse
 from shmps.conventions import known_to_sklearn
 from shmps.data import (
     Rows,
+    as_training,
     classes_of,
     codes_of,
     is_finite,
     matched,
     opened,
-    origin_of,
     rows_of,
     to_csr,
 )
-from shmps.errors import DataError, NotNumbers, UsageError
+from shmps.errors import DataError, OutOfSpace, UsageError
+from shmps.memory import available_memory
 from shmps.models import array_of, plain_labels
+from shmps.numeric import column_name, dense_of, floats_of
 from shmps.reading.dialect import Dialect
+from shmps.reading.mapped import MappedLabels
 
 _MOST_NAMES = 5  # of each kind, in an error
+_COPIES = 4  # of all weights, at least, in this process
 
 
 def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     """X (rows, features) as CSR with float64 values, all finite. Raises DataError if it is not that."""
-    if not hasattr(X, "shape"):
-        X = np.asarray(X)
+    given = X
+    if not scipy.sparse.issparse(X):
+        X = dense_of(X, name)
     if len(X.shape) != 2:
         raise DataError(
             f"{name} is a matrix (rows, features), found shape {X.shape}. Reshape your data: reshape(-1, 1) "
             f"if it is one feature, reshape(1, -1) if it is one row"
         )
-    if getattr(X, "dtype", np.dtype(object)).kind == "c":
+    if X.dtype.kind == "c":
         raise DataError(f"{name} has real values. Complex data not supported, found {X.dtype}")
     for count, what in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
         if not count:
             raise DataError(f"{name}: 0 {what} (shape={X.shape}) while a minimum of 1 is required.")
-    try:
-        X = to_csr(X)
-    except DataError as error:
-        if isinstance(error.__cause__, TypeError):
-            raise NotNumbers(str(error)) from error.__cause__
-        raise
+    X = to_csr(X)
     if not is_finite(X):
-        raise DataError(f"values of {name} are finite, found nan or inf (NaN, infinity); drop or impute them")
+        first = int(X.indices[np.flatnonzero(~np.isfinite(X.data))[0]])
+        raise DataError(
+            f"values of {name} are finite, found nan or inf (NaN, infinity) in the column "
+            f"{column_name(given, first)}; drop or impute them"
+        )
     return X
+
+
+def opened_again(
+    X: Any, y: Any, sample_weight: Any, features: int, origin: Dialect, labelled: bool = True
+) -> tuple[Any, Any, Any]:
+    """X, y and the rows' weights as they are; where X is a path, and y None, those of the rows there, with
+    the `features` of training.
+
+    origin: how the training rows were read. Non-zeros of further features are dropped with a warning, as
+    `shmps predict` does. labelled: whether the rows must have labels.
+    """
+    if not isinstance(X, str | os.PathLike):
+        return X, y, sample_weight
+    rows, y, weights = opened(X, y, sample_weight, as_training(X, origin), labelled)
+    rows, dropped = matched(rows, origin, features)
+    if dropped:
+        warnings.warn(
+            f"{dropped} non-zeros of {os.fspath(X)} lie beyond the {features} features of training and were "
+            f"dropped",
+            stacklevel=4,
+        )
+    return rows, y, weights
 
 
 def names_of(X: Any) -> np.ndarray | None:
@@ -107,7 +134,7 @@ def labels_of(y: Any, rows: int, name: str = "y") -> np.ndarray:
             "LogisticRegression requires y to be passed, but the target y is None; a matrix needs labels, "
             "only the path of a data file brings its own"
         )
-    y = np.asanyarray(y)  # mapped labels stay what they are
+    y = _array_of_labels(y, name)
     if y.shape == (rows, 1) and rows > 1:
         warnings.warn(
             f"A column-vector {name} was passed when a 1d array was expected; pass {name}.ravel()",
@@ -120,6 +147,20 @@ def labels_of(y: Any, rows: int, name: str = "y") -> np.ndarray:
     return y
 
 
+def _array_of_labels(y: Any, name: str) -> np.ndarray:
+    if isinstance(y, MappedLabels):
+        return y
+    if np.ma.is_masked(y):
+        raise DataError(f"{name}: labels name classes, found masked ones; drop the rows without a label")
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise DataError(f"{name} has one label per row, found a list of lists: {error}") from error
+    if array.dtype.kind == "U" and not hasattr(y, "dtype"):
+        return np.asarray(y, dtype=object)  # else NumPy makes "1" of 1 beside a string
+    return array
+
+
 def known_labels(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
     """The codes (rows,) of labels among `classes` (see `data.codes_of`); DataError for another label."""
     known = classes.tolist()
@@ -130,6 +171,34 @@ def known_labels(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
     return codes_of(y, known)
 
 
+def scored_labels(y: Any, rows: int, classes: np.ndarray) -> np.ndarray:
+    """y (rows,), the labels that predictions are compared with.
+
+    Warns of labels that training did not have: a fold may lack a class. Raises DataError for missing labels,
+    and for text where `classes` are numbers, or the reverse.
+    """
+    y, known = labels_of(y, rows), classes.tolist()
+    among = set(known)
+    strange = [label for label in classes_of(y) if label not in among]
+    if any(label != label for label in strange):
+        raise DataError("y: labels name classes, found nan; drop the rows without a label")
+    if not all(_may_be_among(label, known) for label in strange):
+        raise DataError(f"y has labels like those of training, {listed(known)}, found {listed(strange)}")
+    if strange:
+        warnings.warn(
+            f"y has labels that training did not have, {listed(strange)}; these rows count as wrong",
+            stacklevel=4,
+        )
+    return y
+
+
+def _may_be_among(label: Any, known: list[Any]) -> bool:
+    """Whether it is text, or a number, as some of the known labels are."""
+    if isinstance(label, str):
+        return any(isinstance(each, str) for each in known)
+    return isinstance(label, numbers.Real) and any(isinstance(each, numbers.Real) for each in known)
+
+
 def listed(labels: list[Any]) -> str:
     """All, or where there are many of them, the first."""
     return str(labels) if len(labels) <= 10 else f"[{', '.join(map(repr, labels[:10]))}, ...]"
@@ -137,7 +206,8 @@ def listed(labels: list[Any]) -> str:
 
 def named_classes(classes: Any) -> np.ndarray:
     """What the first call of `partial_fit` names, sorted. Raises UsageError unless there are two or more."""
-    found = np.array([] if classes is None else classes_of(np.asarray(classes)))
+    classes = list(classes) if isinstance(classes, Set) else classes
+    found = np.array([] if classes is None else classes_of(_array_of_labels(classes, "classes")))
     if len(found) < 2:
         raise UsageError(
             f"the first call of partial_fit names two classes or more, found classes={classes!r:.80}"
@@ -153,7 +223,7 @@ def importance_of(
     codes (rows,): see `data.codes_of`. Raises DataError for weights that are negative, not finite, or leave
     a class that has rows without weight; UsageError for a `class_weight` that is none.
     """
-    weights = None if sample_weight is None else _row_weights(sample_weight, len(codes))
+    weights = None if sample_weight is None else row_weights(sample_weight, len(codes))
     if weights is None and class_weight is None:
         return None
     numbers = (codes > 0 if len(classes) == 2 else codes).astype(np.intp)
@@ -169,11 +239,11 @@ def importance_of(
     return weights
 
 
-def _row_weights(sample_weight: Any, rows: int) -> np.ndarray:
+def row_weights(sample_weight: Any, rows: int) -> np.ndarray:
     try:
-        weights = np.asarray(sample_weight, dtype=np.float64)
-    except (TypeError, ValueError):
-        weights = np.empty((0, 0))
+        weights = floats_of(sample_weight)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"sample_weight has one number per row: {rows}, found no numbers: {error}") from error
     if weights.ndim == 0:
         weights = np.full(rows, weights)
     if weights.shape != (rows,):
@@ -190,10 +260,16 @@ def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -
     if isinstance(class_weight, str) and class_weight == "balanced":
         return (totals.sum() / (len(totals) * np.where(totals > 0, totals, 1.0))).tolist()
     known = classes.tolist()
-    if not isinstance(class_weight, dict) or not all(label in known for label in class_weight):
+    if not isinstance(class_weight, dict) or not all(_may_be_among(label, known) for label in class_weight):
         raise UsageError(
             f"class_weight is 'balanced' or a dict of weights by label {listed(known)}; "
             f"found {class_weight!r:.80}"
+        )
+    if class_weight and not any(label in known for label in class_weight):
+        warnings.warn(
+            f"class_weight changes nothing: it names none of the labels {listed(known)}, only "
+            f"{listed(list(class_weight))}",
+            stacklevel=5,
         )
     weights = [class_weight.get(label, 1.0) for label in known]
     if not all(isinstance(weight, numbers.Real) and 0 <= float(weight) < np.inf for weight in weights):
@@ -209,21 +285,23 @@ def relative(rows: Rows) -> Rows:
 
 
 def evaluated(
-    eval_set: Sequence[Any], classes: np.ndarray, features: int, names: np.ndarray | None, origin: Dialect
+    eval_set: Any, classes: np.ndarray, features: int, names: np.ndarray | None, origin: Dialect
 ) -> Rows:
-    """Rows to evaluate on, (X, y) or (X, y, weights); a path is read as training's was, which had `origin`.
-
-    Raises DataError for labels or columns that training did not have.
+    """Rows to evaluate on: (X, y), (X, y, weights) or a path. Raises DataError for labels or columns that
+    training did not have, UsageError for something else.
     """
-    if len(eval_set) not in (2, 3):
-        raise UsageError(f"eval_set is (X, y) or (X, y, sample_weight), found {len(eval_set)} parts")
-    X, y, weights = opened(eval_set[0], eval_set[1], eval_set[2] if len(eval_set) == 3 else None, origin)
+    if isinstance(eval_set, str | os.PathLike):
+        eval_set = eval_set, None
+    if not isinstance(eval_set, tuple | list) or len(eval_set) not in (2, 3):
+        raise UsageError(f"eval_set is (X, y), (X, y, sample_weight) or a path, found {eval_set!r:.80}")
+    own = eval_set[2] if len(eval_set) == 3 else None
+    X, y, weights = opened_again(eval_set[0], eval_set[1], own, features, origin)
     check_names(X, names)
-    X = matrix_of(matched(X, origin, features)[0] if origin_of(X) != Dialect() else X, "eval_set: X")
+    X = matrix_of(X, "eval_set: X")
     if X.shape[1] != features:
         raise DataError(f"eval_set has the {features} features of X, found {X.shape[1]}")
     codes = known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set")
-    return rows_of(X, codes, None if weights is None else _row_weights(weights, X.shape[0]))
+    return rows_of(X, codes, None if weights is None else row_weights(weights, X.shape[0]))
 
 
 def held_out(codes: np.ndarray, importance: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
@@ -259,6 +337,13 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
     Raises UsageError if they do not fit.
     """
     problems = 1 if classes == 2 else classes
+    needed, available = 8 * _COPIES * problems * (features + 1), available_memory()
+    if needed > available:
+        raise OutOfSpace(
+            f"the weights must fit in memory: {features:,} features, for {problems} class(es), need "
+            f"{needed / 2**20:,.0f} MiB at least, {available / 2**20:,.0f} MiB are available; number the "
+            f"features from 0 without gaps, or hash them into fewer"
+        )
     coef, own = np.zeros((problems, features)), np.zeros(problems)
     if coef_init is not None:
         coef = _numbers("coef_init", coef_init, coef.size).reshape(coef.shape)
@@ -269,6 +354,16 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
             raise UsageError("an intercept_init needs fit_intercept=True, found False; leave it out")
         own = _numbers("intercept_init", intercept_init, problems)
     return trained(coef, own if intercept else None)
+
+
+def check_warm(coef: Any, features: int, classes: int) -> None:
+    """Raises UsageError unless coef_ of the fit before goes with the features and classes of this one."""
+    shape = 1 if classes == 2 else classes, features
+    if np.shape(coef) != shape:
+        raise UsageError(
+            f"warm_start=True needs the features and classes of the fit before, whose coef_ has the shape "
+            f"{np.shape(coef)}, found {features} features and {classes} classes; set warm_start=False"
+        )
 
 
 def trained(coef: np.ndarray, intercept: np.ndarray | None) -> np.ndarray:
@@ -282,8 +377,8 @@ def trained(coef: np.ndarray, intercept: np.ndarray | None) -> np.ndarray:
 def _numbers(name: str, values: Any, count: int) -> np.ndarray:
     """Weights (count,) to start from; UsageError if they are not."""
     try:
-        given = np.asarray(values, dtype=np.float64).ravel()
-    except (TypeError, ValueError):
+        given = floats_of(values).ravel()
+    except (TypeError, ValueError, OverflowError):
         given = np.empty(0)
     if len(given) != count or not np.isfinite(given).all():
         raise UsageError(f"{name} is {count} finite numbers, found {values!r:.80}")

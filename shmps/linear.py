@@ -7,13 +7,26 @@ import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
 from shmps.errors import DataError, UsageError
-from shmps.inputs import check_names, matrix_of, names_of, trained
+from shmps.inputs import (
+    check_names,
+    matrix_of,
+    names_of,
+    opened_again,
+    row_weights,
+    scored_labels,
+    trained,
+)
 from shmps.models import Model
+from shmps.reading.dialect import Dialect
 from shmps.settings import Settings
 
 
 class LinearClassifier(Settings):
-    """`fit` sets coef_, intercept_, classes_, n_features_in_, and feature_names_in_ if X has some."""
+    """`fit` sets coef_, intercept_, classes_, n_features_in_, and feature_names_in_ if X has some.
+
+    X is anywhere a matrix (n_samples, n_features), or the path of a data file: that is read as the training
+    rows were.
+    """
 
     coef_: np.ndarray  # (1, n_features_in_); of more than two classes (n_classes, n_features_in_)
     intercept_: np.ndarray  # (1,) or (n_classes,)
@@ -35,19 +48,36 @@ class LinearClassifier(Settings):
         """
         return self.model().predict_proba(self._features(X))
 
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """The logarithms of `predict_proba`, (n_samples, n_classes), exact also where that rounds to 0."""
+        return self.model().predict_log_proba(self._features(X))
+
     def predict(self, X: Any) -> np.ndarray:
         """Labels (n_samples,). Raises DataError, UsageError before `fit`."""
         return self.model().predict(self._features(X))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy, with rows counted by their weights (n_samples,)."""
-        return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy, with rows counted by their weights (n_samples,); y is None where X is a path.
+
+        Raises DataError also for y and weights that `fit` would refuse; but labels that training did not have
+        only count as wrong, with a warning. UsageError before `fit`.
+        """
+        self._must_be_fitted()
+        X, y, sample_weight = opened_again(X, y, sample_weight, self.n_features_in_, self._origin())
+        predicted = self.predict(X)
+        y = scored_labels(y, len(predicted), self.classes_)
+        weights = None if sample_weight is None else row_weights(sample_weight, len(y))
+        return float(np.average(predicted == y, weights=weights))
 
     def model(self) -> Model:
         """What was learned, to be saved. Raises UsageError before `fit`."""
         self._must_be_fitted()
         settings = self.result_.settings if hasattr(self, "result_") else {}
         return self._model(self.coef_, self.intercept_, settings)
+
+    def _origin(self) -> Dialect:
+        """How the rows of the last training were read."""
+        return Dialect.of(self.result_.settings if hasattr(self, "result_") else {})
 
     def _model_of(self, weights: np.ndarray, settings: dict[str, Any]) -> Model:
         """Of weights as they are trained."""
@@ -69,6 +99,7 @@ class LinearClassifier(Settings):
 
     def _features(self, X: Any) -> scipy.sparse.csr_matrix:
         self._must_be_fitted()
+        X, *_ = opened_again(X, None, None, self.n_features_in_, self._origin(), labelled=False)
         check_names(X, getattr(self, "feature_names_in_", None))
         X = matrix_of(X)
         if X.shape[1] != self.n_features_in_:

@@ -131,6 +131,13 @@ def shares_of_classes(margins: np.ndarray) -> np.ndarray:
     return shares / shares.sum(axis=1, keepdims=True)
 
 
+def log_shares_of_classes(margins: np.ndarray) -> np.ndarray:
+    """The logarithms of `shares_of_classes` (n, classes)."""
+    logs = -log_losses(margins)
+    logs -= logs.max(axis=1, keepdims=True)
+    return logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+
+
 def _log_loss(margins: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
     losses = np.empty(len(margins))
     for loss, margin, sign in zip(_pieces(losses), _pieces(margins), _pieces(y), strict=True):

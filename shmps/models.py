@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shmps.errors import UsageError
-from shmps.metrics import shares_of_classes, sigmoid
+from shmps.metrics import log_losses, log_shares_of_classes, shares_of_classes, sigmoid
 
 Label = bool | int | float | str
 LABEL_TYPES = (bool, int, float, str)
@@ -66,6 +66,13 @@ class Model:
             return shares_of_classes(margins)
         # Not 1 - p: that would lose every digit of a small probability.
         return np.column_stack((sigmoid(-margins), sigmoid(margins)))
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n, labels)
+        """The logarithms of these probabilities, finite also where a probability rounds to 0."""
+        margins = self.decision_function(X)
+        if margins.ndim == 2:
+            return log_shares_of_classes(margins)
+        return np.column_stack((-log_losses(-margins), -log_losses(margins)))
 
     def predict(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) of labels
         """The label of every row: of two the positive one if and only if its margin is above 0."""

@@ -141,7 +141,9 @@ class Result:
 
 
 def shares_of(accounts: list[Account]) -> dict[str, float]:
-    """Where the workers' time went: talking is what is left of it."""
+    """Where the workers' time went: talking is what is left of it. Empty if there are no accounts."""
+    if not accounts:
+        return {}
     whole = sum(account.ended - account.began for account in accounts) or 1.0
     shares = {
         "computing": sum(account.computing for account in accounts) / whole,

@@ -141,9 +141,12 @@ class Settings(Estimator):
             whole("n_iter_no_change", self.n_iter_no_change, least=1)
         if not 0 < positive("validation_fraction", self.validation_fraction) < 1:
             raise UsageError(f"validation_fraction lies between 0 and 1, found {self.validation_fraction!r}")
-        strange = [each for each in self.callbacks or () if not hasattr(each, "on_evaluation")]
-        if strange:
-            raise UsageError(f"callbacks have a method on_evaluation(progress), found {strange[0]!r:.80}")
+        callbacks = () if self.callbacks is None else self.callbacks
+        if not isinstance(callbacks, list | tuple):
+            raise UsageError(f"callbacks are a list, found {callbacks!r:.80}")
+        for each in callbacks:
+            if isinstance(each, type) or not callable(getattr(each, "on_evaluation", None)):
+                raise UsageError(f"callbacks have a method on_evaluation(progress), found {each!r:.80}")
 
     def by_lbfgs(self) -> bool:
         """Whether L-BFGS is to solve it. Raises UsageError if that is asked for with what it can not do."""

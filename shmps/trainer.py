@@ -256,7 +256,7 @@ def _sleep(kv: KVWorker, seconds: float) -> None:
 
 def rehearse(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in_place: bool) -> None:
     """One row's gradient in this process: what numba compiles here is there in every node forked later."""
-    one, num_keys = rows.part(0, 1), shape[0]
+    one, num_keys = rows.example(), shape[0]
     if in_place:
         weights = np.zeros((num_keys, 1))
         state = np.zeros((*weights.shape, updater.state_width))

@@ -13,8 +13,10 @@ import numpy as np
 from shmps.account import Account
 from shmps.callbacks import EarlyStopping
 from shmps.checkpoint import Checkpoints, resume
+from shmps.cluster import Cluster
 from shmps.data import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
+from shmps.events import Event
 from shmps.jobs import job_of
 from shmps.models import Model
 from shmps.parameters import Copy
@@ -38,6 +40,14 @@ class Told(NamedTuple):
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_pause: OnPause = lambda done, planned: None
     on_event: OnEvent = lambda event: None
+
+
+def told_of(*callbacks: Any) -> Told:
+    """Raises UsageError for one that can not be called."""
+    for name, callback in zip(Told._fields, callbacks, strict=True):
+        if not callable(callback):
+            raise UsageError(f"{name} is a function, found {callback!r:.80}")
+    return Told(*callbacks)
 
 
 class Training:
@@ -69,7 +79,8 @@ class Training:
         self._intercept = bool(settings.fit_intercept)
         self._updater = settings.make_updater(unpenalized=len(start) - 1 if self._intercept else -1)
         self._checkpoints, restored = _checkpoints(settings, self._updater, rows, len(start))
-        self._resumed = 0 if restored is None else int(restored.ticks.sum())
+        self._before: Any = 0 if restored is None else restored.ticks  # iterations of each worker
+        self._resumed = int(np.sum(self._before))
         self._watchers = list(settings.callbacks or ())
         if settings.early_stopping or settings.n_iter_no_change is not None:
             self._watchers.append(EarlyStopping(settings.n_iter_no_change or _PATIENCE, settings.tol))
@@ -82,8 +93,9 @@ class Training:
         self._stopped: Snapshot | None = None
         self._best: tuple[float, Snapshot] | None = None
         self._accounts: list[Account] = []
-        self._reached = 0  # iterations of the busiest worker when the training was interrupted
         self._started = math.inf  # time.monotonic() when everyone was there
+        self._ended = math.inf  # when there was something to keep
+        self._events: list[Event] = []
         self.history: list[Progress] = []
         self.weights: np.ndarray | None = None
         self.delays = Delays.of(np.zeros(1))
@@ -113,27 +125,39 @@ class Training:
             except (NodeDied, Diverged):
                 raise
             except BaseException:  # Ctrl-C, or a callback's
-                with contextlib.suppress(NodeDied):
-                    self.weights, self._reached = self._chosen(), int(cluster.ticks().max())
+                if math.isfinite(self._started):
+                    with contextlib.suppress(NodeDied, Diverged):
+                        self._settle(cluster)
                 raise
             self._accounts = [account for account in results if account is not None]
-            self._events = [replace(event, at=event.at - self._started) for event in cluster.events]
-            weights = self._chosen()
-            if not np.isfinite(weights).all():
-                raise Diverged(
-                    f"the weights must stay finite, and are not after {self.iterations} iterations; "
-                    f"lower the learning rate, or scale the features to about 1"
-                )
-            self.weights, self.delays = weights, Delays.of(cluster.delays())
+            self._settle(cluster)
             if self._is_part and self._stopped is None:
                 self.parameters = cluster.copy_of_parameters()
+
+    def _settle(self, cluster: Cluster) -> None:
+        """Keep what was learned, and what `result` tells of it. Raises Diverged if that is not finite."""
+        ticks = cluster.ticks() - self._before
+        if self.solver == "lbfgs":  # whose first pushes are no rounds
+            ticks = np.full(self.settings.workers, len(self._job.objectives))
+        self._ticks, self._ended = ticks, time.monotonic()
+        self._events = [replace(event, at=event.at - self._started) for event in cluster.events]
+        self.delays = Delays.of(cluster.delays())
+        weights = self._chosen()
+        if not np.isfinite(weights).all():
+            raise Diverged(
+                f"the weights must stay finite, and are not after {self.iterations} iterations; "
+                f"lower the learning rate, or scale the features to about 1"
+            )
+        self.weights = weights
 
     @property
     def iterations(self) -> int:
         """Of the busiest worker; if the training was stopped, until the evaluation that stopped it."""
         if self._stopped:
             return self._stopped.iteration
-        return max((account.iterations for account in self._accounts), default=self._reached)
+        if self._accounts:
+            return max(account.iterations for account in self._accounts)
+        return int(self._ticks.max(initial=0))  # it was interrupted
 
     @property
     def solver(self) -> str:
@@ -188,25 +212,31 @@ class Training:
         return self._job.weights() if self._stopped is None else self._stopped.weights
 
     def result(self, measured_on: str) -> Result:
-        """The figures; `measured_on` says which rows were evaluated."""
+        """The figures; `measured_on` says which rows were evaluated.
+
+        Of a training that was interrupted no worker gave its account: ticks, rows and non-zeros are what the
+        clocks say, `shares` is empty, and there is no `stability`.
+        """
         assert self.weights is not None
         accounts, started = self._accounts, self._started
+        ticks = sum(account.iterations for account in accounts) if accounts else int(self._ticks.sum())
+        epochs = 0 if accounts else ticks / self._job.ticks_per_epoch
         return Result(
             settings=self._kept_settings(),
             metrics=measure(self._tested, self.weights, self._intercept),
             measured_on=measured_on,
-            ticks=sum(account.iterations for account in accounts),
-            rows=sum(account.rows for account in accounts),
-            nonzeros=sum(account.nonzeros for account in accounts),
+            ticks=ticks,
+            rows=sum(account.rows for account in accounts) + round(epochs * self._rows.num_rows),
+            nonzeros=sum(account.nonzeros for account in accounts) + round(epochs * self._rows.nonzeros),
             seconds=self._seconds
             | {
                 "start": started - self._compiled,
-                "train": max(account.ended for account in accounts) - started,
+                "train": max((account.ended for account in accounts), default=self._ended) - started,
             },
             shares=shares_of(accounts),
             delays=self.delays,
             history=self.history,
-            stability=self._stability(),
+            stability=self._stability() if accounts else None,
             events=self._events,
             resumed=self._resumed,
             objectives=self._job.objectives,

@@ -1,10 +1,12 @@
 """It trains wherever Python runs (scripts, notebooks, threads), and Ctrl-C keeps what was learned."""
 
+import configparser
 import os
 import signal
 import subprocess
 import sys
 import threading
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,20 @@ def run(script, *options):
 
 def test_an_unguarded_script_trains():
     assert run(SCRIPT + "print(LogisticRegression(epochs=99).fit(X, y).score(X, y) > 0.9)").stdout == "True\n"
+
+
+def test_python_dash_m_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "shmps", "train", "--bound", "x"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.startswith("usage: shmps train")
+
+
+def test_the_package_is_typed():
+    assert resources.files("shmps").joinpath("py.typed").is_file()
+    options = configparser.ConfigParser()
+    options.read(Path(__file__).parent.parent / "setup.cfg")
+    assert "py.typed" in options["options.package_data"]["shmps"]
 
 
 def test_a_cell_of_a_notebook_trains():

@@ -153,7 +153,7 @@ def test_of_one_worker_every_pull_has_its_own_pushes_and_none_is_late(mode, boun
             workers=1, servers=2, mode=mode, bound=bound, updater="sgd", learning_rate=0.5,
             batch_size=batch_size, epochs=7, test_interval=2,
         )  # fmt: skip
-        return alone.fit(X, y, (X, y))
+        return alone.fit(X, y, eval_set=(X, y))
 
     late, serial = fit(mode, bound), fit("sync")
     assert late.coef_.tobytes() == serial.coef_.tobytes()

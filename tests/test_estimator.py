@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -404,7 +405,9 @@ def test_training_rows_that_break_a_rule_are_a_data_error(features, labels, said
 def test_an_eval_set_that_does_not_fit_is_a_data_error_before_training(features, labels):
     began = []
     with pytest.raises(DataError, match="eval_set"):
-        descent(iterations=2, test_interval=1).fit(X, Y, (features, labels), began.append)
+        descent(iterations=2, test_interval=1).fit(
+            X, Y, eval_set=(features, labels), on_progress=began.append
+        )
     assert not began
 
 
@@ -478,7 +481,7 @@ NAMES = [f"feature {i}" for i in range(FEATURES)]
 
 
 def test_the_names_of_columns_are_kept_and_those_that_come_later_are_compared():
-    model = descent(iterations=1).fit(Table(X, NAMES), Y, (Table(X, NAMES), Y))
+    model = descent(iterations=1).fit(Table(X, NAMES), Y, eval_set=(Table(X, NAMES), Y))
     assert model.feature_names_in_.tolist() == NAMES
     assert model.predict(Table(X, NAMES)).tolist() == model.fit(X, Y).predict(X).tolist()
     assert not hasattr(model, "feature_names_in_")
@@ -490,7 +493,7 @@ def test_the_names_of_columns_are_kept_and_those_that_come_later_are_compared():
     for wrong in (
         lambda table: model.predict(table),
         lambda table: model.partial_fit(table, Y),
-        lambda table: descent().fit(Table(X, NAMES), Y, (table, Y)),
+        lambda table: descent().fit(Table(X, NAMES), Y, eval_set=(table, Y)),
     ):
         with pytest.raises(DataError, match=r"should match.*\n.*the same order as they were in fit"):
             wrong(Table(X, NAMES[::-1]))
@@ -570,13 +573,78 @@ def test_weights_that_overflow_in_the_last_step_are_diverged_too():
         descent(l2=0, learning_rate=1e300, iterations=1).fit(X * 1e300, Y)
 
 
-def test_a_fit_that_fails_leaves_nothing_of_an_earlier_one():
-    X, y = problem()
-    model = descent(iterations=2).fit(X, y)
-    with pytest.raises(DataError):
-        model.fit(X[:, :3], np.ones(len(y)))
-    with pytest.raises(UsageError, match="not fitted"):
-        model.predict(X)
+class Raises(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_start(self):
+        raise self.error
+
+
+FAILURES = {
+    "labels": lambda model: model.fit(X[:, :3], np.ones(len(X))),
+    "names": lambda model: model.fit(Table(X, [*NAMES[1:], 0]), Y),
+    "parameter": lambda model: model.set_params(workers=0).fit(X, Y),
+    "diverged": lambda model: model.set_params(l2=0, learning_rate=1e300).fit(X * 1e300, Y),
+    "start": lambda model: model.set_params(callbacks=[Raises(KeyboardInterrupt())]).fit(X, Y),
+    "part": lambda model: model.partial_fit(Table(X, NAMES), Y + 1, classes=[0, 1]),
+    "part diverged": lambda model: model.set_params(l2=0, learning_rate=1e308).partial_fit(
+        X * 1e10, Y, classes=[0, 1]
+    ),
+    "node": lambda model: model.set_params(
+        iterations=10**7, on_worker_death="fail", test_interval=1
+    ).fit(X, Y, on_progress=lambda progress: os.kill(min(children_of(os.getpid())), signal.SIGKILL)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_fitted", [True, False])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_what_fails_leaves_the_estimator_as_it_was(failure, is_fitted):
+    model = descent(iterations=2, fit_intercept=True)
+    if is_fitted:
+        model.fit(X, Y)
+    learned = {name: value for name, value in vars(model).items() if name not in model.get_params()}
+    with pytest.raises((ShmpsError, KeyboardInterrupt)):
+        FAILURES[failure](model)
+    after = {name: value for name, value in vars(model).items() if name not in model.get_params()}
+    assert list(after) == list(learned) and all(after[name] is learned[name] for name in learned)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"mode": "async"}, {"mode": "hogwild"}, {"early_stopping": True}, {"solver": "lbfgs", "tol": 1e-15}],
+    ids=str,
+)
+def test_an_interrupted_fit_has_all_attributes_of_a_whole_one(params, warm):
+    def interrupt(progress):
+        if progress.iteration >= 2:
+            raise KeyboardInterrupt
+
+    settings = {"test_interval": 1, "iterations": 30} | params
+    whole = LogisticRegression(**settings).fit(Table(X, NAMES), Y)
+    model = LogisticRegression(**settings)
+    if warm:  # of another shape
+        model.fit(X[:, :3], np.arange(len(X)) % 3)
+    settings["iterations"] = 10**7
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(**settings).fit(Table(X, NAMES), Y, on_progress=interrupt)
+    assert set(vars(model)) == set(vars(whole))
+    assert model.coef_.shape == whole.coef_.shape and model.classes_.tolist() == [0, 1]
+    assert model.n_iter_ >= 1 and len(model.history_) == 2 and model.result_.history is model.history_
+    assert model.result_.ticks >= 2 and model.result_.rows > 0 < model.result_.nonzeros
+    if not model.early_stopping:  # which measures on other rows
+        assert model.result_.metrics.accuracy == model.score(Table(X, NAMES), Y)
+    assert all(math.isfinite(seconds) for seconds in model.result_.seconds.values())
+    assert "accuracy" in model.result_.table() and model.result_.to_dict()["shares"] == {}
+    assert model.model().settings["solver"] == whole.model().settings["solver"]
+
+
+def test_a_callback_sees_the_model_before_until_the_next_one_is_whole():
+    model = descent(iterations=6, test_interval=3).fit(X, Y)
+    before, seen = model.coef_, []
+    model.fit(2 * X, Y, on_progress=lambda progress: seen.append(model.coef_))
+    assert [each is before for each in seen] == [True, True] and model.coef_ is not before
 
 
 # --- where it starts, and how long a tick lasts ---

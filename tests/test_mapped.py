@@ -181,7 +181,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(call, visit, source, tmp_path, m
 @pytest.mark.parametrize("params", [PARAMS, PARAMS | {"batch_size": 0}, {"solver": "lbfgs"}])
 def test_training_from_mapped_data_gives_the_bits_of_training_in_memory(params, source, folder):
     def trained(X, y=None, eval_set=None):
-        model = LogisticRegression(**params).fit(X, y, eval_set)
+        model = LogisticRegression(**params).fit(X, y, eval_set=eval_set)
         return model.coef_.tobytes(), model.intercept_.tobytes(), model.result_.metrics
 
     in_memory = trained(*svmlight.read(source)[:2])

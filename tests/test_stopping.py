@@ -301,8 +301,11 @@ def test_warm_start_begins_where_the_fit_before_ended():
     warm = LogisticRegression(updater="sgd", batch_size=0, iterations=5, warm_start=True)
     whole = LogisticRegression(updater="sgd", batch_size=0, iterations=10).fit(X, Y)
     np.testing.assert_allclose(warm.fit(X, Y).fit(X, Y).coef_, whole.coef_, rtol=1e-12)
-    with pytest.raises(UsageError, match="coef_init is 3"):
-        warm.fit(X[:, :3], Y)
+    for other in ((X[:, :3], Y), (X, np.arange(len(Y)) % 3)):
+        with pytest.raises(UsageError, match=r"warm_start=True needs .* coef_ has the shape \(1, 6\)"):
+            warm.fit(*other)
+    with pytest.raises(UsageError, match=r"dist-lr's rules .* warm_start"):
+        warm.set_params(updater="dist-lr").fit(X, Y)
 
 
 @pytest.mark.parametrize("updater", ["sgd", "adagrad", "ftrl"])

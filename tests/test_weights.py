@@ -1,5 +1,7 @@
 """Rows and classes that count more than others: what is minimised, in every mode and by both solvers."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -115,6 +117,41 @@ def test_a_row_without_weight_changes_nothing():
     assert one.coef_.tobytes() == two.coef_.tobytes()
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"mode": "async"},
+        {"mode": "bounded", "bound": 1},
+        {"mode": "hogwild"},
+        {"updater": "sgd", "batch_size": 0},
+        {"updater": "ftrl", "early_stopping": True},
+        {"updater": "dist-lr"},
+        {"solver": "lbfgs"},
+    ],
+    ids=str,
+)
+def test_rows_without_weight_may_be_the_first_ones(params, classes):
+    X, y, _ = problem()
+    weights = (np.arange(ROWS) >= 25).astype(float)  # and a whole minibatch of worker 0 has none
+    settings = {"solver": "minibatch", "iterations": 3, "batch_size": 20} | params
+    if settings["solver"] == "lbfgs":
+        del settings["batch_size"]
+    model = LogisticRegression(**settings).fit(
+        X, y if classes == 2 else np.arange(ROWS) % 3, sample_weight=weights
+    )
+    assert np.isfinite(model.coef_).all() and math.isfinite(model.result_.metrics.log_loss)
+
+
+def test_a_part_may_have_no_weight_in_its_first_row():
+    X, y, _ = problem()
+    weights = (np.arange(ROWS) > 0).astype(float)
+    strided = np.repeat(weights, 2)[::2]
+    parts = [descent().partial_fit(X, y, [0, 1], each) for each in (weights, strided)]
+    assert parts[0].coef_.any() and parts[0].coef_.tobytes() == parts[1].coef_.tobytes()
+
+
 def test_only_rows_with_weight_are_held_out():
     X, y, _ = problem()
     weights = np.zeros(ROWS)
@@ -155,7 +192,18 @@ def test_weights_of_rows_that_break_a_rule_are_a_data_error(weights, said):
         descent(iterations=1).fit(X, Y, sample_weight=weights)
 
 
-@pytest.mark.parametrize("weights", ["unbalanced", {2: 1.0}, {1: -1.0}, {1: "a"}, [1, 2], {1: np.inf}])
+def test_class_weights_may_name_classes_that_these_rows_lack():
+    for named in ({0: 1.0, 1: 3.0, 7: 5.0}, {1: 3.0, 7: 5.0}):
+        by_class = descent(iterations=3, class_weight=named).fit(X, Y)
+        assert (
+            by_class.coef_.tobytes() == descent(iterations=3, class_weight={1: 3.0}).fit(X, Y).coef_.tobytes()
+        )
+    with pytest.warns(UserWarning, match=r"names none of the labels \[0, 1\], only \[7\]"):
+        unweighted = descent(iterations=3, class_weight={7: 5.0}).fit(X, Y)
+    np.testing.assert_allclose(unweighted.coef_, descent(iterations=3).fit(X, Y).coef_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", ["unbalanced", {"1": 1.0}, {1: -1.0}, {1: "a"}, [1, 2], {1: np.inf}])
 def test_weights_of_classes_that_break_a_rule_are_a_usage_error(weights):
     with pytest.raises(UsageError, match="class_weight"):
         descent(iterations=1, class_weight=weights).fit(X, Y)

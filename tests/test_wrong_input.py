@@ -146,7 +146,9 @@ def reading(pid):
     return number in READ and "pipe" in os.readlink(f"/proc/{pid}/fd/{int(arguments[0], 16)}")
 
 
-@pytest.mark.parametrize("program", [["run.py"], ["-c", "from shmps.command import main; main()"]])
+@pytest.mark.parametrize(
+    "program", [["run.py"], ["-c", "from shmps.command import main; main()"], ["-m", "shmps"]]
+)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_modules_are_imported_ends_quietly(here, number, code, program):
     (here / "numba.py").write_text("import sys\nprint('importing', flush=True)\nsys.stdin.read()\n")

@@ -1,8 +1,6 @@
 """`shmps predict`: a label or a probability for every row; how good they are, where that is known."""
 
 import argparse
-import dataclasses
-import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +8,7 @@ import numpy as np
 from shmps import console, files, formats
 from shmps.arguments import add_reading, add_weights
 from shmps.commands.rows import label_text, said, weights_of
-from shmps.data import matched, read
+from shmps.data import as_training, matched, read
 from shmps.metrics import evaluate, evaluate_classes
 from shmps.models import Model
 from shmps.reading.dialect import Dialect
@@ -48,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         files.check_target(options.output, "file of predictions")
     model = formats.load(options.model)
     training = Dialect.of(model.settings)
-    rows = read(options.data, _how(options, training), labelled=False)
+    rows = read(options.data, said(options).over(as_training(options.data, training)), labelled=False)
     X, dropped = matched(rows.X, training, model.num_features)
     weights = weights_of(options.sample_weight, rows.weights, X.shape[0])
     if dropped and not options.quiet:
@@ -61,14 +59,6 @@ def run(options: argparse.Namespace) -> None:
         files.write(options.output, [text], "the predictions", "predict again")
     if not options.quiet and (told := _how_good(model, X, rows.y, weights)):
         console.tell(told)
-
-
-def _how(options: argparse.Namespace, training: Dialect) -> Dialect:
-    """As the flags say, and where they say nothing as the model's training rows were read."""
-    asked = said(options)
-    if os.path.isdir(options.data):  # made of text that may have been another than that of training
-        return asked.over(Dialect(hash_bits=training.hash_bits))
-    return asked.over(dataclasses.replace(training, names=None))
 
 
 def _labels(model: Model, X: Any) -> str:

@@ -1,0 +1,8 @@
+"""`python -m shmps`: the command `shmps`."""
+
+import sys
+
+from shmps.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
