@@ -36,7 +36,7 @@ def block(request, monkeypatch):
 
 @pytest.mark.usefixtures("block")
 def test_vowpal_wabbits_weights_are_the_rows(read):
-    X, labels, weights = read(b"1 2.0 | a\n-1 'tag | a\n1 .5 tag| b:2\n\n+1 0 |n a\r\n1.0|n a\n")
+    X, labels, weights = read(b"1 2.0 | a\n-1 'tag | a\n1 .5 tag| b:2\n\n+1 0 |n a\r\n1.0 |n a\n")
     assert hashed({"a": 1}, {"a": 1}, {"b": 2}, {"n^a": 1}, {"n^a": 1}) == X
     assert (labels, weights) == ([1, -1, 1, 1, 1], [2, 1, 0.5, 0, 1])
 
@@ -52,7 +52,7 @@ def test_labels_may_be_text(labels, read):
 
 @pytest.mark.usefixtures("block")
 def test_rows_to_predict_need_no_labels(read):
-    X, y, weights = read(b"| a b\n'tag | a\n'tag |n a\n\ntag| a", labelled=False)
+    X, y, weights = read(b"| a b\n'tag | a\n'1 |n a\n\n1| a", labelled=False)
     assert hashed({"a": 1, "b": 1}, {"a": 1}, {"n^a": 1}, {"a": 1}) == X
     assert np.isnan(y).all() and len(y) == 4 and weights == [1] * 4
     assert read(b"1 | a\n-1 | b", labelled=False)[1] == [1, -1]

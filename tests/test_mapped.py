@@ -545,7 +545,7 @@ def test_every_name_falls_where_murmurhash3_says(bits, tmp_path):
         (b"1 nan | a", "a weight must be finite"),
         (b"1 1 0.5 | a", r"found '1 1 0.5'; leave a base .* out"),
         (b"'tag | a", "a row starts with its label"),
-        (b"tag| a", "a row starts with its label"),
+        (b"1| a", r"a row starts with its label, found '1\| a'; put a label and a blank before \|"),
         (b"| a", "a row starts with its label"),
         (b"1 a\xff", "UTF-8, .*0xff.* iconv"),
         (b"1 a\r1 b", "CR without LF"),

@@ -64,6 +64,33 @@ def test_a_text_cut_anywhere_gives_the_same_arrays(form, monkeypatch, number_of_
         assert X.shape == (5, 9) and X.indptr.dtype == X.indices.dtype == np.int32
 
 
+HEADS = {
+    "text": ["spam", "ham", "spam", "Zo\xeb", "1_0"],
+    "numbers with weights": ["1:0.5", "-1:2", "1:12345678901234567890123", "0:0", "+1:1e-400"],
+    "text with weights": ["spam:0.5", "ham:2", "spam:1", "ham:0", "1_0:.1"],
+    "nothing": ["", "", "", "", ""],
+}
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("wrong", ["", "2 3:1", "nan 3:1", "a:-1 3:1", "1 2:1 2:1", "a 3:1e999"])
+def test_starts_of_rows_are_read_alike_wherever_the_text_is_cut(heads, wrong, monkeypatch, number_of_cores):
+    lines = [f" {head} {at + 1}:1 6: {at} 7:1 # x:1" for at, head in enumerate(HEADS[heads])]
+    text = "\r\n".join(["#", *lines[:3], wrong, *lines[3:]]).encode()
+
+    def outcome():
+        try:
+            X, y, weights, _ = svmlight.read_bytes(text, "f", labelled=heads != "nothing")
+        except DataError as error:
+            return str(error)
+        return X.toarray().tolist(), repr(y.tolist()), None if weights is None else weights.tolist()
+
+    whole = outcome()
+    assert whole.startswith("f:5:") if wrong else whole[0][1] == [0, 1, 0, 0, 0, 1, 1]
+    for _ in cut_everywhere(monkeypatch, text, step=7):
+        assert outcome() == whole
+
+
 def test_small_pieces_are_cut_at_every_line(monkeypatch):
     seen, parse = [], svmlight.parse
     monkeypatch.setattr(svmlight, "PIECE", 1)

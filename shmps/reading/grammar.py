@@ -41,7 +41,10 @@ def finite(what: str, word: str, remedy: str) -> float:
 
 def label(word: str) -> float | str:
     """The label that a word is: its number, or else the word. Raises ValueError where it can be no label."""
-    if _NUMBER.fullmatch(word) or _NOT_FINITE.fullmatch(word):
+    found = number(word)
+    if math.isfinite(found):
+        return found
+    if math.isinf(found) or _NOT_FINITE.fullmatch(word):
         return finite("label", word, "")
     if _TEXT_LABEL.fullmatch(word) and word.isprintable():
         return sys.intern(word)  # one str for all rows that have it
@@ -77,7 +80,7 @@ def same_kind(found: float | str | None, word: str, kind: type) -> None:
 
 def words(line: str) -> list[str]:
     """What stands between blanks: spaces and tabs, as in svmlight and Vowpal Wabbit; no others of Unicode."""
-    return [word for word in line.replace("\t", " ").split(" ") if word]
+    return list(filter(None, line.replace("\t", " ").split(" ")))
 
 
 def decoded(line: bytes) -> str:

@@ -106,18 +106,17 @@ def _row(line: str, labelled: bool) -> _Row:
     label, weight = _head(words, touches=before[-1:] not in ("", " ", "\t"))
     if label is None and labelled:
         raise ValueError(
-            f"a row starts with its label, found {grammar.shown(line)}; put label and blank before the |"
+            f"a row starts with its label, found {grammar.shown(line)}; put a label and a blank before |"
         )
     return _Row(label, weight, _spaces(after))
 
 
 def _head(words: list[str], touches: bool) -> tuple[float | str | None, float]:
     """Label and weight of what is before the bar. A last word that `touches` the bar, or starts with ', is a
-    tag, but a number alone is the label.
+    tag, as it is for Vowpal Wabbit.
     """
     if words and (words[-1].startswith("'") or touches):
-        alone = len(words) == 1 and grammar.number(words[0]) == grammar.number(words[0])
-        words = words if alone else words[:-1]
+        words = words[:-1]
     if not words:
         return None, 1.0
     if len(words) > 2:
