@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from processes import stdin
 
-from shmps import formats
+from shmps import LogisticRegression, formats
+from shmps.errors import DataError, UsageError
 
 TRAIN = ["--workers", 1, "--solver", "lbfgs", "--intercept", "--quiet"]
 
@@ -419,3 +420,52 @@ def test_a_table_in_another_form_is_told_with_the_flag_that_reads_it(text, flags
     (here / "train.csv").write_text(text)
     done = shmps("train", "--data", "train.csv", *flags)
     assert done.returncode == 3 and words in done.stderr, done.stderr
+
+
+# From Python, and when training is interrupted.
+
+
+def test_paths_are_read_as_the_training_rows_were(here):
+    needs("weighted.csv")
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES))
+    (here / "test.csv").write_text(csv_of(rows(1), ("label", "b", "a"), YES))
+    (here / "new.csv").write_text(csv_of(rows(1), ("b", "a"), YES))
+    (here / "wrong.csv").write_text("a,c,label\n1,2,yes\n2,1,no\n")
+    model = LogisticRegression(solver="lbfgs", workers=1).fit("train.csv", eval_set=("test.csv", None))
+    X = np.array([(a, b) for a, b, _ in rows(1)], float)
+    assert (
+        model.predict("new.csv").tolist() == model.predict("test.csv").tolist() == model.predict(X).tolist()
+    )
+    assert model.score("test.csv") == model.result_.metrics.accuracy > 0.9
+    for use in (model.predict, lambda path: LogisticRegression().fit("train.csv", eval_set=(path, None))):
+        with pytest.raises(DataError, match="found no 'b' and also 'c'"):
+            use("wrong.csv")
+
+
+def test_weights_in_a_file_are_those_of_its_rows(here):
+    one = lambda a, b, above: f"{int(above)}:{1 + above} 1:{a} 2:{b}"  # noqa: E731
+    (here / "weighted.svm").write_text(lines(rows(0), one))
+    X = np.array([(a, b) for a, b, _ in rows(0)], float)
+    y = np.array([float(above) for *_, above in rows(0)])
+    by_path = LogisticRegression(solver="lbfgs", workers=1).fit("weighted.svm", eval_set="weighted.svm")
+    by_matrix = LogisticRegression(solver="lbfgs", workers=1).fit(X, y, 1 + y, eval_set=(X, y, 1 + y))
+    assert by_path.coef_.tobytes() == by_matrix.coef_.tobytes()
+    assert by_path.result_.metrics == by_matrix.result_.metrics
+    assert by_path.score("weighted.svm") == by_matrix.score(X, y, 1 + y)
+    with pytest.raises(UsageError, match="come from one place"):
+        by_path.fit("weighted.svm", sample_weight=y)
+
+
+def test_a_model_that_an_interrupt_left_remembers_its_text(shmps, here, monkeypatch):
+    needs("semicolons.csv")
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES, ";"))
+
+    def stop(bar, progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shmps.commands.train._Bar.evaluated", stop)
+    flags = ["--delimiter", ";", "--epochs", 50, "--batch-size", 10, "--test-interval", 7, "--workers", 1]
+    done = shmps("train", "--data", "train.csv", *flags, "--model", "m", "--quiet")
+    assert done.returncode == 130 and "the model after iteration " in done.stderr
+    assert formats.load("m").settings["delimiter"] == ";"
+    assert accuracy(shmps, "m", "train.csv") > 0.5
