@@ -36,13 +36,16 @@ class _Row(NamedTuple):
     features: list[tuple[str, float]]
 
 
-def read_blocks(path: str | os.PathLike[str], hasher: Any, labelled: bool = True) -> Iterator[Block]:
-    """Rows of a text, hashed by `hasher` (see `make_hasher`), some at a time.
+def read_blocks(
+    path: str | os.PathLike[str], bits: int, labelled: bool = True, hasher: Any = None
+) -> Iterator[Block]:
+    """Rows of a text, hashed into 2**bits features, some at a time; by `hasher`, if there is one.
 
     labelled: whether every row must have a label; else all rows have one, or none, and y is nan.
 
     Packed files as for `svmlight.read`. Raises DataError `file:line: rule, found; remedy`.
     """
+    hasher = make_hasher(bits) if hasher is None else hasher
     name, lines, kind = os.fsdecode(path), 0, None
     for text, taken in texts.blocks(name, BLOCK):
         rows: list[_Row] = []

@@ -56,8 +56,8 @@ class Reader:
     def _blocks(self) -> Iterator[Block]:
         if is_csv(self._path, self.found):
             return tables.read_blocks(self._path, self.found, self._labelled, self._hasher)
-        if self._hasher is not None:
-            return hashing.read_blocks(self._path, self._hasher, self._labelled)
+        if self.found.hash_bits is not None:
+            return hashing.read_blocks(self._path, self.found.hash_bits, self._labelled, self._hasher)
         base = bool(self.found.zero_based)
         return svmlight.read_blocks(self._path, zero_based=base, limit=self._limit, labelled=self._labelled)
 
