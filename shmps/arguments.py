@@ -39,12 +39,15 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data", metavar="NAME|PATH", help="a9a, synth:a9a, a text or mapped data (default: a9a)"
+        "--data",
+        metavar="NAME|PATH",
+        help="a9a, synth:a9a, a text, mapped data, or - for stdin (default: a9a)",
     )
     data.add_argument(
         "--test", metavar="PATH", help="rows to evaluate on (default: the set's own, else --data)"
     )
-    add_names(data)
+    add_reading(data, keep=True)
+    add_weights(data)
     data.add_argument(
         "--data-dir", metavar="DIR", help="where named sets are (default: $SHMPS_DATA_DIR, else data/)"
     )
@@ -161,6 +164,12 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
         "--intercept", dest="fit_intercept", action="store_true", help="learn an intercept, without a penalty"
     )
     training.add_argument(
+        "--class-weight",
+        type=_class_weights,
+        metavar="WEIGHTS",
+        help="weights of rows by label, as yes=2,no=1; balanced: all classes weigh the same (default: 1)",
+    )
+    training.add_argument(
         "--seed",
         dest="random_state",
         type=int,
@@ -210,10 +219,31 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def add_names(group: Any) -> None:
-    """What the names in a text mean: to be given to every command that reads one."""
+def add_reading(group: Any, keep: bool = False) -> None:
+    """How a text is read: of every command that reads one. keep: whether what it makes keeps names."""
     group.add_argument(
-        "--label", metavar="COLUMN", help="the text is CSV, with the labels in this column (default: label)"
+        "--zero-based",
+        action=argparse.BooleanOptionalAction,
+        help="features of svmlight text count from 0 (default: from 1, or as the model's did)",
+    )
+    group.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="the text is CSV, with the labels in this column (default: label); without a header its number: "
+        "1 is the first, -1 the last",
+    )
+    group.add_argument(
+        "--delimiter", metavar="CHAR", help="what is between the cells of CSV, as ; or tab (default: a comma)"
+    )
+    group.add_argument(
+        "--no-header",
+        dest="header",
+        action="store_const",
+        const=False,
+        help="the first line of CSV is a row: columns are called by their numbers, from 1",
+    )
+    group.add_argument(
+        "--weight-column", metavar="COLUMN", help="the column of CSV with the rows' weights (default: none)"
     )
     group.add_argument(
         "--hash-bits",
@@ -221,6 +251,41 @@ def add_names(group: Any) -> None:
         metavar="B",
         help="hash features by name into 2**B: those of CSV, of name=value, of Vowpal Wabbit's text",
     )
+
+    if keep:
+        group.add_argument(
+            "--keep-names",
+            action="store_const",
+            const=True,
+            help="with --hash-bits: keep the names of the features, which `inspect` then shows",
+        )
+
+
+def add_weights(group: Any) -> None:
+    group.add_argument(
+        "--weights",
+        dest="sample_weight",
+        metavar="FILE",
+        help="how much each row counts: a number from 0 up in each line (default: 1, or as the data says)",
+    )
+
+
+def _class_weights(text: str) -> dict[str, float] | str:
+    """`balanced`, or weights by the text of the labels."""
+    if text == "balanced":
+        return text
+    weights = {}
+    for part in text.split(","):
+        label, equals, weight = part.rpartition("=")
+        try:
+            weights[label] = float(weight)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise argparse.ArgumentTypeError(
+                f"balanced, or LABEL=WEIGHT,... as in yes=2,no=1; found {text!r}"
+            )
+    return weights
 
 
 def _rank_and_factor(text: str) -> tuple[int, float]:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from shmps import files
 from shmps.errors import DataError, UsageError
+from shmps.flags import flags_of, meant, nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,11 +39,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
     def _unknown(self, arguments: list[str]) -> NoReturn:
-        wrong = arguments[0].partition("=")[0]
-        near = difflib.get_close_matches(wrong, self._option_string_actions, n=1)
-        self.error(
-            f"unrecognized arguments: {' '.join(arguments)}" + "".join(f"; {flag} is near" for flag in near)
-        )
+        advice = nearest(arguments[0].partition("=")[0], self._option_string_actions, flags_of(self))
+        self.error(f"unrecognized arguments: {' '.join(arguments)}" + f"; {advice}" * bool(advice))
 
     def _flags(self, path: str, given: set[str]) -> list[str]:
         """The file's flags, without those that exclude one that is `given` (by its dest)."""
@@ -54,7 +52,9 @@ class Parser(argparse.ArgumentParser):
         flags: list[str] = []
         for key, value in read(path).items():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+                same = meant(f"--{key}", self._option_string_actions, flags_of(self))
+                near = [flag.removeprefix("--") for flag in same]
+                near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
                 raise UsageError(
                     f"{path}: keys are flags' names without the dashes, found {key!r}; the nearest one is "
                     f"{near[0]!r}"

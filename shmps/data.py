@@ -1,7 +1,9 @@
 """Rows, in memory or mapped from the disk: their labels, and who has which."""
 
+import dataclasses
 import math
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +13,9 @@ import scipy.sparse
 from shmps.errors import DataError, UsageError
 from shmps.kernels import take_rows
 from shmps.memory import Fields, NamelessMemory, carve
-from shmps.reading import kinds, mapped, npy
+from shmps.reading import kinds, mapped, npy, svmlight, tables
+from shmps.reading.block import Block
+from shmps.reading.dialect import Dialect
 from shmps.reading.mapped import MappedLabels, MappedMatrix
 
 _PIECE = 2**20  # entries looked at at a time
@@ -115,33 +119,81 @@ def _map_rows(folder: str, labels: np.ndarray | None) -> Rows:
 
 def read(
     path: str | os.PathLike[str],
+    how: Dialect = Dialect(),  # noqa: B008  immutable
     *,
-    label: str | None = None,
-    hash_bits: int | None = None,
     labelled: bool = True,
-) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-    """X and y of a text (by `kinds.read`), or of a folder of mapped data (`mapped.load`).
+) -> Block:
+    """The rows of a text (by `kinds.read`), of a folder of mapped data (`mapped.load`), or of "-", stdin.
 
-    Raises UsageError for a folder that was made with another label or other hash_bits than are asked for.
+    How they were read is `origin_of(X)`. labelled: whether each row must have a label; without one y is nan.
+
+    Raises UsageError for a folder that was made for other features than are asked for.
     """
+    if path == "-":
+        if sys.stdin is None:
+            raise DataError("-: data is read from stdin, found it closed; name a file")
+        path = "/dev/stdin"
     if not os.path.isdir(path):
-        return kinds.read(path, label=label, hash_bits=hash_bits, labelled=labelled)
+        return kinds.read(path, how, labelled=labelled)
     X, y = mapped.load(path)
-    for name, asked in {"label": label, "hash_bits": hash_bits}.items():
-        if asked not in (None, found := X.origin.get(name)):
-            raise UsageError(
-                f"{os.fspath(path)} was converted with {name}={found}, found {name}={asked}; convert it again"
+    how.check_folder(X.origin, os.fspath(path))
+    return Block(X, y, mapped.weights(path), 0)
+
+
+def origin_of(X: Any) -> Dialect:
+    """How the rows X were read; it says nothing of a matrix that was not."""
+    return getattr(X, "origin", Dialect())
+
+
+def matched(X: Any, training: Dialect, num_features: int) -> tuple[scipy.sparse.csr_matrix, int]:
+    """X (n, d) with the `num_features` columns of training, and how many non-zeros that dropped.
+
+    Raises DataError where X has other columns than `training` names; where CSV was read for it, or text
+    hashed, also for another number of columns.
+    """
+    found = origin_of(X).columns
+    if found is not None and training.columns is not None:
+        if set(found) != set(training.columns):
+            raise DataError(tables.other_columns(found, training.columns))
+        if found != training.columns and training.hash_bits is None:
+            raise DataError(
+                f"mapped rows have the columns of training in the order {tables.listed(training.columns)}, "
+                f"found {tables.listed(found)}; give the text itself, or convert it with that order"
             )
-    return X, y
+    if origin_of(X).fixes_width and X.shape[1] != num_features:
+        raise DataError(
+            f"rows of CSV, and hashed ones, have the {num_features} features of training, found "
+            f"{X.shape[1]}; read the same columns, with the same --label (label) and --hash-bits (hash_bits)"
+        )
+    return svmlight.fit_columns(X, num_features)
 
 
-def opened(X: Any, y: Any, **how: Any) -> tuple[Any, Any]:
-    """X and y as they are; where X is a path, and y None, what is there (see `read`, which gets `how`)."""
+def as_training(path: str | os.PathLike[str], training: Dialect) -> Dialect:
+    """How to read rows at a path for what was trained on rows that were read so."""
+    if os.path.isdir(path):  # made of text that may have been another than that of training
+        return Dialect(hash_bits=training.hash_bits)
+    return dataclasses.replace(training, keep_names=None, names=None)
+
+
+def opened(
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    how: Dialect = Dialect(),  # noqa: B008  immutable
+    labelled: bool = True,
+) -> tuple[Any, Any, Any]:
+    """X, y and the rows' weights as they are; where X is a path, and y None, what is there (see `read`)."""
     if not isinstance(X, str | os.PathLike):
-        return X, y
+        return X, y, sample_weight
     if y is not None:
         raise UsageError(f"the labels of {os.fspath(X)} are in it, found y as well; leave it out")
-    return read(X, **how)
+    block = read(X, how, labelled=labelled)
+    if block.weights is not None and sample_weight is not None:
+        raise UsageError(
+            f"the weights of the rows come from one place, found sample_weight and those in {os.fspath(X)}; "
+            f"leave out one or the other"
+        )
+    return block.X, block.y, sample_weight if block.weights is None else block.weights
 
 
 def to_csr(X: Any) -> scipy.sparse.csr_matrix:

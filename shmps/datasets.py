@@ -4,15 +4,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps.data import read
+from shmps.data import as_training, matched, origin_of, read
 from shmps.downloads import Source, Unreachable, bytes_of
 from shmps.errors import DataError, UsageError
 from shmps.reading import svmlight
+from shmps.reading.dialect import Dialect
 
 PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"
 LICENCE = (
@@ -53,7 +53,7 @@ SLOPE, INTERCEPT = 2.34, -2.06
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class Dataset:
-    """X: CSR (n, d) float64 with the same d in both parts; y: (n,) float64, labels as in the file."""
+    """X: CSR (n, d) float64 with the same d in both parts; y: (n,), labels as in the file."""
 
     name: str
     train_X: csr_matrix
@@ -61,28 +61,29 @@ class Dataset:
     test_X: csr_matrix | None
     test_y: np.ndarray | None
     note: str = ""  # what a person must know: a stand-in for the set asked for, features that were dropped
+    train_weights: np.ndarray | None = None  # (n,) float64, what each row's loss is multiplied by; None: 1
+    test_weights: np.ndarray | None = None
 
 
 def load(
     name: str | None,
     *,
     test: str | None = None,
-    label: str | None = None,
-    hash_bits: int | None = None,
+    how: Dialect = Dialect(),  # noqa: B008  immutable
     data_dir: str | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Dataset:
-    """The set `name`: a known name, "synth:a9a", or the path of a text or of mapped data; a known name goes
-    first.
+    """The set `name`: a known name, "synth:a9a", "-" for a text on stdin, or the path of a text or of mapped
+    data; a known name goes first.
 
     None is a9a, or where there is no network the generated set in its stead, which `note` then says.
-    `test` is the path of a test file, in place of the set's own. label, hash_bits: of both files, as for
-    `shmps.data.read`. Raises DataError, OutOfSpace and UsageError.
+    `test` is the path of a test file, in place of the set's own; it is read as the training rows were. how:
+    how a text is read. Raises DataError, OutOfSpace and UsageError.
     """
-    names: dict[str, Any] = {"label": label, "hash_bits": hash_bits}
-    if name in (None, SYNTHETIC, *SETS) and (label, hash_bits) != (None, None):
-        raise UsageError(f"label and hash_bits are of a file, found {name or 'a9a'}; leave them out")
+    if name in (None, SYNTHETIC, *SETS) and how != Dialect():
+        said = " and ".join(name for name, value in vars(how).items() if value is not None)
+        raise UsageError(f"{said} are of a file, found {name or 'a9a'}; leave them out, or name a file")
     if name is None:
         try:
             return load("a9a", test=test, data_dir=data_dir, progress=progress)
@@ -98,18 +99,17 @@ def load(
         X, y = _known(train_file, folder, progress)
         test_part = (None, None) if test is not None else _known(test_file, folder, progress)
         data = Dataset(name, X, y, *test_part)
-    elif os.sep in name or os.path.exists(name):
-        data = Dataset(name, *read(name, **names), None, None)
-    elif name == "-":
-        raise DataError("-: rows to train on come from a file, found -, stdin; shmps convert takes a pipe")
+    elif name == "-" or os.sep in name or os.path.exists(name):
+        X, y, weights, _ = read(name, how)
+        data = Dataset("stdin" if name == "-" else name, X, y, None, None, train_weights=weights)
     else:
         known = ", ".join([*SETS, SYNTHETIC])
         raise DataError(
             f"{name}: neither a known set nor a file; known sets: {known}; write a path as ./{name}"
         )
     if test is not None:
-        test_X, test_y = read(test, **names)
-        data = replace(data, test_X=test_X, test_y=test_y)
+        test_X, test_y, weights, _ = read(test, as_training(test, origin_of(data.train_X).over(how)))
+        data = replace(data, test_X=test_X, test_y=test_y, test_weights=weights)
     return _same_columns(data, test or "the test set")
 
 
@@ -194,7 +194,7 @@ def _same_columns(data: Dataset, test_name: str) -> Dataset:
     if data.test_X is None:
         return data
     width = data.train_X.shape[1]
-    test_X, dropped = svmlight.fit_columns(data.test_X, width)
+    test_X, dropped = matched(data.test_X, origin_of(data.train_X), width)
     told = f"{dropped} non-zeros of {test_name} lie beyond the {width} features of training and were dropped"
     notes = [data.note] * bool(data.note) + [told] * bool(dropped)
     return replace(data, test_X=test_X, note="; ".join(notes))

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from shmps.conventions import offered_unless
-from shmps.data import encoded, opened, rows_of
+from shmps.data import encoded, opened, origin_of, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError
 from shmps.inputs import (
     check_warm,
@@ -162,7 +162,7 @@ class LogisticRegression(LinearClassifier):
         y: Any = None,
         sample_weight: Any = None,
         *,
-        eval_set: tuple[Any, Any] | None = None,
+        eval_set: Any = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_pause: OnPause = lambda done, planned: None,
         on_event: OnEvent = lambda event: None,
@@ -179,8 +179,8 @@ class LogisticRegression(LinearClassifier):
         y : array-like of shape (n_samples,)
             Labels of two classes or more; none, if X is a path.
         sample_weight : array-like of shape (n_samples,), optional
-            How much each row counts, 0 or more (default: 1).
-        eval_set : tuple (X, y), optional
+            How much each row counts, 0 or more (default: 1, or as the file at the path X says).
+        eval_set : tuple (X, y) or (X, y, sample_weight), optional
             To evaluate on, else the rows that early_stopping holds out, else the training rows. Or a path,
             which is read as the training rows were.
         on_progress, on_pause, on_event : callable, optional
@@ -221,8 +221,8 @@ class LogisticRegression(LinearClassifier):
         self, X: Any, y: Any, sample_weight: Any, eval_set: Any, init: tuple[Any, Any], told: Told
     ) -> None:
         settings, before = self.settled(), self._start_again(init)
-        X, y = opened(X, y)
-        origin = getattr(X, "origin", {})
+        X, y, sample_weight = opened(X, y, sample_weight)
+        origin = origin_of(X)
         X = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
         self.classes_ = array_of(plain_labels(classes))
@@ -251,7 +251,8 @@ class LogisticRegression(LinearClassifier):
         if before is not init:
             check_warm(before[0], self.n_features_in_, len(classes))
         start = initial(*before, self.n_features_in_, bool(self.fit_intercept), len(classes))
-        training = Training(settings, relative(rows), tested, start, self._model_of, told, origin=origin)
+        kept = origin.kept()
+        training = Training(settings, relative(rows), tested, start, self._model_of, told, origin=kept)
         self._train(training, measured_on)
 
     @offered_unless(lambda self: "solver='lbfgs' needs all rows, use fit" if self.solver == "lbfgs" else "")
@@ -293,8 +294,12 @@ class LogisticRegression(LinearClassifier):
         if self.checkpoint is not None or self.resume is not None:
             raise UsageError("partial_fit keeps no checkpoints, found checkpoint or resume; use fit, or save")
         is_first = not hasattr(self, "coef_")
-        X, y = opened(X, y) if is_first else opened_again(X, y, self.n_features_in_, self._origin())
-        origin = getattr(X, "origin", {}) or ({} if is_first else self._origin())
+        if is_first:
+            X, y, sample_weight = opened(X, y, sample_weight)
+            origin = origin_of(X)
+        else:
+            origin = self._origin()
+            X, y, sample_weight = opened_again(X, y, sample_weight, self.n_features_in_, origin)
         X = self._first_features(X) if is_first else self._features(X)
         named = self.classes_ if classes is None and not is_first else named_classes(classes)
         if not is_first and named.tolist() != self.classes_.tolist():
@@ -316,7 +321,7 @@ class LogisticRegression(LinearClassifier):
         goes_on = known is not None and known[1] == kind and np.array_equal(known[0], self._weights())
         rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
         training = Training(
-            settings, rows, None, self._weights(), self._model_of, Told(), restored, True, origin
+            settings, rows, None, self._weights(), self._model_of, Told(), restored, True, origin.kept()
         )
         self._train(training, "training")
         self._continued = self._weights().copy(), kind, training.parameters

@@ -13,7 +13,7 @@ from shmps.failpoints import reach
 from shmps.shortages import shortage, unreadable
 from shmps.version import __version__
 
-HEADER_LIMIT = 1 << 20
+HEADER_LIMIT = 1 << 26  # bytes; names of features take most of them
 
 
 def write(path: str, parts: Sequence[Any], what: str, remedy: str) -> None:
@@ -121,8 +121,14 @@ def write_all(descriptor: int, data: Any) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def parse_header(line: bytes, path: str, what: str, newest: int) -> dict[str, Any]:
-    """The header of a `what` file, of format `newest` and no other; DataError if it is not."""
+def check_header(line: bytes, path: str, remedy: str) -> None:
+    """Raises DataError for a header that is too long to be read again."""
+    if len(line) > HEADER_LIMIT:
+        raise DataError(f"{path}: the header has at most {HEADER_LIMIT} bytes, found {len(line)}; {remedy}")
+
+
+def parse_header(line: bytes, path: str, what: str, newest: int, oldest: int | None = None) -> dict[str, Any]:
+    """The header of a `what` file, of format `newest`, or from `oldest` on; DataError if it is not."""
     if not line.endswith(b"\n"):
         raise DataError(
             f"{path}: the header is one line of at most {HEADER_LIMIT} bytes, found no end after {len(line)}"
@@ -137,6 +143,6 @@ def parse_header(line: bytes, path: str, what: str, newest: int) -> dict[str, An
             f"{path}: this is shmps {__version__}, which reads {what} files up to format {newest}, found the "
             f"newer format {version}; upgrade shmps"
         )
-    if type(version) is not int or version != newest:
+    if type(version) is not int or version < (newest if oldest is None else oldest):
         raise DataError(f'{path}: the header says "format": {newest}, found {version!r}; the file is damaged')
     return header

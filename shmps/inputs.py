@@ -13,13 +13,23 @@ import numpy as np
 import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
-from shmps.data import Rows, classes_of, codes_of, is_finite, opened, rows_of, to_csr
+from shmps.data import (
+    Rows,
+    as_training,
+    classes_of,
+    codes_of,
+    is_finite,
+    matched,
+    opened,
+    rows_of,
+    to_csr,
+)
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.memory import available_memory
 from shmps.models import array_of, plain_labels
 from shmps.numeric import column_name, dense_of, floats_of
+from shmps.reading.dialect import Dialect
 from shmps.reading.mapped import MappedLabels
-from shmps.reading.svmlight import fit_columns
 
 _MOST_NAMES = 5  # of each kind, in an error
 _COPIES = 4  # of all weights, at least, in this process
@@ -51,26 +61,25 @@ def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
 
 
 def opened_again(
-    X: Any, y: Any, features: int, origin: dict[str, Any], labelled: bool = True
-) -> tuple[Any, Any]:
-    """X and y as they are; where X is a path, and y None, the rows there, with the `features` of training.
+    X: Any, y: Any, sample_weight: Any, features: int, origin: Dialect, labelled: bool = True
+) -> tuple[Any, Any, Any]:
+    """X, y and the rows' weights as they are; where X is a path, and y None, those of the rows there, with
+    the `features` of training.
 
     origin: how the training rows were read. Non-zeros of further features are dropped with a warning, as
-    `shmps predict` does. labelled: whether CSV must have labels.
+    `shmps predict` does. labelled: whether the rows must have labels.
     """
     if not isinstance(X, str | os.PathLike):
-        return X, y
-    how = {name: origin.get(name) for name in ("label", "hash_bits")}
-    if os.path.isdir(X):  # it has the labels of its own column
-        how["label"] = None
-    (rows, y), path = opened(X, y, labelled=labelled, **how), os.fspath(X)
-    rows, dropped = fit_columns(rows, features)
+        return X, y, sample_weight
+    rows, y, weights = opened(X, y, sample_weight, as_training(X, origin), labelled)
+    rows, dropped = matched(rows, origin, features)
     if dropped:
         warnings.warn(
-            f"{dropped} non-zeros of {path} lie beyond the {features} features of training and were dropped",
+            f"{dropped} non-zeros of {os.fspath(X)} lie beyond the {features} features of training and were "
+            f"dropped",
             stacklevel=4,
         )
-    return rows, y
+    return rows, y, weights
 
 
 def names_of(X: Any) -> np.ndarray | None:
@@ -276,21 +285,23 @@ def relative(rows: Rows) -> Rows:
 
 
 def evaluated(
-    eval_set: Any, classes: np.ndarray, features: int, names: np.ndarray | None, origin: dict[str, Any]
+    eval_set: Any, classes: np.ndarray, features: int, names: np.ndarray | None, origin: Dialect
 ) -> Rows:
-    """Rows to evaluate on, of a pair (X, y) or a path. Raises DataError for labels or columns that training
-    did not have, UsageError for what is no pair.
+    """Rows to evaluate on: (X, y), (X, y, weights) or a path. Raises DataError for labels or columns that
+    training did not have, UsageError for something else.
     """
     if isinstance(eval_set, str | os.PathLike):
         eval_set = eval_set, None
-    if not isinstance(eval_set, tuple | list) or len(eval_set) != 2:
-        raise UsageError(f"eval_set is a pair (X, y) or a path, found {eval_set!r:.80}")
-    X, y = opened_again(eval_set[0], eval_set[1], features, origin)
+    if not isinstance(eval_set, tuple | list) or len(eval_set) not in (2, 3):
+        raise UsageError(f"eval_set is (X, y), (X, y, sample_weight) or a path, found {eval_set!r:.80}")
+    own = eval_set[2] if len(eval_set) == 3 else None
+    X, y, weights = opened_again(eval_set[0], eval_set[1], own, features, origin)
     check_names(X, names)
     X = matrix_of(X, "eval_set: X")
     if X.shape[1] != features:
         raise DataError(f"eval_set has the {features} features of X, found {X.shape[1]}")
-    return rows_of(X, known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set"))
+    codes = known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set")
+    return rows_of(X, codes, None if weights is None else row_weights(weights, X.shape[0]))
 
 
 def held_out(codes: np.ndarray, importance: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:

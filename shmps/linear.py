@@ -17,6 +17,7 @@ from shmps.inputs import (
     trained,
 )
 from shmps.models import Model
+from shmps.reading.dialect import Dialect
 from shmps.settings import Settings
 
 
@@ -62,7 +63,7 @@ class LinearClassifier(Settings):
         only count as wrong, with a warning. UsageError before `fit`.
         """
         self._must_be_fitted()
-        X, y = opened_again(X, y, self.n_features_in_, self._origin())
+        X, y, sample_weight = opened_again(X, y, sample_weight, self.n_features_in_, self._origin())
         predicted = self.predict(X)
         y = scored_labels(y, len(predicted), self.classes_)
         weights = None if sample_weight is None else row_weights(sample_weight, len(y))
@@ -74,10 +75,9 @@ class LinearClassifier(Settings):
         settings = self.result_.settings if hasattr(self, "result_") else {}
         return self._model(self.coef_, self.intercept_, settings)
 
-    def _origin(self) -> dict[str, Any]:
+    def _origin(self) -> Dialect:
         """How the rows of the last training were read."""
-        settings = self.result_.settings if hasattr(self, "result_") else {}
-        return {name: settings[name] for name in ("label", "hash_bits") if name in settings}
+        return Dialect.of(self.result_.settings if hasattr(self, "result_") else {})
 
     def _model_of(self, weights: np.ndarray, settings: dict[str, Any]) -> Model:
         """Of weights as they are trained."""
@@ -99,7 +99,7 @@ class LinearClassifier(Settings):
 
     def _features(self, X: Any) -> scipy.sparse.csr_matrix:
         self._must_be_fitted()
-        X, _ = opened_again(X, None, self.n_features_in_, self._origin(), labelled=False)
+        X, *_ = opened_again(X, None, None, self.n_features_in_, self._origin(), labelled=False)
         check_names(X, getattr(self, "feature_names_in_", None))
         X = matrix_of(X)
         if X.shape[1] != self.n_features_in_:

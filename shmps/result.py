@@ -92,6 +92,7 @@ class Result:
         """JSON-able; what is not a number (the AUC of one class) is None. Without the timeline."""
         figures = asdict(replace(self, timeline=None))
         del figures["timeline"]  # it has a format of its own: see shmps.pictures.timeline
+        figures["settings"].pop("names", None)  # there may be millions: `shmps inspect` has those that matter
         return finite(
             figures
             | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}

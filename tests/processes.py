@@ -43,3 +43,16 @@ def on_terminal(command, columns):
     os.close(ours)
     assert process.returncode == 0, shown
     return shown.decode()
+
+
+@contextlib.contextmanager
+def stdin(path):
+    """The file in the place of this process's stdin."""
+    kept = os.dup(0)
+    with open(path, "rb") as file:
+        os.dup2(file.fileno(), 0)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 0)
+            os.close(kept)

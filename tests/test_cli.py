@@ -210,7 +210,7 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
         (["--format", "npz"], 2, "--format is that of the model"),
         (["--data", "tests"], 3, "mapped data is a folder with meta.json"),
         (["--data", "synth:b9b"], 3, "synth:b9b"),
-        (["--data", "README.md"], 3, "README.md:3:1: a label must be"),
+        (["--data", "README.md"], 3, "README.md:3:3: a feature is index:value"),
     ],
 )
 def test_bad_input_is_an_error_with_its_exit_code_and_no_traceback(shmps, arguments, code, words):
@@ -286,8 +286,10 @@ def test_a_table_that_nobody_reads_is_no_traceback(files):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_everything_with_its_exit_code(number, code):
+def test_a_signal_ends_everything_with_its_exit_code_and_writes_the_model_so_far(number, code, tmp_path):
     endless = [
+        "--model",
+        str(tmp_path / "m"),
         "--data",
         "synth:a9a",
         "--workers",
@@ -312,6 +314,10 @@ def test_a_signal_ends_everything_with_its_exit_code(number, code):
         process.send_signal(number)
         _, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == code and "Traceback" not in errors
+    written, ended = errors.splitlines()[-2:]
+    iteration = re.fullmatch(rf"shmps: the model after iteration ([\d,]+) is in {tmp_path}/m", written)
+    assert iteration and int(iteration[1].replace(",", "")) >= 5 and ended.startswith("shmps: stopped by ")
+    assert np.any(formats.load(tmp_path / "m").coefficients)
     deadline = time.monotonic() + DEADLINE
     while any(map(alive, nodes)):
         assert time.monotonic() < deadline

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import stdin
 
 from shmps import LogisticRegression, datasets, formats
 from shmps.commands import bench
@@ -29,18 +29,15 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def stdin(monkeypatch, data):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-
-
 # predict
 
 
-def test_rows_from_stdin_are_as_those_from_a_file(shmps, monkeypatch):
+def test_rows_from_stdin_are_as_those_from_a_file(shmps):
     expected = shmps("predict", "model", "rows.svm")
     for data in (ROWS.encode(), gzip.compress(ROWS.encode())):
-        stdin(monkeypatch, data)
-        assert shmps("predict", "model", "-").stdout == expected.stdout == "1\n-1\n1\n-1\n"
+        Path("packed").write_bytes(data)
+        with stdin("packed"):
+            assert shmps("predict", "model", "-").stdout == expected.stdout == "1\n-1\n1\n-1\n"
 
 
 def test_how_good_the_predictions_are_goes_to_stderr_where_the_labels_are_the_models(shmps, here):
@@ -133,7 +130,7 @@ def test_more_than_two_labels_are_trained_shown_and_predicted(shmps, here):
     assert shmps("train", "--data", "three", "--solver", "lbfgs", "--model", "m", "--quiet").returncode == 0
     shown = shmps("inspect", "m").stdout
     assert "the one of -1, 3, 7 whose margin is the largest" in shown
-    assert next(line for line in shown.splitlines() if line.endswith("  3")).split()[::2] == ["1", "3"]
+    assert {("1", "3"), ("2", "-1"), ("3", "7")} <= {tuple(line.split()[::2]) for line in shown.splitlines()}
     done = shmps("predict", "m", "three")
     assert done.stdout == "3\n-1\n7\n" * 20 and "accuracy 1.0000 (majority 0.3333)" in done.stderr
     shares = np.array(

@@ -277,9 +277,3 @@ def test_the_readme_agrees_with_the_registry(monkeypatch):
     assert {row[0]: tuple(row[1:]) for row in rows[2:]} == known
     for s in datasets.SOURCES.values():
         assert s.licence.lower() in " ".join(text.split()).lower()
-
-
-def test_stdin_is_refused_as_training_data_with_the_way_round(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="stdin; shmps convert takes a pipe"):
-        datasets.load("-")

@@ -52,7 +52,7 @@ def test_a_file_gives_flags_of_every_kind():
     ("argument", "told"),
     [
         ("--asink", "unrecognized arguments: --asink; --async is near"),
-        ("--batch_size=3", "unrecognized arguments: --batch_size=3; --batch-size is near"),
+        ("--batch_size=3", "unrecognized arguments: --batch_size=3; --batch_size is --batch-size here"),
         ("--workers=x", "argument --workers: invalid int value: 'x'"),
         ("x", "unrecognized arguments: x"),
     ],
@@ -94,6 +94,7 @@ def test_the_settings_in_force_are_in_the_result_and_in_the_model(shmps):
     [
         ("node_timeout = 3", 2, "c.toml: .*found 'node_timeout'; the nearest one is 'node-timeout'"),
         ("learning-rat = 3", 2, "'learning-rate'"),
+        ("lr = 0.1", 2, "found 'lr'; the nearest one is 'learning-rate'"),
         ("config = 'c.toml'", 2, "found 'config'"),
         ("help = true", 2, "found 'help'"),
         ("'' = 1", 2, "found ''"),
@@ -134,6 +135,27 @@ def test_what_is_no_configuration_is_refused(shmps, here, make):
         (here / "c").write_bytes(bytes(range(256)))
     done = shmps("train", "--config", "c", *DATA)
     assert done.returncode == 3 and done.stderr.startswith("shmps: c: ")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("--lr 0.1", "--lr is --learning-rate here"),
+        ("--learning_rate 0.1", "--learning_rate is --learning-rate here"),
+        ("-C 1", "-C is --l2 here, which is 1 / (C * rows)"),
+        ("--max-iter=3", "--max-iter is --iterations or --epochs here"),
+        ("--output m", "--output is --model here"),
+        ("--random-state 3", "--random-state is --seed here"),
+        ("--sep ;", "--sep is --delimiter here"),
+        ("-b 18", "-b is --hash-bits here"),
+        ("--learn 3", "--learning-rate is near"),
+        ("--wrokers 3", "--workers is near"),
+        ("--frobnicate", "arguments: --frobnicate; see"),
+    ],
+)
+def test_a_flag_of_another_program_is_told_as_it_is_here(wrong, told, shmps):
+    done = shmps("train", *wrong.split())
+    assert done.returncode == 2 and told in done.stderr, done.stderr
 
 
 # Errors.

@@ -353,7 +353,7 @@ def test_another_version_or_a_damaged_description_is_refused(folder):
     meta = json.loads(path.read_text())
     newer = json.dumps(meta | {"format": mapped.FORMAT + 1}) + "\n"
     for line, told in {
-        newer: "newer format 2; upgrade shmps",
+        newer: "newer format 3; upgrade shmps",
         json.dumps(meta | {"features": 7}) + "\n": "damaged: convert the data again",
         "{}\n": "found None",
         path.read_text()[:-1]: "no end",

@@ -33,6 +33,11 @@ def folder(tmp_path, monkeypatch):
     people = [f"0.{i % 10},{('cook', 'nurse')[i % 2]},{i % 2}" for i in range(120)]
     (tmp_path / "people.csv").write_text("\n".join(["age,job,income", *people]))
     (tmp_path / "new.csv").write_text("age,job\n0.5,cook\n")
+    wine = [f"7.{i % 10};{1 + i % 3};{('no', 'yes')[i % 2]}" for i in range(120)]
+    (tmp_path / "wine.csv").write_text("\n".join(["acid;trust;good", *wine]))
+    iris = [f"{i % 10}.1,0.{i % 7},{('setosa', 'virginica')[i % 2]}" for i in range(120)]
+    (tmp_path / "iris.data").write_text("\n".join(iris))
+    (tmp_path / "weights.txt").write_text("1\n0.5\n" * 60)
     (tmp_path / "fast.toml").write_text("async = true\nworkers = 2\nlearning-rate = 0.1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHMPS_DATA_DIR", str(tmp_path))

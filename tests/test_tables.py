@@ -1,6 +1,5 @@
 """CSV: what is read is what its cells say, wherever blocks are cut; what is no table is refused by line."""
 
-import contextlib
 import csv
 import gzip
 import lzma
@@ -9,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from processes import stdin
 from scipy.sparse import csr_matrix
 
 from shmps import LogisticRegression, datasets, formats
@@ -16,6 +16,7 @@ from shmps.data import read
 from shmps.errors import DataError, UsageError
 from shmps.memory import own_memory
 from shmps.reading import mapped, tables
+from shmps.reading.dialect import Dialect
 
 pytest.importorskip("pyarrow.csv")
 NUMERIC = b"""\xef\xbb\xbfage,"height, cm",label ,none
@@ -72,9 +73,10 @@ def same(found, expected):
 def both(path, **names):
     """Read, and the same converted."""
     mapped.convert(path, "data.shmps", **names)
-    X, y = read(path, **names)
+    X, y, weights, _ = read(path, Dialect(**names))
     same(mapped.load("data.shmps"), (X, y))
-    assert mapped.load("data.shmps")[0].origin == X.origin
+    assert mapped.load("data.shmps")[0].origin.kept() == X.origin.kept()
+    assert (mapped.weights("data.shmps") is None) == (weights is None)
     return X, y
 
 
@@ -115,16 +117,16 @@ def test_columns_are_hashed_as_scikit_learn_hashes_names_and_their_values(bits, 
 def test_a_row_has_the_same_features_whatever_is_beside_it():
     pytest.importorskip("sklearn")
     header, *lines = MIXED.splitlines(keepends=True)
-    X, _ = read(write(MIXED), hash_bits=18)
+    X = read(write(MIXED), Dialect(hash_bits=18)).X
     for row, line in enumerate(lines):
-        alone, _ = read(write(header + line, "one.csv"), hash_bits=18)
+        alone = read(write(header + line, "one.csv"), Dialect(hash_bits=18)).X
         assert (alone != X[row]).nnz == 0
 
 
 def test_a_line_may_be_longer_than_a_block(monkeypatch):
     pytest.importorskip("sklearn")
     monkeypatch.setattr(tables, "BLOCK", 2**16)
-    X, y = read(write(b"a,label\n" + b"x" * 2**21 + b",1\n" * 2 + b"2,0\n"), hash_bits=4)
+    X, y, *_ = read(write(b"a,label\n" + b"x" * 2**21 + b",1\n" * 2 + b"2,0\n"), Dialect(hash_bits=4))
     assert X.nnz == 3 and y.tolist() == [1, 1, 0]
 
 
@@ -134,12 +136,12 @@ def test_any_column_has_the_labels_and_says_that_it_is_csv(label):
     rows = dicts(NUMERIC)
     assert y.tolist() == [row.pop(label) for row in rows]
     assert X.toarray().tolist() == [list(row.values()) for row in rows]
-    assert X.origin == {"label": label} and mapped.describe("data.shmps")["label"] == label
+    assert X.origin.label == label and mapped.describe("data.shmps")["label"] == label
 
 
 def test_csv_is_what_ends_so():
     for name in ("rows.csv.svm", "csv"):
-        assert read(write(b"1 1:2\n0 2:1\n", name))[0].nnz == 2
+        assert read(write(b"1 1:2\n0 2:1\n", name)).X.nnz == 2
 
 
 REFUSED = [
@@ -156,8 +158,9 @@ REFUSED = [
     (b'a,label\n1,1\n"1\n",1\n', 3, "open quote|line ends"),
     (b'a,label\n1,1\n"1,1\n', 3, "open quote"),
     (b'a,"la\nbel"\n1,1\n', 1, "open quote"),
-    (b"a,label\n1,1\n\n2,yes\n", 4, "label|'label'|finite|'yes'|encode"),
-    (b"a,label\n1,\n", 2, "label|''"),
+    (b"a,label\n1,1\n\n2,yes\n", 4, "label|'label'|a number, as in the rows before|'yes'|alike"),
+    (b"a,label\n1,yes\n2,1\n", 3, "label|'label'|text, as in the rows before|'1'|alike"),
+    (b"a,label\n1,\n", 2, "label|a number or text|''|leave the row out"),
     (b"a,label\n1,nan\n", 2, "label|'nan'"),
     (b"a,b,label\n1,2,1\r\n\r\n1,,1\r\n", 4, "'b'|finite number|''|--hash-bits"),
     (b"a,b,label\n1,2,1\n1,red,1\nblue,1,1\n", 3, "'b'|'red'|--hash-bits"),
@@ -221,30 +224,20 @@ def points(rows, seed, label="label"):
     return "\n".join(lines).encode()
 
 
-@contextlib.contextmanager
-def stdin(path):
-    """The file in the place of this process's stdin."""
-    kept = os.dup(0)
-    with open(path, "rb") as file:
-        os.dup2(file.fileno(), 0)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 0)
-            os.close(kept)
-
-
 TRAIN = ["--workers", 2, "--solver", "lbfgs", "--intercept", "--quiet"]
 
 
 def test_a_table_trains_as_its_matrix_does():
     path = write(points(300, 0))
-    X, y = read(path)
+    X, y, *_ = read(path)
     by_path, by_matrix = (
         LogisticRegression(epochs=2).fit(*data) for data in ((path,), (csr_matrix(X.toarray()), y))
     )
     assert by_path.coef_.tobytes() == by_matrix.coef_.tobytes()
-    assert by_path.model().settings == by_matrix.model().settings | {"label": "label"}
+    assert by_path.model().settings == by_matrix.model().settings | {
+        "label": "label",
+        "columns": ["a", "b"],
+    }
     data = datasets.load(path, test=path)
     same((data.test_X, data.test_y), (X, y))
 
@@ -257,9 +250,8 @@ def test_rows_to_predict_need_no_labels(shmps):
     assert with_labels.stderr.startswith(("accuracy 0.9", "accuracy 1.0"))
     without = shmps("predict", "m", write(points(50, 1, label=None), "new.csv"))
     assert without.stdout == with_labels.stdout and (without.returncode, without.stderr) == (0, "")
-    for command in (["predict", "m", "new.csv", "--label", "label"], ["inspect", "new.csv"]):
-        done = shmps(*command)
-        assert done.returncode == 3 and "found the columns 'a', 'b'" in done.stderr
+    done = shmps("inspect", "new.csv")
+    assert done.returncode == 3 and "found the columns 'a', 'b'" in done.stderr
 
 
 def test_a_model_reads_rows_to_predict_as_those_it_was_trained_on(shmps):
@@ -312,11 +304,12 @@ def test_other_columns_or_bits_than_those_of_training_are_refused(shmps):
     wider = write(points(60, 0).replace(b"\n", b",0\n").replace(b",0\n", b",c\n", 1) + b",0", "wider.csv")
     for command in (
         ["predict", "m", wider],
-        ["predict", "m", "train.csv", "--hash-bits", 8],
         ["train", "--data", "train.csv", "--test", wider],
     ):
         done = shmps(*command)
-        assert done.returncode == 3 and "have the 2 features of training, found" in done.stderr
+        assert done.returncode == 3 and "of training, 'a', 'b', in any order; found also 'c'" in done.stderr
+    done = shmps("predict", "m", "train.csv", "--hash-bits", 8)
+    assert done.returncode == 3 and "have the 2 features of training, found" in done.stderr
     shmps("convert", "train.csv", "train.shmps", "--hash-bits", 8)
     done = shmps("train", "--data", "train.shmps", "--hash-bits", 9)
     assert done.returncode == 2 and "converted with --hash-bits 8, found --hash-bits 9" in done.stderr

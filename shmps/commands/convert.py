@@ -7,7 +7,8 @@ from typing import Any
 import tqdm
 
 from shmps import console
-from shmps.arguments import add_names
+from shmps.arguments import add_reading
+from shmps.commands.rows import said
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -21,8 +22,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "source", metavar="PATH", help="svmlight text, or CSV if it ends with .csv; - is stdin; may be packed"
     )
     parser.add_argument("target", metavar="DIR", help="the folder to be made, such as data.shmps")
-    parser.add_argument("--zero-based", action="store_true", help="features in the text count from 0")
-    add_names(parser)
+    add_reading(parser, keep=True)
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
     return parser
 
@@ -40,10 +40,8 @@ def run(options: argparse.Namespace) -> None:
         found = mapped.convert(
             "/dev/stdin" if options.source == "-" else options.source,
             options.target,
+            said(options),
             on_progress=moved,
-            zero_based=options.zero_based,
-            label=options.label,
-            hash_bits=options.hash_bits,
         )
     if not options.quiet:
         console.output(

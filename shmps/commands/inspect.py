@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shmps import console, files
-from shmps.arguments import add_names
-from shmps.commands.rows import label_text, read_rows
+from shmps.arguments import add_reading
+from shmps.commands.rows import label_text, said
 from shmps.errors import DataError
+from shmps.reading.dialect import Dialect
 
 if TYPE_CHECKING:
     from shmps.models import Model
@@ -29,7 +30,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("data", metavar="DATA", help="a model or a data file; its content tells which")
-    add_names(parser)
+    add_reading(parser)
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="weights of the largest magnitude (default: 10)"
     )
@@ -42,6 +43,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     from shmps import formats
+    from shmps.data import read
     from shmps.reading import mapped
 
     if (model_format := _format_of(options.data)) is not None:
@@ -53,8 +55,8 @@ def run(options: argparse.Namespace) -> None:
             mapped.verify(options.data)
         found, text = _of_mapped(options.data, options.verify), _rows_text
     else:
-        X, y = read_rows(options.data, options.label, options.hash_bits)
-        found, text = _of_rows(X, y, options.data), _rows_text
+        rows = read(options.data, said(options))
+        found, text = _of_rows(rows.X, rows.y, options.data), _rows_text
     console.output(json.dumps(found) if options.json else text(found))
 
 
@@ -75,6 +77,8 @@ def _of_model(model: "Model", path: str, model_format: str, top: int) -> dict[st
     places = zip(*np.unravel_index(order, weights.shape), strict=True)
     used = weights[weights != 0]
     counts, edges = np.histogram(used, BINS) if len(used) else (np.zeros(0, int), np.zeros(0))
+    training = Dialect.of(model.settings)
+    base, names = 0 if training.zero_based else 1, _names(training)
     speaking = model.labels[1:] if len(model.labels) == 2 else model.labels  # for whom a weight above 0 is
     return {
         "model": path,
@@ -83,15 +87,31 @@ def _of_model(model: "Model", path: str, model_format: str, top: int) -> dict[st
         "nonzero_weights": len(used),
         "intercept": model.intercept if len(model.labels) == 2 else model.intercept.tolist(),
         "labels": list(model.labels),
-        "settings": model.settings,
-        # As svmlight files count them: from 1.
+        "settings": {name: value for name, value in model.settings.items() if name != "names"},
+        # As the training text counts them: from 1, or from 0.
+        "counted_from": base,
         "largest": [
-            {"feature": int(at) + 1, "label": speaking[row], "weight": float(weights[row, at])}
+            {
+                "feature": int(at) + base,
+                **({"names": names.get(int(at), [])} if names else {}),
+                "label": speaking[row],
+                "weight": float(weights[row, at]),
+            }
             for row, at in places
             if weights[row, at]
         ],
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
+
+
+def _names(training: Dialect) -> dict[int, list[str]]:
+    """The names of each feature, where they were kept; -1*name is hashed with the sign -1."""
+    if training.hash_bits is None:
+        return {at: [name] for at, name in enumerate(training.columns or ())}
+    names: dict[int, list[str]] = {}
+    for name, feature in (training.names or {}).items():
+        names.setdefault(abs(feature) - 1, []).append(name if feature > 0 else f"-1*{name}")
+    return names
 
 
 def _model_text(found: dict[str, Any]) -> str:
@@ -108,16 +128,18 @@ def _model_text(found: dict[str, Any]) -> str:
         ("intercept", told),
         ("labels", rule),
         ("settings", _settings(found["settings"])),
+        *_columns_told(found["settings"].get("columns")),
     ]
     parts = [console.table(lines)]
     if found["largest"]:
         rows = [
             f"{weight['feature']:>12}  {weight['weight']:>+12.6g}"
             + f"   {label_text(weight['label'])}" * (len(labels) > 2)
+            + f"   {_first(weight.get('names', []))}".rstrip()
             for weight in found["largest"]
         ]
         head = f"{'feature':>12}  {'weight':>12}   " + "label  " * (len(labels) > 2)
-        parts.append("\n".join([head + "(from 1, largest magnitude first)", *rows]))
+        parts.append("\n".join([head + f"(from {found['counted_from']}, largest magnitude first)", *rows]))
     if found["histogram"]["counts"]:
         parts.append("weights other than 0\n" + _histogram(**found["histogram"]))
     return "\n\n".join(parts)
@@ -134,8 +156,14 @@ def _first(values: list[Any], text: Callable[[Any], str] = str) -> str:
     return ", ".join(map(text, values[:SOME])) + more
 
 
+def _columns_told(columns: list[str] | None) -> list[tuple[str, str]]:
+    return [("columns", _first(columns))] if columns else []
+
+
 def _settings(settings: dict[str, Any]) -> str:
-    told = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    told = ", ".join(
+        f"{name} {value}" for name, value in settings.items() if value is not None and name != "columns"
+    )
     return textwrap.fill(told, 90).replace("\n", "\n" + " " * len("intercept  ")) or "not kept"
 
 
@@ -148,6 +176,8 @@ def _histogram(edges: list[float], counts: list[int]) -> str:
 
 
 def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
+    from shmps.data import origin_of
+
     labels, counts = np.unique(y, return_counts=True)
     pairs = zip(labels.tolist(), counts.tolist(), strict=True)
     return {
@@ -155,6 +185,7 @@ def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
         "kind": "text",
         **_sizes(X.shape[0], X.shape[1], int(X.nnz)),
         "labels": _labels(pairs),
+        "columns": origin_of(X).kept().get("columns"),
     }
 
 
@@ -163,13 +194,15 @@ def _of_mapped(path: str, verified: bool) -> dict[str, Any]:
     from shmps.reading import mapped
 
     meta = mapped.describe(path)
-    hashed = "" if meta["hash_bits"] is None else f", features hashed into {meta['hash_bits']} bits"
+    dialect = Dialect.of(meta)
+    hashed = "" if dialect.hash_bits is None else f", features hashed into {dialect.hash_bits} bits"
     checked = ", every byte as it was written" if verified else ""
     return {
         "data": path,
         "kind": f"mapped{hashed}{checked}",
         **_sizes(meta["rows"], meta["features"], meta["nonzeros"]),
         "labels": None if meta["labels"] is None else _labels(meta["labels"]),
+        "columns": dialect.kept().get("columns"),
     }
 
 
@@ -178,7 +211,7 @@ def _sizes(rows: int, features: int, nonzeros: int) -> dict[str, Any]:
     return {"rows": rows, "features": features, "nonzeros": nonzeros, "density": density}
 
 
-def _labels(pairs: Iterable[tuple[float, int]]) -> dict[str, int]:
+def _labels(pairs: Iterable[tuple[Any, int]]) -> dict[str, int]:
     """How many rows have each label."""
     return {label_text(label): count for label, count in pairs}
 
@@ -194,5 +227,6 @@ def _rows_text(found: dict[str, Any]) -> str:
             ("non-zeros", f"{found['nonzeros']:,}, {a_row:.1f} a row"),
             ("density", f"{found['density']:.3g}"),
             ("labels", _first(labels) or "too many to list"),
+            *_columns_told(found["columns"]),
         ]
     )

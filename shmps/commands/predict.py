@@ -1,14 +1,14 @@
 """`shmps predict`: a label or a probability for every row; how good they are, where that is known."""
 
 import argparse
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shmps import console, files
-from shmps.arguments import add_names
-from shmps.commands.rows import label_text, read_rows
+from shmps.arguments import add_reading, add_weights
+from shmps.commands.rows import label_text, said, weights_of
+from shmps.reading.dialect import Dialect
 
 if TYPE_CHECKING:
     from shmps.models import Model
@@ -26,7 +26,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "data", metavar="DATA", help="rows as for train (CSV may be without labels); - reads them from stdin"
     )
-    add_names(parser)
+    add_reading(parser)
+    add_weights(parser)
     parser.add_argument(
         "--proba",
         action="store_true",
@@ -42,13 +43,17 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     from shmps import formats
-    from shmps.reading.svmlight import fit_columns
+    from shmps.data import as_training, matched, read
 
     if options.output != "-":
-        files.check_target(options.output, "file of predictions", (options.model, options.data))
+        files.check_target(
+            options.output, "file of predictions", (options.model, options.data, options.sample_weight)
+        )
     model = formats.load(options.model)
-    X, y = _rows(options, model)
-    X, dropped = fit_columns(X, model.num_features)
+    training = Dialect.of(model.settings)
+    rows = read(options.data, said(options).over(as_training(options.data, training)), labelled=False)
+    X, dropped = matched(rows.X, training, model.num_features)
+    weights = weights_of(options.sample_weight, rows.weights, X.shape[0])
     if dropped and not options.quiet:
         console.say(f"dropped {dropped} non-zeros of {options.data}: their features are not in the model")
     lines = _shares(model, X) if options.proba else _labels(model, X)
@@ -57,18 +62,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         text = lines.encode("utf-8", "backslashreplace")
         files.write(options.output, [text], "the predictions", "predict again")
-    if not options.quiet and (told := _how_good(model, X, y)):
+    if not options.quiet and (told := _how_good(model, X, rows.y, weights)):
         console.tell(told)
-
-
-def _rows(options: argparse.Namespace, model: "Model") -> tuple[Any, np.ndarray]:
-    """Read as is asked for, else as those that the model was trained on."""
-    label, hash_bits = options.label, options.hash_bits
-    if label is None and not os.path.isdir(options.data):
-        label = model.settings.get("label")
-    if hash_bits is None:
-        hash_bits = model.settings.get("hash_bits")
-    return read_rows(options.data, label, hash_bits, labelled=options.label is not None)
 
 
 def _labels(model: "Model", X: Any) -> str:
@@ -81,19 +76,20 @@ def _shares(model: "Model", X: Any) -> str:
     return "".join(" ".join(f"{share:.17g}" for share in row) + "\n" for row in told)
 
 
-def _how_good(model: "Model", X: Any, y: np.ndarray) -> str:
+def _how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | None) -> str:
     """Of the predictions for rows X whose true labels are y (rows,); nothing where others are among them."""
     from shmps.metrics import evaluate, evaluate_classes
 
-    labels, places = np.unique(y), {label: place for place, label in enumerate(model.labels)}
-    if any(label not in places for label in labels.tolist()):
+    places = {label: place for place, label in enumerate(model.labels)}
+    found = [places.get(label, -1) for label in y.tolist()]
+    if min(found) < 0 or (weights is not None and not weights.any()):
         return ""
-    numbers = np.array([places[label] for label in labels.tolist()])[np.searchsorted(labels, y)]
+    numbers = np.array(found)
     margins = model.decision_function(X)
     if margins.ndim == 1:
-        metrics = evaluate(margins, 2 * numbers - 1)
+        metrics = evaluate(margins, 2 * numbers - 1, weights)
     else:
-        metrics = evaluate_classes(margins.T, numbers)
+        metrics = evaluate_classes(margins.T, numbers, weights)
     return (
         f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
         f"log-loss {metrics.log_loss:.4f}, AUC {metrics.auc:.4f}"

@@ -1,34 +1,60 @@
-"""Rows that a command is given by a path."""
+"""Rows that a command is given by a path, and how its flags say that a text is read."""
 
-import sys
+import argparse
 from typing import Any
 
 import numpy as np
 
 from shmps.errors import DataError
+from shmps.reading import texts
+from shmps.reading.dialect import Dialect
 
 
-def read_rows(
-    name: str, label: str | None, hash_bits: int | None, labelled: bool = True
-) -> tuple[Any, np.ndarray]:
-    """X (rows, features) CSR and y (rows,) of what `read` finds at the path `name`; "-" is a text on stdin.
+def said(options: argparse.Namespace) -> Dialect:
+    """How a text is read, by the flags of `arguments.add_reading`."""
+    return Dialect(
+        zero_based=options.zero_based,
+        label=options.label,
+        delimiter=options.delimiter,
+        header=options.header,
+        weight_column=options.weight_column,
+        hash_bits=options.hash_bits,
+        keep_names=getattr(options, "keep_names", None),
+    )
 
-    Raises as `read`.
+
+def weights_of(path: str | None, own: np.ndarray | None, rows: int) -> np.ndarray | None:
+    """The rows' weights (rows,): those of the file `path`, or the data's `own`; None where both have none.
+
+    Raises DataError unless the file has a number from 0 up in each line, and a line for each row.
     """
-    from shmps.data import read
-    from shmps.reading import svmlight
+    if path is None:
+        return own
+    if own is not None:
+        raise DataError(
+            f"{path}: the weights of rows come from one place, found some in the data; leave --weights out"
+        )
+    text = texts.text_of(texts.read("/dev/stdin" if path == "-" else path), path)
+    lines = text[texts.start(text, path) :].tobytes().split()
+    weights = np.array([_weight(line, f"{path}:{number}") for number, line in enumerate(lines, 1)])
+    if len(weights) != rows:
+        raise DataError(
+            f"{path}: a file of weights has a line for each of the {rows} rows, found {len(weights)}"
+        )
+    return weights
 
-    if name != "-" or (label, hash_bits) != (None, None):
-        path = "/dev/stdin" if name == "-" else name
-        return read(path, label=label, hash_bits=hash_bits, labelled=labelled)
-    if sys.stdin is None:
-        raise DataError("-: data is read from stdin, found it closed; name a file")
+
+def _weight(text: bytes, place: str) -> float:
     try:
-        data = sys.stdin.buffer.read()
-    except OSError as error:
-        raise DataError(f"-: data is read from stdin, found: {error.strerror}; name a file") from error
-    X, y, *_ = svmlight.read_bytes(data, "stdin", labelled=labelled)
-    return X, y
+        weight = float(text) if text.isascii() and b"_" not in text else -1.0
+    except ValueError:
+        weight = -1.0
+    if not 0 <= weight < np.inf:
+        found = text[:40].decode("utf-8", "backslashreplace")
+        raise DataError(
+            f"{place}: a weight is a finite number from 0 up, one a line, found {found!r}; correct it"
+        )
+    return weight
 
 
 def label_text(label: Any) -> str:

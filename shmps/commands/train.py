@@ -8,15 +8,16 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import tqdm
 
 from shmps import checkpoint, console, datasets, files, formats
+from shmps.commands.rows import label_text, said, weights_of
 from shmps.cores import usable_cores
-from shmps.data import encoded
-from shmps.errors import DataError, UsageError
+from shmps.data import classes_of, encoded, origin_of
+from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
 from shmps.inputs import listed
@@ -34,8 +35,7 @@ def run(options: argparse.Namespace) -> None:
     dataset = datasets.load(
         options.data,
         test=options.test,
-        label=options.label,
-        hash_bits=options.hash_bits,
+        how=said(options),
         data_dir=options.data_dir,
         seed=options.random_state,
         progress=not options.quiet,
@@ -45,16 +45,19 @@ def run(options: argparse.Namespace) -> None:
         console.tell(dataset.note)
     if not options.quiet:
         _say_what_starts(dataset, estimator)
-    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y)
+    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y, dataset.test_weights)
     labels = _labels(dataset, options.test)
+    weights = weights_of(options.sample_weight, dataset.train_weights, len(dataset.train_y))
+    estimator.class_weight = _by_label(options.class_weight, labels)
     if options.model:
-        formats.check(labels, options.model, options.format)
+        formats.check(labels, options.model, options.format, origin_of(dataset.train_X).kept())
     title = f"{dataset.name}: {estimator.consistency()}, workers: {estimator.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
-    with panel or _Bar(options, estimator) as bar:
+    with panel or _Bar(options, estimator) as bar, _kept_if_stopped(options, estimator):
         estimator.fit(
             dataset.train_X,
             dataset.train_y,
+            sample_weight=weights,
             eval_set=eval_set,
             on_progress=bar.evaluated,
             on_pause=bar.moved,
@@ -89,7 +92,8 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
     checkpoint.check(options.checkpoint, options.resume)
     if options.format and not options.model:
         raise UsageError("format is that of the model to be written, found no model; add a path with --model")
-    others = [options.data, options.test, options.config, options.checkpoint, options.resume]
+    others = [options.data, options.test, options.sample_weight, options.config]
+    others += [options.checkpoint, options.resume]
     if options.data in (None, *datasets.SETS):
         others += datasets.paths(options.data or "a9a", options.data_dir)
     for path, what in ((options.model, "model"), (options.report, "report"), (options.timeline, "timeline")):
@@ -103,13 +107,50 @@ def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, ...]:
     _, labels = encoded(dataset.train_y, dataset.name)
     if dataset.test_y is None:
         return labels
-    strange = np.setdiff1d(dataset.test_y, dataset.train_y)
-    if len(strange):
+    known = set(labels)
+    strange = [label for label in classes_of(dataset.test_y) if label not in known]
+    if strange:
         raise DataError(
-            f"{test}: its labels are those of {dataset.name}, {listed(list(labels))}, "
-            f"found {listed(strange.tolist())}"
+            f"{test}: its labels are those of {dataset.name}, {listed(list(labels))}, found {listed(strange)}"
         )
     return labels
+
+
+def _by_label(class_weight: dict[str, float] | str | None, labels: tuple[Any, ...]) -> Any:
+    """Weights by label, of those by the labels' text."""
+    if not isinstance(class_weight, dict):
+        return class_weight
+    known = {label_text(label): label for label in labels}
+    strange = [text for text in class_weight if text not in known]
+    if strange:
+        raise UsageError(
+            f"class_weight names labels of the training rows, {listed(list(known))}, found {listed(strange)}"
+        )
+    return {known[text]: weight for text, weight in class_weight.items()}
+
+
+@contextlib.contextmanager
+def _kept_if_stopped(options: argparse.Namespace, estimator: LogisticRegression) -> Iterator[None]:
+    """In the block Ctrl-C and SIGTERM write the model so far, where one was asked for."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        if options.model:
+            console.say(_written(options, estimator))
+        raise
+
+
+def _written(options: argparse.Namespace, estimator: LogisticRegression) -> str:
+    """Write the model so far; returns what became of it."""
+    if not hasattr(estimator, "coef_"):
+        return f"training had not begun: no model was written to {options.model}"
+    try:
+        formats.save(estimator.model(), options.model, options.format)
+    except ShmpsError as error:
+        return str(error)
+    return f"the model after iteration {estimator.n_iter_:,} is in {options.model}"
 
 
 def _say_what_starts(dataset: datasets.Dataset, estimator: LogisticRegression) -> None:

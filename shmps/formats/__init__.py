@@ -55,10 +55,12 @@ def save(model: Model, path: str | os.PathLike[str], format: str | None = None) 
     files.write(name, chosen.encode(model, name), "the model", remedy)
 
 
-def check(labels: tuple[Label, ...], path: str, format: str | None) -> None:
-    """Before a model is trained: DataError if the format can not hold such labels."""
+def check(
+    labels: tuple[Label, ...], path: str, format: str | None, settings: dict[str, Any] | None = None
+) -> None:
+    """Before a model is trained: DataError if the format can not hold such labels, or settings so long."""
     each = () if len(labels) == 2 else (len(labels),)
-    nothing = Model(np.zeros((*each, 0)), np.full(each, _LONGEST), labels)
+    nothing = Model(np.zeros((*each, 0)), np.full(each, _LONGEST), labels, settings or {})
     FORMATS[chosen_format(path, format)].encode(nothing, path)
 
 

@@ -3,7 +3,7 @@
 A file has four parts and nothing after them:
 
     shmps model\\n       the magic line, the same in every version of the format
-    {"format": 1, ...}\\n  the header: one line of ASCII JSON, at most 1 MiB
+    {"format": 1, ...}\\n  the header: one line of ASCII JSON, at most 64 MiB
     weights              IEEE 754 doubles of 8 bytes, little-endian: num_features of two labels; of more
                          so many for each label, one after the other
     digest               32 bytes, the SHA-256 of everything before them
@@ -55,11 +55,7 @@ def encode(model: Model, path: str) -> tuple[memoryview, ...]:
         line = json.dumps(header).encode("ascii") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: labels and settings hold only what JSON can: {error}") from error
-    if len(line) > HEADER_LIMIT:
-        raise DataError(
-            f"{path}: labels, intercepts and settings fit into a header of {HEADER_LIMIT} bytes, found "
-            f"{len(line)}; save in another format: NAME.npz"
-        )
+    files.check_header(line, path, "save in another format: NAME.npz")
     # As bytes: a memoryview of doubles cannot be cast when there are none.
     weights = model.coefficients.astype(WEIGHT, copy=False).ravel().view(np.uint8).data
     digest = hashlib.sha256(MAGIC + line)

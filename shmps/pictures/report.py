@@ -37,7 +37,9 @@ def report(result: Result) -> str:
         "Workers' time": _time(result),
         "Events": _events(result.events),
         "Settings": facts(
-            (name, "none" if value is None else str(value)) for name, value in result.settings.items()
+            (name, "none" if value is None else str(value))
+            for name, value in result.settings.items()
+            if name != "names"  # of hashed features: there may be millions
         ),
     }
     return page(title, _lead(result), sections)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from shmps.reading.dialect import Dialect
+
 
 class Block(NamedTuple):
     """Some rows of a text, in the order of the file.
@@ -17,3 +19,12 @@ class Block(NamedTuple):
     y: np.ndarray  # (n,) float64, or object of str
     weights: np.ndarray | None  # (n,) float64, finite, >= 0: what each row's loss is multiplied by; None: 1
     taken: int  # bytes of the file that were read so far
+
+
+class NamedMatrix(csr_matrix):
+    """X (rows, features) of a text: an ordinary csr_matrix that knows how it was read.
+
+    What comes out of an operation is of the same class, but its `origin` says nothing.
+    """
+
+    origin: Dialect = Dialect()

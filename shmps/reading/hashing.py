@@ -36,15 +36,17 @@ class _Row(NamedTuple):
     features: list[tuple[str, float]]
 
 
-def read_blocks(path: str | os.PathLike[str], bits: int, labelled: bool = True) -> Iterator[Block]:
-    """Rows of a text, hashed into 2**bits features, some at a time.
+def read_blocks(
+    path: str | os.PathLike[str], bits: int, labelled: bool = True, hasher: Any = None
+) -> Iterator[Block]:
+    """Rows of a text, hashed into 2**bits features, some at a time; by `hasher`, if there is one.
 
     labelled: whether every row must have a label; else all rows have one, or none, and y is nan.
 
-    Packed files as for `svmlight.read`. Raises DataError `file:line: rule, found; remedy`, and UsageError for
-    other bits than 1 to MOST_BITS or where scikit-learn is not installed.
+    Packed files as for `svmlight.read`. Raises DataError `file:line: rule, found; remedy`.
     """
-    hasher, name, lines, kind = make_hasher(bits), os.fsdecode(path), 0, None
+    hasher = make_hasher(bits) if hasher is None else hasher
+    name, lines, kind = os.fsdecode(path), 0, None
     for text, taken in texts.blocks(name, BLOCK):
         rows: list[_Row] = []
         start = 0 if lines else texts.start(text, name)
@@ -66,7 +68,10 @@ def read_blocks(path: str | os.PathLike[str], bits: int, labelled: bool = True) 
 
 
 def make_hasher(bits: int) -> Any:
-    """Of rows of (name, value), into 2**bits features. Raises UsageError as `read_blocks`."""
+    """Of rows of (name, value), into 2**bits features.
+
+    Raises UsageError for other bits than 1 to MOST_BITS, or where scikit-learn is not installed.
+    """
     if not isinstance(bits, int) or not 1 <= bits <= MOST_BITS:
         raise UsageError(f"hash_bits is from 1 to {MOST_BITS}, found {bits!r}; 18 to 24 are usual")
     try:

@@ -1,5 +1,6 @@
-"""Which reader takes a text, and what has to be known to read others as it was read."""
+"""Which reader takes a text, and how it was read: what has to be known to read others alike."""
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator
@@ -7,71 +8,107 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from scipy.sparse import csr_matrix
 
+from shmps.errors import UsageError
 from shmps.reading import hashing, svmlight, tables
-from shmps.reading.block import Block
+from shmps.reading.block import Block, NamedMatrix
+from shmps.reading.dialect import Dialect
 
-_CSV = re.compile(r"\.csv(\.(gz|bz2|xz))?$", re.IGNORECASE)
+_CSV = re.compile(r"\.[ct]sv(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
 
-class NamedMatrix(csr_matrix):
-    """X (rows, features) of a text in which features have names: an ordinary csr_matrix.
+def is_csv(path: str | os.PathLike[str], how: Dialect) -> bool:
+    """Whether a text is CSV: its name ends with .csv or .tsv (.csv.gz, ...), or CSV's columns are told."""
+    return how.says_csv or _CSV.search(os.fsdecode(path)) is not None
 
-    What comes out of an operation is of the same class, but has no `origin`.
+
+class Reader:
+    """The rows of a text, some at a time; `found` is how they were read, whole after the last of them.
+
+    Of CSV (see `tables`); with `how.hash_bits` of text with features by name (see `hashing`); else of
+    svmlight text, with indices up to `limit`. labelled: whether each row must have a label; without one y is
+    nan.
     """
 
-    origin: dict[str, Any] = {}  # noqa: RUF012  see `origin`
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        how: Dialect,
+        *,
+        limit: int = svmlight.INT32_MAX,
+        labelled: bool = True,
+    ):
+        self.found = how
+        self._path, self._limit, self._labelled = path, limit, labelled
+        self._hasher = None if how.hash_bits is None else hashing.make_hasher(how.hash_bits)
+        if how.keep_names:
+            if self._hasher is None:
+                raise UsageError("keep_names keeps the names of hashed features, found none; add hash_bits")
+            self._hasher = _Listening(self._hasher)
+
+    def __iter__(self) -> Iterator[Block]:
+        for block in self._blocks():
+            self.found = getattr(block.X, "origin", self.found)
+            yield block
+        if isinstance(self._hasher, _Listening):
+            self.found = dataclasses.replace(self.found, names=self._hasher.features())
+
+    def _blocks(self) -> Iterator[Block]:
+        if is_csv(self._path, self.found):
+            return tables.read_blocks(self._path, self.found, self._labelled, self._hasher)
+        if self.found.hash_bits is not None:
+            return hashing.read_blocks(self._path, self.found.hash_bits, self._labelled, self._hasher)
+        base = bool(self.found.zero_based)
+        return svmlight.read_blocks(self._path, zero_based=base, limit=self._limit, labelled=self._labelled)
 
 
-def is_csv(path: str | os.PathLike[str], label: str | None = None) -> bool:
-    """Whether a text is CSV: its name ends with .csv (.csv.gz, ...), or a column for the label is named."""
-    return label is not None or _CSV.search(os.fsdecode(path)) is not None
+class _Listening:
+    """A hasher that remembers the names which it hashes."""
+
+    def __init__(self, hasher: Any):
+        self._hasher = hasher
+        self._names: dict[str, None] = {}
+
+    def transform(self, rows: Any) -> Any:
+        rows = [list(row) for row in rows]
+        self._names.update((name, None) for row in rows for name, _ in row)
+        return self._hasher.transform(rows)
+
+    def features(self) -> dict[str, int]:
+        """The feature of each name, counted from 1, with the sign that its values get."""
+        if not self._names:
+            return {}
+        hashed = self._hasher.transform([(name, 1.0)] for name in self._names)
+        signed = (hashed.indices + 1) * np.sign(hashed.data).astype(np.int64)
+        return dict(zip(self._names, signed.tolist(), strict=True))
 
 
-def origin(path: str | os.PathLike[str], label: str | None, hash_bits: int | None) -> dict[str, Any]:
-    """How a text with names in it is read: `hash_bits`, if they are hashed; the `label`, if it is CSV.
+def read(path: str | os.PathLike[str], how: Dialect, *, labelled: bool = True) -> Block:
+    """All rows of a text; of other text than plain svmlight X has its `origin`.
 
-    Rows that are read otherwise have other features.
+    Raises DataError, OutOfSpace and UsageError.
     """
-    column = (label or tables.LABEL) if is_csv(path, label) else None
-    return {name: each for name, each in (("hash_bits", hash_bits), ("label", column)) if each is not None}
+    if not is_csv(path, how) and how.hash_bits is None:
+        block = svmlight.read(path, zero_based=bool(how.zero_based), labelled=labelled)
+        return block if how.zero_based is None else block._replace(X=_named(block.X, how))
+    reader = Reader(path, how, labelled=labelled)
+    blocks = list(reader)
+    X = _named(scipy.sparse.vstack([block.X for block in blocks], format="csr"), reader.found)
+    y = np.concatenate([block.y for block in blocks])
+    return Block(X, y, _weights(blocks), blocks[-1].taken)
 
 
-def read_blocks(
-    path: str | os.PathLike[str],
-    *,
-    zero_based: bool = False,
-    limit: int = svmlight.INT32_MAX,
-    label: str | None = None,
-    hash_bits: int | None = None,
-    labelled: bool = True,
-) -> Iterator[Block]:
-    """Rows of a text, some at a time.
-
-    Of CSV by label, hash_bits and labelled (see `tables`); with hash_bits of text with features by name (see
-    `hashing`); else of svmlight text by zero_based and limit.
-    """
-    if is_csv(path, label):
-        return tables.read_blocks(path, label, hash_bits, labelled)
-    if hash_bits is not None:
-        return hashing.read_blocks(path, hash_bits, labelled)
-    return svmlight.read_blocks(path, zero_based=zero_based, limit=limit, labelled=labelled)
+def _named(X: Any, origin: Dialect) -> NamedMatrix:
+    canonical = X.has_canonical_format
+    named = NamedMatrix(X)
+    named.has_canonical_format = canonical
+    named.origin = origin
+    return named
 
 
-def read(
-    path: str | os.PathLike[str],
-    *,
-    label: str | None = None,
-    hash_bits: int | None = None,
-    labelled: bool = True,
-) -> tuple[csr_matrix, np.ndarray]:
-    """X and y of all of a text; as for `read_blocks`. Raises DataError, OutOfSpace and UsageError."""
-    names = origin(path, label, hash_bits)
-    if not names:
-        X, y, *_ = svmlight.read(path, labelled=labelled)
-        return X, y
-    blocks = list(read_blocks(path, label=label, hash_bits=hash_bits, labelled=labelled))
-    X = NamedMatrix(scipy.sparse.vstack([block.X for block in blocks], format="csr"))
-    X.origin = names
-    return X, np.concatenate([block.y for block in blocks])
+def _weights(blocks: list[Block]) -> np.ndarray | None:
+    """Of all rows; None where none has a weight."""
+    if all(block.weights is None for block in blocks):
+        return None
+    parts = [np.ones(len(block.y)) if block.weights is None else block.weights for block in blocks]
+    return np.concatenate(parts)

@@ -5,17 +5,21 @@ A folder NAME.shmps/ with the arrays of a CSR matrix, each a .npy file of one di
     indptr.npy    (rows + 1,) int64; row i is indptr[i] to indptr[i + 1] of the next two
     indices.npy   (non-zeros,) int32, or int64 where the limit of an index asks for it; increasing in a row
     data.npy      (non-zeros,) float64, finite
-    labels.npy    (rows,) float64, finite, as in the text
+    labels.npy    (rows,) float64, finite, as in the text; of labels that are text their places in classes
+    weights.npy   (rows,) float64, from 0 up, what each row's loss is multiplied by; only if the text has some
     meta.json     one line: format, the version of the format; shmps, that of the package, for people; rows,
                   features, nonzeros; labels, a list of [label, rows that have it] in increasing order, or
-                  null if there are too many; hash_bits, or null; label, the column that had them, or null;
-                  arrays, for each {dtype, count, sha256}; sha256, of the line without it
+                  null if there are too many; classes, the labels if they are text, in the order in which
+                  they came; how the text was read, as `Dialect.kept` has it; arrays, for each {dtype, count,
+                  sha256}; sha256, of the line without it
 
+Format 1 is format 2 without classes and weights, and has of the dialect label and hash_bits alone.
 What has to be looked at in every entry was, when the folder was made: opening it looks at none. The sums are
 SHA-256 and not a CRC, though that is twice as fast, because they also are what tells a checkpoint's data from
 other data; on two cores they take about a tenth of a conversion. Nothing is code, and nothing is pickled.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -32,10 +36,12 @@ from shmps import files, scratch
 from shmps.cores import on_all_cores
 from shmps.errors import DataError
 from shmps.reading import kinds, npy, svmlight
+from shmps.reading.dialect import Dialect
 from shmps.shortages import unreadable
 from shmps.version import __version__
 
-FORMAT = 1
+FORMAT = 2
+_OLDEST = 1  # that is read
 META = "meta.json"
 ARRAYS = {"data": "<f8", "indices": "<i4", "indptr": "<i8", "labels": "<f8"}  # the longest to write first
 _MOST_LABELS = 1000  # that are counted
@@ -54,9 +60,9 @@ class MappedMatrix(csr_matrix):
     meta: dict[str, Any] = {}  # noqa: RUF012  what `describe` says of the folder; empty: not all of it, or other
 
     @property
-    def origin(self) -> dict[str, Any]:
-        """As of `kinds.NamedMatrix`."""
-        return {name: self.meta[name] for name in ("hash_bits", "label") if self.meta.get(name) is not None}
+    def origin(self) -> Dialect:
+        """How the text was read that this was made of."""
+        return Dialect.of(self.meta)
 
     def parts(self) -> Iterator[csr_matrix]:
         """Its rows, some at a time, each part with little memory of its own."""
@@ -79,56 +85,67 @@ class MappedLabels(np.ndarray):
     """y (rows,) of mapped data, read-only. What is made from it has neither `folder` nor `classes`."""
 
     folder: str = ""
-    classes: list[float] | None = None  # in increasing order; None: not known, but by looking at all
+    classes: list[Any] | None = None  # in increasing order; None: not known, but by looking at all
 
 
 def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
+    how: Dialect = Dialect(),  # noqa: B008  immutable
     *,
     on_progress: Callable[[int, int], None] = lambda done, planned: None,
-    zero_based: bool = False,
     limit: int = svmlight.INT32_MAX,
-    label: str | None = None,
-    hash_bits: int | None = None,
+    **said: Any,
 ) -> dict[str, Any]:
     """Make the folder `target` of a text, which may be packed as for `svmlight.read`; returns its `describe`.
 
     source: svmlight text; or with hash_bits B, text with features by name, which become 2**B (see
-    shmps.reading.hashing); or CSV, if its name ends with .csv or a label is named (see shmps.reading.tables).
-    zero_based, limit: of the indices, as for `svmlight.read`.
-    label: of CSV, the column of the labels; None: the one of that name.
+    shmps.reading.hashing); or CSV, if its name ends with .csv or its columns are told (see
+    shmps.reading.tables).
+    how, said: how the text is read, as one value or by the names of its fields (see
+    `shmps.reading.dialect.Dialect`): zero_based, label, delimiter, header, weight_column, hash_bits,
+    keep_names.
+    limit: of svmlight indices, as for `svmlight.read`.
     on_progress: gets how many bytes of the source have been read, and how many it has.
 
-    Holds a few times svmlight.BLOCK bytes in memory, or the longest line. If it is killed there is no
-    `target`, but a folder .NAME.tmp beside it, which the next call removes (see `shmps.scratch`). Raises
+    Holds a few times svmlight.BLOCK bytes in memory, or the longest line; with keep_names the names too. If
+    it is killed there is no `target`, but a folder .NAME.tmp beside it, which the next call removes (see
+    `shmps.scratch`). Raises
     DataError, also if `target` is there already, OutOfSpace if the disk is full, and UsageError.
     """
     name, size = os.fspath(target), os.path.getsize(source) if os.path.exists(source) else 0
-    names = kinds.origin(source, label, hash_bits)
-    blocks = kinds.read_blocks(source, zero_based=zero_based, limit=limit, label=label, hash_bits=hash_bits)
+    reader = kinds.Reader(source, dataclasses.replace(how, **said), limit=limit)
     dtypes = ARRAYS | {"indices": ARRAYS["indices"] if limit <= svmlight.INT32_MAX else "<i8"}
     what, remedy = "mapped data", "convert it again"
     with (
         files.naming_errors(name, what, "needs more room", remedy),
         scratch.new_folder(name) as folder,
     ):
-        features, labels = 0, Counter[float]()
+        features, labels, classes = 0, Counter[Any](), dict[str, int]()
         with ExitStack() as stack:
             arrays = {
                 array: stack.enter_context(npy.Growing(_file(folder, array), dtype))
                 for array, dtype in dtypes.items()
             }
             arrays["indptr"].append(np.zeros(1))
-            for X, y, _, done in blocks:
-                ends = arrays["data"].count + X.indptr[1:].astype(np.int64)
-                on_all_cores(npy.Growing.append, arrays.values(), (X.data, X.indices, ends, y))
+            weights = None
+            for X, y, own, done in reader:
+                rows, ends = arrays["labels"].count, arrays["data"].count + X.indptr[1:].astype(np.int64)
+                numbers = _numbered(y, classes)
+                parts = [X.data, X.indices, ends, numbers]
+                on_all_cores(npy.Growing.append, [arrays[each] for each in ARRAYS], parts)
+                if own is not None and weights is None:
+                    weights = stack.enter_context(npy.Growing(_file(folder, "weights"), "<f8"))
+                    weights.append(np.ones(rows))
+                if weights is not None:
+                    weights.append(np.ones(len(y)) if own is None else own)
                 features = max(features, X.shape[1])
                 if len(labels) <= _MOST_LABELS:
                     found, counts = np.unique(y, return_counts=True)
                     labels.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
                 on_progress(done, size)
             on_progress(size, size)  # what is behind the text in an archive
+            arrays |= {} if weights is None else {"weights": weights}
             written = dict(zip(arrays, on_all_cores(npy.Growing.finish, arrays.values()), strict=True))
         meta = {
             "format": FORMAT,
@@ -137,17 +154,28 @@ def convert(
             "features": features,
             "nonzeros": written["data"]["count"],
             "labels": sorted(labels.items()) if len(labels) <= _MOST_LABELS else None,
-            "hash_bits": hash_bits,
-            "label": names.get("label"),
+            "classes": list(classes) or None,
+            **reader.found.kept(),
             "arrays": written,
         }
         line = json.dumps(meta | {"sha256": _sum_of(meta)}).encode("ascii") + b"\n"
+        files.check_header(line, name, "use fewer or shorter names, or leave keep_names out")
         files.write(os.path.join(folder, META), [line], what, remedy)
     return describe(target)
 
 
+def _numbered(y: np.ndarray, classes: dict[str, int]) -> np.ndarray:
+    """Labels (n,) as numbers: text as its place in `classes`, which grows."""
+    if y.dtype.kind != "O":
+        return y
+    found, places = np.unique(y, return_inverse=True)
+    return np.array([classes.setdefault(each, len(classes)) for each in found], np.float64)[places]
+
+
 def load(path: str | os.PathLike[str]) -> tuple[MappedMatrix, MappedLabels]:
-    """X (rows, features) float64 and y (rows,) float64 of a folder, without a look at their entries.
+    """X (rows, features) float64 and y (rows,) of a folder, without a look at their entries.
+
+    y is float64; labels that are text are made of their numbers, in memory. For weights see `weights`.
 
     Raises DataError where the folder, or the sizes of what is in it, are not as `convert` made them.
     """
@@ -161,10 +189,20 @@ def load(path: str | os.PathLike[str]) -> tuple[MappedMatrix, MappedLabels]:
     X.indptr, X.indices, X.data = indptr, indices, data
     X.has_canonical_format = True
     X.folder, X.meta = os.path.abspath(path), meta
+    if classes := meta.get("classes"):
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
+            raise DataError(f"{_file(path, 'labels')}: its labels are no classes; convert the data again")
+        labels = np.array(classes, object)[labels.astype(np.intp)]
     y = labels.view(MappedLabels)
     y.folder = X.folder
     y.classes = None if meta["labels"] is None else [label for label, _ in meta["labels"]]
     return X, y
+
+
+def weights(path: str | os.PathLike[str]) -> np.ndarray | None:
+    """What each row's loss is multiplied by, (rows,) float64; None where the text gave no weights."""
+    file = describe(path)["arrays"].get("weights")
+    return None if file is None else npy.mapped(_file(path, "weights"), file["dtype"], file["count"])
 
 
 def verify(path: str | os.PathLike[str]) -> None:
@@ -187,7 +225,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         rule = f"{os.fspath(path)}: mapped data is a folder with {META} and four arrays"
         raise unreadable(error, rule, "make one with shmps convert") from error
-    meta = files.parse_header(line, place, "mapped data", FORMAT)
+    meta = files.parse_header(line, place, "mapped data", FORMAT, _OLDEST)
     if meta.pop("sha256", None) != _sum_of(meta):
         raise DataError(
             f"{place}: its SHA-256 is another than its own; it is damaged: convert the data again"

@@ -113,11 +113,6 @@ def fit_columns(X: csr_matrix, num_features: int) -> tuple[csr_matrix, int]:
     """
     if num_features < 0:
         raise UsageError(f"num_features must be 0 or more, found {num_features}; pass X.shape[1] of training")
-    if getattr(X, "origin", {}) and X.shape[1] != num_features:
-        raise DataError(
-            f"rows of CSV, and hashed ones, have the {num_features} features of training, found "
-            f"{X.shape[1]}; read the same columns, with the same --label (label) and --hash-bits (hash_bits)"
-        )
     shape = (X.shape[0], num_features)
     if num_features >= X.shape[1]:
         fitted = copy.copy(X)  # not made of its arrays: of mapped data scipy would copy the indices

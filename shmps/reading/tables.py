@@ -1,21 +1,24 @@
 """CSV: a table whose first line names its columns; one is the label, the others are features.
 
-Features are numbered as their columns stand, the label's left out, and every cell is a number. Or they are
-hashed by name, as in shmps.reading.hashing: a cell that is a number is the feature `column` of that value,
+Without a header, columns are called by their numbers from 1. Features are numbered as their columns stand,
+without those of the label and of the weights, and every cell is a number. Rows that are read for a model are
+matched with the columns of training: by name, or by place where there is no header. Or features are hashed by
+name, as in shmps.reading.hashing: a cell that is a number is the feature `column` of that value,
 any other, an empty one too, is the feature `column=cell`, for 1. Each cell speaks for itself, whatever else
 is in its column: so the same row becomes the same features in every file. A row is what
 `FeatureHasher(2**bits).transform([{"age": 39, "job": "nurse"}])` makes of it, to the bit.
 
-Cells may be quoted; spaces around them do not count, and they end in the line they began in. pyarrow parses
-them, and its numbers are rounded as Python's `float` does; what it refuses is looked at line by line, to say
-where and why.
+Labels are all numbers or all text. Cells may be quoted; spaces around them do not count, and they end in the
+line they began in. pyarrow parses them, and its numbers are rounded as Python's `float` does; what it refuses
+is looked at line by line, to say where and why.
 """
 
 import csv
+import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -23,57 +26,78 @@ from scipy.sparse import csr_matrix
 
 from shmps.errors import DataError, UsageError
 from shmps.reading import hashing, texts
-from shmps.reading.block import Block
+from shmps.reading.block import Block, NamedMatrix
+from shmps.reading.dialect import Dialect
 from shmps.reading.grammar import NUMBER
 
 BLOCK = hashing.BLOCK  # bytes of text in memory at a time
 LABEL = "label"  # the column of the labels where nothing else is said
 _MOST_SHOWN = 40  # characters of a cell, columns of a table
+_MISSING = r"^$|^[+-]?(?i:nan|inf|infinity)$"  # in the column of the labels
 _LF, _CR = b"\n\r"
+_DELIMITERS = (";", "\t", "|", ",")  # looked for where a line is not what it should be
+_SPELLED = {"\\t": "\t", "tab": "\t"}  # what is hard to type in a shell
+_TSV = re.compile(r"\.tsv(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
 
 class _Columns(NamedTuple):
-    """What the first line names."""
+    """The columns of a file, by their places, and how they were found."""
 
-    names: list[str]
-    label: int | None  # which of them has the labels
-
-    @property
-    def features(self) -> list[int]:
-        return [at for at in range(len(self.names)) if at != self.label]
+    names: list[str]  # of all columns
+    features: list[int]  # in the order of training
+    label: int | None
+    weight: int | None
+    dialect: Dialect
 
 
 def read_blocks(
-    path: str | os.PathLike[str],
-    label: str | None = None,
-    hash_bits: int | None = None,
-    labelled: bool = True,
+    path: str | os.PathLike[str], how: Dialect, labelled: bool = True, hasher: Any = None
 ) -> Iterator[Block]:
-    """Rows of a table, some at a time; features are the columns without the label, or 2**hash_bits.
+    """Rows of a table, some at a time; features are the feature columns, or what `hasher` makes of them.
 
-    label: the column of the labels; None: LABEL. labelled: whether there must be one; without it y is nan.
+    how: `columns`, where they are known, are the feature columns of training, and the rows get their order.
+    labelled: whether there must be labels; without them y is nan. The `origin` of each X is `how` with the
+    columns that were found.
 
     Packed files as for `svmlight.read`. Raises DataError `file:line: rule, found; remedy`, and UsageError
-    where pyarrow, or for hash_bits scikit-learn, is not installed.
+    where pyarrow is not installed or the delimiter is not a character.
     """
     _must_have_pyarrow()
-    hasher = None if hash_bits is None else hashing.make_hasher(hash_bits)
-    name, columns, lines, rows = os.fsdecode(path), None, 0, 0
+    name, columns, lines, rows, numeric = os.fsdecode(path), None, 0, 0, None
+    how = dataclasses.replace(how, delimiter=_delimiter(how.delimiter, name))
     for text, taken in texts.blocks(name, BLOCK):
         start = texts.start(text, name) if columns is None else 0
         texts.check(text, name, lines)
         if columns is None:
             end = int(np.argmax(text == _LF))
-            columns = _columns(text[start:end].tobytes(), name, label or LABEL, labelled)
-            text, lines = text[end + 1 :], 1
+            columns = _columns(text[start:end].tobytes(), name, how, labelled)
+            if how.header is not False:
+                start, lines = end + 1, 1
+            text = text[start:]
         cells = _cells(text, name, lines, columns)
         if cells.num_rows:
             block = _Cells(cells, columns, text, name, lines)
-            yield Block(block.matrix(hasher), block.labels(), None, taken)
+            X = NamedMatrix(block.matrix(hasher))
+            X.origin = columns.dialect
+            y, numeric = block.labels(numeric, labelled)
+            yield Block(X, y, block.weights(), taken)
         rows += cells.num_rows
         lines += int(np.count_nonzero(text == _LF))
     if not rows:
         raise DataError(f"{name}: a data file has at least one row, found none; check that this is the file")
+
+
+def _delimiter(delimiter: str | None, name: str) -> str:
+    """The character between cells: where it is not said, a tab in .tsv files, else a comma."""
+    if delimiter is None:
+        return "\t" if _TSV.search(name) else ","
+    delimiter = _SPELLED.get(delimiter, delimiter)
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        raise UsageError(
+            f"delimiter must be one ASCII character, and no quote or line end, found {delimiter!r}; "
+            f"for example ; or tab"
+        )
+    return delimiter
 
 
 def _must_have_pyarrow() -> None:
@@ -86,12 +110,43 @@ def _must_have_pyarrow() -> None:
 # The first line.
 
 
-def _columns(line: bytes, name: str, label: str, labelled: bool) -> _Columns:
+def _columns(line: bytes, name: str, how: Dialect, labelled: bool) -> _Columns:
+    """The columns of a file by the first line. Raises DataError where they are not what `how` asks for."""
     place = f"{name}:1"
-    names = [cell.strip() for cell in _row(line, place)]
-    shown = ", ".join(map(_shown, names[:_MOST_SHOWN])) + (", ..." if len(names) > _MOST_SHOWN else "")
+    delimiter = how.delimiter or ","
+    cells = [cell.strip() for cell in _row(line, place, delimiter)]
+    label = how.label or LABEL
+    if how.header is False:
+        label, names = _numbered(len(cells), place, how)
+    else:
+        names = cells
+        _check_header(names, place)
+    places = {each: at for at, each in enumerate(names)}
+    shown = listed(names)
+    hint = _other_delimiter(line, len(cells), delimiter)
+    for what, column, flag in (("labels", label, "label"), ("weights", how.weight_column, "weight-column")):
+        if labelled and column is not None and column not in places:
+            raise DataError(
+                f"{place}: the {what} are in the column {column!r}, found the columns {shown}; "
+                + (hint or f"name theirs with --{flag} ({flag.replace('-', '_')}=...)" + _or_no_header(how))
+            )
+    others = [each for each in names if each not in (label, how.weight_column)]
+    if not others:
+        raise DataError(f"{place}: columns beside the label's are features, found none; {hint or 'add some'}")
+    features = others if how.columns is None else list(how.columns)
+    if set(features) != set(others):
+        raise DataError(f"{place}: {other_columns(others, features)}" + f"; {hint}" * bool(hint))
+    found = dataclasses.replace(how, label=label, columns=tuple(features))
+    at = places.get(how.weight_column) if how.weight_column is not None else None
+    return _Columns(names, [places[each] for each in features], places.get(label), at, found)
+
+
+def _check_header(names: list[str], place: str) -> None:
     if not any(names) or all(re.match(NUMBER, each) for each in names):
-        raise DataError(f"{place}: the first line of CSV names the columns, found {shown}; add such a line")
+        raise DataError(
+            f"{place}: the first line of CSV names the columns, found {listed(names)}; add such a line, or "
+            f"say that there is none: --no-header (header=False)"
+        )
     if "" in names:
         raise DataError(
             f"{place}: every column has a name, found none for column {names.index('') + 1}; name it (or, if "
@@ -100,20 +155,65 @@ def _columns(line: bytes, name: str, label: str, labelled: bool) -> _Columns:
     twice = [each for each, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{place}: names of columns differ, found {_shown(twice[0])} twice; rename one")
-    if labelled and label not in names:
+
+
+def _numbered(count: int, place: str, how: Dialect) -> tuple[str, list[str]]:
+    """The number of the labels' column, and those of all columns, of a table without a header."""
+    if how.label is None:
         raise DataError(
-            f"{place}: the labels are in the column {label!r}, found the columns {shown}; name theirs with "
-            f"--label (label=...)"
+            f"{place}: without a header the labels' column is called by its number, found none; name it with "
+            f"--label (label=...): 1 is the first of {count} columns, -1 the last"
         )
-    if names == [label]:
-        raise DataError(f"{place}: columns beside the label's are features, found none; add some")
-    return _Columns(names, names.index(label) if label in names else None)
+    names = [str(number) for number in range(1, count + 1)]
+    label = how.label
+    if re.fullmatch("-[0-9]{1,9}", label):
+        label = str(count + 1 + int(label))
+    if how.columns is None and label not in names:
+        raise DataError(
+            f"{place}: without a header the labels' column is called by its number from 1 to {count}, found "
+            f"{how.label!r}; 1 is the first, -1 the last"
+        )
+    if how.columns is not None and count == len(how.columns) < len({*how.columns, label, how.weight_column}):
+        return label, list(how.columns)  # rows for a model, without labels and weights: the others close up
+    return label, names
 
 
-def _row(line: bytes, place: str) -> list[str]:
+def other_columns(found: Sequence[str], training: Sequence[str]) -> str:
+    """What is wrong where the feature columns of some rows are not those of training."""
+    here, there = set(found), set(training)
+    lacking = [each for each in training if each not in here]
+    strange = [each for each in found if each not in there]
+    told = [f"{what} {listed(those)}" for what, those in (("no", lacking), ("also", strange)) if those]
+    return (
+        f"rows have the columns of training, {listed(training)}, in any order; found {' and '.join(told)}; "
+        f"rename, add or remove columns"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of columns, for a message: the first of many."""
+    return ", ".join(map(_shown, names[:_MOST_SHOWN])) + (", ..." if len(names) > _MOST_SHOWN else "")
+
+
+def _or_no_header(how: Dialect) -> str:
+    return "" if how.header is False else ", or say that line 1 is a row: --no-header (header=False)"
+
+
+def _other_delimiter(line: bytes, count: int, delimiter: str) -> str:
+    """What to do where another delimiter makes more columns of a line."""
+    for other in _DELIMITERS:
+        if other != delimiter and line.count(other.encode()) >= count:
+            shown = "tab" if other == "\t" else other
+            return (
+                f"the columns look separated by {shown!r}: say so with --delimiter {shown!r} (delimiter=...)"
+            )
+    return ""
+
+
+def _row(line: bytes, place: str, delimiter: str) -> list[str]:
     """The cells of a line; none of a blank one. Raises DataError where it is no row."""
     try:
-        cells = next(csv.reader([line.removesuffix(b"\r").decode() + "\n"]))
+        cells = next(csv.reader([line.removesuffix(b"\r").decode() + "\n"], delimiter=delimiter))
     except UnicodeDecodeError as error:
         raise DataError(
             f"{place}: text must be ASCII or UTF-8, found {error}; convert it with: iconv -f LATIN1 -t UTF-8"
@@ -151,7 +251,8 @@ def _cells(text: np.ndarray, name: str, lines: int, columns: _Columns) -> Any:
         cells = pyarrow.csv.read_csv(
             pyarrow.BufferReader(pyarrow.py_buffer(text)),
             pyarrow.csv.ReadOptions(use_threads=False, block_size=text.size, column_names=names),
-            convert_options=pyarrow.csv.ConvertOptions(
+            pyarrow.csv.ParseOptions(delimiter=columns.dialect.delimiter),
+            pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False
             ),
         )
@@ -159,14 +260,15 @@ def _cells(text: np.ndarray, name: str, lines: int, columns: _Columns) -> Any:
             return cells
     except pyarrow.ArrowInvalid as invalid:
         error = invalid
-    _refuse_rows(text, name, lines, len(columns.names))
+    _refuse_rows(text, name, lines, columns)
     raise DataError(f"{name}: CSV is a row of cells a line, found: {error}; check what wrote it")
 
 
-def _refuse_rows(text: np.ndarray, name: str, lines: int, count: int) -> None:
-    """Raises DataError for the first line that is no row of `count` cells."""
+def _refuse_rows(text: np.ndarray, name: str, lines: int, columns: _Columns) -> None:
+    """Raises DataError for the first line that has not a cell for each of the columns."""
+    count, delimiter = len(columns.names), columns.dialect.delimiter or ","
     for number, line in enumerate(text[:-1].tobytes().split(b"\n"), lines + 1):
-        cells = _row(line, f"{name}:{number}")
+        cells = _row(line, f"{name}:{number}", delimiter)
         if cells and len(cells) != count:
             raise DataError(
                 f"{name}:{number}: a row has a cell for each of the {count} columns that line 1 names, found "
@@ -183,15 +285,43 @@ class _Cells(NamedTuple):
     name: str
     lines: int
 
-    def labels(self) -> np.ndarray:
-        """(n,) float64; nan where no column has them."""
-        if self.columns.label is None:
-            return np.full(self.cells.num_rows, np.nan)
-        labels = _numbers(_trimmed(self.cells[self.columns.label]))
-        if np.isnan(labels).any():
-            row = int(np.argmax(np.isnan(labels)))
-            self._refuse(row, self.columns.label, "a label", "encode classes as numbers, such as 0 and 1")
-        return labels
+    def labels(self, numeric: bool | None, labelled: bool) -> tuple[np.ndarray, bool | None]:
+        """(n,) float64, or of text objects, and whether they are numbers, as `numeric` says of those before.
+
+        Where there need not be labels, nan stands for what is missing.
+        """
+        import pyarrow.compute
+
+        at = self.columns.label
+        if at is None:
+            return np.full(self.cells.num_rows, np.nan), numeric
+        cells = _trimmed(self.cells[at])
+        numbers = _numbers(cells)
+        missing = pyarrow.compute.match_substring_regex(cells, _MISSING).to_numpy()
+        if not labelled:
+            if not (np.isnan(numbers) & ~missing).any():
+                return numbers, numeric
+            return np.where(missing, np.nan, _objects(cells)), numeric
+        if missing.any():
+            remedy = "correct it, or leave the row out"
+            self._refuse(int(missing.argmax()), at, "a label", "a number or text", remedy)
+        numeric = not np.isnan(numbers[0]) if numeric is None else numeric
+        strange = np.isnan(numbers) == numeric
+        if strange.any():
+            kind = "a number" if numeric else "text"
+            rule = f"{kind}, as in the rows before (labels are all numbers or all text)"
+            self._refuse(int(strange.argmax()), at, "a label", rule, "write all of them alike")
+        return numbers if numeric else _objects(cells), numeric
+
+    def weights(self) -> np.ndarray | None:
+        """(n,) float64; None where no column has them."""
+        if self.columns.weight is None:
+            return None
+        weights = _numbers(_trimmed(self.cells[self.columns.weight]))
+        if not (weights >= 0).all():
+            row = int(np.argmin(weights >= 0))
+            self._refuse(row, self.columns.weight, "a weight", "a finite number from 0 up", "correct it")
+        return weights
 
     def matrix(self, hasher: Any) -> csr_matrix:
         """(n, features); features by their places where `hasher` is None."""
@@ -206,8 +336,8 @@ class _Cells(NamedTuple):
         dense = _numbers(_trimmed(pyarrow.chunked_array(chunks))).reshape(-1, self.cells.num_rows).T
         if np.isnan(dense).any():
             row, at = np.unravel_index(np.argmax(np.isnan(dense)), dense.shape)
-            remedy = "correct it, or hash text by --hash-bits (hash_bits=...)"
-            self._refuse(int(row), self.columns.features[at], "a cell", remedy)
+            remedy = "correct it, or hash text with --hash-bits 18 (hash_bits=18), or leave the column out"
+            self._refuse(int(row), self.columns.features[at], "a cell", "a finite number", remedy)
         return csr_matrix(dense)
 
     def hashed(self, hasher: Any) -> csr_matrix:
@@ -215,12 +345,12 @@ class _Cells(NamedTuple):
         named = [_pairs(self.columns.names[at], _trimmed(self.cells[at])) for at in self.columns.features]
         return csr_matrix(hasher.transform(zip(*named, strict=True)))
 
-    def _refuse(self, row: int, at: int, what: str, remedy: str) -> NoReturn:
+    def _refuse(self, row: int, at: int, what: str, rule: str, remedy: str) -> NoReturn:
         lines = self.text[:-1].tobytes().split(b"\n")
         line = [number for number, line in enumerate(lines, 1) if line.strip(b"\r")][row]
         raise DataError(
-            f"{self.name}:{self.lines + line}: {what} in the column {self.columns.names[at]!r} is a finite "
-            f"number, found {_shown(self.cells[at][row].as_py())}; {remedy}"
+            f"{self.name}:{self.lines + line}: {what} in the column {self.columns.names[at]!r} is "
+            f"{rule}, found {_shown(self.cells[at][row].as_py())}; {remedy}"
         )
 
 
@@ -237,6 +367,12 @@ def _numbers(cells: Any) -> np.ndarray:
     is_number = pyarrow.compute.match_substring_regex(cells, NUMBER)
     numbers = pyarrow.compute.if_else(is_number, cells, "nan").cast("float64").to_numpy()
     return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _objects(cells: Any) -> np.ndarray:
+    """(n,) of str; equal ones are the same object."""
+    encoded = cells.combine_chunks().dictionary_encode()
+    return np.array(encoded.dictionary.to_pylist(), object)[encoded.indices.to_numpy()]
 
 
 def _pairs(column: str, cells: Any) -> list[tuple[str, float]]:

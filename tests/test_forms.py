@@ -1,0 +1,471 @@
+"""Files in the forms that people have: each trains and predicts unchanged, and a model remembers its form."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from processes import stdin
+
+from shmps import LogisticRegression, formats
+from shmps.errors import DataError, UsageError
+
+TRAIN = ["--workers", 1, "--solver", "lbfgs", "--intercept", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(seed, count=60):
+    """(a, b, whether a > b), never equal."""
+    random = np.random.default_rng(seed)
+    pairs = [(int(a), int(b)) for a, b in random.integers(-9, 10, (4 * count, 2)) if a != b]
+    return [(a, b, a > b) for a, b in pairs[:count]]
+
+
+def csv_of(rows, columns, labels, delimiter=",", header=True, empty=()):
+    """A table of `columns`: a, b, job (text), label, weight, each what it says of a row, or an empty cell."""
+    cells = {
+        "a": lambda a, b, above: a,
+        "b": lambda a, b, above: b,
+        "job": lambda a, b, above: f"job {a}, {'above' if above else 'below'}",
+        "label": lambda a, b, above: labels[above],
+        "weight": lambda a, b, above: 2.5 if above else 0.5,
+    }
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    if header:
+        writer.writerow(columns)
+    writer.writerows(["" if name in empty else cells[name](*row) for name in columns] for row in rows)
+    return out.getvalue()
+
+
+def lines(rows, line):
+    return "".join(line(a, b, above) + "\n" for a, b, above in rows)
+
+
+TRUTH = ("FALSE", "TRUE")
+YES = ("no", "yes")
+SIGNS = ("-1", "1")
+# name of the file: labels; flags of train; the file; flags of predict; rows to predict, without labels
+FORMS = {
+    "yes_no.csv": (
+        YES, (),
+        lambda rows: csv_of(rows, ("a", "label", "b"), YES),
+        lambda rows: csv_of(rows, ("a", "b"), YES),
+    ),
+    "true_false.csv": (
+        TRUTH, ("--label", "label"),
+        lambda rows: csv_of(rows, ("label", "a", "b"), TRUTH),
+        lambda rows: csv_of(rows, ("b", "a", "label"), TRUTH, empty=("label",)),
+    ),
+    "semicolons.csv": (
+        YES, ("--delimiter", ";"),
+        lambda rows: csv_of(rows, ("a", "b", "label"), YES, ";"),
+        lambda rows: csv_of(rows, ("b", "a"), YES, ";"),
+    ),
+    "tabs.tsv": (
+        SIGNS, (),
+        lambda rows: csv_of(rows, ("a", "b", "label"), SIGNS, "\t"),
+        lambda rows: csv_of(rows, ("a", "b"), SIGNS, "\t"),
+    ),
+    "tabs.data": (
+        SIGNS, ("--delimiter", r"\t", "--label", "label"),
+        lambda rows: csv_of(rows, ("a", "b", "label"), SIGNS, "\t"),
+        lambda rows: csv_of(rows, ("b", "a"), SIGNS, "\t"),
+    ),
+    "iris.data": (
+        ("Iris-setosa", "Iris-virginica"), ("--no-header", "--label", "-1"),
+        lambda rows: csv_of(rows, ("a", "b", "label"), ("Iris-setosa", "Iris-virginica"), header=False),
+        lambda rows: csv_of(rows, ("a", "b"), SIGNS, header=False),
+    ),
+    "label_first.csv": (
+        ("0", "1"), ("--no-header", "--label", "1"),
+        lambda rows: csv_of(rows, ("label", "a", "b"), ("0", "1"), header=False),
+        lambda rows: csv_of(rows, ("a", "b"), SIGNS, header=False),
+    ),
+    "weighted.csv": (
+        YES, ("--weight-column", "weight"),
+        lambda rows: csv_of(rows, ("weight", "a", "b", "label"), YES),
+        lambda rows: csv_of(rows, ("b", "a"), YES),
+    ),
+    "text.csv": (
+        YES, ("--hash-bits", "12"),
+        lambda rows: csv_of(rows, ("a", "job", "b", "label"), YES),
+        lambda rows: csv_of(rows, ("job", "b", "label", "a"), YES, empty=("label",)),
+    ),
+    "text_without_header.data": (
+        YES, ("--hash-bits", "12", "--no-header", "--label", "2"),
+        lambda rows: csv_of(rows, ("job", "label", "a"), YES, header=False),
+        lambda rows: csv_of(rows, ("job", "a"), YES, header=False),
+    ),
+    "importance.vw": (
+        SIGNS, ("--hash-bits", "12"),
+        lambda rows: lines(rows, lambda a, b, above: f"{SIGNS[above]} {1.5 + above} |n a:{a} b:{b}"),
+        lambda rows: lines(rows, lambda a, b, above: f"|n b:{b} a:{a}"),
+    ),
+    "tags.vw": (
+        SIGNS, ("--hash-bits", "12", "--keep-names"),
+        lambda rows: lines(rows, lambda a, b, above: f"{SIGNS[above]} 1.0 'row{a} |n a:{a} |m b:{b}"),
+        lambda rows: lines(rows, lambda a, b, above: f"'row{a} |n a:{a} |m b:{b}"),
+    ),
+    "words.txt": (
+        YES, ("--hash-bits", "12"),
+        lambda rows: lines(rows, lambda a, b, above: f"{YES[above]} a:{a} b:{b} job={above}"),
+        lambda rows: lines(rows, lambda a, b, above: f"| b:{b} a:{a} job={above}"),
+    ),
+    "text_labels.svm": (
+        YES, (),
+        lambda rows: lines(rows, lambda a, b, above: f"{YES[above]} 1: {a} 2:{b}"),
+        lambda rows: lines(rows, lambda a, b, above: f"1:{a} 2:{b}"),
+    ),
+    "label_and_weight.svm": (
+        ("0", "1"), (),
+        lambda rows: lines(rows, lambda a, b, above: f"{int(above)}:{1.5 + above} 1:{a} 2:{b}"),
+        lambda rows: lines(rows, lambda a, b, above: f"1:{a} 2:{b}"),
+    ),
+    "zero_based.svm": (
+        ("0", "1"), ("--zero-based",),
+        lambda rows: lines(rows, lambda a, b, above: f"{int(above)} 1:{a} 2:{b}"),
+        lambda rows: lines(rows, lambda a, b, above: f"1:{a} 2:{b}"),
+    ),
+}  # fmt: skip
+
+
+def needs(name):
+    if name.endswith((".csv", ".tsv", ".data")):
+        pytest.importorskip("pyarrow.csv")
+    if "--hash-bits" in FORMS[name][1]:
+        pytest.importorskip("sklearn")
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_file_as_people_have_it_trains_and_predicts_unchanged(name, shmps, here):
+    needs(name)
+    labels, flags, text, unlabelled = FORMS[name]
+    new = rows(1, 30)
+    suffix = os.path.splitext(name)[1]
+    (here / name).write_text(text(rows(0)))
+    (here / f"test{suffix}").write_text(text(new))
+    (here / f"new{suffix}").write_text(unlabelled(new))
+    done = shmps("train", "--data", name, "--test", f"test{suffix}", *flags, "--model", "m", *TRAIN)
+    assert done.returncode == 0, done.stderr
+    known = shmps("predict", "m", f"test{suffix}")
+    assert known.stderr.startswith("accuracy "), known.stderr
+    assert float(known.stderr.split()[1]) > 0.9 and set(known.stdout.split()) == set(labels)
+    done = shmps("predict", "m", f"new{suffix}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, known.stdout, "")
+    # The same from mapped data, which trains to the same bits.
+    assert shmps("convert", name, "d", *flags).returncode == 0
+    assert shmps("train", "--data", "d", "--test", f"test{suffix}", "--model", "n", *TRAIN).returncode == 0
+    one, other = formats.load("m"), formats.load("n")
+    assert one.coefficients.tobytes() == other.coefficients.tobytes() and one.labels == other.labels
+    assert one.settings == other.settings
+    assert shmps("predict", "n", f"new{suffix}").stdout == known.stdout
+
+
+# What a model remembers of the text of training.
+
+
+def train(shmps, *flags, model="m"):
+    done = shmps("train", *flags, "--model", model, *TRAIN)
+    assert done.returncode == 0, done.stderr
+    return formats.load(model)
+
+
+def accuracy(shmps, *arguments):
+    done = shmps("predict", *arguments)
+    assert done.returncode == 0, done.stderr
+    return float(done.stderr.split()[1])
+
+
+@pytest.fixture
+def zero_based(here):
+    """Two files with features that count from 0: train.svm, and test.svm in which no 0 happens to be."""
+    one = lambda a, b, above: f"{int(above)} 0:{a} 1:{b}"  # noqa: E731
+    (here / "train.svm").write_text(lines(rows(0), one))
+    (here / "test.svm").write_text(lines([(0, b, b < 0) for b in (-5, -4, -1, 1, 3, 8)], lambda a, b, above: (
+        f"{int(above)} 1:{b}"
+    )))  # fmt: skip
+    return ["--data", "train.svm", "--zero-based"]
+
+
+def test_a_model_remembers_from_where_features_count(zero_based, shmps):
+    assert shmps("convert", "train.svm", "d", "--zero-based").returncode == 0
+    models = [train(shmps, *data, "--test", "test.svm") for data in (zero_based, ["--data", "d"])]
+    assert models[0].coefficients.tobytes() == models[1].coefficients.tobytes()
+    assert models[0].settings == models[1].settings and models[0].settings["zero_based"] is True
+    assert accuracy(shmps, "m", "test.svm") == 1
+    assert accuracy(shmps, "m", "test.svm", "--no-zero-based") < 1
+    shown = shmps("inspect", "m").stdout
+    assert "(from 0, largest magnitude first)" in shown
+    # A model that another program made remembers nothing: the flag says it.
+    formats.save(models[0], "m.liblinear")
+    assert accuracy(shmps, "m.liblinear", "test.svm", "--zero-based") == 1
+    assert shmps("inspect", "train.svm", "--zero-based").returncode == 0
+    done = shmps("train", "--data", "train.svm", "--quiet")
+    assert done.returncode == 3 and "zero_based=True" in done.stderr
+    done = shmps("train", "--data", "d", "--no-zero-based")
+    assert done.returncode == 2 and "was converted with --zero-based, found no --zero-based" in done.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--hash-bits", "10")], ids=["by place", "hashed"])
+def test_rows_to_predict_are_matched_by_the_names_of_their_columns(flags, shmps, here):
+    needs("text.csv")
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES))
+    model = train(shmps, "--data", "train.csv", *flags)
+    assert model.settings["columns"] == ["a", "b"]
+    for name, columns in {"same": ("a", "b", "label"), "turned": ("label", "b", "a")}.items():
+        (here / f"{name}.csv").write_text(csv_of(rows(1), columns, YES))
+    expected = shmps("predict", "m", "same.csv", "--proba").stdout
+    assert shmps("predict", "m", "turned.csv", "--proba").stdout == expected
+    with stdin("turned.csv"):
+        assert shmps("predict", "m", "-", "--proba").stdout == expected
+    wrong = csv_of(rows(1), ("a", "b", "label"), YES).replace("a,b,label", "height,b,label")
+    (here / "wrong.csv").write_text(wrong)
+    shmps("convert", "wrong.csv", "wrong", *flags)
+    for command in (
+        ["predict", "m", "wrong.csv"],
+        ["predict", "m", "wrong"],
+        ["train", "--data", "train.csv", "--test", "wrong.csv", *flags],
+    ):
+        done = shmps(*command)
+        assert done.returncode == 3 and "'a', 'b', in any order" in done.stderr, done.stderr
+        assert "found no 'a' and also 'height'" in done.stderr
+    shmps("convert", "turned.csv", "turned", *flags)
+    done = shmps("predict", "m", "turned", "--proba")
+    if flags:
+        assert done.stdout == expected
+    else:
+        assert done.returncode == 3 and "in the order 'a', 'b', found 'b', 'a'" in done.stderr
+    done = shmps("train", "--data", "turned.csv", "--test", "same.csv", *flags, "--quiet", "--json")
+    assert done.returncode == 0 and shmps("inspect", "m", "--top", 2).stdout.count("columns    a, b") == 1
+
+
+def test_columns_without_a_header_are_matched_by_their_number(shmps, here):
+    needs("iris.data")
+    columns = ("weight", "a", "label", "b")
+    (here / "train").write_text(csv_of(rows(0), columns, YES, header=False))
+    flags = ["--no-header", "--label", -2, "--weight-column", 1]
+    model = train(shmps, "--data", "train", *flags)
+    assert {name: model.settings[name] for name in ("label", "columns", "header", "weight_column")} == {
+        "label": "3", "columns": ["2", "4"], "header": False, "weight_column": "1",
+    }  # fmt: skip
+    assert accuracy(shmps, "m", "train") > 0.9
+    (here / "new").write_text(csv_of(rows(0), ("a", "b"), YES, header=False))
+    assert shmps("predict", "m", "new").stdout == shmps("predict", "m", "train").stdout
+    (here / "other").write_text(csv_of(rows(0), ("a", "label", "b"), YES, header=False))
+    done = shmps("predict", "m", "other")
+    assert done.returncode == 3 and "'2', '4'" in done.stderr
+    done = shmps("train", "--data", "train", "--no-header")
+    assert done.returncode == 3 and "--label" in done.stderr and "-1 the last" in done.stderr
+    done = shmps("train", "--data", "train", "--no-header", "--label", "9")
+    assert done.returncode == 3 and "from 1 to 4, found '9'" in done.stderr
+
+
+def test_kept_names_show_what_hashed_features_are_called(shmps, here):
+    needs("text.csv")
+    hashed = pytest.importorskip("sklearn.feature_extraction").FeatureHasher(2**10)
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "job", "label"), YES))
+    flags = ["--hash-bits", 10, "--keep-names"]
+    shmps("convert", "train.csv", "d", *flags)
+    models = [train(shmps, "--data", *data) for data in (["train.csv", *flags], ["d"])]
+    names = models[0].settings["names"]
+    assert names == models[1].settings["names"]
+    for name in ("a", "b", next(name for name in names if name.startswith("job="))):
+        row = hashed.transform([{name: 1.0} if "=" not in name else {name.split("=")[0]: name.split("=")[1]}])
+        assert names[name] == (row.indices[0] + 1) * row.data[0]
+    shown = shmps("inspect", "m").stdout
+    assert all((name if names[name] > 0 else f"-1*{name}") in shown.split() for name in ("a", "b"))
+    assert len(shown) < 4000  # not all names
+    done = shmps("train", "--data", "train.csv", "--keep-names")
+    assert done.returncode == 2 and "--keep-names" in done.stderr and "--hash-bits" in done.stderr
+
+
+def test_names_of_columns_are_shown(shmps, here):
+    needs("yes_no.csv")
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES))
+    train(shmps, "--data", "train.csv")
+    largest = json.loads(shmps("inspect", "m", "--json").stdout)["largest"]
+    assert {each["names"][0]: each["feature"] for each in largest} == {"a": 1, "b": 2}
+    assert "columns    a, b" in shmps("inspect", "train.csv").stdout
+
+
+def test_models_and_folders_of_before_are_read(shmps, here):
+    """Format 1 of mapped data; models that know label and hash_bits alone."""
+    needs("yes_no.csv")
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), ("0", "1")))
+    model = train(shmps, "--data", "train.csv")
+    older = {name: value for name, value in model.settings.items() if name != "columns"}
+    formats.save(replace(model, settings=older), "older")
+    expected = shmps("predict", "m", "train.csv").stdout
+    assert shmps("predict", "older", "train.csv").stdout == expected
+    assert shmps("inspect", "older").returncode == 0
+    shmps("convert", "train.csv", "d")
+    meta = json.loads((here / "d/meta.json").read_text())
+    for name in ("classes", "columns", "sha256"):
+        del meta[name]
+    meta |= {"format": 1, "hash_bits": None}
+    meta["sha256"] = hashlib.sha256(json.dumps(meta).encode()).hexdigest()
+    (here / "d/meta.json").write_text(json.dumps(meta) + "\n")
+    assert shmps("inspect", "d", "--verify").returncode == 0
+    assert shmps("predict", "m", "d").stdout == expected
+    other = train(shmps, "--data", "d", model="n")
+    assert other.coefficients.tobytes() == model.coefficients.tobytes()
+
+
+# Weights.
+
+
+def test_weights_from_anywhere_train_alike_and_count_in_the_accuracy(shmps, here):
+    needs("weighted.csv")
+    weight = lambda above: 2.5 if above else 0.5  # noqa: E731
+    (here / "column.csv").write_text(csv_of(rows(0), ("a", "b", "weight", "label"), ("0", "1")))
+    (here / "plain.csv").write_text(csv_of(rows(0), ("a", "b", "label"), ("0", "1")))
+    (here / "weights").write_text(lines(rows(0), lambda a, b, above: str(weight(above))))
+    (here / "text.svm").write_text(
+        lines(rows(0), lambda a, b, above: f"{int(above)}:{weight(above)} 1:{a} 2:{b}")
+    )
+    sources = {
+        "column": ["--data", "column.csv", "--weight-column", "weight"],
+        "file": ["--data", "plain.csv", "--weights", "weights"],
+        "text": ["--data", "text.svm"],
+        "class": ["--data", "plain.csv", "--class-weight", "1=2.5,0=0.5"],
+    }
+    models = {name: train(shmps, *flags, model=name) for name, flags in sources.items()}
+    unweighted = train(shmps, "--data", "plain.csv")
+    for model in models.values():
+        np.testing.assert_allclose(model.coefficients, models["column"].coefficients, rtol=1e-9)
+        assert not np.allclose(model.coefficients, unweighted.coefficients, rtol=1e-3)
+    of_column = shmps("predict", "m", "column.csv", "--weight-column", "weight").stderr
+    of_file = shmps("predict", "m", "plain.csv", "--weights", "weights").stderr
+    majority = sum(2.5 * above for *_, above in rows(0)) / sum(2.5 if above else 0.5 for *_, above in rows(0))
+    assert of_column == of_file and f"majority {majority:.4f}" in of_file
+    assert f"majority {majority:.4f}" in shmps("predict", "text", "text.svm").stderr
+    done = shmps("train", *sources["column"], "--test", "column.csv", "--json", "--workers", 1)
+    assert json.loads(done.stdout)["metrics"]["baseline"] == pytest.approx(majority)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--weights", "few"], 3, "few: a file of weights has a line for each of the 60 rows, found 1"),
+        (["--weights", "bad"], 3, "bad:2: a weight is a finite number from 0 up, one a line, found '-1'"),
+        (["--weights", "none"], 3, "none: "),
+        (["--weights", "few", "--weight-column", "weight"], 3, "come from one place"),
+        (["--weight-column", "w"], 3, "weights are in the column 'w'"),
+        (["--class-weight", "yes"], 2, "--class-weight: balanced, or LABEL=WEIGHT"),
+        (["--class-weight", "maybe=2"], 2, "--class-weight names labels of the training rows, ['no', 'yes']"),
+        (["--delimiter", ";;"], 2, "--delimiter must be one ASCII character"),
+    ],
+)
+def test_weights_that_are_none_are_a_sentence(flags, code, words, shmps, here):
+    needs("weighted.csv")
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "weight", "label"), YES))
+    (here / "few").write_text("1\n")
+    (here / "bad").write_text("1\n-1\n")
+    done = shmps("train", "--data", "train.csv", *flags, *TRAIN)
+    assert done.returncode == code and words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("form", ["yes=9,no=1", "balanced"])
+def test_classes_have_weights_by_the_text_of_their_labels(form, shmps, here):
+    needs("yes_no.csv")
+    few = [row for row in rows(0, 200) if not row[2]] + [row for row in rows(0, 200) if row[2]][:9]
+    (here / "train.csv").write_text(csv_of(few, ("a", "label"), YES))
+    train(shmps, "--data", "train.csv")
+    plain = shmps("predict", "m", "train.csv").stdout.split()
+    train(shmps, "--data", "train.csv", "--class-weight", form)
+    assert shmps("predict", "m", "train.csv").stdout.split().count("yes") > plain.count("yes")
+
+
+def test_training_reads_stdin(shmps, here):
+    (here / "train.svm").write_text(lines(rows(0), lambda a, b, above: f"{int(above)} 1:{a} 2:{b}"))
+    expected = train(shmps, "--data", "train.svm")
+    with stdin("train.svm"):
+        model = train(shmps, "--data", "-", model="n")
+    assert model.coefficients.tobytes() == expected.coefficients.tobytes()
+
+
+# Messages.
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "words"),
+    [
+        ("a;b;label\n1;2;yes\n", (), "the columns look separated by ';': say so with --delimiter ';'"),
+        ("a\tb\tlabel\n1\t2\t1\n", (), "--delimiter 'tab'"),
+        ("a,b,target\n1,2,1\n", (), "--label (label=...)"),
+        ("5.1,3.5,1\n", (), "--no-header"),
+        ("5.1,3.5,yes\n4,3,no\n", (), "--no-header"),
+        ("a,job,label\n1,nurse,1\n", (), "'job' is a finite number, found 'nurse'; correct it, or hash text"),
+        ("a,label\n1,yes\n2,\n", (), "train.csv:3: a label in the column 'label' is a number or text"),
+        (
+            "a,label\n1,yes\n2,1\n",
+            (),
+            "train.csv:3: a label in the column 'label' is text, as in the rows before",
+        ),
+        ("1,yes\n2,1\n", ("--no-header", "--label", "2"), "train.csv:2: a label in the column '2' is text"),
+    ],
+)
+def test_a_table_in_another_form_is_told_with_the_flag_that_reads_it(text, flags, words, shmps, here):
+    needs("yes_no.csv")
+    (here / "train.csv").write_text(text)
+    done = shmps("train", "--data", "train.csv", *flags)
+    assert done.returncode == 3 and words in done.stderr, done.stderr
+
+
+# From Python, and when training is interrupted.
+
+
+def test_paths_are_read_as_the_training_rows_were(here):
+    needs("weighted.csv")
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES))
+    (here / "test.csv").write_text(csv_of(rows(1), ("label", "b", "a"), YES))
+    (here / "new.csv").write_text(csv_of(rows(1), ("b", "a"), YES))
+    (here / "wrong.csv").write_text("a,c,label\n1,2,yes\n2,1,no\n")
+    model = LogisticRegression(solver="lbfgs", workers=1).fit("train.csv", eval_set=("test.csv", None))
+    X = np.array([(a, b) for a, b, _ in rows(1)], float)
+    assert (
+        model.predict("new.csv").tolist() == model.predict("test.csv").tolist() == model.predict(X).tolist()
+    )
+    assert model.score("test.csv") == model.result_.metrics.accuracy > 0.9
+    for use in (model.predict, lambda path: LogisticRegression().fit("train.csv", eval_set=(path, None))):
+        with pytest.raises(DataError, match="found no 'b' and also 'c'"):
+            use("wrong.csv")
+
+
+def test_weights_in_a_file_are_those_of_its_rows(here):
+    one = lambda a, b, above: f"{int(above)}:{1 + above} 1:{a} 2:{b}"  # noqa: E731
+    (here / "weighted.svm").write_text(lines(rows(0), one))
+    X = np.array([(a, b) for a, b, _ in rows(0)], float)
+    y = np.array([float(above) for *_, above in rows(0)])
+    by_path = LogisticRegression(solver="lbfgs", workers=1).fit("weighted.svm", eval_set="weighted.svm")
+    by_matrix = LogisticRegression(solver="lbfgs", workers=1).fit(X, y, 1 + y, eval_set=(X, y, 1 + y))
+    assert by_path.coef_.tobytes() == by_matrix.coef_.tobytes()
+    assert by_path.result_.metrics == by_matrix.result_.metrics
+    assert by_path.score("weighted.svm") == by_matrix.score(X, y, 1 + y)
+    with pytest.raises(UsageError, match="come from one place"):
+        by_path.fit("weighted.svm", sample_weight=y)
+
+
+def test_a_model_that_an_interrupt_left_remembers_its_text(shmps, here, monkeypatch):
+    needs("semicolons.csv")
+    (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES, ";"))
+
+    def stop(bar, progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shmps.commands.train._Bar.evaluated", stop)
+    flags = ["--delimiter", ";", "--epochs", 50, "--batch-size", 10, "--test-interval", 7, "--workers", 1]
+    done = shmps("train", "--data", "train.csv", *flags, "--model", "m", "--quiet")
+    assert done.returncode == 130 and "the model after iteration " in done.stderr
+    assert formats.load("m").settings["delimiter"] == ";"
+    assert accuracy(shmps, "m", "train.csv") > 0.5
