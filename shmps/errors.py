@@ -84,6 +84,10 @@ class NotConverged(UserWarning):
     """A solver ended before it was as near to the optimum as it was asked to come."""
 
 
+class WorseThanConstant(UserWarning):
+    """The log-loss on the training rows is above that of giving every row the classes' shares."""
+
+
 class UnstableRate(UserWarning):
     """The learning rate is above what is stable at the delay that was measured."""
 

@@ -36,9 +36,8 @@ def test_an_unguarded_script_trains():
 
 def test_a_cell_of_a_notebook_trains():
     # What IPython does with a cell: code without a file, in a namespace of its own, with an event loop about.
-    cell = (
-        SCRIPT + "seen = []\nmodel = LogisticRegression(test_interval=1).fit(X, y, on_progress=seen.append)"
-    )
+    model = "LogisticRegression(solver='minibatch', test_interval=1)"
+    cell = SCRIPT + f"seen = []\nmodel = {model}.fit(X, y, on_progress=seen.append)"
     script = f"""
 import asyncio
 async def notebook():
