@@ -130,6 +130,8 @@ class LBFGS:
             within += rests @ rests.T
             between += rests @ steps.T
             along += rests @ gradient[part]
+        if not (np.isfinite(within).all() and np.isfinite(between).all()):  # l2 is as good as none
+            return math.inf
         own = between.diagonal()
         scale = np.where(own > 0, 1 / np.sqrt(np.where(own > 0, own, 1.0)), 0.0)  # 0: only rounding is left
         values, vectors = np.linalg.eigh((between + between.T) / 2 * np.outer(scale, scale))

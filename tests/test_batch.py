@@ -422,3 +422,11 @@ def test_the_bound_is_that_of_the_least_curvature_there_can_be():
         gap = search.best[1] - 1.0
         assert search.gap >= gap * (1 - 1e-9)
     assert search.gap <= 1.01 * gap
+
+
+def test_a_penalty_that_overflows_is_as_good_as_none():
+    X, y = problem()
+    for l2 in (5e-324, 1e-300):
+        with np.errstate(over="ignore"):
+            model = LogisticRegression(solver="lbfgs", l2=l2, iterations=200).fit(X, y)
+        assert model.score(X, y) > 0.7 and np.isfinite(model.coef_).all()
