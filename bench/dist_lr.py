@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from shmps import LogisticRegression, datasets
 from shmps.dist_lr import c_random
-from shmps.errors import UnstableRate
+from shmps.errors import UnstableRate, WorseThanConstant
 from shmps.kernels import gradient
 from shmps.result import Result
 
@@ -68,12 +68,13 @@ class Setting(NamedTuple):
     def train(self, **parameters: Any) -> Result:
         """A training from dist-lr's start, evaluated after every tick of worker 0 unless told otherwise."""
         defaults: dict[str, Any] = {
-            "workers": WORKERS, "batch_size": 0, "iterations": ITERATIONS, "l2": self.l2, "updater": "sgd",
-            "fit_intercept": False, "test_interval": 1, "tick_time": TICK_TIME,
+            "workers": WORKERS, "solver": "minibatch", "updater": "sgd", "batch_size": 0, "l2": self.l2,
+            "iterations": ITERATIONS, "fit_intercept": False, "test_interval": 1, "tick_time": TICK_TIME,
         }  # fmt: skip
         estimator = LogisticRegression(**(defaults | parameters))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnstableRate)  # here it is the point
+            warnings.simplefilter("ignore", WorseThanConstant)
             own_start = estimator.updater == "dist-lr"
             start = None if own_start else c_random(self.X.shape[1])
             estimator.fit(self.X, self.y, eval_set=self.tested, coef_init=start)

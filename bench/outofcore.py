@@ -34,7 +34,7 @@ BUDGET, QUICK_BUDGET = 600 * 10**6, 130 * 10**6  # bytes of a process
 ROWS = 20_000  # that are written over and over
 SERVERS = 1
 WAYS: dict[str, dict[str, Any]] = {
-    "sync, minibatches of 256": {"epochs": 1},
+    "sync, minibatches of 256": {"solver": "minibatch", "epochs": 1},
     "async, minibatches of 256": {"mode": "async", "epochs": 1},
     "hogwild": {"mode": "hogwild", "epochs": 1, "updater": "sgd"},
     "lbfgs, 20 rounds": {"solver": "lbfgs", "iterations": 20, "tol": 1e-300},

@@ -3,7 +3,15 @@
 import argparse
 from typing import Any
 
-from shmps.choices import FORMATS, HOGWILD_RATES, LEARNING_RATES, ON_WORKER_DEATH, SCHEDULES, SOLVERS
+from shmps.choices import (
+    FORMATS,
+    HOGWILD_RATES,
+    LEARNING_RATES,
+    OF_MINIBATCHES,
+    ON_WORKER_DEATH,
+    SCHEDULES,
+    SOLVERS,
+)
 
 GLOSSARY = """\
 words:
@@ -17,6 +25,10 @@ words:
   hogwild         workers update the shared weights in place, without a lock: an update may be lost
   delay           versions of the weights between a pull and its push
   updater         the servers' rule: how a gradient changes the weights
+
+with --solver auto each of these selects minibatches, and --solver lbfgs refuses it: --async, --bound,
+--hogwild, --updater, --learning-rate, --schedule, --batch-size, --epochs, --l1, --slow-worker, --tick-time,
+--join-at, --on-worker-death continue, --replicas, --checkpoint, --resume
 
 exit codes: 0 done, 2 usage, 3 data missing or bad, 4 a node died, 5 diverged, 6 out of memory or disk,
 130 Ctrl-C, 143 SIGTERM
@@ -116,7 +128,7 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     training = parser.add_argument_group("training")
     passes = training.add_mutually_exclusive_group()
     passes.add_argument(
-        "--epochs", type=int, default=10, metavar="N", help="passes over the rows (default: 10)"
+        "--epochs", type=int, metavar="N", help=f"passes over the rows (default: {OF_MINIBATCHES['epochs']})"
     )
     passes.add_argument(
         "--iterations",
@@ -128,17 +140,21 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
         "--solver",
         choices=SOLVERS,
         default=SOLVERS[0],
-        help="minibatches under the updater, full gradients under L-BFGS, or what fits (default: minibatch)",
+        help="full gradients under L-BFGS, or minibatches under the updater; auto: L-BFGS, unless a flag "
+        "asks for minibatches, see below (default: auto)",
     )
     training.add_argument(
         "--tol",
         type=float,
         default=1e-6,
         metavar="TOL",
-        help="lbfgs ends so near to the least objective, relatively (default: 1e-6)",
+        help="lbfgs ends so near to the least objective, relatively, by its estimate (default: 1e-6)",
     )
     training.add_argument(
-        "--batch-size", type=int, default=256, metavar="ROWS", help="0: the whole shard (default: 256)"
+        "--batch-size",
+        type=int,
+        metavar="ROWS",
+        help=f"0: the whole shard (default: {OF_MINIBATCHES['batch_size']})",
     )
     rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
     rates += "; with --hogwild " + ", ".join(f"{rate:g} for {name}" for name, rate in HOGWILD_RATES.items())
@@ -146,15 +162,13 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
         "--updater",
         "--rule",
         choices=tuple(LEARNING_RATES),
-        default="adagrad",
-        help="how servers apply gradients (default: adagrad)",
+        help=f"how servers apply gradients (default: {OF_MINIBATCHES['updater']})",
     )
     training.add_argument("--learning-rate", type=float, metavar="RATE", help=f"(default: {rates})")
     training.add_argument(
         "--schedule",
         choices=SCHEDULES,
-        default="constant",
-        help="of sgd's rate; t in ticks, delay in versions",
+        help=f"of sgd's rate; t in ticks, delay in versions (default: {OF_MINIBATCHES['schedule']})",
     )
     training.add_argument(
         "--l1", type=float, default=0.0, metavar="L1", help="L1 penalty, ftrl only (default: 0)"

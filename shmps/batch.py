@@ -158,7 +158,7 @@ class Descent:
     ):
         """`most` rounds of mean loss + l2/2 |w|^2 (the intercept's weight excepted), from `start`."""
         self._cluster, self._layout, self._start, self._most = cluster, layout, start.ravel(), most
-        self._penalty = np.full(layout.shape, l2)
+        self._l2, self._penalty = l2, np.full(layout.shape, l2)
         if layout.intercept:
             self._penalty[-1] = 0.0
         self._tolerance = tolerance
@@ -176,11 +176,18 @@ class Descent:
     @property
     def advice(self) -> str:
         """What to do about it, if it ended before it was done."""
-        if self._stopped or self._search is None or (self._search.done and not self._search.stuck):
+        search = self._search
+        if self._stopped or search is None or (search.done and not search.stuck):
             return ""
+        rounds, apart = len(self.history), search.gap / abs(search.best[1])
+        if search.stuck:
+            ended, do = f"no step along its direction went down in {rounds} rounds (rounding)", "raise tol"
+        else:
+            ended, do = f"it had all its {rounds} rounds", "raise iterations or tol"
+        known = f"up to {apart:.2g} of it" if math.isfinite(apart) else "nobody knows how far"
         return (
-            f"lbfgs ends within tol={self._tolerance:g} of the least objective, by its estimate; it was not "
-            f"there after {len(self.history)} rounds; raise iterations or tol, or scale the features"
+            f"lbfgs ended because {ended}: the objective is {known} above its least value, by an estimate; "
+            f"tol={self._tolerance:g} asks for less; {do}, or scale the features"
         )
 
     def stop(self) -> None:
@@ -200,12 +207,24 @@ class Descent:
                     "loss, gradient and curvature must be finite where the training begins, and are not; "
                     "scale the features to about 1, or begin nearer to 0"
                 )
-            self._search = LBFGS(self._start, self._solve(sums[n + 1 :]), self._tolerance)
+            self._search = LBFGS(
+                self._start, self._solve(sums[n + 1 :]), self._tolerance, self._least(), layout.stride == 1
+            )
         search, owed = self._search, self._penalty.ravel() * self._search.weights
         search.take(sums[n] + 0.5 * (owed * search.weights).sum(), sums[:n] + owed)
         self.history.append((time.monotonic() - self._began, search.best[1]))
         more = not (search.done or self._stopped) and len(self.history) < self._most
         self._cluster.write(np.append(search.weights, float(more)))
+
+    def _least(self) -> np.ndarray:
+        """The curvature (n,) that there is at least: the penalty.
+
+        The intercept has none; its curvature is the rows' mean p (1 - p), taken to be at least a tenth of l2.
+        """
+        least = np.full(self._layout.shape, self._l2)
+        if self._layout.intercept:
+            least[-1] /= 10
+        return least.ravel()
 
     def _solve(self, sums: np.ndarray) -> Solve:
         """By the curvature; classes are solved for side by side."""

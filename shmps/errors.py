@@ -88,6 +88,10 @@ class NotCached(UserWarning):
     """Compiled kernels could not be kept on the disk: the next program compiles them again."""
 
 
+class WorseThanConstant(UserWarning):
+    """The log-loss on the training rows is above that of giving every row the classes' shares."""
+
+
 class UnstableRate(UserWarning):
     """The learning rate is above what is stable at the delay that was measured."""
 

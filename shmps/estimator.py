@@ -10,7 +10,7 @@ import numpy as np
 
 from shmps.conventions import offered_unless
 from shmps.data import encoded, opened, origin_of, rows_of
-from shmps.errors import NotConverged, UnstableRate, UsageError
+from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant
 from shmps.inputs import (
     check_warm,
     evaluated,
@@ -52,29 +52,29 @@ class LogisticRegression(LinearClassifier):
         place, without a lock, one step per row [1]_ (see the README: what that gives up).
     bound : int, optional
         Of bounded mode: ticks that a worker may be ahead of the slowest one [2]_.
-    solver : {"minibatch", "lbfgs", "auto"}, default="minibatch"
-        lbfgs: full gradients (sync, no l1; see `shmps.batch`) [3]_; auto: lbfgs wherever what else is asked
-        for allows it, and nothing is asked for that only minibatches have: an updater, a learning_rate, a
-        schedule, a batch_size or epochs, other than the default. iterations are its rounds at most (None:
-        100).
-    updater : {"adagrad", "sgd", "ftrl", "dist-lr"}, default="adagrad"
-        The rule of the servers [4]_ [5]_. l1 needs ftrl; for dist-lr see `shmps.dist_lr`.
+    solver : {"auto", "lbfgs", "minibatch"}, default="auto"
+        lbfgs: full gradients (see `shmps.batch`) [3]_. auto: lbfgs, unless something is given that only
+        minibatches have: another mode than sync, an updater, learning_rate, schedule, batch_size or epochs
+        (at whatever value), l1, slow_worker, tick_time, join_at, replicas, checkpoint, resume, or
+        on_worker_death="continue". lbfgs itself refuses those.
+    updater : {"adagrad", "sgd", "ftrl", "dist-lr"}, optional
+        The rule of the servers [4]_ [5]_; None: adagrad. l1 needs ftrl; for dist-lr see `shmps.dist_lr`.
     learning_rate : float, optional
         None: the updater's own.
-    schedule : {"constant", "1/t", "1/sqrt(t)", "1/(1+delay)"}, default="constant"
-        Of the rate of sgd and dist-lr; t in ticks of this call, the delay in versions.
+    schedule : {"constant", "1/t", "1/sqrt(t)", "1/(1+delay)"}, optional
+        Of the rate of sgd and dist-lr; t in ticks of this call, the delay in versions. None: constant.
     l1, l2 : float, default=0, 1e-5
         The penalties.
-    batch_size : int, default=256
-        Rows of a minibatch; 0: a worker's whole shard. In hogwild mode: rows of a tick.
-    epochs : int, default=10
-        Passes over the rows.
+    batch_size : int, optional
+        Rows of a minibatch; 0: a worker's whole shard; None: 256. In hogwild mode: rows of a tick.
+    epochs : int, optional
+        Passes over the rows by minibatches; None: 10.
     iterations : int, optional
-        Minibatches per worker, instead of epochs.
+        Minibatches per worker, instead of epochs; of lbfgs: rounds at most (None: 100).
     tol : float, default=1e-6
-        How near, relatively to it, the loss is to come. lbfgs ends when its objective is within so much of
-        the least, by its own estimate; for n_iter_no_change a log-loss that is not lower by so much is no
-        progress.
+        Relative tolerance. lbfgs ends when the gap between its objective and the least one is within tol of
+        the objective, by an estimate (see the README); it warns (NotConverged) if it ends earlier. For
+        n_iter_no_change a log-loss that is not lower by so much is no progress.
     n_iter_no_change : int, optional
         Stop after so many evaluations in a row without progress; None: never, but 5 with early_stopping.
     early_stopping : bool, default=False
@@ -211,6 +211,15 @@ class LogisticRegression(LinearClassifier):
             had begun.
 
         After any other error, or one before training had begun, the estimator is as it was before the call.
+
+        Warns
+        -----
+        NotConverged
+            If lbfgs ended before it was within tol.
+        WorseThanConstant
+            If the log-loss on the training rows ends above that of giving every row the classes' shares.
+        UnstableRate
+            If the learning rate of sgd or dist-lr is above what is stable at the delay that was measured.
         """
         told = told_of(on_progress, on_pause, on_event)
         with self._learner() as learner:
@@ -317,7 +326,7 @@ class LogisticRegression(LinearClassifier):
         # State of another penalty has another shape, or would have it paid for updates made without it. From
         # ftrl's the weights follow, by its rate.
         rate = getattr(settings.make_updater(unpenalized=-1), "alpha", None)
-        kind = self.updater, self.l1, self.l2, self.fit_intercept, rate
+        kind = settings.held("updater"), self.l1, self.l2, self.fit_intercept, rate
         goes_on = known is not None and known[1] == kind and np.array_equal(known[0], self._weights())
         rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
         training = Training(
@@ -364,5 +373,7 @@ class LogisticRegression(LinearClassifier):
         stability = self.result_.stability
         if advice := training.advice:
             warnings.warn(advice, NotConverged, stacklevel=3)
+        if advice := self.result_.advice:
+            warnings.warn(advice, WorseThanConstant, stacklevel=3)
         if stability and stability.advice:
             warnings.warn(stability.advice, UnstableRate, stacklevel=3)

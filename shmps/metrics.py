@@ -45,6 +45,20 @@ def log_losses(agreements: Any) -> np.ndarray:  # (n,) -> (n,)
     return np.maximum(-agreements, 0.0) + np.log1p(np.exp(-np.abs(agreements)))
 
 
+def constant_log_loss(y: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """The log-loss of the constant model, which gives each class its share of the rows as its probability.
+
+    It is the entropy of the shares. y (n,): -1 and +1, or of more than two classes their numbers.
+    """
+    totals = np.zeros(int(y.max()) + 2)
+    for begin in range(0, len(y), _PIECE):
+        own = slice(begin, begin + _PIECE)
+        codes = y[own].astype(np.intp) + 1
+        totals += np.bincount(codes, None if weights is None else weights[own], len(totals))
+    shares = totals[totals > 0] / totals.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
 def auc(margins: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> float:
     """P(m+ > m-) + P(m+ = m-) / 2 for a random positive row's margin m+ and a random negative row's m-.
 
@@ -121,6 +135,14 @@ def evaluate_classes(margins: Iterable[np.ndarray], y: Any, weights: np.ndarray 
         log_loss=float(np.average(log_sum - log_own, weights=weights)),
         auc=sum(areas) / len(areas),
     )
+
+
+def losses(margins: np.ndarray, y: np.ndarray) -> np.ndarray:  # (n,)
+    """The log-loss of each row: margins (n,) and y -1 and +1, or margins (n, classes) and y their numbers."""
+    if margins.ndim == 1:
+        return log_losses(margins * y)
+    logs = -log_losses(margins)
+    return np.logaddexp.reduce(logs, axis=1) - logs[np.arange(len(y)), y.astype(np.intp)]
 
 
 def shares_of_classes(margins: np.ndarray) -> np.ndarray:

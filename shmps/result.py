@@ -73,6 +73,8 @@ class Result:
     objectives: list[tuple[float, float]] = field(default_factory=list)  # of lbfgs's rounds: seconds, value
     resumed: int = 0  # ticks that a checkpoint had; of the figures above only `ticks` has them
     timeline: dict[int, Spans] | None = None  # what every worker did when, since the start; by rank
+    training_log_loss: float = math.nan  # of the model, on the rows that it was trained on
+    constant_log_loss: float = math.nan  # there, of the model that gives every row the classes' shares
     data: str = ""
     note: str = ""
 
@@ -83,6 +85,28 @@ class Result:
     @property
     def nonzeros_per_second(self) -> float:
         return self.nonzeros / max(self.seconds["train"], 1e-9)
+
+    @property
+    def advice(self) -> str:
+        """What to do about a model that is worse than none on the training rows; nothing if it is not.
+
+        The difference must be more than `tol`, by which a solver may miss the constant model itself.
+        """
+        settings, loss, constant = self.settings, self.training_log_loss, self.constant_log_loss
+        if math.isnan(constant) or loss <= constant * (1 + settings["tol"]):
+            return ""
+        do = "scale the features to about 1, "
+        if self.objectives:
+            found, do = "solver='lbfgs'", do + "or raise iterations"
+        else:
+            found = f"updater={settings['updater']!r}, learning_rate={settings['learning_rate']:g}"
+            do += "lower the learning_rate, raise epochs, or leave minibatches for solver='auto'"
+        if not settings["fit_intercept"]:
+            do = f"learn an intercept with fit_intercept=True, {do}"
+        return (
+            f"the model is worse than none: its log-loss on the training rows is {loss:.4g}, that of giving "
+            f"every row the classes' shares {constant:.4g}; trained with {found}; {do}"
+        )
 
     def told(self, data: str, note: str, load: float) -> "Result":
         """The same with what only the caller knows: the data's name, a note about it, seconds to load it."""

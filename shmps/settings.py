@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shmps.checks import not_negative, positive, replicas_of, seed_of, size, whole
-from shmps.choices import HOGWILD_RATES, LEARNING_RATES, ON_WORKER_DEATH, SOLVERS
+from shmps.choices import HOGWILD_RATES, LEARNING_RATES, OF_MINIBATCHES, ON_WORKER_DEATH, SOLVERS
 from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.conventions import Estimator
 from shmps.dist_lr import DistLR
@@ -17,12 +17,11 @@ from shmps.runs import CONTINUE, FAIL, RESPAWN
 from shmps.trainer import Plan
 from shmps.updaters import FTRL, SGD, AdaGrad, ByRule, Updater
 
-# What may be asked for together with lbfgs; and what means nothing to it, and is left at its default.
+# The values with which L-BFGS can be asked for, of the other parameters that it does not take as they are.
 _OF_LBFGS: dict[str, tuple[Any, ...]] = {
     "mode": ("sync",), "l1": (0,), "slow_worker": (None,), "tick_time": (0,), "join_at": (None,),
     "on_worker_death": (RESPAWN, FAIL), "replicas": (0,), "checkpoint": (None,), "resume": (None,),
 }  # fmt: skip
-_OF_MINIBATCHES = ("updater", "learning_rate", "schedule", "batch_size", "epochs")
 MODES = {"sync": SYNC, "async": ASYNC, "hogwild": HOGWILD}  # and "bounded"
 _SLOWEST = 1000  # times
 _LONGEST = 60_000  # ms
@@ -38,14 +37,14 @@ class Settings(Estimator):
         servers: int = 1,
         mode: str = "sync",
         bound: int | None = None,
-        solver: str = "minibatch",
-        updater: str = "adagrad",
+        solver: str = "auto",
+        updater: str | None = None,
         learning_rate: float | None = None,
-        schedule: str = "constant",
+        schedule: str | None = None,
         l1: float = 0.0,
         l2: float = 1e-5,
-        batch_size: int = 256,
-        epochs: int = 10,
+        batch_size: int | None = None,
+        epochs: int | None = None,
         iterations: int | None = None,
         tol: float = 1e-6,
         n_iter_no_change: int | None = None,
@@ -144,13 +143,17 @@ class Settings(Estimator):
             if isinstance(each, type) or not callable(getattr(each, "on_evaluation", None)):
                 raise UsageError(f"callbacks have a method on_evaluation(progress), found {each!r:.80}")
 
+    def held(self, name: str) -> Any:
+        """The value of a parameter in minibatches: what was given, or the default that None stands for."""
+        value = getattr(self, name)
+        return OF_MINIBATCHES.get(name) if value is None else value
+
     def by_lbfgs(self) -> bool:
-        """Whether L-BFGS is to solve it. Raises UsageError if that is asked for with what it can not do."""
+        """Whether L-BFGS solves it. Raises UsageError if it is asked for together with what it cannot do."""
         if self.solver not in SOLVERS:
             raise UsageError(f"solver is one of {', '.join(SOLVERS)}; found {self.solver!r}")
         positive("tol", self.tol)
-        parameters = inspect.signature(Settings).parameters
-        allowed = _OF_LBFGS | {name: (parameters[name].default,) for name in _OF_MINIBATCHES}
+        allowed = _OF_LBFGS | dict.fromkeys(OF_MINIBATCHES, (None,))
         wrong = [
             f"{name}={getattr(self, name)!r}"
             for name, values in allowed.items()
@@ -183,8 +186,8 @@ class Settings(Estimator):
         self._check_checkpoints(elastic)
         every = whole("checkpoint_every", self.checkpoint_every, least=1)
         return Plan(
-            batch_size=whole("batch_size", self.batch_size, least=0),
-            epochs=whole("epochs", self.epochs, least=1),
+            batch_size=whole("batch_size", self.held("batch_size"), least=0),
+            epochs=whole("epochs", self.held("epochs"), least=1),
             iterations=self.iterations,
             test_interval=whole("test_interval", self.test_interval, least=0),
             intercept=bool(self.fit_intercept),
@@ -201,9 +204,10 @@ class Settings(Estimator):
         """Who takes part, and what becomes of one that dies or is slow."""
         if self.join_at is not None:
             whole("join_at", self.join_at, least=0)
-            if self.iterations is None and self.join_at >= self.epochs:
+            epochs = whole("epochs", self.held("epochs"), least=1)
+            if self.iterations is None and self.join_at >= epochs:
                 raise UsageError(
-                    f"join_at is one of the epochs 0 to {self.epochs - 1}, found {self.join_at}; "
+                    f"join_at is one of the epochs 0 to {epochs - 1}, found {self.join_at}; "
                     f"ask for more epochs, or an earlier one"
                 )
         if self.on_worker_death not in ON_WORKER_DEATH:
@@ -244,7 +248,7 @@ class Settings(Estimator):
         return {
             "mode": str(self.consistency()),
             "workers": int(self.workers),
-            "updater": self.updater,
+            "updater": self.held("updater"),
             "batch_size": plan.batch_size,
             "random_state": plan.seed,
             "fit_intercept": plan.intercept,
@@ -258,27 +262,28 @@ class Settings(Estimator):
         return milliseconds / 1000
 
     def make_updater(self, unpenalized: int) -> ByRule:
-        if self.updater not in LEARNING_RATES:
-            raise UsageError(f"updater is one of {', '.join(LEARNING_RATES)}; found {self.updater!r}")
-        if self.l1 and self.updater != "ftrl":
-            raise UsageError(f"l1 needs updater='ftrl', found {self.updater!r} with l1={self.l1}")
-        if self.schedule != "constant" and self.updater not in _DESCENTS:
-            raise UsageError(f"a schedule needs updater='sgd', found {self.updater!r} with {self.schedule!r}")
+        kind, schedule = self.held("updater"), self.held("schedule")
+        if kind not in LEARNING_RATES:
+            raise UsageError(f"updater is one of {', '.join(LEARNING_RATES)}; found {kind!r}")
+        if self.l1 and kind != "ftrl":
+            raise UsageError(f"l1 needs updater='ftrl', found {kind!r} with l1={self.l1}")
+        if schedule != "constant" and kind not in _DESCENTS:
+            raise UsageError(f"a schedule needs updater='sgd', found {kind!r} with {schedule!r}")
         in_place = self.consistency().in_place
-        if in_place and (self.updater == "dist-lr" or self.schedule == "1/(1+delay)"):
+        if in_place and (kind == "dist-lr" or schedule == "1/(1+delay)"):
             raise UsageError(
                 f"hogwild workers push nothing that dist-lr's rules or the schedule 1/(1+delay) could go by; "
-                f"found updater={self.updater!r}, schedule={self.schedule!r}; use others"
+                f"found updater={kind!r}, schedule={schedule!r}; use others"
             )
         rates = LEARNING_RATES | (HOGWILD_RATES if in_place else {})
-        rate = rates[self.updater] if self.learning_rate is None else self.learning_rate
-        if self.updater == "ftrl":
+        rate = rates[kind] if self.learning_rate is None else self.learning_rate
+        if kind == "ftrl":
             return FTRL(rate, l1=self.l1, l2=self.l2, unpenalized=unpenalized)
-        if self.updater == "adagrad":
+        if kind == "adagrad":
             initial = 1.0 if in_place else 1e-4  # beside the squares of a row's gradient, or of a mean's
             return AdaGrad(rate, l2=self.l2, initial=initial, unpenalized=unpenalized)
-        descent = _DESCENTS[self.updater]
-        return descent(rate, l2=self.l2, schedule=self.schedule, unpenalized=unpenalized)
+        descent = _DESCENTS[kind]
+        return descent(rate, l2=self.l2, schedule=schedule, unpenalized=unpenalized)
 
     def evaluated_every(self, rows: int) -> int:
         """So many iterations of worker 0; 0: never.
@@ -296,9 +301,9 @@ class Settings(Estimator):
     def ticks_per_epoch(self, rows: int) -> list[int]:
         """Of each worker."""
         cuts = [rows * rank // self.workers for rank in range(self.workers + 1)]
-        sizes = (end - begin for begin, end in itertools.pairwise(cuts))
-        return [-(-size // self.batch_size) if self.batch_size else 1 for size in sizes]
+        sizes, rows_of_one = (end - begin for begin, end in itertools.pairwise(cuts)), self.held("batch_size")
+        return [-(-size // rows_of_one) if rows_of_one else 1 for size in sizes]
 
     def ticks_planned(self, rows: int) -> list[int]:
         """Of each worker."""
-        return [self.iterations or self.epochs * ticks for ticks in self.ticks_per_epoch(rows)]
+        return [self.iterations or self.held("epochs") * ticks for ticks in self.ticks_per_epoch(rows)]

@@ -18,12 +18,13 @@ from shmps.data import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.events import Event
 from shmps.jobs import job_of
+from shmps.metrics import Metrics, constant_log_loss
 from shmps.models import Model
 from shmps.parameters import Copy
-from shmps.passes import measure
+from shmps.passes import log_loss, measure
 from shmps.result import Delays, Progress, Result, shares_of, timeline_of
 from shmps.runs import OnEvent
-from shmps.settings import Settings
+from shmps.settings import OF_MINIBATCHES, Settings
 from shmps.stability import Stability, curvature, stable_rate
 from shmps.trainer import Snapshot
 from shmps.updaters import SGD, Step, Updater
@@ -221,9 +222,11 @@ class Training:
         accounts, started = self._accounts, self._started
         ticks = sum(account.iterations for account in accounts) if accounts else int(self._ticks.sum())
         epochs = 0 if accounts else ticks / self._job.ticks_per_epoch
+        metrics = measure(self._tested, self.weights, self._intercept)
+        training, constant = self._on_training_rows(metrics)
         return Result(
             settings=self._kept_settings(),
-            metrics=measure(self._tested, self.weights, self._intercept),
+            metrics=metrics,
             measured_on=measured_on,
             ticks=ticks,
             rows=sum(account.rows for account in accounts) + round(epochs * self._rows.num_rows),
@@ -241,7 +244,19 @@ class Training:
             resumed=self._resumed,
             objectives=self._job.objectives,
             timeline=timeline_of(accounts, started),
+            training_log_loss=training,
+            constant_log_loss=constant,
         )
+
+    def _on_training_rows(self, measured: Metrics) -> tuple[float, float]:
+        """The log-loss of the model and that of the constant one; nan for a part, which lacks other rows."""
+        if self._is_part:
+            return math.nan, math.nan
+        assert self.weights is not None
+        rows, loss = self._rows, measured.log_loss
+        if self._tested is not rows:
+            loss = log_loss(rows, self.weights, self._intercept)
+        return loss, constant_log_loss(rows.labels, rows.importance)
 
     def _kept_settings(self) -> dict[str, Any]:
         """What is kept of them with a result and a model: JSON-able."""
@@ -253,6 +268,7 @@ class Training:
         if isinstance(settings.class_weight, dict):
             kept["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
         if self.solver == "minibatch":
+            kept |= {name: settings.held(name) for name in OF_MINIBATCHES}
             kept["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return kept
 

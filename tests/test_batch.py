@@ -2,11 +2,13 @@
 
 import os
 import signal
+import warnings
 
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
+import scipy.special
 
 from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression, batch, passes
 from shmps.batch import Descent, Layout, contribute
@@ -159,7 +161,7 @@ def test_it_begins_where_it_is_told_and_ends_after_the_rounds_it_is_given():
     far = LogisticRegression(solver="lbfgs", l2=0.01).fit(X, y, coef_init=np.full(12, 1e6))
     assert far.result_.objectives[-1][1] == pytest.approx(best.result_.objectives[-1][1], rel=1e-6)
     seen = []
-    with pytest.warns(NotConverged, match=r"was not there after 3 rounds"):
+    with pytest.warns(NotConverged, match=r"it had all its 3 rounds: the objective is up to \S+ of it above"):
         short = LogisticRegression(solver="lbfgs", iterations=3, test_interval=1).fit(
             X, y, on_progress=seen.append
         )
@@ -348,3 +350,83 @@ def test_values_that_do_not_fit_or_belong_to_an_updater_are_not_written():
         pytest.raises(UsageError, match="neither a replica nor state"),
     ):
         cluster.write([1.0])
+
+
+def hard(kind, seed):
+    """X and y of a kind on which the slope along the step says too little."""
+    random = np.random.default_rng([seed, 22])
+    rows, features = {"wide": (60, 400), "tall": (1500, 30)}.get(kind, (400, 50))
+    X = random.standard_normal((rows, features))
+    margins = X @ random.standard_normal(features) / np.sqrt(features) * 3
+    if kind == "alike":  # columns that are nearly others
+        X = np.hstack([X, X + 1e-3 * random.standard_normal(X.shape)])
+    elif kind == "unscaled":
+        X *= 10 ** random.uniform(-1, 1, features)
+    elif kind == "separable":
+        margins *= 1e3
+    elif kind == "unbalanced":
+        margins -= 5.0
+    y = np.where(random.random(rows) < scipy.special.expit(margins), 1.0, -1.0)
+    y[:2] = 1.0, -1.0
+    return scipy.sparse.csr_matrix(X), y
+
+
+def least_objective(X, y, l2, intercept, start):
+    """By Newton's method, halving its steps."""
+    weights, X1 = start, np.hstack([X.toarray(), np.ones((len(y), int(intercept)))])
+    for _ in range(50):
+        value, slope = objective(weights, X, y, l2, intercept)
+        shares = scipy.special.expit(X1 @ weights)
+        curvature = (X1.T * (shares * (1 - shares))) @ X1 / len(y) + l2 * np.eye(len(weights))
+        curvature[-1, -1] -= l2 * intercept
+        step = np.linalg.solve(curvature, slope)
+        if step @ slope < 1e-11 * value:
+            return value
+        while objective(weights - step, X, y, l2, intercept)[0] > value:
+            step /= 2
+        weights = weights - step
+    raise AssertionError("Newton's method has not ended")
+
+
+@pytest.mark.filterwarnings("ignore::shmps.errors.WorseThanConstant")
+@pytest.mark.parametrize("kind", ["wide", "tall", "alike", "unscaled", "separable", "unbalanced"])
+def test_what_ends_without_a_warning_is_within_tol(kind):
+    for seed, (intercept, tol, l2) in enumerate(
+        [(False, 1e-6, 1e-3), (True, 1e-6, 1e-4), (False, 1e-3, 1e-3)]
+    ):
+        X, y = hard(kind, seed)
+        model = LogisticRegression(workers=1, l2=l2, fit_intercept=intercept, tol=tol, iterations=1000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", NotConverged)
+            model.fit(X, y)
+        found = np.append(model.coef_[0], model.intercept_) if intercept else model.coef_[0]
+        value = objective(found, X, y, l2, intercept)[0]
+        assert value - least_objective(X, y, l2, intercept, found) <= tol * value, (kind, seed)
+
+
+def test_the_bound_is_that_of_the_least_curvature_there_can_be():
+    """All that is remembered of a quadratic with as many directions as pairs: then the bound is the gap."""
+    random = np.random.default_rng(4)
+    root = random.standard_normal((5000, 4))
+    least = np.full(5000, 0.1)
+    centre = random.standard_normal(5000)
+
+    def function(weights):
+        away = weights - centre
+        slope = least * away + root @ (root.T @ away)
+        return 1.0 + away @ slope / 2, slope
+
+    search = LBFGS(np.zeros(5000), lambda gradient: gradient, 1e-9, least)
+    for _ in range(8):
+        search.take(*function(search.weights))
+        gap = search.best[1] - 1.0
+        assert search.gap >= gap * (1 - 1e-9)
+    assert search.gap <= 1.01 * gap
+
+
+def test_a_penalty_that_overflows_is_as_good_as_none():
+    X, y = problem()
+    for l2 in (5e-324, 1e-300):
+        with np.errstate(over="ignore"):
+            model = LogisticRegression(solver="lbfgs", l2=l2, iterations=200).fit(X, y)
+        assert model.score(X, y) > 0.7 and np.isfinite(model.coef_).all()

@@ -118,7 +118,7 @@ def test_a_terminal_gets_a_bar():
 
 
 def test_the_bar_of_lbfgs_counts_rounds_and_promises_no_total():
-    shown = shown_on_a_terminal("--solver", "lbfgs", "--epochs", "10")  # the default: it has none
+    shown = on_terminal([sys.executable, "run.py", *SMALL[:4]], columns=160)
     assert "0 rounds [" in shown and "%|" not in shown
 
 
@@ -397,7 +397,7 @@ def test_when_all_is_said_no_signal_counts(shmps):
 
 def test_a_server_that_is_stopped_does_not_stop_the_end(tmp_path):
     with subprocess.Popen(
-        [sys.executable, "run.py", *SMALL[:4], "--iterations", "100000000", "--log"],
+        [sys.executable, "run.py", *SMALL[:4], "--solver", "minibatch", "--iterations", "100000000", "--log"],
         cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as parent:  # fmt: skip
         while "Iteration" not in parent.stderr.readline():

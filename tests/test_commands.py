@@ -126,7 +126,7 @@ def test_labels_that_a_format_can_not_hold_are_refused_before_training(shmps, he
 
 
 def test_more_than_two_labels_are_trained_shown_and_predicted(shmps, here):
-    (here / "three").write_text("3 1:1 4:1\n-1 2:1\n7 3:1 4:1\n" * 20)
+    (here / "three").write_text("3 1:0.5 4:0.1\n-1 2:1\n7 3:1 4:0.1\n" * 20)
     assert shmps("train", "--data", "three", "--solver", "lbfgs", "--model", "m", "--quiet").returncode == 0
     shown = shmps("inspect", "m").stdout
     assert "the one of -1, 3, 7 whose margin is the largest" in shown

@@ -45,7 +45,7 @@ def test_a_file_gives_flags_of_every_kind():
     assert (options.data, options.workers, options.learning_rate, options.l2) == ("x.svm", 3, 0.25, 1e-3)
     assert (options.slow_worker, options.mode, options.updater) == ((0, 5.0), "hogwild", "sgd")
     assert (options.fit_intercept, options.quiet, options.memory) == (True, False, "1M")
-    assert options.batch_size == 256  # what neither says
+    assert options.batch_size is None  # what neither says
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ X, y = rows(20_000)
 X_test, y_test = rows(5_000)
 
 # %% To the optimum: full gradients, summed by the servers
-best = shmps.LogisticRegression(workers=2, solver="auto", l2=1e-4).fit(X, y)
+best = shmps.LogisticRegression(workers=2, l2=1e-4).fit(X, y)
 print(f"{best.n_iter_} rounds, accuracy {best.score(X_test, y_test):.3f}")
 
 # %% By minibatches: the same training tick by tick, with nobody waiting, and without a lock
@@ -37,7 +37,7 @@ for mode in ("sync", "async", "hogwild"):
 # %% Watched: evaluations on other rows, and no longer than it gets better
 history = History()
 model = shmps.LogisticRegression(
-    n_iter_no_change=3, tol=1e-3, learning_rate=0.3, epochs=200, callbacks=[history]
+    solver="minibatch", n_iter_no_change=3, tol=1e-3, learning_rate=0.3, epochs=200, callbacks=[history]
 )
 model.fit(X, y, eval_set=(X_test, y_test))
 losses = [row["log_loss"] for row in history.rows]
