@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from shmps.bounds import must_lie_within
 from shmps.errors import DataError, UsageError
 from shmps.kernels import take_rows
 from shmps.reading import kinds, mapped, npy
@@ -109,17 +110,20 @@ def opened(X: Any, y: Any) -> tuple[Any, Any]:
     return read(X)
 
 
-def to_csr(X: Any) -> scipy.sparse.csr_matrix:
+def to_csr(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     """Any matrix as CSR with float64 values; what is CSR float64 already is not copied.
 
-    Raises DataError if X is no matrix of numbers.
+    Raises DataError if X is no matrix of numbers, or has an index outside its shape.
     """
     if isinstance(X, MappedMatrix) and X.meta:
         return X  # scipy would make its indices int64, as its pointers are, in a copy
+    must_lie_within(X, name)  # first: scipy's conversions write to where the indices say
     try:
         return scipy.sparse.csr_matrix(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"X is a matrix of numbers (rows, features), dense or sparse: {error}") from error
+        raise DataError(
+            f"{name} is a matrix of numbers (rows, features), dense or sparse: {error}"
+        ) from error
 
 
 def is_finite(X: scipy.sparse.csr_matrix) -> bool:

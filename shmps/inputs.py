@@ -33,7 +33,7 @@ def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
         if not count:
             raise DataError(f"{name}: 0 {what} (shape={X.shape}) while a minimum of 1 is required.")
     try:
-        X = to_csr(X)
+        X = to_csr(X, name)
     except DataError as error:
         if isinstance(error.__cause__, TypeError):
             raise NotNumbers(str(error)) from error.__cause__
