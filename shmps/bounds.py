@@ -45,32 +45,39 @@ def must_lie_within(X: Any, name: str = "X") -> None:
         stored = min(len(X.indices), len(X.data))
         if len(X.indptr) != rows + 1:
             raise DataError(f"{name}.indptr must have {rows + 1} entries, got {len(X.indptr)}")
-        if told := pointer_fault(X.indptr, 0, stored):
+        if told := pointer_fault(X.indptr, stored):
             raise DataError(f"{name}.indptr must {told}")
         if told := index_fault(X.indices[: X.indptr[-1]], columns):
             raise DataError(f"{name}.indices must be {told}")
 
 
-def pointer_fault(indptr: np.ndarray, least: int, most: int) -> str:
-    """What is wrong with the pointers (rows + 1,) to entries from `least` up to `most`; "" if nothing is.
+def pointer_fault(indptr: np.ndarray, most: int, first: int = 0) -> str:
+    """What is wrong with the pointers (rows + 1,) of the rows from `first` on; "" if nothing is.
 
-    `least`: where the first row must begin.
+    most: the number of entries. The pointer of row 0 must be 0.
     """
     if indptr.dtype.kind not in "iu":
-        return f"have integers, got {indptr.dtype}"
-    if indptr[0] != least:
-        return f"start at {least}, got {indptr[0]}"
+        return f"be integers, got {indptr.dtype}"
+    if first == 0 and indptr[0] != 0:
+        return f"start at 0, got {indptr[0]}"
+    if indptr[0] < 0:
+        return f"be 0 or more, got {indptr[0]} in row {first} (from 0)"
     for begin in range(0, len(indptr) - 1, _PIECE):
         piece = indptr[begin : begin + _PIECE + 1]
         falls = piece[1:] < piece[:-1]
         if falls.any():
             row = int(falls.argmax())
-            return f"never fall, got {piece[row + 1]} after {piece[row]} in row {begin + row} (from 0)"
+            return (
+                f"never fall, got {piece[row + 1]} after {piece[row]} in row {first + begin + row} (from 0)"
+            )
     return f"end at {most} or below, got {indptr[-1]}" if indptr[-1] > most else ""
 
 
-def index_fault(indices: np.ndarray, size: int) -> str:
-    """What is wrong with indices (k,) into `size` columns; "" if nothing is."""
+def index_fault(indices: np.ndarray, size: int, first: int = 0) -> str:
+    """What is wrong with indices (k,) into `size` columns; "" if nothing is.
+
+    first: the number of the first entry, in what is said.
+    """
     if indices.dtype.kind not in "iu":
         return f"integers, got {indices.dtype}"
     unsigned = indices.view(f"u{indices.dtype.itemsize}")  # those below 0 become the largest
@@ -78,5 +85,5 @@ def index_fault(indices: np.ndarray, size: int) -> str:
         piece = unsigned[begin : begin + _PIECE]
         if piece.max() >= size:
             place = begin + int(piece.argmax())
-            return f"from 0 to {size - 1}, got {indices[place]} in entry {place} (from 0)"
+            return f"from 0 to {size - 1}, got {indices[place]} in entry {first + place} (from 0)"
     return ""

@@ -109,7 +109,10 @@ class Training:
                 if isinstance(failure.__cause__, ShmpsError | MemoryError):
                     raise failure.__cause__ from None
                 raise
-            except (NodeDied, Diverged):
+            except NodeDied:
+                self._rows.must_be_whole()  # a worker whose mapped file was cut short dies by SIGBUS
+                raise
+            except Diverged:
                 raise
             except BaseException:  # Ctrl-C, or a callback's
                 with contextlib.suppress(NodeDied):
