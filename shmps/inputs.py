@@ -239,6 +239,8 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
     Raises UsageError if they do not fit.
     """
     problems = 1 if classes == 2 else classes
+    if coef_init is None and intercept_init is None:  # zeros that nobody writes to take no memory
+        return np.zeros((features + intercept, problems) if problems > 1 else features + intercept)
     coef, own = np.zeros((problems, features)), np.zeros(problems)
     if coef_init is not None:
         coef = _numbers("coef_init", coef_init, coef.size).reshape(coef.shape)
