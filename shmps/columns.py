@@ -14,6 +14,7 @@ import numpy as np
 
 from shmps.data import MappedRows, Rows
 from shmps.kernels import at, kernel
+from shmps.memory import available_memory, own_memory
 from shmps.parameters import Copy
 
 _PER_WEIGHT = 80  # bytes that a weight which is left out saves, at least
@@ -30,15 +31,25 @@ class Columns:
     kept: np.ndarray | None = None
 
     @staticmethod
-    def of(rows: Rows, start: np.ndarray, intercept: bool, least: int, restored: Copy | None) -> "Columns":
+    def of(
+        rows: Rows,
+        start: np.ndarray,
+        intercept: bool,
+        least: int,
+        restored: Copy | None,
+        memory: int | None = None,
+    ) -> "Columns":
         """Those of a training on `rows` from the weights `start` (n,) or (n, classes), or from what is
         `restored`: all, unless the weights that are left out take more memory than the rows' new indices.
 
-        intercept: whether the last key is the intercept's. least: of how many keys there must be.
+        intercept: whether the last key is the intercept's. least: of how many keys there must be. memory:
+        bytes that this process may have; None: half of what is available is at hand.
         """
         num_keys, per_key = len(start), _PER_WEIGHT * start.size // len(start)
         cost = rows.nonzeros * (4 + 12 * isinstance(rows, MappedRows))  # mapped rows are copied into memory
         if num_keys * per_key <= cost:
+            return Columns(num_keys)
+        if cost > (available_memory() // 2 if memory is None else memory - own_memory()):
             return Columns(num_keys)
         takes_part = np.zeros(num_keys, bool)
         for part in rows.parts():

@@ -80,7 +80,8 @@ class Training:
         began = time.monotonic()
         self._columns = Columns(len(start))
         if not is_part and settings.updater != "dist-lr":  # the next part has other features; starts by key
-            self._columns = Columns.of(rows, start, self._intercept, settings.servers, restored)
+            memory = settings.plan().memory
+            self._columns = Columns.of(rows, start, self._intercept, settings.servers, restored, memory)
         self._rows, narrow = self._columns.rows(rows), self._columns.narrow(start)
         if restored is not None:
             restored = self._columns.narrow_copy(restored)

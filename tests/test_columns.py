@@ -171,6 +171,15 @@ def test_mapped_rows_are_copied_only_where_that_saves_memory(params, folder, all
     assert some.kept is None and some.rows(rows) is rows
 
 
+def test_nothing_is_copied_where_there_is_no_memory(monkeypatch):
+    X, y = narrow()
+    rows, start = rows_of(widened(X, PLACES["interleaved"]), y), np.zeros(WIDE)
+    assert Columns.of(rows, start, False, 1, None, memory=2**40).kept is not None
+    assert Columns.of(rows, start, False, 1, None, memory=1).kept is None
+    monkeypatch.setattr(columns, "available_memory", lambda: 0)
+    assert Columns.of(rows, start, False, 1, None).kept is None
+
+
 def test_nothing_is_copied_where_nearly_all_features_occur():
     X, y = narrow()
     rows = rows_of(X, y)
