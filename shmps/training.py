@@ -78,10 +78,7 @@ class Training:
         if continued is not None:  # at its first tick
             restored = continued._replace(ticks=np.zeros(settings.workers, np.int64))
         began = time.monotonic()
-        self._columns = Columns(len(start))
-        if not is_part and settings.updater != "dist-lr":  # the next part has other features; starts by key
-            memory = settings.plan().memory
-            self._columns = Columns.of(rows, start, self._intercept, settings.servers, restored, memory)
+        self._columns = self._columns_of(rows, start, restored)
         self._rows, narrow = self._columns.rows(rows), self._columns.narrow(start)
         if restored is not None:
             restored = self._columns.narrow_copy(restored)
@@ -142,6 +139,14 @@ class Training:
             self.delays = Delays.of(cluster.delays())
             if self._is_part and self._stopped is None:
                 self.parameters = cluster.copy_of_parameters()
+
+    def _columns_of(self, rows: Rows, start: np.ndarray, restored: Copy | None) -> Columns:
+        settings = self.settings
+        # The next part may have other features, and dist-lr's rules begin with a weight for every one.
+        if self._is_part or settings.updater == "dist-lr":
+            return Columns(len(start))
+        memory = settings.plan().memory
+        return Columns.of(rows, start, self._intercept, settings.servers, restored, memory)
 
     def _learn(self, weights: np.ndarray) -> None:
         self._learned, self.weights = weights, self._columns.whole(weights)
