@@ -96,7 +96,7 @@ def contribute(
     kv: KVWorker, rows: Rows, layout: Layout, test_interval: int, timeline: bool = False
 ) -> Account:
     """A worker's part: the sums of its shard, round after round, as long as there is more to do."""
-    own, n = shard(rows, kv.rank, kv.num_workers), layout.n
+    own, n = shard(rows, kv.rank, kv.num_workers, kv.beat), layout.n
     keys, sums = np.arange(layout.sums, layout.curvature), np.empty(n + 1)
     out, before = sums[:n].reshape(layout.shape), len(layout.parts)
     kv.barrier(ALL)

@@ -1,15 +1,17 @@
 """Rows, in memory or mapped from the disk: their labels, and who has which."""
 
 import dataclasses
+import itertools
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from shmps.bounds import must_lie_within
 from shmps.errors import DataError, UsageError
 from shmps.kernels import take_rows
 from shmps.memory import Fields, NamelessMemory, carve
@@ -17,8 +19,10 @@ from shmps.reading import kinds, mapped, npy, svmlight, tables
 from shmps.reading.block import Block
 from shmps.reading.dialect import Dialect
 from shmps.reading.mapped import MappedLabels, MappedMatrix
+from shmps.reading.stored import Stored
 
 _PIECE = 2**20  # entries looked at at a time
+_FEW = 64  # one of so many rows is worth to be read by itself
 
 
 class Rows(NamedTuple):
@@ -42,7 +46,7 @@ class Rows(NamedTuple):
         return int(self.indptr[-1] - self.indptr[0])
 
     def part(self, begin: int, end: int) -> "Rows":
-        """Rows begin to end: views, no copy."""
+        """Rows begin to end - 1: views, no copy."""
         own = None if self.importance is None else self.importance[begin:end]
         return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end], own)
 
@@ -51,13 +55,26 @@ class Rows(NamedTuple):
         one = self.part(0, 1)
         return one if one.importance is None else one._replace(importance=np.ones(1))
 
-    def chosen(self, rows: np.ndarray) -> "Rows":
-        """A copy of those that `rows` (rows,), bool, tells."""
-        own = np.flatnonzero(rows)
-        indptr, indices, data = take_rows(self.indptr, self.indices, self.data, own)
-        return Rows(
-            indptr, indices, data, self.labels[own], None if self.importance is None else self.importance[own]
-        )
+    def share(self, begin: int, end: int, beat: Callable[[], None]) -> "Rows":
+        """The same for a worker that visits them again and again; with signs of life where it takes long."""
+        return self.part(begin, end)
+
+    def parts(self) -> Iterator["Rows"]:
+        """All of them in order, for one visit."""
+        yield self
+
+    def lengths(self, begin: int, end: int) -> np.ndarray:
+        """How many non-zeros the rows begin to end - 1 have."""
+        return np.diff(self.indptr[begin : end + 1])
+
+    def taken(self, places: np.ndarray) -> "Rows":
+        """A copy of the rows at `places` (k,), increasing."""
+        indptr, indices, data = take_rows(self.indptr, self.indices, self.data, places)
+        own = None if self.importance is None else self.importance[places]
+        return Rows(indptr, indices, data, self.labels[places], own)
+
+    def must_be_whole(self) -> None:
+        """Raises DataError if what they lie in has been cut short."""
 
     def against_rest(self, number: int) -> "Rows":
         """The same with labels +1 where they are the class `number`, else -1."""
@@ -70,18 +87,72 @@ class Rows(NamedTuple):
 
 class MappedRows(Rows):
     """All rows of a folder. They go to another process by its name, so that no process has a copy; labels
-    that are not `as_stored` there go with it.
+    that are not `as_stored` there, and importance, go with it.
+
+    A worker's `share` is mapped, and checked once. Everything else reads, so that the process that others
+    depend on ends in an error where a file is cut short, and not in SIGBUS.
     """
 
-    folder: str
-    meta: dict[str, Any]
+    stored: Stored
     as_stored: bool
 
+    @property
+    def nonzeros(self) -> int:
+        return self.stored.meta["nonzeros"]
+
+    def part(self, begin: int, end: int) -> Rows:
+        return self._read(begin, end, self.stored.rows(begin, end))
+
+    def share(self, begin: int, end: int, beat: Callable[[], None]) -> Rows:
+        part = super().part(begin, end)
+        self.stored.check(part.indptr, part.indices, begin, beat)
+        return part
+
+    def parts(self) -> Iterator[Rows]:
+        return itertools.starmap(self._read, self.stored.parts())
+
+    def _read(self, begin: int, end: int, arrays: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Rows:
+        for array in arrays:
+            array.flags.writeable = False  # see `rows_of`
+        own = None if self.importance is None else self.importance[begin:end]
+        return Rows(*arrays, self.labels[begin:end], own)
+
+    def lengths(self, begin: int, end: int) -> np.ndarray:
+        return np.diff(self.stored.pointers(begin, end))
+
+    def taken(self, places: np.ndarray) -> Rows:
+        if len(places) * _FEW < self.num_rows:
+            parts = [self.part(place, place + 1) for place in places.tolist()]
+        else:
+            parts, first = [], 0
+            for part in self.parts():
+                begin, end = np.searchsorted(places, (first, first + part.num_rows))
+                parts.append(part.taken(places[begin:end] - first))
+                first += part.num_rows
+        ends = np.cumsum([0, *(part.nonzeros for part in parts)])
+        indptr = np.concatenate(
+            [[0], *(part.indptr[1:] + end for part, end in zip(parts, ends[:-1], strict=True))]
+        )
+        indices, data = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
+        own = None if self.importance is None else self.importance[places]
+        return Rows(indptr, indices, data, self.labels[places], own)
+
+    def _replace(self, **changes: Any) -> "MappedRows":
+        rows = super()._replace(**changes)
+        rows.stored, rows.as_stored = self.stored, self.as_stored and "labels" not in changes
+        return rows
+
+    def must_be_whole(self) -> None:
+        self.stored.must_be_whole()
+
     def sums(self) -> list[str]:
-        return [self.meta["arrays"][name]["sha256"] for name in self._fields[:3]] + [npy.sha256(self.labels)]
+        arrays = self.stored.meta["arrays"]
+        return [arrays[name]["sha256"] for name in self._fields[:3]] + [
+            npy.sha256(array) for array in self[3:] if array is not None
+        ]
 
     def __reduce__(self):
-        return _map_rows, (self.folder, None if self.as_stored else self.labels)
+        return _map_rows, (self.stored.folder, None if self.as_stored else self.labels, self.importance)
 
 
 class SharedRows(Rows):
@@ -112,9 +183,9 @@ def _rows_in(memory: NamelessMemory, fields: Fields) -> Rows:
     return rows
 
 
-def _map_rows(folder: str, labels: np.ndarray | None) -> Rows:
+def _map_rows(folder: str, labels: np.ndarray | None, importance: np.ndarray | None) -> Rows:
     X, y = mapped.load(folder)
-    return rows_of(X, y if labels is None else labels)
+    return rows_of(X, y if labels is None else labels, importance)
 
 
 def read(
@@ -196,17 +267,20 @@ def opened(
     return block.X, block.y, sample_weight if block.weights is None else block.weights
 
 
-def to_csr(X: Any) -> scipy.sparse.csr_matrix:
+def to_csr(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     """Any matrix as CSR with float64 values; what is CSR float64 already is not copied.
 
-    Raises DataError if X is no matrix of numbers.
+    Raises DataError if X is no matrix of numbers, or has an index outside its shape.
     """
     if isinstance(X, MappedMatrix) and X.meta:
         return X  # scipy would make its indices int64, as its pointers are, in a copy
+    must_lie_within(X, name)  # first: scipy's conversions write to where the indices say
     try:
         return scipy.sparse.csr_matrix(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"X is a matrix of numbers (rows, features), dense or sparse: {error}") from error
+        raise DataError(
+            f"{name} is a matrix of numbers (rows, features), dense or sparse: {error}"
+        ) from error
 
 
 def is_finite(X: scipy.sparse.csr_matrix) -> bool:
@@ -223,10 +297,10 @@ def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarr
     )
     for view in (indptr, indices, data, own):
         view.flags.writeable = False  # as mapped arrays are: kernels are compiled for one kind of arrays
-    if importance is not None or not (isinstance(X, MappedMatrix) and X.meta):
+    if not (isinstance(X, MappedMatrix) and X.meta):
         return Rows(indptr, indices, data, own, importance)
-    rows = MappedRows(indptr, indices, data, own)
-    rows.folder, rows.meta = X.folder, X.meta
+    rows = MappedRows(indptr, indices, data, own, importance)
+    rows.stored = X.stored
     rows.as_stored = isinstance(labels, MappedLabels) and labels.folder == X.folder
     return rows
 
@@ -291,12 +365,15 @@ def fingerprint(rows: Rows, features: int) -> dict[str, Any]:
     return sizes | {"sha256": rows.sums()}
 
 
-def shard(rows: Rows, rank: int, workers: int) -> Rows:
-    """The part of the rows that worker `rank` owns: contiguous, equal to within one row."""
-    return rows.part(rows.num_rows * rank // workers, rows.num_rows * (rank + 1) // workers)
+def shard(rows: Rows, rank: int, workers: int, beat: Callable[[], None] = lambda: None) -> Rows:
+    """The part of the rows that worker `rank` owns: contiguous, equal to within one row.
+
+    Raises DataError for mapped rows that are damaged; that may take long, with signs of life by `beat`.
+    """
+    return rows.share(rows.num_rows * rank // workers, rows.num_rows * (rank + 1) // workers, beat)
 
 
 def lengths(rows: Rows) -> Iterator[np.ndarray]:
     """How many non-zeros each row has, some rows at a time."""
     for begin in range(0, rows.num_rows, _PIECE):
-        yield np.diff(rows.indptr[begin : begin + _PIECE + 1])
+        yield rows.lengths(begin, min(begin + _PIECE, rows.num_rows))

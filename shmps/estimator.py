@@ -247,7 +247,11 @@ class LogisticRegression(LinearClassifier):
                     "early_stopping copies the rows it trains on, found memory too; pass an eval_set"
                 )
             chosen = held_out(codes, importance, self.validation_fraction, settings.random_state)
-            rows, tested, measured_on = rows.chosen(~chosen), rows.chosen(chosen), "validation"
+            rows, tested, measured_on = (
+                rows.taken(np.flatnonzero(~chosen)),
+                rows.taken(np.flatnonzero(chosen)),
+                "validation",
+            )
         if rows.num_rows < self.workers:
             raise UsageError(
                 f"every worker has at least one row: {self.workers} workers, {rows.num_rows} rows"

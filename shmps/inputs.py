@@ -50,7 +50,7 @@ def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     for count, what in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
         if not count:
             raise DataError(f"{name}: 0 {what} (shape={X.shape}) while a minimum of 1 is required.")
-    X = to_csr(X)
+    X = to_csr(X, name)
     if not is_finite(X):
         first = int(X.indices[np.flatnonzero(~np.isfinite(X.data))[0]])
         raise DataError(
@@ -344,6 +344,8 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
             f"{needed / 2**20:,.0f} MiB at least, {available / 2**20:,.0f} MiB are available; number the "
             f"features from 0 without gaps, or hash them into fewer"
         )
+    if coef_init is None and intercept_init is None:  # zeros that nobody writes to take no memory
+        return np.zeros((features + intercept, problems) if problems > 1 else features + intercept)
     coef, own = np.zeros((problems, features)), np.zeros(problems)
     if coef_init is not None:
         coef = _numbers("coef_init", coef_init, coef.size).reshape(coef.shape)

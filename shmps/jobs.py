@@ -11,7 +11,7 @@ from shmps import batch, trainer
 from shmps.account import Account
 from shmps.cluster import Cluster
 from shmps.data import Rows, shared
-from shmps.minibatches import PER_WEIGHT, most_keys, must_fit
+from shmps.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.parameters import Copy
 from shmps.process import DEFAULT
 from shmps.settings import Settings
@@ -37,18 +37,25 @@ class Job:
     objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
 
 
-def job_of(settings: Settings, rows: Rows, start: np.ndarray, updater: ByRule, restored: Copy | None) -> Job:
+def job_of(
+    settings: Settings,
+    rows: Rows,
+    start: np.ndarray,
+    updater: ByRule,
+    restored: Copy | None,
+    left_out: int = 0,
+) -> Job:
     """The job of `settings` (checked) on `rows`, from the weights `start` or from what was restored.
 
-    start: (n,), or of more than two classes (n, classes). The kernels are compiled in this process, so that
-    the nodes inherit them.
+    start: (n,), or of more than two classes (n, classes). left_out: weights of the model beside those. The
+    kernels are compiled in this process, so that the nodes inherit them.
     """
     start_method = _start_method(settings)
     if start_method != "fork":
         rows = shared(rows)
     if settings.by_lbfgs():
-        return _full_batches(settings, start_method, rows, start)
-    return _minibatches(settings, start_method, rows, start, updater, restored)
+        return _full_batches(settings, start_method, rows, start, left_out)
+    return _minibatches(settings, start_method, rows, start, updater, restored, left_out)
 
 
 def _start_method(settings: Settings) -> str:
@@ -69,13 +76,24 @@ def _minibatches(
     start: np.ndarray,
     updater: ByRule,
     restored: Copy | None,
+    left_out: int,
 ) -> Job:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
     problems = start.size // num_keys
     if restored is not None:
         plan = replace(plan, done=tuple(restored.ticks.tolist()))
-    most = most_keys(rows, plan.batch_size, num_keys)
-    must_fit(plan.memory, rows, num_keys, problems, PER_WEIGHT, most if plan.batch_size else num_keys)
+    entries = most_entries(rows, plan.batch_size)
+    most = min(num_keys, entries + 1)
+    must_fit(
+        plan.memory,
+        rows,
+        num_keys,
+        problems,
+        PER_WEIGHT,
+        requested=most if plan.batch_size else num_keys,
+        entries=0 if consistency.in_place else entries,
+        left_out=left_out,
+    )
     trainer.rehearse(rows, start.shape, plan, updater, consistency.in_place)
     cluster = Cluster(
         num_keys,
@@ -100,8 +118,9 @@ def _minibatches(
     )
 
 
-def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.ndarray) -> Job:
-    must_fit(settings.plan().memory, rows, len(start), start.size // len(start), batch.PER_WEIGHT)
+def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.ndarray, left_out: int) -> Job:
+    problems = start.size // len(start)
+    must_fit(settings.plan().memory, rows, len(start), problems, batch.PER_WEIGHT, left_out=left_out)
     layout = batch.Layout.of(rows, start.shape, bool(settings.fit_intercept))
     batch.rehearse(rows, layout)
     cluster = Cluster(

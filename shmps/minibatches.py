@@ -16,7 +16,11 @@ PER_WEIGHT = 80  # bytes of a process for every key: its weight, copies of it, i
 _PER_VALUE = 48  # bytes for every one of a request, which is in mailboxes and in copies on their way
 _PER_ROW = 24  # bytes for every row: its margin, sorted by class, and its place in the order
 _PER_ROW_OF_CLASSES = 80  # its largest margin, its probability and the like too
-_SPARE = 2**25  # bytes: a few minibatches on their way
+_PER_LEFT_OUT = 32  # bytes for every weight of the model that is not trained: whole copies of the model
+# Bytes for every value of a minibatch: of two that are localized value and local index, of a third on its way
+# index and key besides.
+_PER_ENTRY = 2 * 12 + 28
+_SPARE = 2**25  # bytes: small minibatches, and what is read of mapped rows at a time
 
 
 class Batch(NamedTuple):
@@ -63,8 +67,10 @@ class Batches:
             self._mark = 0
             self._position = np.empty(num_keys, np.int32)
             if memory is not None:
-                taken = num_keys * PER_WEIGHT + most_keys(rows, size, num_keys) * _PER_VALUE
-                self._room: float = memory - own_memory() - problems * taken - _SPARE
+                entries = most_entries(rows, size)
+                taken = num_keys * PER_WEIGHT + min(num_keys, entries + 1) * _PER_VALUE
+                least = problems * taken + entries * _PER_ENTRY + _SPARE
+                self._room: float = memory - own_memory() - least
             else:
                 fits = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
                 self._room = math.inf if fits else 0
@@ -105,27 +111,40 @@ class Batches:
         return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen], own))
 
 
-def most_keys(rows: Rows, size: int, num_keys: int) -> int:
-    """A bound on the keys of a batch of `size` rows, the intercept's included."""
+def most_entries(rows: Rows, size: int) -> int:
+    """A bound on the values of a batch of `size` rows: those of the longest rows."""
     longest = np.empty(0, np.int64)
     for part in lengths(rows) if size else ():
         longest = np.sort(np.append(longest, part))[-size:]
-    return min(num_keys, int(longest.sum()) + 1)
+    return int(longest.sum())
 
 
 def must_fit(
-    memory: int | None, rows: Rows, num_keys: int, problems: int, per_weight: int, requested: int = 0
+    memory: int | None,
+    rows: Rows,
+    num_keys: int,
+    problems: int,
+    per_weight: int,
+    requested: int = 0,
+    entries: int = 0,
+    left_out: int = 0,
 ) -> None:
     """Raises OutOfSpace if a training on the rows takes more than `memory` bytes of a process in any case.
 
     per_weight: bytes that the process with the most of them has for each of the `problems` weights of a key.
-    requested: keys of a request at most, if that is not in it.
+    requested: keys of a request at most, if that is not in it. entries: values of a minibatch at most.
+    left_out: weights of the model that are not trained.
     """
     per_row = _PER_ROW if problems == 1 else _PER_ROW_OF_CLASSES
     taken = problems * (num_keys * per_weight + requested * _PER_VALUE)
+    taken += entries * _PER_ENTRY + left_out * _PER_LEFT_OUT
     least = own_memory() + rows.num_rows * per_row + taken + _SPARE
     if memory is not None and memory < least:
+        what, remedy = f"{rows.num_rows:,} rows and {num_keys:,} keys", "allow more"
+        if entries * _PER_ENTRY > _SPARE:
+            what = f"{rows.num_rows:,} rows, {num_keys:,} keys and minibatches of {entries:,} values"
+            remedy = "allow more, or a smaller batch_size"
         raise OutOfSpace(
-            f"memory must be at least {-(-least // 2**20)}M for {rows.num_rows:,} rows and {num_keys:,} keys "
-            f"in this process, found {as_size(memory)}; allow more"
+            f"memory must be at least {-(-least // 2**20)}M for {what} in this process, "
+            f"found {as_size(memory)}; {remedy}"
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shmps.bounds import must_lie_within
 from shmps.errors import UsageError
 from shmps.metrics import log_losses, log_shares_of_classes, shares_of_classes, sigmoid
 
@@ -46,7 +47,10 @@ class Model:
         return bool(np.isfinite(self.coefficients).all() and np.isfinite(self.intercept).all())
 
     def decision_function(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) or (n, labels)
-        """The margins, of X sparse or dense; UsageError if it has another number of columns."""
+        """The margins, of X sparse or dense.
+
+        Raises UsageError if X has another number of columns, DataError if it has an index outside of them.
+        """
         if not hasattr(X, "shape"):
             X = np.asarray(X, dtype=np.float64)
         if len(X.shape) != 2 or X.shape[1] != self.num_features:
@@ -55,6 +59,7 @@ class Model:
                 f"X has one row per example and one column for each of the model's {self.num_features} "
                 f"features, found {found}; read the data with num_features={self.num_features}"
             )
+        must_lie_within(X)
         products = X @ np.ascontiguousarray(self.coefficients.T)
         # reshape: an np.matrix would stay two-dimensional.
         return np.asarray(products, np.float64).reshape(-1, *self.coefficients.shape[:-1]) + self.intercept

@@ -43,17 +43,26 @@ def pieces(rows: Rows, multiple: int, problems: int = 1) -> Iterator[Rows]:
         yield rows.part(begin, min(begin + step, rows.num_rows))
 
 
-def measure(rows: Rows, weights: np.ndarray, intercept: bool) -> Metrics:
-    """Metrics of `weights` on `rows`."""
+def measure(
+    rows: Rows,
+    weights: np.ndarray,
+    intercept: bool,
+    whole: Callable[[np.ndarray], np.ndarray] = lambda weights: weights,
+) -> Metrics:
+    """Metrics of `weights` on `rows`; `whole` makes of those of one problem (k,) what the rows point into."""
 
     def margins_of(own: np.ndarray) -> np.ndarray:
-        out = np.empty(rows.num_rows)
-        margins(rows.indptr, rows.indices, rows.data, own, intercept, out)
+        own, out, begin = whole(own), np.empty(rows.num_rows), 0
+        for part in rows.parts():
+            end = begin + part.num_rows
+            margins(part.indptr, part.indices, part.data, own, intercept, out[begin:end])
+            begin = end
         return out
 
     if weights.ndim == 1:
         return evaluate(margins_of(weights), rows.labels, rows.importance)
-    return evaluate_classes(map(margins_of, np.ascontiguousarray(weights.T)), rows.labels, rows.importance)
+    each = (np.ascontiguousarray(weights[:, number]) for number in range(weights.shape[1]))
+    return evaluate_classes(map(margins_of, each), rows.labels, rows.importance)
 
 
 def log_loss(rows: Rows, weights: np.ndarray, intercept: bool) -> float:

@@ -7,7 +7,6 @@ import numpy as np
 import scipy.sparse
 
 from shmps.data import Rows
-from shmps.kernels import take_rows
 from shmps.metrics import sigmoid
 
 _STEPS = 50  # towards the minimum
@@ -66,12 +65,12 @@ def curvature(
     if count < len(weights):
         return None
     chosen = np.sort(random.choice(rows.num_rows, count, replace=False))
-    indptr, indices, data = take_rows(rows.indptr, rows.indices, rows.data, chosen)
-    X = scipy.sparse.csr_matrix((data, indices, indptr), (count, features))
+    rows = rows.taken(chosen)
+    X = scipy.sparse.csr_matrix((rows.data, rows.indices, rows.indptr), (count, features))
     if intercept:
         X = scipy.sparse.hstack([X, np.ones((count, 1))], format="csr")
-    labels, penalty = rows.labels[chosen], np.full(len(weights), l2)
-    shares = np.full(count, 1 / count) if rows.importance is None else rows.importance[chosen] / count
+    labels, penalty = rows.labels, np.full(len(weights), l2)
+    shares = np.full(count, 1 / count) if rows.importance is None else rows.importance / count
     if intercept:
         penalty[-1] = 0.0
     start = random.standard_normal(len(weights))

@@ -218,7 +218,7 @@ def _divisions(
 
     def divided(ranks: list[int]) -> Batches:
         return Batches(
-            shard(rows, ranks.index(kv.rank), len(ranks)),
+            shard(rows, ranks.index(kv.rank), len(ranks), kv.beat),
             plan.batch_size,
             shape[0],
             plan.intercept,

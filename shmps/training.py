@@ -14,6 +14,7 @@ from shmps.account import Account
 from shmps.callbacks import EarlyStopping
 from shmps.checkpoint import Checkpoints, resume
 from shmps.cluster import Cluster
+from shmps.columns import Columns
 from shmps.data import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.events import Event
@@ -27,7 +28,7 @@ from shmps.runs import OnEvent
 from shmps.settings import OF_MINIBATCHES, Settings
 from shmps.stability import Stability, curvature, stable_rate
 from shmps.trainer import Snapshot
-from shmps.updaters import SGD, Step, Updater
+from shmps.updaters import SGD, ByRule, Step, Updater
 
 OnPause = Callable[[int, int], None]  # ticks done, ticks planned
 ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # of weights as they are trained, and settings
@@ -58,7 +59,8 @@ class Training:
 
     start: (n,), or of more than two classes (n, classes). weights: the same, what is to be kept, None before
     there is something. Those of the evaluation after which a callback said stop; with early_stopping those
-    that were best at any; else the last ones.
+    that were best at any; else the last ones. Inside, rows and weights are of the features that take part
+    alone (see `Columns`).
     """
 
     def __init__(
@@ -74,12 +76,11 @@ class Training:
         origin: dict[str, Any] | None = None,
     ):
         settings.test_interval = settings.evaluated_every(rows.num_rows)
-        self.settings, self._rows, self._tested = settings, rows, rows if tested is None else tested
+        self.settings, self._tested = settings, tested
         self._is_part, self._origin = is_part, origin or {}
         self._told, self._model_of = told, model_of
         self._intercept = bool(settings.fit_intercept)
-        self._updater = settings.make_updater(unpenalized=len(start) - 1 if self._intercept else -1)
-        self._checkpoints, restored = _checkpoints(settings, self._updater, rows, len(start))
+        self._checkpoints, restored = _checkpoints(settings, self._updater_of(start), rows, len(start))
         self._before: Any = 0 if restored is None else restored.ticks  # iterations of each worker
         self._resumed = int(np.sum(self._before))
         self._watchers = list(settings.callbacks or ())
@@ -88,7 +89,13 @@ class Training:
         if continued is not None:  # at its first tick
             restored = continued._replace(ticks=np.zeros(settings.workers, np.int64))
         began = time.monotonic()
-        self._job = job_of(settings, rows, start, self._updater, restored)
+        self._columns = self._columns_of(rows, start, restored)
+        self._rows, narrow = self._columns.rows(rows), self._columns.narrow(start)
+        if restored is not None:
+            restored = self._columns.narrow_copy(restored)
+        self._updater = self._updater_of(narrow)
+        left_out = start.size - narrow.size
+        self._job = job_of(settings, self._rows, narrow, self._updater, restored, left_out)
         self._compiled = time.monotonic()
         self._seconds = {"compile": self._compiled - began}
         self._stopped: Snapshot | None = None
@@ -99,6 +106,7 @@ class Training:
         self._events: list[Event] = []
         self.history: list[Progress] = []
         self.weights: np.ndarray | None = None
+        self._learned: np.ndarray | None = None  # the same, of the features that take part
         self.delays = Delays.of(np.zeros(1))
         self.parameters: Copy | None = None  # what another training can go on from
 
@@ -123,7 +131,10 @@ class Training:
                 if isinstance(failure.__cause__, ShmpsError | MemoryError):
                     raise failure.__cause__ from None
                 raise
-            except (NodeDied, Diverged):
+            except NodeDied:
+                self._rows.must_be_whole()  # a worker whose mapped file was cut short dies by SIGBUS
+                raise
+            except Diverged:
                 raise
             except BaseException:  # Ctrl-C, or a callback's
                 if math.isfinite(self._started):
@@ -149,7 +160,18 @@ class Training:
                 f"the weights must stay finite, and are not after {self.iterations} iterations; "
                 f"lower the learning rate, or scale the features to about 1"
             )
-        self.weights = weights
+        self._learned, self.weights = weights, self._columns.whole(weights)
+
+    def _columns_of(self, rows: Rows, start: np.ndarray, restored: Copy | None) -> Columns:
+        settings = self.settings
+        # The next part may have other features, and dist-lr's rules begin with a weight for every one.
+        if self._is_part or settings.updater == "dist-lr":
+            return Columns(len(start))
+        memory = settings.plan().memory
+        return Columns.of(rows, start, self._intercept, settings.servers, restored, memory)
+
+    def _updater_of(self, weights: np.ndarray) -> ByRule:
+        return self.settings.make_updater(unpenalized=len(weights) - 1 if self._intercept else -1)
 
     @property
     def iterations(self) -> int:
@@ -179,7 +201,7 @@ class Training:
             if self._stopped is None:
                 self._evaluate(report)
         elif self._checkpoints is not None:
-            self._checkpoints.write(report)
+            self._checkpoints.write(self._columns.whole_copy(report))
 
     def _evaluate(self, snapshot: Snapshot) -> None:
         if self.history and snapshot.iteration == self.history[-1].iteration:
@@ -190,7 +212,7 @@ class Training:
             snapshot.iteration,
             seconds,
             snapshot.ticks,
-            measure(self._tested, snapshot.weights, self._intercept),
+            self._measure(snapshot.weights),
             Delays.of(self._job.cluster.delays()),
             (snapshot.ticks - self._resumed) * rows_per_tick / seconds,
         )
@@ -200,12 +222,18 @@ class Training:
             self._best = loss, snapshot
         self._told.on_progress(progress)
         if asking := [watcher for watcher in self._watchers if hasattr(watcher, "on_model")]:
-            model = self._model_of(snapshot.weights, self._kept_settings())
+            model = self._model_of(self._columns.whole(snapshot.weights), self._kept_settings())
             for watcher in asking:
                 watcher.on_model(progress, model)
         if any([watcher.on_evaluation(progress) for watcher in self._watchers]):  # all are told
             self._stopped = snapshot
             self._job.stop()
+
+    def _measure(self, weights: np.ndarray) -> Metrics:
+        """Of weights of the features that take part."""
+        if self._tested is None:
+            return measure(self._rows, weights, self._intercept)
+        return measure(self._tested, weights, self._intercept, self._columns.whole)
 
     def _chosen(self) -> np.ndarray:
         if self._best is not None:
@@ -218,11 +246,11 @@ class Training:
         Of a training that was interrupted no worker gave its account: ticks, rows and non-zeros are what the
         clocks say, `shares` is empty, and there is no `stability`.
         """
-        assert self.weights is not None
+        assert self._learned is not None
         accounts, started = self._accounts, self._started
         ticks = sum(account.iterations for account in accounts) if accounts else int(self._ticks.sum())
         epochs = 0 if accounts else ticks / self._job.ticks_per_epoch
-        metrics = measure(self._tested, self.weights, self._intercept)
+        metrics = self._measure(self._learned)
         training, constant = self._on_training_rows(metrics)
         return Result(
             settings=self._kept_settings(),
@@ -252,10 +280,10 @@ class Training:
         """The log-loss of the model and that of the constant one; nan for a part, which lacks other rows."""
         if self._is_part:
             return math.nan, math.nan
-        assert self.weights is not None
+        assert self._learned is not None
         rows, loss = self._rows, measured.log_loss
-        if self._tested is not rows:
-            loss = log_loss(rows, self.weights, self._intercept)
+        if self._tested is not None:
+            loss = log_loss(rows, self._learned, self._intercept)
         return loss, constant_log_loss(rows.labels, rows.importance)
 
     def _kept_settings(self) -> dict[str, Any]:
@@ -276,8 +304,8 @@ class Training:
         consistency, updater = self.settings.consistency(), self._updater
         if self.solver != "minibatch" or consistency.in_place or not isinstance(updater, SGD):
             return None
-        assert self.weights is not None
-        steepest = curvature(self._rows, self.weights, self._intercept, updater.l2)
+        assert self._learned is not None
+        steepest = curvature(self._rows, self._learned, self._intercept, updater.l2)
         if steepest is None:
             return None
         # Workers that a bound holds up go on together, and their steps from the same weights add up.

@@ -6,7 +6,7 @@ import scipy.sparse
 
 from shmps.data import encoded, rows_of, shard
 from shmps.errors import DataError
-from shmps.minibatches import Batches, most_keys
+from shmps.minibatches import Batches, most_entries
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_the_intercepts_key_comes_last(rows):
 
 @pytest.mark.parametrize("size", [1, 10, 1000])
 def test_no_batch_has_more_keys_than_announced(rows, size):
-    most = most_keys(rows, size, 31)
+    most = most_entries(rows, size) + 1
     own = Batches(rows, size, 31, True, 0, 0, [0])
     assert max(len(own[index].keys) for index in range(len(own))) <= most
 

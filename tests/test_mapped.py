@@ -3,6 +3,7 @@
 import bz2
 import errno
 import gzip
+import itertools
 import json
 import lzma
 import multiprocessing
@@ -10,6 +11,7 @@ import os
 import pickle
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import pytest
 import scipy.sparse
 
 from bench import outofcore
-from shmps import LogisticRegression, datasets, kernels
+from shmps import LogisticRegression, datasets, kernels, minibatches
 from shmps.data import Rows, codes_of, encoded, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.memory import own_memory
@@ -197,6 +199,18 @@ def test_rows_go_to_a_spawned_process_by_the_name_of_their_folder(folder):
         for method in ("fork", "spawn")
     )
     assert spawned.coef_.tobytes() == forked.coef_.tobytes()
+
+
+def test_weights_of_rows_go_to_a_spawned_process_with_them(folder):
+    X, y = mapped.load(folder)
+    importance = np.random.default_rng(0).random(ROWS)
+    rows = rows_of(X, encoded(y, "y")[0], importance)
+    assert len(pickle.dumps(rows)) < 2000 + importance.nbytes
+    there = pickle.loads(pickle.dumps(rows))
+    assert there.importance.tolist() == importance.tolist() and there.labels.tolist() == rows.labels.tolist()
+    assert fingerprint(there, FEATURES) == fingerprint(
+        rows_of(X.in_memory(), rows.labels, importance), FEATURES
+    )
 
 
 @pytest.mark.parametrize("labels", ["one's own", "of more classes", "too many to be listed"])
@@ -465,6 +479,29 @@ def test_no_process_takes_more_for_its_weights_than_is_asked_for(way, folder, tm
         max(outofcore.trained(each, None, settings)["peak_bytes"].values()) for each in (folder, own)
     )
     assert many - few <= asked
+
+
+def peak_memory(anew=False):
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+    return 1024 * int(line.split()[1])
+
+
+def test_minibatches_are_counted_in_the_memory_that_is_asked_for():
+    count, length, size = 60, 40_000, 20
+    indices = np.tile(np.arange(length, dtype=np.int32), count)
+    indptr = np.arange(0, count * length + 1, length)
+    X = scipy.sparse.csr_matrix((np.ones(count * length), indices, indptr), (count, length))
+    y, entries = np.arange(count) % 2 * 2.0 - 1, size * length
+    taken = entries * minibatches._PER_ENTRY
+    with pytest.raises(OutOfSpace, match=r"minibatches of 800,000 values .*, or a smaller batch_size"):
+        LogisticRegression(batch_size=size, memory=own_memory() + taken).fit(X, y)
+    LogisticRegression(batch_size=1, iterations=1, memory=own_memory() + taken).fit(X, y)
+    batches = minibatches.Batches(rows_of(X, y), size, length, False, 0, 0, [0], memory=1)
+    before = peak_memory(anew=True)
+    for _pair in itertools.pairwise(itertools.chain(batches.epoch(0), batches.epoch(1))):
+        assert peak_memory() - before <= taken
 
 
 def test_a_memory_that_can_not_do_is_refused_before_anything_starts(folder):

@@ -14,9 +14,12 @@ A folder NAME.shmps/ with the arrays of a CSR matrix, each a .npy file of one di
                   sha256}; sha256, of the line without it
 
 Format 1 is format 2 without classes and weights, and has of the dialect label and hash_bits alone.
-What has to be looked at in every entry was, when the folder was made: opening it looks at none. The sums are
-SHA-256 and not a CRC, though that is twice as fast, because they also are what tells a checkpoint's data from
-other data; on two cores they take about a tenth of a conversion. Nothing is code, and nothing is pickled.
+
+What has to be looked at in every entry was, when the folder was made: opening it reads the labels alone. An
+index out of range would be a wrong address, so pointers and indices are looked at again where they are used.
+The sums are SHA-256 and not a CRC, though that is twice as fast, because they also are what tells a
+checkpoint's data from other data; on two cores they take about a tenth of a conversion. Nothing is code, and
+nothing is pickled.
 """
 
 import dataclasses
@@ -37,6 +40,7 @@ from shmps.cores import on_all_cores
 from shmps.errors import DataError
 from shmps.reading import kinds, npy, svmlight
 from shmps.reading.dialect import Dialect
+from shmps.reading.stored import Stored
 from shmps.shortages import unreadable
 from shmps.version import __version__
 
@@ -45,15 +49,15 @@ _OLDEST = 1  # that is read
 META = "meta.json"
 ARRAYS = {"data": "<f8", "indices": "<i4", "indptr": "<i8", "labels": "<f8"}  # the longest to write first
 _MOST_LABELS = 1000  # that are counted
-_PART = 2**20  # non-zeros
+_PART = 2**20  # non-zeros of a product at a time
 
 
 class MappedMatrix(csr_matrix):
     """X (rows, features) of mapped data: an ordinary csr_matrix over read-only arrays.
 
-    `X @ array` takes some rows at a time, as `parts` does; other operations of scipy copy the indices, since
-    it wants them as wide as the pointers. What comes out of an operation is of the same class, but has
-    neither `folder` nor `meta`.
+    `X @ array` reads some rows at a time, as `parts` does, and checks them; other operations of scipy check
+    nothing, and copy the indices, since it wants them as wide as the pointers. What comes out of an operation
+    is of the same class, but has neither `folder` nor `meta`.
     """
 
     folder: str = ""
@@ -64,8 +68,33 @@ class MappedMatrix(csr_matrix):
         """How the text was read that this was made of."""
         return Dialect.of(self.meta)
 
+    @property
+    def checked_when_read(self) -> bool:
+        """Whether it is all of a folder: `parts` checks its indices."""
+        return bool(self.meta)
+
+    @property
+    def stored(self) -> Stored:
+        return Stored(self.folder, self.meta)
+
+    def _getnnz(self, axis: Any = None) -> Any:
+        """What `nnz` is: known without a look at the pointers."""
+        return self.meta["nonzeros"] if axis is None and self.meta else super()._getnnz(axis)
+
+    def in_memory(self) -> csr_matrix:
+        """A copy that has nothing to do with the folder. Raises DataError as `parts`."""
+        return csr_matrix(self.stored.rows(0, self.shape[0])[::-1], self.shape)
+
     def parts(self) -> Iterator[csr_matrix]:
-        """Its rows, some at a time, each part with little memory of its own."""
+        """Its rows, some at a time, each part with little memory of its own.
+
+        Raises DataError for a folder's rows that are damaged, or cut short meanwhile.
+        """
+        if self.meta:
+            for begin, end, (pointers, indices, data) in self.stored.parts(_PART):
+                arrays = data, indices, pointers.astype(indices.dtype)
+                yield csr_matrix(arrays, (end - begin, self.shape[1]))
+            return
         begin = 0
         while begin < self.shape[0]:
             first = self.indptr[begin]
@@ -82,7 +111,7 @@ class MappedMatrix(csr_matrix):
 
 
 class MappedLabels(np.ndarray):
-    """y (rows,) of mapped data, read-only. What is made from it has neither `folder` nor `classes`."""
+    """y (rows,) of mapped data, in memory. What is made from it has neither `folder` nor `classes`."""
 
     folder: str = ""
     classes: list[Any] | None = None  # in increasing order; None: not known, but by looking at all
@@ -173,22 +202,24 @@ def _numbered(y: np.ndarray, classes: dict[str, int]) -> np.ndarray:
 
 
 def load(path: str | os.PathLike[str]) -> tuple[MappedMatrix, MappedLabels]:
-    """X (rows, features) float64 and y (rows,) of a folder, without a look at their entries.
+    """X (rows, features) float64 and y (rows,) of a folder; of X without a look at its entries.
 
-    y is float64; labels that are text are made of their numbers, in memory. For weights see `weights`.
+    y is float64, or the labels as text, in memory. For weights see `weights`.
 
     Raises DataError where the folder, or the sizes of what is in it, are not as `convert` made them.
     """
     meta = describe(path)
-    indptr, indices, data, labels = (
+    stored = Stored(os.path.abspath(path), meta)
+    indptr, indices, data = (
         npy.mapped(_file(path, name), meta["arrays"][name]["dtype"], meta["arrays"][name]["count"])
-        for name in ("indptr", "indices", "data", "labels")
+        for name in ("indptr", "indices", "data")
     )
     # Not from the arrays: scipy would make indices int64 where the pointers are, in a copy.
     X = MappedMatrix((meta["rows"], meta["features"]))
     X.indptr, X.indices, X.data = indptr, indices, data
     X.has_canonical_format = True
-    X.folder, X.meta = os.path.abspath(path), meta
+    X.folder, X.meta = stored.folder, meta
+    labels = stored.entries("labels", 0, meta["arrays"]["labels"]["count"])
     if classes := meta.get("classes"):
         if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
             raise DataError(f"{_file(path, 'labels')}: its labels are no classes; convert the data again")
@@ -202,13 +233,15 @@ def load(path: str | os.PathLike[str]) -> tuple[MappedMatrix, MappedLabels]:
 def weights(path: str | os.PathLike[str]) -> np.ndarray | None:
     """What each row's loss is multiplied by, (rows,) float64; None where the text gave no weights."""
     file = describe(path)["arrays"].get("weights")
-    return None if file is None else npy.mapped(_file(path, "weights"), file["dtype"], file["count"])
+    if file is None:
+        return None
+    return npy.read(_file(path, "weights"), file["dtype"], file["count"], 0, file["count"])
 
 
 def verify(path: str | os.PathLike[str]) -> None:
     """Look at every byte. Raises DataError, which names the file, if one is not as it was written."""
     for name, file in describe(path)["arrays"].items():
-        found = npy.sha256(npy.mapped(_file(path, name), file["dtype"], file["count"]))
+        found = npy.stored_sha256(_file(path, name), file["dtype"], file["count"])
         if found != file["sha256"]:
             raise DataError(
                 f"{_file(path, name)}: the SHA-256 of its entries is {file['sha256']}, found {found}; it is "

@@ -6,6 +6,9 @@ entries can be put in when it is known.
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +19,7 @@ from shmps.files import write_all
 from shmps.shortages import unreadable
 
 HEADER = 128  # bytes
-_AT_ONCE = 1 << 24  # bytes hashed at a time
+AT_ONCE = 1 << 24  # bytes, or entries, looked at at a time
 
 
 class Growing:
@@ -65,21 +68,7 @@ def mapped(path: Path, dtype: str, count: int) -> np.ndarray:
     Raises DataError for a file of another size or header, OutOfSpace where there is no room to map it.
     """
     kind = np.dtype(dtype)
-    try:
-        with open(path, "rb") as file:
-            header, size = file.read(HEADER), os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise _unreadable(error, path) from error
-    expected = HEADER + count * kind.itemsize
-    if size != expected:
-        raise DataError(
-            f"{path}: {count} entries of {kind} take {expected} bytes, found {size}; the file was cut "
-            f"short or added to: convert the data again"
-        )
-    if header != _header(kind, count):
-        raise DataError(
-            f"{path}: its header is of {count} entries of {kind}, found another; convert the data again"
-        )
+    must_be_whole(path, dtype, count)
     if not count:
         return np.empty(0, kind)
     try:
@@ -92,10 +81,68 @@ def _unreadable(error: OSError, path: Path) -> ShmpsError:
     return unreadable(error, f"{path}: a part of mapped data is read from a file", "convert the data again")
 
 
+def read(path: Path, dtype: str, count: int, begin: int, end: int) -> np.ndarray:
+    """A read-only copy of the entries begin to end - 1 of the array (count,) of a file.
+
+    Raises DataError for a file of another size or header, also if it is cut short meanwhile.
+    """
+    kind = np.dtype(dtype)
+    out = np.empty(end - begin, kind)
+    room, done = out.view(np.uint8).data, 0
+    with _opened(path, kind, count) as file:
+        file.seek(HEADER + begin * kind.itemsize)
+        while done < len(room):
+            got = file.readinto(room[done:])
+            if not got:
+                raise _of_another_size(path, kind, count, os.fstat(file.fileno()).st_size)
+            done += got
+    out.flags.writeable = False  # as a mapped array is
+    return out
+
+
+def must_be_whole(path: Path, dtype: str, count: int) -> None:
+    """Raises DataError for a file of another size or header than that of an array (count,)."""
+    with _opened(path, np.dtype(dtype), count):
+        pass
+
+
+@contextmanager
+def _opened(path: Path, kind: np.dtype, count: int) -> Iterator[FileIO]:
+    """A file of the right size and header; what the system refuses is a DataError."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != HEADER + count * kind.itemsize:
+                raise _of_another_size(path, kind, count, size)
+            if file.read(HEADER) != _header(kind, count):
+                raise DataError(
+                    f"{path}: its header is of {count} entries of {kind}, found another; convert the data "
+                    f"again"
+                )
+            yield file
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+def _of_another_size(path: Path, kind: np.dtype, count: int, size: int) -> DataError:
+    return DataError(
+        f"{path}: {count} entries of {kind} take {HEADER + count * kind.itemsize} bytes, found {size}; the "
+        f"file was cut short or added to: convert the data again"
+    )
+
+
+def stored_sha256(path: Path, dtype: str, count: int) -> str:
+    """The `sha256` of the array (count,) of a file. Raises DataError as `read`."""
+    step, digest = AT_ONCE // np.dtype(dtype).itemsize, hashlib.sha256()
+    for begin in range(0, count, step):
+        digest.update(read(path, dtype, count, begin, min(begin + step, count)).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 def sha256(array: np.ndarray) -> str:
     """Of the entries (k,) as they lie in memory, in hexadecimal."""
     digest = hashlib.sha256()
-    step = _AT_ONCE // array.itemsize
+    step = AT_ONCE // array.itemsize
     for begin in range(0, len(array), step):
         digest.update(np.ascontiguousarray(array[begin : begin + step]).view(np.uint8).data)
     return digest.hexdigest()

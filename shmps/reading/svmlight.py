@@ -118,6 +118,8 @@ def fit_columns(X: csr_matrix, num_features: int) -> tuple[csr_matrix, int]:
         fitted = copy.copy(X)  # not made of its arrays: of mapped data scipy would copy the indices
         fitted.resize(shape)
         return fitted, 0
+    if getattr(X, "checked_when_read", False):
+        X = X.in_memory()  # type: ignore[attr-defined]
     keep = X.indices < num_features
     kept_before = np.concatenate(([0], np.cumsum(keep)))
     fitted = csr_matrix((X.data[keep], X.indices[keep], kept_before[X.indptr]), shape=shape)

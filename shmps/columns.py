@@ -1,0 +1,109 @@
+"""The features that take part in a training: those that occur in its rows, or begin with a weight.
+
+A weight that begins at 0 stays there where no row has its feature, since its gradient is 0 and so is its
+penalty. Such features are left out, so that memory and time follow the features that occur and not the
+largest index: hashed features are mostly empty. Afterwards each has the weight 0.
+
+A training by minibatches comes to the same bits with them and without. L-BFGS does so up to rounding: it adds
+up products over all weights.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shmps.data import MappedRows, Rows
+from shmps.kernels import at, kernel
+from shmps.memory import available_memory, own_memory
+from shmps.parameters import Copy
+
+_PER_WEIGHT = 80  # bytes that a weight which is left out saves, at least
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The keys that take part, `kept` (k,), increasing, among the `num_keys` of the model; None: all.
+
+    Whole: with a value for every key of the model, as users know weights. Narrow: with those of `kept` alone.
+    """
+
+    num_keys: int
+    kept: np.ndarray | None = None
+
+    @staticmethod
+    def of(
+        rows: Rows,
+        start: np.ndarray,
+        intercept: bool,
+        least: int,
+        restored: Copy | None,
+        memory: int | None = None,
+    ) -> "Columns":
+        """Those of a training on `rows` from the weights `start` (n,) or (n, classes), or from what is
+        `restored`: all, unless the weights that are left out take more memory than the rows' new indices.
+
+        intercept: whether the last key is the intercept's. least: of how many keys there must be. memory:
+        bytes that this process may have; None: half of what is available is at hand.
+        """
+        num_keys, per_key = len(start), _PER_WEIGHT * start.size // len(start)
+        cost = rows.nonzeros * (4 + 12 * isinstance(rows, MappedRows))  # mapped rows are copied into memory
+        if num_keys * per_key <= cost:
+            return Columns(num_keys)
+        if cost > (available_memory() // 2 if memory is None else memory - own_memory()):
+            return Columns(num_keys)
+        takes_part = np.zeros(num_keys, bool)
+        for part in rows.parts():
+            _mark(part.indptr, part.indices, takes_part)
+        for weights in (start,) if restored is None else (restored.weights, restored.state):
+            takes_part |= weights.reshape(num_keys, -1).any(axis=1)
+        if intercept:
+            takes_part[-1] = True
+        missing = max(0, least - np.count_nonzero(takes_part))
+        takes_part[np.flatnonzero(~takes_part)[:missing]] = True
+        kept = np.flatnonzero(takes_part)
+        return Columns(num_keys, kept if (num_keys - len(kept)) * per_key > cost else None)
+
+    def narrow(self, values: np.ndarray) -> np.ndarray:
+        """Of whole ones (n, ...) those that take part (k, ...)."""
+        return values if self.kept is None else values[self.kept]
+
+    def whole(self, values: np.ndarray) -> np.ndarray:
+        """Narrow ones (k, ...) with 0 for all others (n, ...)."""
+        if self.kept is None:
+            return values
+        out = np.zeros((self.num_keys, *values.shape[1:]))
+        out[self.kept] = values
+        return out
+
+    def narrow_copy(self, copy: Copy) -> Copy:
+        return copy._replace(weights=self.narrow(copy.weights), state=self.narrow(copy.state))
+
+    def whole_copy(self, copy: Copy) -> Copy:
+        """As a checkpoint has it: it does not depend on which features are left out."""
+        return copy._replace(weights=self.whole(copy.weights), state=self.whole(copy.state))
+
+    def rows(self, rows: Rows) -> Rows:
+        """The training rows with indices among `kept`; in memory."""
+        if self.kept is None:
+            return rows
+        if isinstance(rows, MappedRows):
+            rows = rows.part(0, rows.num_rows)
+        places, local = np.zeros(self.num_keys, np.int32), np.empty(len(rows.indices), np.int32)
+        places[self.kept] = np.arange(len(self.kept))
+        _look_up(rows.indices, places, local)
+        local.flags.writeable = False  # see `data.rows_of`
+        return rows._replace(indices=local)
+
+
+@kernel
+def _mark(indptr, indices, out):
+    """out[j] = True for every index j of the rows."""
+    for p in range(at(indptr[0]), at(indptr[-1])):
+        out[at(indices[p])] = True
+
+
+@kernel
+def _look_up(indices, places, out):
+    """out[p] = places[indices[p]]."""
+    for p in range(len(indices)):
+        out[p] = places[at(indices[p])]

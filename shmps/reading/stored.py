@@ -1,0 +1,95 @@
+"""Rows of mapped data that are read instead of mapped: checked, and safe from a file that is cut short.
+
+Where a mapping of such a file ends the process by SIGBUS, a read comes to an end too early, which is an error
+that can be told. So the process that others depend on (evaluation, prediction) reads; workers map.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shmps.bounds import index_fault, pointer_fault
+from shmps.errors import DataError
+from shmps.reading import npy
+
+PART = 2**18  # non-zeros that are read at a time: they stay in the cache
+_ROWS = 2**16  # whose pointers are read at a time
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr from 0, indices, data
+
+
+class Stored(NamedTuple):
+    """The arrays of a folder of mapped data. Methods raise DataError for what is missing or damaged."""
+
+    folder: str
+    meta: dict[str, Any]  # as of `mapped.describe`
+
+    @property
+    def num_rows(self) -> int:
+        return self.meta["rows"]
+
+    def file(self, name: str) -> Path:
+        return Path(self.folder, f"{name}.npy")
+
+    def must_be_whole(self) -> None:
+        """Look at the sizes of the files."""
+        for name, array in self.meta["arrays"].items():
+            npy.must_be_whole(self.file(name), array["dtype"], array["count"])
+
+    def entries(self, name: str, begin: int, end: int) -> np.ndarray:
+        """Those of one array from begin to end - 1."""
+        array = self.meta["arrays"][name]
+        return npy.read(self.file(name), array["dtype"], array["count"], begin, end)
+
+    def pointers(self, begin: int, end: int) -> np.ndarray:
+        """indptr[begin : end + 1], checked."""
+        # One more: the last that is used must not be beyond the next.
+        found = self.entries("indptr", begin, min(end + 2, self.num_rows + 1))
+        self._check_pointers(found, begin)
+        return found[: end - begin + 1]
+
+    def rows(self, begin: int, end: int) -> Arrays:
+        """Rows begin to end - 1."""
+        return self._rows(self.pointers(begin, end))
+
+    def parts(self, most: int = PART) -> Iterator[tuple[int, int, Arrays]]:
+        """All rows in order, as begin, end and rows(begin, end): of one row or at most so many non-zeros."""
+        for first in range(0, self.num_rows, _ROWS):
+            pointers = self.pointers(first, min(first + _ROWS, self.num_rows))
+            begin, rows = 0, len(pointers) - 1
+            while begin < rows:
+                end = max(begin + 1, int(np.searchsorted(pointers, pointers[begin] + most, "right")) - 1)
+                yield first + begin, first + end, self._rows(pointers[begin : end + 1])
+                begin = end
+
+    def check(self, indptr: np.ndarray, indices: np.ndarray, begin: int, beat: Callable[[], None]) -> None:
+        """Look at mapped pointers from row `begin` on, and at the mapped `indices` that they reach."""
+        self.must_be_whole()
+        self._check_pointers(indptr, begin)
+        for first in range(int(indptr[0]), int(indptr[-1]), npy.AT_ONCE):
+            self._check_indices(indices[first : min(first + npy.AT_ONCE, int(indptr[-1]))], first)
+            beat()
+
+    def _rows(self, pointers: np.ndarray) -> Arrays:
+        first, last = int(pointers[0]), int(pointers[-1])
+        indices = self.entries("indices", first, last)
+        self._check_indices(indices, first)
+        return pointers - first, indices, self.entries("data", first, last)
+
+    def _check_pointers(self, pointers: np.ndarray, begin: int) -> None:
+        nonzeros = self.meta["nonzeros"]
+        told = pointer_fault(pointers, nonzeros, begin)
+        if not told and begin + len(pointers) == self.num_rows + 1 and pointers[-1] != nonzeros:
+            told = f"end at {nonzeros}, got {pointers[-1]}"
+        if told:
+            raise DataError(
+                f"{self.file('indptr')}: row pointers must {told}; it is damaged: convert the data again"
+            )
+
+    def _check_indices(self, indices: np.ndarray, first: int) -> None:
+        if told := index_fault(indices, self.meta["features"], first):
+            raise DataError(
+                f"{self.file('indices')}: indices must be {told}; it is damaged: convert the data again"
+            )
