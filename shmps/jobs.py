@@ -1,6 +1,5 @@
 """A training as a cluster and what its workers do: by minibatches, or by full gradients under L-BFGS."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +12,7 @@ from shmps.cluster import Cluster
 from shmps.data import Rows, shared
 from shmps.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.parameters import Copy
-from shmps.process import DEFAULT
+from shmps.process import DEFAULT, threads_that_may_compute
 from shmps.settings import Settings
 from shmps.updaters import ByRule, Replace
 
@@ -59,12 +58,8 @@ def job_of(
 
 
 def _start_method(settings: Settings) -> str:
-    """As asked for; else by fork, if this thread is the only one.
-
-    Another thread may be in a product of NumPy's: OpenBLAS prepares a fork by ending its own threads, for
-    which it waits, and that product is never done.
-    """
-    if settings.start_method is None and DEFAULT == "fork" and threading.active_count() > 1:
+    """As asked for; else by fork, unless it may hang."""
+    if settings.start_method is None and DEFAULT == "fork" and threads_that_may_compute():
         return "forkserver"
     return settings.start_method or DEFAULT
 

@@ -18,7 +18,7 @@ from shmps.boot import signal_at_death_of
 from shmps.errors import OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
-from shmps.process import DEFAULT, METHODS, class_of
+from shmps.process import DEFAULT, METHODS, class_of, threads_that_may_compute
 from shmps.shortages import shortage
 
 _NEWS = 1.0  # seconds that a fork server has to tell of an end that is seen already
@@ -31,10 +31,11 @@ def method_of(start_method: str | None) -> str:
     """
     if start_method not in (None, *METHODS):
         raise UsageError(f"start_method is one of {', '.join(METHODS)}; found {start_method!r}")
-    if start_method is None and DEFAULT == "fork" and threading.active_count() > 1:
+    if start_method is None and DEFAULT == "fork" and (threads := threads_that_may_compute()):
         warnings.warn(
-            "nodes are forked while other threads are alive: if one of them is in a product of NumPy's, the "
-            "fork hangs; pass start_method='forkserver', or 'fork' if the threads do not compute",
+            f"nodes are forked while other threads are alive ({', '.join(threads[:3])}): if one of them is "
+            f"in a product of NumPy's, the fork hangs; pass start_method='forkserver', or 'fork' if they do "
+            f"not compute",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -11,6 +11,7 @@ As multiprocessing does it, with three differences:
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -21,6 +22,7 @@ from multiprocessing import get_all_start_methods, popen_fork, popen_forkserver,
 from multiprocessing.context import reduction, set_spawning_popen  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import _args_from_interpreter_flags as _interpreter_flags  # type: ignore[attr-defined]
+from types import FrameType
 from typing import Any
 
 from shmps import signals
@@ -29,8 +31,34 @@ from shmps.errors import NodeDied
 
 METHODS = tuple(get_all_start_methods())
 DEFAULT = "fork" if "fork" in METHODS else "spawn"
+# Threads of these modules wait, or draw: what they run is their own.
+_IDLE = re.compile(r"(tqdm|ipykernel|IPython|debugpy|joblib\.externals\.loky|multiprocessing\.queues)(\.|$)")
 _MOST_STARTS = 3  # of a process whose fork server dies
 _PATIENCE = 60.0  # seconds that a fork server has to start, and to answer
+
+
+def threads_that_may_compute() -> list[str]:
+    """The names of the other threads of this program beside which a fork may hang.
+
+    One of them may be in a product of NumPy's. OpenBLAS prepares a fork by ending its own threads, for which
+    it waits, and that product is never done. Threads that notebooks and progress bars have are left out.
+    """
+    frames = sys._current_frames()
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.current_thread()
+        and not _IDLE.match(_module_of(frames.get(thread.ident or 0)))
+    ]
+
+
+def _module_of(frame: FrameType | None) -> str:
+    """That of the function that a thread was started with: the outermost one outside of `threading`."""
+    module = ""
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        module, frame = module if name == "threading" else name, frame.f_back
+    return module
 
 
 class NodeProcess(BaseProcess):

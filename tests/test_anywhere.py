@@ -66,8 +66,9 @@ asyncio.run(notebook())
 
 
 def test_threads_train_at_the_same_time():
-    alone, before = LogisticRegression(epochs=3).fit(X, Y), children_of(os.getpid())
-    models = [LogisticRegression(epochs=3) for _ in range(3)]
+    # Threads train by a fork server, which stays.
+    alone = LogisticRegression(epochs=3, start_method="forkserver").fit(X, Y)
+    before, models = children_of(os.getpid()), [LogisticRegression(epochs=3) for _ in range(3)]
     threads = [threading.Thread(target=model.fit, args=(X, Y)) for model in models]
     for thread in threads:
         thread.start()

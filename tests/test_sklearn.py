@@ -21,12 +21,12 @@ from sklearn import base, calibration, ensemble, pipeline, preprocessing  # noqa
 from sklearn import model_selection as selection  # noqa: E402
 from sklearn.utils import estimator_checks as checks  # noqa: E402
 
-# The first takes L-BFGS for `fit` and AdaGrad for `partial_fit`, and every check. The others take the checks
+# The default takes L-BFGS for `fit`, AdaGrad for `partial_fit`, and every check. The others take the checks
 # that look at what was learned, or at whether there is a `partial_fit`. One check gives a class 1e7 times the
 # weight of the others, for which plain gradient steps are too slow. dist-lr applies the push that comes last:
 # with one worker there is one order.
 STEPS = {"solver": "minibatch", "iterations": 30}
-EVERY = LogisticRegression(solver="auto")
+EVERY = LogisticRegression()
 LEARNED = "train|_weight|idempotent|invariance|partial_fit|score_takes|after_fitting|proba|data_not_an"
 OTHERS = [
     (LogisticRegression(solver="lbfgs", workers=1), LEARNED),
@@ -55,7 +55,7 @@ def test_scikit_learns_checks_pass(estimator, check):
 
 def test_without_the_rows_of_before_lbfgs_has_no_partial_fit():
     assert not hasattr(LogisticRegression(solver="lbfgs"), "partial_fit")
-    assert hasattr(LogisticRegression(solver="auto"), "partial_fit")
+    assert hasattr(LogisticRegression(), "partial_fit")
     assert "one epoch" in LogisticRegression.partial_fit.__doc__
 
 

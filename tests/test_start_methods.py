@@ -1,5 +1,6 @@
 """A node that is killed or stopped while it boots holds nobody up, and no node outlives its parent."""
 
+import io
 import multiprocessing
 import os
 import signal
@@ -7,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tqdm
 from processes import alive, children_of
 
 from shmps import ASYNC, Cluster
@@ -226,3 +229,10 @@ def test_a_cluster_says_what_a_fork_beside_other_threads_may_do():
     finally:
         waits.set()
         thread.join()
+
+
+def test_threads_of_progress_bars_do_not_compute():
+    with tqdm.tqdm(total=1, disable=False, file=io.StringIO()):
+        assert any(isinstance(thread, tqdm.TMonitor) for thread in threading.enumerate())
+        with warnings.catch_warnings(action="error"):
+            Cluster(4)
