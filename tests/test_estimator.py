@@ -593,7 +593,7 @@ FAILURES = {
     ),
     "node": lambda model: model.set_params(
         iterations=10**7, on_worker_death="fail", test_interval=1
-    ).fit(X, Y, on_progress=lambda progress: os.kill(min(children_of(os.getpid())), signal.SIGKILL)),
+    ).fit(X, Y, on_progress=lambda progress: os.kill(max(children_of(os.getpid())), signal.SIGKILL)),
 }  # fmt: skip
 
 
