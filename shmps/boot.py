@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import pickle
 import select
 import signal
 import socket
@@ -47,20 +48,18 @@ def main(descriptor: int, parent: int) -> None:
     sys.exit(_run(descriptor))
 
 
-def serve(descriptor: int, parent: int, script: str | None) -> None:
+def serve(descriptor: int, parent: int) -> None:
     """In a new interpreter: fork a process for every request, and tell of its end, until the parent is gone.
 
     A request is the number of descriptors that come with it, in one message or more: the pipe for the exit
     code, the file of what is to be done, and those that are inherited. The answer is the number of the new
-    process and a pidfd. script: that of the parent, imported here so that the processes need not.
+    process and a pidfd. A descriptor that comes alone is that of a file of what is to be done here, at once.
     """
     if parent:
         signal_at_death_of(parent, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     importlib.import_module("shmps.bodies")
-    if script is not None:
-        _import(script)
     ends: dict[int, int] = {}  # pidfd -> where to tell of it
     with socket.socket(fileno=descriptor) as requests:
         while True:
@@ -72,6 +71,8 @@ def serve(descriptor: int, parent: int, script: str | None) -> None:
                     _tell(each, ends.pop(each))
                 elif not (own := _request(requests)):
                     return
+                elif len(own) == 1:
+                    _prepare(own[0])
                 else:
                     waiting, starting = os.pipe()
                     pid = _forked(own, waiting, [starting, requests.fileno(), *ends, *ends.values()])
@@ -83,13 +84,22 @@ def serve(descriptor: int, parent: int, script: str | None) -> None:
                     _close([*own[1:], waiting, starting])
 
 
-def _import(script: str) -> None:
+def import_script(script: str) -> None:
+    """Import the parent's, so that the processes that are forked later need not."""
     process.current_process()._inheriting = True  # type: ignore[attr-defined]
     try:
-        with contextlib.suppress(Exception):  # that is raised again, and told, where it is needed
-            spawn.import_main_path(script)  # type: ignore[attr-defined]
+        spawn.import_main_path(script)  # type: ignore[attr-defined]
     finally:
         del process.current_process()._inheriting  # type: ignore[attr-defined]
+
+
+def _prepare(descriptor: int) -> None:
+    """Call what the file says: what it imports and compiles is there in processes that are forked later."""
+    # An exception is raised again, and told, in the process that needs what is called here.
+    with os.fdopen(descriptor, "rb") as file, contextlib.suppress(Exception):
+        file.seek(0)
+        function, *args = pickle.load(file)
+        function(*args)
 
 
 def _request(requests: socket.socket) -> list[int]:

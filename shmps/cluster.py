@@ -22,6 +22,7 @@ from shmps.nodes import method_of, named_shortages
 from shmps.outlet import Outlets
 from shmps.overview import Overview
 from shmps.parameters import Copy, Parameters
+from shmps.process import fork_server
 from shmps.redo import start_replica
 from shmps.rehearsal import rehearse
 from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
@@ -119,6 +120,8 @@ class Cluster:
             restored.must_fit(self._shape, workers)
         self._start_method = method_of(start_method)
         rehearse(self.updater, width, self._shape.dtype)
+        if self._start_method == "forkserver":
+            fork_server.prepare(rehearse, self.updater, width, self._shape.dtype)
         self._resources = contextlib.ExitStack()
         self._open = False
         self._running = threading.Lock()  # held by a run

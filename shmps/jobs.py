@@ -12,7 +12,7 @@ from shmps.cluster import Cluster
 from shmps.data import Rows, shared
 from shmps.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.parameters import Copy
-from shmps.process import DEFAULT, threads_that_may_compute
+from shmps.process import DEFAULT, fork_server, threads_that_may_compute
 from shmps.settings import Settings
 from shmps.updaters import ByRule, Replace
 
@@ -64,6 +64,20 @@ def _start_method(settings: Settings) -> str:
     return settings.start_method or DEFAULT
 
 
+def _rehearse(start_method: str, rehearse: Callable[..., None], rows: Rows, *args: Any) -> None:
+    """Compile the kernels here, where forks find them, and in the fork server, if it forks the nodes."""
+    rehearse(rows, *args)
+    if start_method == "forkserver":
+        fork_server.prepare(_rehearse_there, rehearse, rows.taken(np.zeros(1, np.int64)), *args)
+
+
+def _rehearse_there(rehearse: Callable[..., None], rows: Rows, *args: Any) -> None:
+    for array in rows:
+        if array is not None:
+            array.flags.writeable = False  # as in the nodes: see `data.rows_of`
+    rehearse(rows, *args)
+
+
 def _minibatches(
     settings: Settings,
     start_method: str,
@@ -89,7 +103,7 @@ def _minibatches(
         entries=0 if consistency.in_place else entries,
         left_out=left_out,
     )
-    trainer.rehearse(rows, start.shape, plan, updater, consistency.in_place)
+    _rehearse(start_method, trainer.rehearse, rows, start.shape, plan, updater, consistency.in_place)
     cluster = Cluster(
         num_keys,
         width=problems,
@@ -117,7 +131,7 @@ def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.n
     problems = start.size // len(start)
     must_fit(settings.plan().memory, rows, len(start), problems, batch.PER_WEIGHT, left_out=left_out)
     layout = batch.Layout.of(rows, start.shape, bool(settings.fit_intercept))
-    batch.rehearse(rows, layout)
+    _rehearse(start_method, batch.rehearse, rows, layout)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,

@@ -11,6 +11,7 @@ As multiprocessing does it, with three differences:
 
 import contextlib
 import os
+import pickle
 import re
 import select
 import signal
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing import get_all_start_methods, popen_fork, popen_forkserver, popen_spawn_posix, spawn  # type: ignore[attr-defined]
 from multiprocessing.context import reduction, set_spawning_popen  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
@@ -26,7 +28,7 @@ from types import FrameType
 from typing import Any
 
 from shmps import signals
-from shmps.boot import MOST_AT_ONCE, NUMBER, Inherited
+from shmps.boot import MOST_AT_ONCE, NUMBER, Inherited, import_script
 from shmps.errors import NodeDied
 
 METHODS = tuple(get_all_start_methods())
@@ -116,15 +118,7 @@ class _Sent(popen_fork.Popen):
             prepared = reduction.ForkingPickler.dumps(preparation).tobytes()
         finally:
             set_spawning_popen(None)
-        descriptor = os.memfd_create("shmps")
-        try:
-            with os.fdopen(descriptor, "wb", closefd=False) as file:
-                file.write(prepared)
-                file.write(pickled)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor, preparation.get("init_main_from_path")
+        return _file_of(prepared, pickled), preparation.get("init_main_from_path")
 
 
 class _Spawned(_Sent):
@@ -166,7 +160,7 @@ class _Served(_Sent):
         payload, script = self._payload(process)
         self.sentinel, theirs = os.pipe()
         try:
-            self.pid, self._pidfd = _server.fork([theirs, payload, *self._descriptors], script)
+            self.pid, self._pidfd = fork_server.fork([theirs, payload, *self._descriptors], script)
         except BaseException:
             os.close(self.sentinel)
             raise
@@ -196,6 +190,24 @@ class _Server:
         self._lock = threading.Lock()
         self._owner, self._pid = os.getpid(), 0
         self._requests: socket.socket | None = None
+        self._script: str | None = None  # that it has imported
+
+    def prepare(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have `function(*args)` called in it: what it imports and compiles is there in what is forked later.
+
+        Not if something of the script is in it. If it raises or the server dies, the processes do without.
+        """
+        task = pickle.dumps((function, *args))
+        if b"__main__" not in task:
+            with self._lock, contextlib.suppress(ConnectionError):
+                self._prepare(task)
+
+    def _prepare(self, task: bytes) -> None:
+        payload = _file_of(task)
+        try:
+            self._send([payload], self._running())
+        finally:
+            os.close(payload)
 
     def fork(self, descriptors: list[int], script: str | None) -> tuple[int, int]:
         """The number of a new process, and a pidfd of it; see `boot.serve`.
@@ -205,26 +217,29 @@ class _Server:
         with self._lock:
             for _ in range(_MOST_STARTS):
                 try:
-                    return self._ask(descriptors, self._running(script))
+                    requests = self._running()
+                    if script not in (None, self._script):
+                        self._prepare(pickle.dumps((import_script, script)))
+                        self._script = script
+                    return self._ask(descriptors, requests)
                 except BaseException as error:
                     self._end()
                     if not isinstance(error, ConnectionError):
                         raise
             raise NodeDied("fork server", 0, -signal.SIGKILL)
 
-    def _running(self, script: str | None) -> socket.socket:
+    def _running(self) -> socket.socket:
         if self._owner != os.getpid():  # that of the parent of this fork
             self._owner, self._requests = os.getpid(), None
         if self._requests is None:
             self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()], script).pid
+                self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()]).pid
+            self._script = None
         return self._requests
 
     def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, int]:
-        count = len(descriptors).to_bytes(NUMBER, "little")
-        for begin in range(0, len(descriptors), MOST_AT_ONCE):
-            socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
+        self._send(descriptors, requests)
         answering = select.poll()
         answering.register(requests, select.POLLIN)
         if not signals.poll(answering, _PATIENCE):
@@ -233,6 +248,11 @@ class _Server:
         if not answer:
             raise ConnectionResetError("the fork server has died")
         return int.from_bytes(answer, "little"), pidfds[0]
+
+    def _send(self, descriptors: list[int], requests: socket.socket) -> None:
+        count = len(descriptors).to_bytes(NUMBER, "little")
+        for begin in range(0, len(descriptors), MOST_AT_ONCE):
+            socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
 
     def _end(self) -> None:
         """Kill it, and a process that it has told of unheard; one that it has not told of ends by itself."""
@@ -249,14 +269,26 @@ class _Server:
                 os.close(death)
 
 
-_server = _Server()
+fork_server = _Server()
 
 
-def _interpreter(name: str, descriptor: int, inherited: list[int], *args: Any) -> subprocess.Popen[bytes]:
-    """`boot.<name>(descriptor, parent, *args)` in a new interpreter, with those descriptors."""
+def _file_of(*parts: bytes) -> int:
+    """A nameless file of these bytes."""
+    descriptor = os.memfd_create("shmps")
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.writelines(parts)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess.Popen[bytes]:
+    """`boot.<name>(descriptor, parent)` in a new interpreter, with those descriptors."""
     parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-    call = ", ".join(map(repr, (descriptor, parent, *args)))
-    code = f"import sys; sys.path[:] = {sys.path!r}; from shmps.boot import {name}; {name}({call})"
+    call = f"{name}({descriptor}, {parent})"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from shmps.boot import {name}; {call}"
     child = subprocess.Popen(
         [spawn.get_executable(), *_interpreter_flags(), "-c", code],
         stdin=subprocess.DEVNULL,
