@@ -16,12 +16,13 @@ from shmps.version import __version__
 HEADER_LIMIT = 1 << 26  # bytes; names of features take most of them
 
 
-def write(path: str, parts: Sequence[Any], what: str, remedy: str) -> None:
+def write(path: str | os.PathLike[str], parts: Sequence[Any], what: str, remedy: str) -> None:
     """Make `parts`, bytes, the file `path`, all or nothing: after any error an older one there is untouched.
 
     Mode and owner of an older file are kept. DataError if it cannot be written, OutOfSpace if the disk, the
     quota or another limit is reached; they name `what` was to be written, and the latter the `remedy`.
     """
+    path = os.fspath(path)
     _must_be_regular(path, what.removeprefix("the "))
     # Through a symbolic link to its target: replacing the link itself would leave the target as it was.
     target = os.path.realpath(path)

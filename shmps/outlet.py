@@ -38,24 +38,21 @@ class Outlet:
             for part in (memoryview(pickled), *(array.raw() for array in arrays)):
                 offset = self._put(memoryview(part.nbytes.to_bytes(_LENGTH, "little")), offset)
                 offset = self._put(part, offset)
-        except OSError:  # too little memory, or a limit: what was written goes back
-            os.ftruncate(self._descriptor, begin)
-            raise
+        except OSError as error:
+            os.ftruncate(self._descriptor, begin)  # else what was written would go on taking memory
+            if (short := shortage(error, in_memory=True)) is None:
+                raise
+            raise OutOfSpace(
+                f"what a worker returns or reports must fit in memory, found {short.found} after "
+                f"{offset - begin} bytes ({error.strerror}); {short.remedy}"
+            ) from error
         return offset - begin
 
     def _put(self, data: memoryview, offset: int) -> int:
         """Returns the offset behind it."""
         written = 0
-        try:
-            while written < len(data):
-                written += os.pwrite(self._descriptor, data[written:], offset + written)
-        except OSError as error:
-            if (short := shortage(error, in_memory=True)) is None:
-                raise
-            raise OutOfSpace(
-                f"what a worker returns or reports must fit in memory, {len(data)} bytes: found "
-                f"{short.found} ({error.strerror}); {short.remedy}"
-            ) from error
+        while written < len(data):
+            written += os.pwrite(self._descriptor, data[written:], offset + written)
         return offset + written
 
     def read(self, size: int, offset: int = 0) -> Any:

@@ -244,7 +244,7 @@ def test_hogwild_learns_what_async_learns(updater):
     models = [
         LogisticRegression(
             workers=3, mode=mode, updater=updater, batch_size=16, epochs=8, test_interval=5
-        ).fit(X, y, (X, y))
+        ).fit(X, y, eval_set=(X, y))
         for mode in ("async", "hogwild")
     ]
     losses = [model.result_.metrics.log_loss for model in models]
