@@ -9,6 +9,7 @@ As multiprocessing does it, with three differences:
 - The script of the parent is imported only if the process needs something that the script defines.
 """
 
+import atexit
 import contextlib
 import os
 import pickle
@@ -236,6 +237,7 @@ class _Server:
             with theirs:
                 self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()]).pid
             self._script = None
+            atexit.register(self._requests.close)
         return self._requests
 
     def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, int]:

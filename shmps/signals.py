@@ -64,8 +64,12 @@ def deliver() -> None:
     """
     if waiting and not _must_wait(sys._getframe()):
         number = waiting.popleft()
+        handler = signal.getsignal(number)
         try:
-            _handlers[number](number, sys._getframe())
+            if handler is not _receive:  # the program has set another one, or has its own back
+                signal.raise_signal(number)
+            else:
+                _handlers[number](number, sys._getframe())
         finally:
             deliver()
 

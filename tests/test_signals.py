@@ -248,3 +248,30 @@ def test_an_exception_that_leaves_the_block_ends_the_run_of_another_thread():
         raise KeyboardInterrupt
     thread.join()
     assert "block left" in failure[0]
+
+
+def test_a_signal_that_waits_to_the_end_goes_to_the_handler_of_now(monkeypatch):
+    """Not to one that an earlier cluster has found."""
+    heard = []
+
+    def hears(name):
+        return lambda number, frame: heard.append(name)
+
+    from shmps.crew import Crew
+
+    close = Crew.close
+
+    def interrupted(crew):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        close(crew)
+
+    monkeypatch.setattr(Crew, "close", interrupted)
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        for name in ("first", "second"):
+            signal.signal(signal.SIGUSR1, hears(name))
+            with Cluster(4, servers=1, workers=1):
+                pass
+        assert heard == ["first", "second"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)

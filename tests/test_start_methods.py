@@ -231,7 +231,8 @@ def test_a_cluster_says_what_a_fork_beside_other_threads_may_do():
         thread.join()
 
 
-def test_threads_of_progress_bars_do_not_compute():
+def test_threads_of_progress_bars_do_not_compute(monkeypatch):
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 10)
     with tqdm.tqdm(total=1, disable=False, file=io.StringIO()):
         assert any(isinstance(thread, tqdm.TMonitor) for thread in threading.enumerate())
         with warnings.catch_warnings(action="error"):
