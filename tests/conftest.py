@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from processes import nodes_of
 
 from shmps import cli
 
@@ -34,7 +35,7 @@ def nothing_is_left_behind():
     yield
     if nameless_files():  # held by a cycle of references, perhaps; to look for those takes 0.2 s
         gc.collect()
-    assert multiprocessing.active_children() == []
+    assert multiprocessing.active_children() == [] and nodes_of(os.getpid()) == []
     assert nameless_files() == []
     assert named_segments() <= before
 

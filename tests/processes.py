@@ -19,6 +19,24 @@ def children_of(pid: int) -> list[int]:
     return children
 
 
+def nodes_of(pid: int) -> list[int]:
+    """The nodes of clusters among the descendants of `pid`: its forks, new interpreters, what a server forked."""
+    nodes = []
+    for child in children_of(pid):
+        command = _command(child)
+        if "shmps.boot import serve" in command:
+            nodes += children_of(child)
+        elif command == _command(pid) or "shmps.boot import main" in command:
+            nodes.append(child)
+    return nodes
+
+
+def _command(pid: int) -> str:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return "gone"
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
