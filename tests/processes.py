@@ -20,7 +20,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def nodes_of(pid: int) -> list[int]:
-    """The nodes of clusters among the descendants of `pid`: its forks, new interpreters, what a server forked."""
+    """The nodes among the descendants of `pid`: its forks, new interpreters, what a server forked."""
     nodes = []
     for child in children_of(pid):
         command = _command(child)
