@@ -56,18 +56,24 @@ def _marked(function: Function, mark: int) -> Function:
 
 
 @delivering
-def deliver() -> None:
+def deliver() -> bool:
     """Run the handlers of the signals that wait; they may raise, as that of Ctrl-C does.
 
-    A held function that is about to return calls it `while signals.waiting`: Python runs no handler between
-    the look that finds none and the return.
+    Returns False if none waits, or if the handlers may not run here: in another thread than the main one,
+    and in what a `cleaning_up` function calls.
+
+    A held function ends with `while signals.waiting and signals.deliver(): pass`. Python runs no handler
+    between the look that finds no signal and the return.
     """
-    if waiting and not _must_wait(sys._getframe()):
-        number = waiting.popleft()
-        try:
-            _handlers[number](number, sys._getframe())
-        finally:
-            deliver()
+    if not waiting or not _in_main_thread() or _must_wait(sys._getframe()):
+        return False
+    number = waiting[0]
+    del waiting[0]  # not popleft: Python could run the handler of another signal after the call
+    try:
+        signal.raise_signal(number)  # for the handler that is set now; `_receive` does not hold it back here
+    finally:
+        deliver()
+    return True
 
 
 @delivering
@@ -93,7 +99,7 @@ class Passage:
         self._replaced: dict[
             int, tuple[Any, Any]
         ] = {}  # by signal: its handler, and the entry of `_handlers`
-        if threading.current_thread() is not threading.main_thread():
+        if not _in_main_thread():
             return
         for each in _PASSED_ON:
             handler = signal.getsignal(each)
@@ -103,15 +109,22 @@ class Passage:
                 signal.signal(each, _receive)
 
     def close(self) -> None:
-        """Put the handlers back, and deliver what waits, unless it waits for a caller."""
+        """Put the handlers back. The caller then delivers the signals that wait."""
+        if not _in_main_thread():
+            return
         try:
-            if threading.current_thread() is threading.main_thread():
-                for each, (handler, before) in self._replaced.items():
-                    if signal.getsignal(each) is _receive:  # else the program has set another one meanwhile
-                        signal.signal(each, handler)
-                    _handlers[each] = before
+            for each, (handler, before) in list(self._replaced.items()):
+                _handlers[each] = before
+                if signal.getsignal(each) is _receive:  # else the program has set another one meanwhile
+                    signal.signal(each, handler)
+                del self._replaced[each]
         finally:
-            deliver()
+            if self._replaced:  # a handler that is back has raised
+                self.close()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _receive(number: int, frame: FrameType | None) -> None:
@@ -144,7 +157,7 @@ def blocked() -> Iterator[None]:
     noted: list[int] = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     handlers = {}
-    if threading.current_thread() is threading.main_thread():
+    if _in_main_thread():
         for each in SIGNALS:
             if callable(signal.getsignal(each)):
                 handlers[each] = signal.signal(each, lambda number, frame: noted.append(number))
