@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing import connection, reduction
+from multiprocessing import reduction
 from typing import Any
 
 from shmps import signals
@@ -20,8 +20,6 @@ from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
 from shmps.process import DEFAULT, METHODS, class_of, threads_that_may_compute
 from shmps.shortages import shortage
-
-_NEWS = 1.0  # seconds that a fork server has to tell of an end that is seen already
 
 
 def method_of(start_method: str | None) -> str:
@@ -144,6 +142,7 @@ class Node:
         except OSError:  # no descriptor is left
             self.process.kill()
             self.process.join()
+            self.process.release()
             raise
 
     @property
@@ -171,10 +170,8 @@ class Node:
     @property
     def exit_code(self) -> int | None:
         """None while it runs; minus the signal that ended it; 255 where that is not known."""
-        if self.death >= 0:
-            if not self._ending().poll(0):
-                return None
-            connection.wait([self.process.sentinel], _NEWS)
+        if self.death >= 0 and not self._ending().poll(0):
+            return None
         exit_code = self.process.exitcode
         return 255 if exit_code is None else exit_code
 

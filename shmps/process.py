@@ -10,6 +10,7 @@ As multiprocessing does it, with three differences:
 """
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -35,6 +36,7 @@ DEFAULT = "fork" if "fork" in METHODS else "spawn"
 _IDLE = re.compile(r"(tqdm|ipykernel|IPython|debugpy|joblib\.externals\.loky|multiprocessing\.queues)(\.|$)")
 _MOST_STARTS = 3  # of a process whose fork server dies
 _PATIENCE = 60.0  # seconds that a fork server has to start, and to answer
+_NEWS = 1.0  # seconds that a fork server has to tell the exit code of a process that has ended
 
 
 def threads_that_may_compute() -> list[str]:
@@ -72,20 +74,28 @@ class NodeProcess(BaseProcess):
     def death(self) -> int:
         """A descriptor that becomes readable when it has ended: a pidfd, or a pipe that closes then.
 
-        A pipe where it has ended already: somebody who waits for any child of this program may have taken its
-        exit code, and its number could be another process's by now.
+        A pipe if somebody who waits for any child of this program has taken the exit code already: the number
+        may be another process's by now.
         """
         if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(ProcessLookupError):
-                death = self._popen.pidfd()
-                if self.exitcode is None:
-                    return death
-                os.close(death)
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                return self._popen.pidfd()
         return os.dup(self.sentinel)
 
     def release(self) -> None:
         """Close what is open for it here, once its exit code was taken."""
         self._popen.close()
+
+
+def _pidfd_of_child(pid: int) -> int:
+    """Raises ProcessLookupError or ChildProcessError if this program has no such child, running or ended."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        os.close(pidfd)
+        raise
+    return pidfd
 
 
 class _Forked(popen_fork.Popen):
@@ -94,7 +104,7 @@ class _Forked(popen_fork.Popen):
             super()._launch(process)  # type: ignore[misc]
 
     def pidfd(self) -> int:
-        return os.pidfd_open(self.pid)
+        return _pidfd_of_child(self.pid)
 
 
 class _Sent(popen_fork.Popen):
@@ -142,12 +152,15 @@ class _Spawned(_Sent):
         try:
             with signals.blocked():
                 self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
+        except BaseException:
+            os.close(self.sentinel)
+            raise
         finally:
             os.close(theirs)
             os.close(payload)
 
     def pidfd(self) -> int:
-        return os.pidfd_open(self.pid)
+        return _pidfd_of_child(self.pid)
 
     def close(self) -> None:
         os.close(self.sentinel)
@@ -175,10 +188,10 @@ class _Served(_Sent):
             os.close(payload)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        ending = select.poll()
-        ending.register(self.sentinel, select.POLLIN)
-        if self.returncode is None and ending.poll(0 if flag else None):
-            code = os.read(self.sentinel, NUMBER)  # nothing, if the server has died
+        """The exit code. 255 if the fork server has died, or does not tell it."""
+        if self.returncode is None and _when_readable(self._pidfd).poll(0 if flag else None):
+            told = _when_readable(self.sentinel).poll(1000 * _NEWS)
+            code = os.read(self.sentinel, NUMBER) if told else b""
             self.returncode = int.from_bytes(code, "little", signed=True) if code else 255
         return self.returncode
 
@@ -187,6 +200,12 @@ class _Served(_Sent):
 
     def close(self) -> None:
         os.close(self.sentinel)
+
+
+def _when_readable(descriptor: int) -> select.poll:
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    return ready
 
 
 class _Server:
@@ -216,23 +235,30 @@ class _Server:
         if self._owner != os.getpid():  # that of the parent of this fork
             self._owner, self._requests = os.getpid(), None
         if self._requests is None:
-            self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()], script).pid
+                try:
+                    self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()], script).pid
+                except BaseException:
+                    ours.close()
+                    raise
+            self._requests = ours
         return self._requests
 
     def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, int]:
         count = len(descriptors).to_bytes(NUMBER, "little")
         for begin in range(0, len(descriptors), MOST_AT_ONCE):
             socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
-        answering = select.poll()
-        answering.register(requests, select.POLLIN)
-        if not signals.poll(answering, _PATIENCE):
+        if not signals.poll(_when_readable(requests.fileno()), _PATIENCE):
             raise ConnectionResetError("the fork server does not answer")
         answer, pidfds, *_ = socket.recv_fds(requests, NUMBER, 1)
         if not answer:
             raise ConnectionResetError("the fork server has died")
-        return int.from_bytes(answer, "little"), pidfds[0]
+        pid = int.from_bytes(answer, "little")
+        if not pidfds:
+            os.kill(pid, signal.SIGKILL)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return pid, pidfds[0]
 
     def _end(self) -> None:
         """Kill it, and a process that it has told of unheard; one that it has not told of ends by itself."""
@@ -256,7 +282,8 @@ def _interpreter(name: str, descriptor: int, inherited: list[int], *args: Any) -
     """`boot.<name>(descriptor, parent, *args)` in a new interpreter, with those descriptors."""
     parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
     call = ", ".join(map(repr, (descriptor, parent, *args)))
-    code = f"import sys; sys.path[:] = {sys.path!r}; from shmps.boot import {name}; {name}({call})"
+    path = [*map(str, sys.path)]  # pathlib's are no literals
+    code = f"import sys; sys.path[:] = {path}; from shmps.boot import {name}; {name}({call})"
     child = subprocess.Popen(
         [spawn.get_executable(), *_interpreter_flags(), "-c", code],
         stdin=subprocess.DEVNULL,
