@@ -1,12 +1,12 @@
-"""How a node's process is started: as a fork, by a server that forks, or in a new interpreter.
+"""Start the process of a node: by fork, by a fork server, or as a new interpreter (spawn).
 
-As multiprocessing does it, with three differences:
+This is multiprocessing's way, with three differences:
 
-- Its registry does not know the process of a node. So other threads that start processes do not take its exit
-  code, and no exit handler waits for it.
-- What the process is to do is written to a nameless file, not to a pipe. So the parent never waits for a
-  process that is killed or stopped while it boots.
-- The script of the parent is imported only if the process needs something that the script defines.
+- multiprocessing's registry does not know the process. So other threads that start processes do not reap it,
+  and no exit handler waits for it.
+- The task is written to a nameless file, not to a pipe. So the parent never waits for a process that is
+  killed or stopped while it boots.
+- The parent's script is imported only if the task needs something that the script defines.
 """
 
 import contextlib
@@ -40,10 +40,10 @@ _NEWS = 1.0  # seconds that a fork server has to tell the exit code of a process
 
 
 def threads_that_may_compute() -> list[str]:
-    """The names of the other threads of this program beside which a fork may hang.
+    """Return the names of the other threads of this program that may make a fork hang.
 
-    One of them may be in a product of NumPy's. OpenBLAS prepares a fork by ending its own threads, for which
-    it waits, and that product is never done. Threads that notebooks and progress bars have are left out.
+    If a thread is in a matrix product, OpenBLAS waits in its fork handler for its own threads, and the
+    product never ends. The threads of notebooks and progress bars are left out: they compute nothing.
     """
     frames = sys._current_frames()
     return [
@@ -55,7 +55,7 @@ def threads_that_may_compute() -> list[str]:
 
 
 def _module_of(frame: FrameType | None) -> str:
-    """That of the function that a thread was started with: the outermost one outside of `threading`."""
+    """Return the module of a thread's target: of the outermost function that is not in `threading`."""
     module = ""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
@@ -72,10 +72,9 @@ class NodeProcess(BaseProcess):
         del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
 
     def death(self) -> int:
-        """A descriptor that becomes readable when it has ended: a pidfd, or a pipe that closes then.
+        """Return a descriptor that becomes readable when the process ends: a pidfd, or a pipe that closes.
 
-        A pipe if somebody who waits for any child of this program has taken the exit code already: the number
-        may be another process's by now.
+        It is a pipe if other code has reaped the process already: another process may have its pid by now.
         """
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -83,7 +82,7 @@ class NodeProcess(BaseProcess):
         return os.dup(self.sentinel)
 
     def release(self) -> None:
-        """Close what is open for it here, once its exit code was taken."""
+        """Close this program's descriptors for the process. Call it after `exitcode` was read."""
         self._popen.close()
 
 
@@ -115,7 +114,7 @@ class _Sent(popen_fork.Popen):
         super().__init__(process)
 
     def _payload(self, process: BaseProcess) -> tuple[int, str | None]:
-        """A nameless file of what the process is to do, and the script that it needs for that."""
+        """Return a nameless file with the task, and the path of the script that the task needs, if any."""
         preparation = spawn.get_preparation_data(process.name)
         set_spawning_popen(self)  # type: ignore[arg-type]
         try:
@@ -188,7 +187,7 @@ class _Served(_Sent):
             os.close(payload)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """The exit code. 255 if the fork server has died, or does not tell it."""
+        """Return the exit code; None while the process runs; 255 if the fork server cannot report it."""
         if self.returncode is None and _when_readable(self._pidfd).poll(0 if flag else None):
             told = _when_readable(self.sentinel).poll(1000 * _NEWS)
             code = os.read(self.sentinel, NUMBER) if told else b""
@@ -217,9 +216,9 @@ class _Server:
         self._requests: socket.socket | None = None
 
     def fork(self, descriptors: list[int], script: str | None) -> tuple[int, int]:
-        """The number of a new process, and a pidfd of it; see `boot.serve`.
+        """Have the server fork a process (see `boot.serve`); return the pid and a pidfd.
 
-        Raises NodeDied if servers die, or do not answer, again and again.
+        Raises NodeDied if `_MOST_STARTS` servers in a row die or do not answer.
         """
         with self._lock:
             for _ in range(_MOST_STARTS):
@@ -261,7 +260,7 @@ class _Server:
         return pid, pidfds[0]
 
     def _end(self) -> None:
-        """Kill it, and a process that it has told of unheard; one that it has not told of ends by itself."""
+        """Kill the server, and a process whose answer was not read. One without an answer exits by itself."""
         if self._requests is None:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -279,7 +278,7 @@ _server = _Server()
 
 
 def _interpreter(name: str, descriptor: int, inherited: list[int], *args: Any) -> subprocess.Popen[bytes]:
-    """`boot.<name>(descriptor, parent, *args)` in a new interpreter, with those descriptors."""
+    """Run `boot.<name>(descriptor, parent, *args)` in a new interpreter that inherits some descriptors."""
     parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
     call = ", ".join(map(repr, (descriptor, parent, *args)))
     path = [*map(str, sys.path)]  # pathlib's are no literals

@@ -1,16 +1,16 @@
-"""Signals are delivered where nothing is lost: while the scheduler waits, and in the callbacks of a run.
+"""Run signal handlers only where they may raise: while the scheduler waits, and in the callbacks of a run.
 
-Python runs a signal's handler in the main thread between any two bytecodes. A handler that raises, as that of
-Ctrl-C does, can so leave a lock locked or a process running, wherever it strikes. While a cluster is open its
-signals pass through `_receive`, which looks at the stack for the functions that are marked here:
+Python runs a signal's handler in the main thread, between two bytecodes. A handler that raises, as the one of
+Ctrl-C does, can leave a lock locked or a process running. So `_receive` replaces the handlers while a cluster
+is open. It looks at the stack for functions that are marked:
 
-    held           the handler waits, in the function and in all that it calls
-    delivering     but for these, which may be called by held ones: the handler runs
-    cleaning_up    the handler waits, even in delivering ones
+    held           the handler waits while the function runs, and the functions that it calls
+    delivering     the handler runs in the function, even if a held function has called it
+    cleaning_up    the handler waits, even in the delivering functions that the function calls
 
-A mark belongs to the function, so there is no instant at which it does not hold yet, or no longer: neither
-before the first line of `__exit__` nor after the last of `__enter__`. (Trio protects its internals so, too.)
-`deliver` delivers the signals that wait; delivering functions call it, and held ones before they return.
+A mark belongs to the function's code. So it holds before the first line of `__exit__`, and after the last
+line of `__enter__`. (Trio protects its internals in the same way.) `deliver` runs the handlers that wait.
+Delivering functions call it, and held functions call it before they return.
 """
 
 import collections
@@ -78,21 +78,21 @@ def deliver() -> bool:
 
 @delivering
 def call(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, with signals delivered in it: it is the user's."""
+    """Call a user's function. Signals are delivered while it runs."""
     return function(*args)
 
 
 @delivering
 def poll(ready: select.poll, seconds: float | None) -> list[tuple[int, int]]:
-    """The events of `ready`, waiting so many seconds at most (None: until there is one); delivers signals."""
+    """Wait for events of `ready`, at most `seconds` (None: no limit). Signals are delivered meanwhile."""
     deliver()
     return ready.poll(None if seconds is None else 1000 * seconds)
 
 
 class Passage:
-    """From when it is made until it is closed, signals pass through here.
+    """Replace the signal handlers by `_receive`, from the construction until `close`.
 
-    Only those that a Python function handles; and only in the main thread, which alone runs handlers.
+    Only handlers that are Python functions are replaced, and only in the main thread, where handlers run.
     """
 
     def __init__(self) -> None:
@@ -148,11 +148,11 @@ def _must_wait(frame: FrameType | None) -> bool:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is done, where no cluster is open too.
+    """Hold SIGINT and SIGTERM back until the block ends, whether a cluster is open or not.
 
-    They are blocked, so that a child that is forked in it does not run its parent's handlers before it has
-    set its own. Another thread may still take them, and then Python runs their handlers in the main thread:
-    there they are only noted, and raised at the end.
+    The signals are blocked, so a child that is forked in the block does not run its parent's handlers before
+    it has set its own. Another thread may still receive a signal, and Python then runs the handler in the
+    main thread. So the handlers only note the signal, and it is raised again at the end of the block.
     """
     noted: list[int] = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
