@@ -122,6 +122,12 @@ def test_the_death_of_the_fork_server_is_that_of_no_node():
     assert not any(map(alive, before))
 
 
+def push_after_a_barrier(kv, count):
+    """Not over before the scheduler has come to its loop, which opens the barrier."""
+    kv.barrier()
+    push_often(kv, count)
+
+
 @pytest.mark.parametrize("stranger", [False, True])
 def test_an_exit_code_that_somebody_else_takes_is_no_error(stranger, monkeypatch):
     """Another thread starts a process, or waits for any, right when a node has been started and has ended."""
@@ -137,7 +143,7 @@ def test_an_exit_code_that_somebody_else_takes_is_no_error(stranger, monkeypatch
 
     with Cluster(4, servers=1, workers=1) as cluster:
         monkeypatch.setattr(NodeProcess, "death", end_first)
-        cluster.run(push_often, 3, on_worker_death="respawn")
+        cluster.run(push_after_a_barrier, 3, on_worker_death="respawn")
         assert [event.exit_code for event in cluster.events] == [255 if stranger else -signal.SIGKILL]
         assert cluster.weights().tolist() == [3.0] * 4
 
