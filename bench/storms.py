@@ -51,9 +51,9 @@ def children(pid):
     return found
 
 def left():
-    # A fork server, and multiprocessing's tracker of resources, stay; what the server has forked does not.
+    # The fork server stays; the processes that it has forked do not.
     own = children("self")
-    stay = [pid for pid in own if "multiprocessing" in open(f"/proc/{pid}/cmdline").read()]
+    stay = [pid for pid in own if "from shmps.boot import serve" in open(f"/proc/{pid}/cmdline").read()]
     return len(own) - len(stay) + sum(len(children(pid)) for pid in stay)
 
 def descriptors():

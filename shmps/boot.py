@@ -1,12 +1,15 @@
-"""The first thing that a node's process does where it is no fork of its parent: light to import.
+"""The code that a new interpreter runs first: a spawned node, or the fork server. It imports little.
 
-What it is to do lies in a nameless file, so that its parent writes it without waiting for a reader: a process
-that is killed or stopped while it boots holds nobody up.
+The parent writes the node's task to a nameless file. A pipe could fill up, and the parent would then wait for
+a node that was killed or stopped while it booted.
 
-It can not outlive its parent, even stopped. At first it is in another process group than its parent. When the
-parent dies that group is orphaned, and if a process of it is stopped, the kernel sends it SIGHUP and SIGCONT.
-Then it asks the kernel for a signal at the death of the parent, and joins the group of the parent, since the
-signals of a terminal are for both. A fork server stays in its group, and what it forks begins in that.
+A node does not outlive its parent, even if the node is stopped:
+
+- A new interpreter starts in a process group of its own. If the parent dies, the kernel sends SIGHUP and
+  SIGCONT to such an orphaned group when one of its processes is stopped.
+- The node then asks the kernel for a signal at the parent's death, and joins the parent's process group,
+  because a terminal signals (Ctrl-Z) the whole group. The fork server stays in its own group. The processes
+  that it forks start in that group, and then do the same as a spawned node.
 """
 
 import contextlib
@@ -38,9 +41,10 @@ class Inherited:
 
 
 def main(descriptor: int, parent: int) -> None:
-    """In a new interpreter: do what the file says.
+    """Run the task in the file `descriptor`, in a new interpreter.
 
-    parent: 0 if another thread than the main one has started this, whose end is not that of the parent.
+    parent: the parent's pid, or 0 if a thread other than its main thread started this interpreter. The
+    kernel's signal follows that thread, and would come when the thread ends.
     """
     if parent:
         signal_at_death_of(parent, signal.SIGKILL)
@@ -49,11 +53,11 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def serve(descriptor: int, parent: int) -> None:
-    """In a new interpreter: fork a process for every request, and tell of its end, until the parent is gone.
+    """Fork a process for every request and report its exit code, until the parent closes the socket.
 
-    A request is the number of descriptors that come with it, in one message or more: the pipe for the exit
-    code, the file of what is to be done, and those that are inherited. The answer is the number of the new
-    process and a pidfd. A descriptor that comes alone is that of a file of what is to be done here, at once.
+    A request consists of one or more messages. Each has the number of descriptors of the whole request, and
+    some of them: the pipe for the exit code, the file with the task, and those that the process inherits. The
+    answer is the pid of the new process and a pidfd. A descriptor that comes alone is a task for the server.
     """
     if parent:
         signal_at_death_of(parent, signal.SIGKILL)
@@ -103,7 +107,7 @@ def _prepare(descriptor: int) -> None:
 
 
 def _request(requests: socket.socket) -> list[int]:
-    """Its descriptors; none at the end."""
+    """Receive the descriptors of one request; [] if the parent has closed the socket."""
     descriptors: list[int] = []
     while data := socket.recv_fds(requests, NUMBER, MOST_AT_ONCE):
         descriptors += data[1]
@@ -113,7 +117,10 @@ def _request(requests: socket.socket) -> list[int]:
 
 
 def _forked(own: list[int], waiting: int, strange: list[int]) -> int:
-    """The number of a process that does what is asked for, once it reads of it that its parent knows it."""
+    """Fork a process and return its pid. It runs the task once it reads a byte from `waiting`.
+
+    The byte means that the parent has been told of the process. strange: descriptors that it closes.
+    """
     server, group = os.getpid(), os.getppid()
     if pid := os.fork():
         return pid
@@ -134,7 +141,7 @@ def _forked(own: list[int], waiting: int, strange: list[int]) -> int:
 
 
 def _tell(death: int, status: int) -> None:
-    """Of the end of a process, by its exit code or minus the signal."""
+    """Write the exit code of a process that has ended (minus the signal that killed it) to `status`."""
     end = os.waitid(os.P_PIDFD, death, os.WEXITED)
     assert end is not None
     code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
@@ -144,9 +151,9 @@ def _tell(death: int, status: int) -> None:
 
 
 def signal_at_death_of(parent: int, number: int) -> None:
-    """Have the kernel send it when the thread that started this process dies, one of the process `parent`.
+    """Have the kernel send signal `number` to this process when the thread that started it ends.
 
-    If the parent has died already, this process ends.
+    That is a thread of the process `parent`. If the parent has died already, this process exits.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
@@ -160,7 +167,7 @@ def _join_group_of(parent: int) -> None:
 
 
 def _run(descriptor: int) -> int:
-    """Its exit code. As `multiprocessing.spawn` does it."""
+    """Run the task in the file and return the exit code, as `multiprocessing.spawn` does."""
     with os.fdopen(descriptor, "rb") as file:
         file.seek(0)
         process.current_process()._inheriting = True  # type: ignore[attr-defined]

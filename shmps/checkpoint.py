@@ -3,7 +3,7 @@
 A file has four parts and nothing after them:
 
     shmps checkpoint\\n   the magic line, the same in every version of the format
-    {"format": 1, ...}\\n  the header: one line of ASCII JSON, at most 1 MiB
+    {"format": 1, ...}\\n  the header: one line of ASCII JSON, at most 64 MiB
     89abcdef\\n           the CRC-32 of what comes before, in hexadecimal
     sections             the arrays of `parameters.Copy` in their order, little-endian
 

@@ -141,13 +141,17 @@ class Cluster:
         try:
             with named_shortages():
                 self._start()
-            while signals.waiting:
-                signals.deliver()
+            while signals.waiting and signals.deliver():
+                pass
             self._open = True
             return self
         except BaseException:
-            self._close()
-            self._passage.close()
+            try:
+                self._close()
+            finally:
+                self._passage.close()
+                while signals.waiting and signals.deliver():
+                    pass
             raise
 
     @signals.held
@@ -157,11 +161,14 @@ class Cluster:
                 if exception[0] is not None or signals.waiting:
                     self._scheduler.abandon()
             try:
-                self._close()
+                with self._asking:  # another thread looks after the servers
+                    self._close()
             finally:
                 self._running.release()
         finally:
             self._passage.close()
+            while signals.waiting and signals.deliver():
+                pass
 
     def _start(self) -> None:
         resources = self._resources
@@ -228,41 +235,48 @@ class Cluster:
             )
         if join_at is not None and self.num_workers == self._shape.workers:
             raise UsageError(f"one more worker needs a Cluster with max_workers above {self.num_workers}")
-        self._must_be_open()
-        with self._asking:
-            if not self._running.acquire(blocking=False):
-                raise UsageError(
-                    "a Cluster has one run at a time; wait for it to return, or make another Cluster"
-                )
         passage = signals.Passage()  # the program may have set other handlers meanwhile
         try:
-            self._crew.overview.forget_commits()
-            self._crew.overview.stop(False)
-            work = Work(
-                self.num_workers, self._store, self._inboxes, self._outlets, self.consistency, self.updater
-            )
-            run = Run(
-                workers=self.num_workers,
-                tick=self._crew.overview.tick if self._begun else 0,
-                outlets=self._outlets,
-                body=work,
-                function=function,
-                args=args,
-                on_report=partial(signals.call, on_report),
-                on_pause=partial(signals.call, on_pause),
-                on_event=partial(signals.call, on_event),
-                on_worker_death=on_worker_death,
-                join_at=join_at,
-                on_barrier=partial(signals.call, on_barrier),
-            )
-            self._begun = True
-            with named_shortages():
-                return self._scheduler.run(run)
+            with self._asking:
+                self._must_be_in_its_block()
+                if not self._running.acquire(blocking=False):
+                    raise UsageError(
+                        "a Cluster has one run at a time; wait for it to return, or make another Cluster"
+                    )
+            try:
+                self._crew.overview.forget_commits()
+                self._crew.overview.stop(False)
+                work = Work(
+                    self.num_workers,
+                    self._store,
+                    self._inboxes,
+                    self._outlets,
+                    self.consistency,
+                    self.updater,
+                )
+                run = Run(
+                    workers=self.num_workers,
+                    tick=self._crew.overview.tick if self._begun else 0,
+                    outlets=self._outlets,
+                    body=work,
+                    function=function,
+                    args=args,
+                    on_report=partial(signals.call, on_report),
+                    on_pause=partial(signals.call, on_pause),
+                    on_event=partial(signals.call, on_event),
+                    on_worker_death=on_worker_death,
+                    join_at=join_at,
+                    on_barrier=partial(signals.call, on_barrier),
+                )
+                self._begun = True
+                with named_shortages():
+                    return self._scheduler.run(run)
+            finally:
+                self._end_run()
         finally:
-            self._end_run()
             passage.close()
-            while signals.waiting:
-                signals.deliver()
+            while signals.waiting and signals.deliver():
+                pass
 
     @signals.cleaning_up
     def _end_run(self) -> None:
@@ -385,13 +399,18 @@ class Cluster:
 
     @signals.held
     def _must_be_open(self) -> None:
+        try:
+            with self._asking:
+                self._must_be_in_its_block()
+                if not self._running.locked():  # else the run looks after the servers
+                    self._scheduler.check_servers()
+        finally:
+            while signals.waiting and signals.deliver():
+                pass
+
+    def _must_be_in_its_block(self) -> None:
         if not self._open:
             raise UsageError("a Cluster is used inside its with block: `with Cluster(...) as cluster:`")
-        with self._asking:
-            if not self._running.locked():  # else the run looks after the servers
-                self._scheduler.check_servers()
-        while signals.waiting:
-            signals.deliver()
 
     def _fill(self) -> None:
         self._parameters = Parameters(self._shape, self._store.parameters(writable=True))

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing import connection, reduction
+from multiprocessing import reduction
 from typing import Any
 
 from shmps import signals
@@ -21,13 +21,11 @@ from shmps.messages import ROLES
 from shmps.process import DEFAULT, METHODS, class_of, threads_that_may_compute
 from shmps.shortages import shortage
 
-_NEWS = 1.0  # seconds that a fork server has to tell of an end that is seen already
-
 
 def method_of(start_method: str | None) -> str:
-    """How processes are started; None: by fork, where there is one.
+    """Return the start method; the default for None: fork, where the system has it.
 
-    Raises UsageError for another than there are. Warns of a fork that was not asked for and may hang.
+    Raises UsageError for an unknown method. Warns if the default is fork and a fork may hang.
     """
     if start_method not in (None, *METHODS):
         raise UsageError(f"start_method is one of {', '.join(METHODS)}; found {start_method!r}")
@@ -57,12 +55,13 @@ def named_shortages() -> Iterator[None]:
 
 
 class Lifeline:
-    """By which the nodes notice that the process that started them has died, and go with it.
+    """Ends a node when the process that started it has died.
 
-    On Linux the kernel kills them, where the main thread started them (its signal follows the thread that
-    forked, not the process). Otherwise, and besides, a pidfd of the parent: opened by the parent itself, so
-    that it can not be another process's. A thread sleeps on it in every node; so no wait in the node has
-    to, but a node that is stopped, or in a kernel that never lets go of the interpreter, goes on.
+    - On Linux the kernel kills the node if the parent's main thread started it. (The kernel's signal follows
+      the thread that forked, not the process.)
+    - A thread in every node waits for a pidfd of the parent and then exits. The parent opens the pidfd, so it
+      cannot be another process's. This alone does not end a node that is stopped, or one in a kernel that
+      never releases the interpreter.
     """
 
     def __init__(self) -> None:
@@ -70,7 +69,7 @@ class Lifeline:
         self._descriptor = os.pidfd_open(self._parent) if hasattr(os, "pidfd_open") else -1
 
     def watch(self, by_main_thread: bool) -> None:
-        """In a node: from now on it goes with its parent, whose main thread started it or did not."""
+        """Watch the parent, in a node. by_main_thread: the main thread has started the node."""
         if by_main_thread and os.getppid() == self._parent:
             signal_at_death_of(self._parent, signal.SIGKILL)
         # Not by threading, which waits for it to run: a time slice, where others want the cores.
@@ -127,7 +126,7 @@ class Node:
         self._beats, self._looked, self._silent = 0, 0.0, 0.0
 
     def silence(self, beats: int, now: float, most: float) -> float:
-        """Seconds of looking since its count of beats changed; of a gap between two looks `most` counts."""
+        """Return the seconds since the count of beats changed; between two calls `most` at most."""
         if beats != self._beats:
             self._beats, self._silent, self.pinged, self.has_beaten = beats, 0.0, False, True
         else:
@@ -144,6 +143,7 @@ class Node:
         except OSError:  # no descriptor is left
             self.process.kill()
             self.process.join()
+            self.process.release()
             raise
 
     @property
@@ -171,10 +171,8 @@ class Node:
     @property
     def exit_code(self) -> int | None:
         """None while it runs; minus the signal that ended it; 255 where that is not known."""
-        if self.death >= 0:
-            if not self._ending().poll(0):
-                return None
-            connection.wait([self.process.sentinel], _NEWS)
+        if self.death >= 0 and not self._ending().poll(0):
+            return None
         exit_code = self.process.exitcode
         return 255 if exit_code is None else exit_code
 
@@ -191,7 +189,7 @@ class Node:
 
 
 def end(nodes: list[Node]) -> None:
-    """Kill those that run, and wait for their exits.
+    """Kill the nodes that run, and wait for their exits.
 
     Ending is killing: a node owns nothing that outlives it, so there is one way to end and it is exercised
     all the time (Candea & Fox, Crash-Only Software, HotOS 2003).

@@ -1,16 +1,17 @@
-"""How a node's process is started: as a fork, by a server that forks, or in a new interpreter.
+"""Start the process of a node: by fork, by a fork server, or as a new interpreter (spawn).
 
-As multiprocessing does it, with three differences:
+This is multiprocessing's way, with three differences:
 
-- Its registry does not know the process of a node. So other threads that start processes do not take its exit
-  code, and no exit handler waits for it.
-- What the process is to do is written to a nameless file, not to a pipe. So the parent never waits for a
-  process that is killed or stopped while it boots.
-- The script of the parent is imported only if the process needs something that the script defines.
+- multiprocessing's registry does not know the process. So other threads that start processes do not reap it,
+  and no exit handler waits for it.
+- The task is written to a nameless file, not to a pipe. So the parent never waits for a process that is
+  killed or stopped while it boots.
+- The parent's script is imported only if the task needs something that the script defines.
 """
 
 import atexit
 import contextlib
+import errno
 import os
 import pickle
 import re
@@ -38,13 +39,14 @@ DEFAULT = "fork" if "fork" in METHODS else "spawn"
 _IDLE = re.compile(r"(tqdm|ipykernel|IPython|debugpy|joblib\.externals\.loky|multiprocessing\.queues)(\.|$)")
 _MOST_STARTS = 3  # of a process whose fork server dies
 _PATIENCE = 60.0  # seconds that a fork server has to start, and to answer
+_NEWS = 1.0  # seconds that a fork server has to tell the exit code of a process that has ended
 
 
 def threads_that_may_compute() -> list[str]:
-    """The names of the other threads of this program beside which a fork may hang.
+    """Return the names of the other threads of this program that may make a fork hang.
 
-    One of them may be in a product of NumPy's. OpenBLAS prepares a fork by ending its own threads, for which
-    it waits, and that product is never done. Threads that notebooks and progress bars have are left out.
+    If a thread is in a matrix product, OpenBLAS waits in its fork handler for its own threads, and the
+    product never ends. The threads of notebooks and progress bars are left out: they compute nothing.
     """
     frames = sys._current_frames()
     return [
@@ -56,7 +58,7 @@ def threads_that_may_compute() -> list[str]:
 
 
 def _module_of(frame: FrameType | None) -> str:
-    """That of the function that a thread was started with: the outermost one outside of `threading`."""
+    """Return the module of a thread's target: of the outermost function that is not in `threading`."""
     module = ""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
@@ -73,22 +75,29 @@ class NodeProcess(BaseProcess):
         del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
 
     def death(self) -> int:
-        """A descriptor that becomes readable when it has ended: a pidfd, or a pipe that closes then.
+        """Return a descriptor that becomes readable when the process ends: a pidfd, or a pipe that closes.
 
-        A pipe where it has ended already: somebody who waits for any child of this program may have taken its
-        exit code, and its number could be another process's by now.
+        It is a pipe if other code has reaped the process already: another process may have its pid by now.
         """
         if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(ProcessLookupError):
-                death = self._popen.pidfd()
-                if self.exitcode is None:
-                    return death
-                os.close(death)
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                return self._popen.pidfd()
         return os.dup(self.sentinel)
 
     def release(self) -> None:
-        """Close what is open for it here, once its exit code was taken."""
+        """Close this program's descriptors for the process. Call it after `exitcode` was read."""
         self._popen.close()
+
+
+def _pidfd_of_child(pid: int) -> int:
+    """Raises ProcessLookupError or ChildProcessError if this program has no such child, running or ended."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        os.close(pidfd)
+        raise
+    return pidfd
 
 
 class _Forked(popen_fork.Popen):
@@ -97,7 +106,7 @@ class _Forked(popen_fork.Popen):
             super()._launch(process)  # type: ignore[misc]
 
     def pidfd(self) -> int:
-        return os.pidfd_open(self.pid)
+        return _pidfd_of_child(self.pid)
 
 
 class _Sent(popen_fork.Popen):
@@ -108,7 +117,7 @@ class _Sent(popen_fork.Popen):
         super().__init__(process)
 
     def _payload(self, process: BaseProcess) -> tuple[int, str | None]:
-        """A nameless file of what the process is to do, and the script that it needs for that."""
+        """Return a nameless file with the task, and the path of the script that the task needs, if any."""
         preparation = spawn.get_preparation_data(process.name)
         set_spawning_popen(self)  # type: ignore[arg-type]
         try:
@@ -137,12 +146,15 @@ class _Spawned(_Sent):
         try:
             with signals.blocked():
                 self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
+        except BaseException:
+            os.close(self.sentinel)
+            raise
         finally:
             os.close(theirs)
             os.close(payload)
 
     def pidfd(self) -> int:
-        return os.pidfd_open(self.pid)
+        return _pidfd_of_child(self.pid)
 
     def close(self) -> None:
         os.close(self.sentinel)
@@ -170,10 +182,10 @@ class _Served(_Sent):
             os.close(payload)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        ending = select.poll()
-        ending.register(self.sentinel, select.POLLIN)
-        if self.returncode is None and ending.poll(0 if flag else None):
-            code = os.read(self.sentinel, NUMBER)  # nothing, if the server has died
+        """Return the exit code; None while the process runs; 255 if the fork server cannot report it."""
+        if self.returncode is None and _when_readable(self._pidfd).poll(0 if flag else None):
+            told = _when_readable(self.sentinel).poll(1000 * _NEWS)
+            code = os.read(self.sentinel, NUMBER) if told else b""
             self.returncode = int.from_bytes(code, "little", signed=True) if code else 255
         return self.returncode
 
@@ -182,6 +194,12 @@ class _Served(_Sent):
 
     def close(self) -> None:
         os.close(self.sentinel)
+
+
+def _when_readable(descriptor: int) -> select.poll:
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    return ready
 
 
 class _Server:
@@ -194,13 +212,13 @@ class _Server:
         self._script: str | None = None  # that it has imported
 
     def prepare(self, function: Callable[..., Any], *args: Any) -> None:
-        """Have `function(*args)` called in it: what it imports and compiles is there in what is forked later.
+        """Call `function(*args)` in the server: the processes that it forks later find imports and kernels.
 
-        Not if something of the script is in it. If it raises or the server dies, the processes do without.
+        A task that needs the parent's script is skipped. If the server fails at it, the processes do it.
         """
         task = pickle.dumps((function, *args))
         if b"__main__" not in task:
-            with self._lock, contextlib.suppress(ConnectionError):
+            with self._lock, contextlib.suppress(OSError):
                 self._prepare(task)
 
     def _prepare(self, task: bytes) -> None:
@@ -211,9 +229,9 @@ class _Server:
             os.close(payload)
 
     def fork(self, descriptors: list[int], script: str | None) -> tuple[int, int]:
-        """The number of a new process, and a pidfd of it; see `boot.serve`.
+        """Have the server fork a process (see `boot.serve`); return the pid and a pidfd.
 
-        Raises NodeDied if servers die, or do not answer, again and again.
+        Raises NodeDied if `_MOST_STARTS` servers in a row die or do not answer.
         """
         with self._lock:
             for _ in range(_MOST_STARTS):
@@ -233,23 +251,29 @@ class _Server:
         if self._owner != os.getpid():  # that of the parent of this fork
             self._owner, self._requests = os.getpid(), None
         if self._requests is None:
-            self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()]).pid
-            self._script = None
-            atexit.register(self._requests.close)
+                try:
+                    self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()]).pid
+                except BaseException:
+                    ours.close()
+                    raise
+            self._requests, self._script = ours, None
+            atexit.register(ours.close)
         return self._requests
 
     def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, int]:
         self._send(descriptors, requests)
-        answering = select.poll()
-        answering.register(requests, select.POLLIN)
-        if not signals.poll(answering, _PATIENCE):
+        if not signals.poll(_when_readable(requests.fileno()), _PATIENCE):
             raise ConnectionResetError("the fork server does not answer")
         answer, pidfds, *_ = socket.recv_fds(requests, NUMBER, 1)
         if not answer:
             raise ConnectionResetError("the fork server has died")
-        return int.from_bytes(answer, "little"), pidfds[0]
+        pid = int.from_bytes(answer, "little")
+        if not pidfds:
+            os.kill(pid, signal.SIGKILL)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return pid, pidfds[0]
 
     def _send(self, descriptors: list[int], requests: socket.socket) -> None:
         count = len(descriptors).to_bytes(NUMBER, "little")
@@ -257,7 +281,7 @@ class _Server:
             socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
 
     def _end(self) -> None:
-        """Kill it, and a process that it has told of unheard; one that it has not told of ends by itself."""
+        """Kill the server, and a process whose answer was not read. One without an answer exits by itself."""
         if self._requests is None:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -287,10 +311,11 @@ def _file_of(*parts: bytes) -> int:
 
 
 def _interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess.Popen[bytes]:
-    """`boot.<name>(descriptor, parent)` in a new interpreter, with those descriptors."""
+    """Run `boot.<name>(descriptor, parent)` in a new interpreter that inherits some descriptors."""
     parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    path = [*map(str, sys.path)]  # pathlib's are no literals
     call = f"{name}({descriptor}, {parent})"
-    code = f"import sys; sys.path[:] = {sys.path!r}; from shmps.boot import {name}; {call}"
+    code = f"import sys; sys.path[:] = {path}; from shmps.boot import {name}; {call}"
     child = subprocess.Popen(
         [spawn.get_executable(), *_interpreter_flags(), "-c", code],
         stdin=subprocess.DEVNULL,

@@ -1,16 +1,16 @@
-"""Signals are delivered where nothing is lost: while the scheduler waits, and in the callbacks of a run.
+"""Run signal handlers only where they may raise: while the scheduler waits, and in the callbacks of a run.
 
-Python runs a signal's handler in the main thread between any two bytecodes. A handler that raises, as that of
-Ctrl-C does, can so leave a lock locked or a process running, wherever it strikes. While a cluster is open its
-signals pass through `_receive`, which looks at the stack for the functions that are marked here:
+Python runs a signal's handler in the main thread, between two bytecodes. A handler that raises, as the one of
+Ctrl-C does, can leave a lock locked or a process running. So `_receive` replaces the handlers while a cluster
+is open. It looks at the stack for functions that are marked:
 
-    held           the handler waits, in the function and in all that it calls
-    delivering     but for these, which may be called by held ones: the handler runs
-    cleaning_up    the handler waits, even in delivering ones
+    held           the handler waits while the function runs, and the functions that it calls
+    delivering     the handler runs in the function, even if a held function has called it
+    cleaning_up    the handler waits, even in the delivering functions that the function calls
 
-A mark belongs to the function, so there is no instant at which it does not hold yet, or no longer: neither
-before the first line of `__exit__` nor after the last of `__enter__`. (Trio protects its internals so, too.)
-`deliver` delivers the signals that wait; delivering functions call it, and held ones before they return.
+A mark belongs to the function's code. So it holds before the first line of `__exit__`, and after the last
+line of `__enter__`. (Trio protects its internals in the same way.) `deliver` runs the handlers that wait.
+Delivering functions call it, and held functions call it before they return.
 """
 
 import collections
@@ -56,48 +56,50 @@ def _marked(function: Function, mark: int) -> Function:
 
 
 @delivering
-def deliver() -> None:
+def deliver() -> bool:
     """Run the handlers of the signals that wait; they may raise, as that of Ctrl-C does.
 
-    A held function that is about to return calls it `while signals.waiting`: Python runs no handler between
-    the look that finds none and the return.
+    Returns False if none waits, or if the handlers may not run here: in another thread than the main one,
+    and in what a `cleaning_up` function calls.
+
+    A held function ends with `while signals.waiting and signals.deliver(): pass`. Python runs no handler
+    between the look that finds no signal and the return.
     """
-    if waiting and not _must_wait(sys._getframe()):
-        number = waiting.popleft()
-        handler = signal.getsignal(number)
-        try:
-            if handler is not _receive:  # the program has set another one, or has its own back
-                signal.raise_signal(number)
-            else:
-                _handlers[number](number, sys._getframe())
-        finally:
-            deliver()
+    if not waiting or not _in_main_thread() or _must_wait(sys._getframe()):
+        return False
+    number = waiting[0]
+    del waiting[0]  # not popleft: Python could run the handler of another signal after the call
+    try:
+        signal.raise_signal(number)  # for the handler that is set now; `_receive` does not hold it back here
+    finally:
+        deliver()
+    return True
 
 
 @delivering
 def call(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, with signals delivered in it: it is the user's."""
+    """Call a user's function. Signals are delivered while it runs."""
     return function(*args)
 
 
 @delivering
 def poll(ready: select.poll, seconds: float | None) -> list[tuple[int, int]]:
-    """The events of `ready`, waiting so many seconds at most (None: until there is one); delivers signals."""
+    """Wait for events of `ready`, at most `seconds` (None: no limit). Signals are delivered meanwhile."""
     deliver()
     return ready.poll(None if seconds is None else 1000 * seconds)
 
 
 class Passage:
-    """From when it is made until it is closed, signals pass through here.
+    """Replace the signal handlers by `_receive`, from the construction until `close`.
 
-    Only those that a Python function handles; and only in the main thread, which alone runs handlers.
+    Only handlers that are Python functions are replaced, and only in the main thread, where handlers run.
     """
 
     def __init__(self) -> None:
         self._replaced: dict[
             int, tuple[Any, Any]
         ] = {}  # by signal: its handler, and the entry of `_handlers`
-        if threading.current_thread() is not threading.main_thread():
+        if not _in_main_thread():
             return
         for each in _PASSED_ON:
             handler = signal.getsignal(each)
@@ -107,15 +109,22 @@ class Passage:
                 signal.signal(each, _receive)
 
     def close(self) -> None:
-        """Put the handlers back, and deliver what waits, unless it waits for a caller."""
+        """Put the handlers back. The caller then delivers the signals that wait."""
+        if not _in_main_thread():
+            return
         try:
-            if threading.current_thread() is threading.main_thread():
-                for each, (handler, before) in self._replaced.items():
-                    if signal.getsignal(each) is _receive:  # else the program has set another one meanwhile
-                        signal.signal(each, handler)
-                    _handlers[each] = before
+            for each, (handler, before) in list(self._replaced.items()):
+                _handlers[each] = before
+                if signal.getsignal(each) is _receive:  # else the program has set another one meanwhile
+                    signal.signal(each, handler)
+                del self._replaced[each]
         finally:
-            deliver()
+            if self._replaced:  # a handler that is back has raised
+                self.close()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _receive(number: int, frame: FrameType | None) -> None:
@@ -139,16 +148,16 @@ def _must_wait(frame: FrameType | None) -> bool:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is done, where no cluster is open too.
+    """Hold SIGINT and SIGTERM back until the block ends, whether a cluster is open or not.
 
-    They are blocked, so that a child that is forked in it does not run its parent's handlers before it has
-    set its own. Another thread may still take them, and then Python runs their handlers in the main thread:
-    there they are only noted, and raised at the end.
+    The signals are blocked, so a child that is forked in the block does not run its parent's handlers before
+    it has set its own. Another thread may still receive a signal, and Python then runs the handler in the
+    main thread. So the handlers only note the signal, and it is raised again at the end of the block.
     """
     noted: list[int] = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     handlers = {}
-    if threading.current_thread() is threading.main_thread():
+    if _in_main_thread():
         for each in SIGNALS:
             if callable(signal.getsignal(each)):
                 handlers[each] = signal.signal(each, lambda number, frame: noted.append(number))

@@ -14,7 +14,7 @@ import pytest
 from processes import children_of
 
 import shmps
-from shmps import ASYNC, Cluster, LogisticRegression, cli
+from shmps import ASYNC, Cluster, LogisticRegression, cli, signals
 from shmps.errors import UsageError
 
 PACKAGE = str(Path(shmps.__file__).parent)
@@ -198,6 +198,133 @@ except KeyboardInterrupt:
 """,
     )
     assert done.stdout.splitlines() == ["False []", "[]"], (done.stdout, done.stderr)
+
+
+def kill_server(kv, server):
+    kv.push(None, np.ones(4))
+    os.kill(server, signal.SIGKILL)
+
+
+def test_a_callback_that_asks_while_a_signal_waits_is_answered(tmp_path):
+    """The death of a server at the end of a run is told in the run's clean-up."""
+    done = run_script(
+        tmp_path,
+        """
+import os, signal
+from shmps import ASYNC, Cluster
+
+def work(kv, server):
+    kv.push(None, [1.0] * 4)
+    os.kill(server, signal.SIGKILL)
+
+def on_event(event):
+    os.kill(os.getpid(), signal.SIGINT)
+    print(cluster.ticks(), flush=True)
+
+try:
+    with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="fork") as cluster:
+        cluster.run(work, cluster.node_pids()[0], on_event=on_event)
+except KeyboardInterrupt:
+    print("heard")
+""",
+    )
+    assert done.stdout == "[1]\nheard\n", done.stderr
+
+
+def test_a_signal_that_waits_is_delivered_in_the_main_thread_although_others_run_clusters():
+    turns, failure = threading.Semaphore(0), []
+
+    def run_another():
+        with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="fork") as other:
+
+            def on_pause():
+                turns.release()
+                if ended.is_set():
+                    other.stop()
+
+            try:
+                other.run(push_until_stopped, on_pause=on_pause)
+            except BaseException as error:
+                failure.append(error)
+
+    def on_event(event):
+        os.kill(os.getpid(), signal.SIGINT)
+        while turns.acquire(blocking=False):
+            pass
+        for _ in range(2):
+            assert turns.acquire(timeout=10)
+
+    ended, thread = threading.Event(), threading.Thread(target=run_another)
+    thread.start()
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="fork") as cluster,
+        ):
+            cluster.run(kill_server, cluster.node_pids()[0], on_event=on_event)
+    finally:
+        ended.set()
+        thread.join()
+    assert failure == []
+
+
+def push_until_stopped(kv):
+    while not kv.stopping:
+        kv.push([0], [1.0])
+
+
+def test_a_signal_that_waited_goes_to_the_handler_that_is_set_by_then():
+    heard = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_event(event):
+        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+
+    def interrupt_and_set(event):
+        os.kill(os.getpid(), signal.SIGINT)
+        on_event(event)
+
+    try:
+        with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="fork") as cluster:
+            cluster.run(kill_server, cluster.node_pids()[0], on_event=interrupt_and_set)
+            assert heard == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_that_raises_while_the_handlers_are_put_back_keeps_none_from_its_place():
+
+    @signals.held
+    def put_back(passage):
+        passage.close()
+        while signals.waiting and signals.deliver():
+            pass
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        for line in range(40):
+            passage, lines = signals.Passage(), [0]
+
+            def trace(frame, event, argument, line=line, lines=lines):
+                if frame.f_code.co_filename != signals.__file__:
+                    return None
+                if event == "line":
+                    lines[0] += 1
+                    if lines[0] == line:
+                        os.kill(os.getpid(), signal.SIGINT)
+                return trace
+
+            sys.settrace(trace)
+            try:
+                put_back(passage)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(None)
+            assert signal.getsignal(signal.SIGTERM) is terminate, line
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, line
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_handler_that_does_not_raise_is_run_while_a_run_goes_on():

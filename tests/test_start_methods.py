@@ -1,9 +1,11 @@
 """A node that is killed or stopped while it boots holds nobody up, and no node outlives its parent."""
 
+import contextlib
 import io
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +20,8 @@ import pytest
 import tqdm
 from processes import alive, children_of
 
-from shmps import ASYNC, Cluster
+from shmps import ASYNC, Cluster, failpoints
+from shmps.errors import OutOfSpace
 from shmps.process import NodeProcess
 
 DEADLINE = 60.0  # seconds; only a hang takes as long
@@ -119,6 +122,12 @@ def test_the_death_of_the_fork_server_is_that_of_no_node():
     assert not any(map(alive, before))
 
 
+def push_after_a_barrier(kv, count):
+    """Not over before the scheduler has come to its loop, which opens the barrier."""
+    kv.barrier()
+    push_often(kv, count)
+
+
 @pytest.mark.parametrize("stranger", [False, True])
 def test_an_exit_code_that_somebody_else_takes_is_no_error(stranger, monkeypatch):
     """Another thread starts a process, or waits for any, right when a node has been started and has ended."""
@@ -134,16 +143,113 @@ def test_an_exit_code_that_somebody_else_takes_is_no_error(stranger, monkeypatch
 
     with Cluster(4, servers=1, workers=1) as cluster:
         monkeypatch.setattr(NodeProcess, "death", end_first)
-        cluster.run(push_often, 3, on_worker_death="respawn")
+        cluster.run(push_after_a_barrier, 3, on_worker_death="respawn")
         assert [event.exit_code for event in cluster.events] == [255 if stranger else -signal.SIGKILL]
         assert cluster.weights().tolist() == [3.0] * 4
 
 
+def test_the_death_of_the_fork_server_right_after_a_start_is_that_of_no_node(monkeypatch):
+    """A node that runs must not get a successor beside it."""
+    death, killed = NodeProcess.death, []
+
+    def end_fork_server_first(process):
+        while not killed and len(os.listdir(f"/proc/{process.pid}/task")) < 2:
+            pass  # it looks after its parent's life only when the fork server has let it go on
+        if not killed:
+            killed.extend(pid for pid in children_of(os.getpid()) if process.pid in children_of(pid))
+            os.kill(killed[0], signal.SIGKILL)
+            until_gone(killed)
+        return death(process)
+
+    with Cluster(4, servers=1, workers=1, start_method="forkserver") as cluster:
+        monkeypatch.setattr(NodeProcess, "death", end_fork_server_first)
+        cluster.run(push_often, 3)
+        assert killed and cluster.events == []
+        assert cluster.weights().tolist() == [3.0] * 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_new_interpreter_that_cannot_be_started_is_a_named_error_and_leaves_nothing(method):
+    """In a session of its own: signals to the process group would end the tests too."""
+    done = run(
+        f"""
+import errno, os, subprocess
+from shmps import Cluster
+from shmps.errors import OutOfSpace
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+def no_process(*args, **named):
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+subprocess.Popen = no_process
+before = open_files()
+for _ in range(2):
+    try:
+        with Cluster(4, servers=1, workers=1, start_method={method!r}):
+            pass
+    except OutOfSpace as error:
+        print("too many processes" in str(error), open_files() - before)
+"""
+    )
+    assert done.stdout == "True 0\n" * 2, (done.returncode, done.stderr)
+
+
+def test_a_node_whose_descriptor_cannot_be_received_is_a_named_error_and_leaves_nothing(monkeypatch):
+    receive = socket.recv_fds
+
+    def no_descriptor_left(*args):
+        answer, descriptors, *more = receive(*args)
+        for each in descriptors:
+            os.close(each)
+        return answer, [], *more
+
+    started = set(descendants(os.getpid()))
+    monkeypatch.setattr(socket, "recv_fds", no_descriptor_left)
+    with pytest.raises(OutOfSpace, match="too many open files"):
+        Cluster(4, servers=1, workers=1, start_method="forkserver").__enter__()
+    until_gone(list(set(descendants(os.getpid())) - started))
+
+
+def test_a_path_of_pathlib_among_those_of_modules_stops_no_node(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("/nowhere")])
+    with Cluster(4, servers=1, workers=1, start_method="spawn") as cluster:
+        cluster.run(push_often, 1)
+
+
+def test_a_thread_that_replaces_a_server_ends_before_the_cluster():
+    before = children_of(os.getpid())
+    replacing, ended = threading.Event(), threading.Event()
+
+    def pause(place):
+        replacing.set()
+        ended.wait(0.3)  # the end of the block comes while a server is replaced, if it may
+
+    def ask():
+        with contextlib.suppress(Exception):  # the block may end before it reads
+            cluster.ticks()
+
+    with failpoints.simulated(pause):
+        with Cluster(4, servers=1, workers=1, start_method="fork") as cluster:
+            os.kill(cluster.node_pids()[0], signal.SIGKILL)
+            until_gone(cluster.node_pids())
+            failpoints.arm("scheduler: before successor")
+            thread = threading.Thread(target=ask)
+            thread.start()
+            replacing.wait()
+        assert [event.outcome for event in cluster.events] == ["recovered"]
+        ended.set()
+        thread.join()
+    assert children_of(os.getpid()) == before
+
+
 def test_threads_that_ask_replace_a_dead_server_once():
     with Cluster(4, servers=1, workers=1, start_method="fork") as cluster:
-        cluster.run(push_often, 3)
         for deaths in range(1, 6):
+            cluster.run(push_often, 3)  # three deaths without progress would be too many
             os.kill(cluster.node_pids()[0], signal.SIGKILL)
+            until_gone(cluster.node_pids())
             together, seen = threading.Barrier(3), []
 
             def ask(together=together, seen=seen):
@@ -155,12 +261,18 @@ def test_threads_that_ask_replace_a_dead_server_once():
                 thread.start()
             for thread in threads:
                 thread.join()
-            assert seen == [([3], [3.0] * 4)] * 3
-            assert len(cluster.events) <= deaths
+            assert seen == [([3 * deaths], [3.0 * deaths] * 4)] * 3
+            assert len(cluster.events) == deaths
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE)
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        start_new_session=True,
+    )
 
 
 def test_a_program_ends_although_a_daemonic_thread_trains():
@@ -232,7 +344,7 @@ def test_a_cluster_says_what_a_fork_beside_other_threads_may_do():
 
 
 def test_threads_of_progress_bars_do_not_compute(monkeypatch):
-    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 10)
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 10)  # `cli.main` sets 0: no such thread
     with tqdm.tqdm(total=1, disable=False, file=io.StringIO()):
         assert any(isinstance(thread, tqdm.TMonitor) for thread in threading.enumerate())
         with warnings.catch_warnings(action="error"):
