@@ -125,7 +125,7 @@ class Cluster:
         self._resources = contextlib.ExitStack()
         self._open = False
         self._running = threading.Lock()  # held by a run
-        self._asking = threading.Lock()  # held by a call that looks after the servers between two runs
+        self._asking = threading.RLock()  # held by a call that looks after the servers between two runs
 
     @signals.held
     def __enter__(self) -> "Cluster":
@@ -156,6 +156,7 @@ class Cluster:
 
     @signals.held
     def __exit__(self, *exception: Any) -> None:
+        passage = signals.Passage()  # the program may have set other handlers meanwhile
         try:
             while not self._running.acquire(timeout=PAUSE):  # another thread's run goes on
                 if exception[0] is not None or signals.waiting:
@@ -166,6 +167,7 @@ class Cluster:
             finally:
                 self._running.release()
         finally:
+            passage.close()
             self._passage.close()
             while signals.waiting and signals.deliver():
                 pass
@@ -239,6 +241,8 @@ class Cluster:
         try:
             with self._asking:
                 self._must_be_in_its_block()
+                if not self._running.locked():
+                    self._scheduler.check_servers()  # before what they have to handle is forgotten
                 if not self._running.acquire(blocking=False):
                     raise UsageError(
                         "a Cluster has one run at a time; wait for it to return, or make another Cluster"

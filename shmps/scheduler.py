@@ -37,7 +37,7 @@ class Scheduler:
         self._unsettled: dict[int, tuple[int, tuple[float, Event] | None]] = {}
         self._questions = 0
         self._looked = time.monotonic()
-        self._abandoned = False
+        self._abandoned = self._settling = False
 
     def abandon(self) -> None:
         """By another thread: have the run that goes on end with UsageError."""
@@ -57,7 +57,7 @@ class Scheduler:
         for rank, exit_code in self._given_up.items():
             raise NodeDied("server", rank, exit_code)
         died = any(node.exit_code is not None for node in self._crew.servers.values())
-        if died or self._unsettled:  # an interrupt may have come before they were settled
+        if (died or self._unsettled) and not self._settling:  # else a signal's handler asks meanwhile
             self._settle()
 
     def run(self, run: Run) -> list[Any]:
@@ -76,19 +76,22 @@ class Scheduler:
                     raise UsageError("a run goes on inside its Cluster's with block, found the block left")
                 self._turn()
             self._crew.let_workers_end()
-            return [course.results[rank] for rank in sorted(course.results)]
-        finally:
-            self._end(course)
-
-    @cleaning_up
-    def _end(self, course: Course) -> None:
-        """After this no worker runs, and the parameters stand still."""
-        try:
-            self._crew.end_workers()
-            course.fall_silent()
+            self._end_workers(course)
             self._settle()
+            return [course.results[rank] for rank in sorted(course.results)]
+        except BaseException:
+            # The next call waits for what the servers have yet to handle: a signal may interrupt it.
+            self._end_workers(course)
+            for rank in self._crew.servers.keys() - self._given_up.keys():
+                self._ask_to_settle(rank, None)
+            raise
         finally:
             self.course = None
+
+    @cleaning_up
+    def _end_workers(self, course: Course) -> None:
+        self._crew.end_workers()
+        course.fall_silent()
 
     def _turn(self) -> None:
         """One of the loop."""
@@ -179,20 +182,24 @@ class Scheduler:
 
         One that shows no sign of life meanwhile is killed: its successor begins with nothing to handle.
         """
-        for rank, node in self._crew.servers.items():
-            if rank in self._given_up:
-                continue
-            if node not in self._crew.watched:
-                # An interrupt, or a shortage, came between its death and a successor.
-                self._replace_server(node, self._crew.await_exit(node))
-            else:
-                self._ask_to_settle(rank, None)
-        while self._unsettled:
-            self._turn()
-            for rank in self._unsettled:
-                node = self._crew.servers[rank]
-                if self._crew.silence(node) > _patience(node, GRACE):
-                    self._kill_hung(node)
+        self._settling = True
+        try:
+            for rank, node in self._crew.servers.items():
+                if rank in self._given_up:
+                    continue
+                if node not in self._crew.watched:
+                    # An interrupt, or a shortage, came between its death and a successor.
+                    self._replace_server(node, self._crew.await_exit(node))
+                else:
+                    self._ask_to_settle(rank, None)
+            while self._unsettled:
+                self._turn()
+                for rank in self._unsettled:
+                    node = self._crew.servers[rank]
+                    if self._crew.silence(node) > _patience(node, GRACE):
+                        self._kill_hung(node)
+        finally:
+            self._settling = False
 
     def _ask_to_settle(self, rank: int, death: tuple[float, Event] | None) -> None:
         self._questions += 1
