@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from shmps.conventions import offered_unless
 from shmps.data import encoded, opened, origin_of, rows_of
-from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant
+from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
 from shmps.inputs import (
     check_warm,
     evaluated,
@@ -376,8 +375,8 @@ class LogisticRegression(LinearClassifier):
                 self.result_ = training.result(measured_on)
         stability = self.result_.stability
         if advice := training.advice:
-            warnings.warn(advice, NotConverged, stacklevel=3)
+            warn(advice, NotConverged)
         if advice := self.result_.advice:
-            warnings.warn(advice, WorseThanConstant, stacklevel=3)
+            warn(advice, WorseThanConstant)
         if stability and stability.advice:
-            warnings.warn(stability.advice, UnstableRate, stacklevel=3)
+            warn(stability.advice, UnstableRate)

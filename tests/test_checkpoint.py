@@ -22,7 +22,6 @@ from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, checkp
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import SERVER, WORKER
-from shmps.reading.svmlight import read
 from shmps.runs import RESPAWN
 
 ROOT = Path(__file__).parent.parent
@@ -504,6 +503,6 @@ def test_the_command_line_resumes_to_the_same_model(tmp_path):
     assert process.returncode == -signal.SIGKILL and not model.exists()
     with run(*same, "--resume", folder) as process:
         assert process.wait(DEADLINE) == 0, process.stderr.read()
-    undisturbed = LogisticRegression(solver="minibatch", iterations=100).fit(*read(data))
+    undisturbed = LogisticRegression(solver="minibatch", iterations=100).fit(data)
     assert load(model).coefficients.tobytes() == undisturbed.coef_.tobytes()
     assert load(model).intercept == undisturbed.intercept_[0]
