@@ -196,9 +196,9 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     shown.add_argument(
         "--test-interval",
         type=int,
-        default=20,
         metavar="N",
-        help="iterations between evaluations (default: 20; 0: none)",
+        help="iterations between evaluations; 0: none (default: 20; 1 for L-BFGS with --log, --live or "
+        "--report)",
     )
     shown.add_argument(
         "--checkpoint",

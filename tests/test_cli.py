@@ -107,6 +107,19 @@ def test_log_lines_are_those_of_dist_lr_and_leave_stdout_to_json(shmps):
     assert [at["iteration"] for at in history] == list(range(20, 129, 20))
 
 
+def test_a_log_of_lbfgs_has_a_line_per_round(shmps):
+    done = shmps("train", "--data", "synth:a9a", "--iterations", 4, "--log", "--json")
+    assert [line.split()[2] for line in done.stderr.splitlines() if "Iteration" in line] == [
+        "1,",
+        "2,",
+        "3,",
+        "4,",
+    ]
+    assert [at["iteration"] for at in json.loads(done.stdout)["history"]] == [1, 2, 3, 4]
+    none = shmps("train", "--data", "synth:a9a", "--iterations", 4, "--log", "--test-interval", 0)
+    assert none.returncode == 0 and "Iteration" not in none.stderr
+
+
 def shown_on_a_terminal(*flags):
     """What a training writes to stderr."""
     return on_terminal([sys.executable, "run.py", *SMALL, *flags], columns=160)

@@ -27,6 +27,8 @@ from shmps.pictures.timeline import write_trace
 from shmps.rehearsal import is_first
 from shmps.result import Progress
 
+_INTERVAL = 20  # iterations between evaluations
+
 
 def run(options: argparse.Namespace) -> None:
     estimator = _estimator(options)
@@ -83,7 +85,12 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
     given["mode"] = options.mode or ("sync" if options.bound is None else "bounded")
     given["timeline"] = bool(options.report or options.timeline)
     given["node_timeout"] = options.node_timeout or None
-    return LogisticRegression(**given)
+    if options.test_interval is None:
+        given["test_interval"] = _INTERVAL
+    estimator = LogisticRegression(**given)
+    if options.test_interval is None and (options.log or options.live or options.report):
+        estimator.test_interval = 1 if estimator.by_lbfgs() else _INTERVAL  # L-BFGS has a few tens of rounds
+    return estimator
 
 
 def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegression) -> None:
