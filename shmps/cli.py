@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(str(error), error.exit_code)
     except MemoryError:
         return _complain(
-            "out of memory; free some, use fewer processes, or convert the data first (shmps convert)", 6
+            "out of memory; free some, use fewer processes, or convert the data (shmps convert)", 6
         )
     except KeyboardInterrupt:
         return _complain("stopped by Ctrl-C", 130)

@@ -109,12 +109,8 @@ def test_log_lines_are_those_of_dist_lr_and_leave_stdout_to_json(shmps):
 
 def test_a_log_of_lbfgs_has_a_line_per_round(shmps):
     done = shmps("train", "--data", "synth:a9a", "--iterations", 4, "--log", "--json")
-    assert [line.split()[2] for line in done.stderr.splitlines() if "Iteration" in line] == [
-        "1,",
-        "2,",
-        "3,",
-        "4,",
-    ]
+    told = [line.split()[2] for line in done.stderr.splitlines() if "Iteration" in line]
+    assert told == ["1,", "2,", "3,", "4,"]
     assert [at["iteration"] for at in json.loads(done.stdout)["history"]] == [1, 2, 3, 4]
     none = shmps("train", "--data", "synth:a9a", "--iterations", 4, "--log", "--test-interval", 0)
     assert none.returncode == 0 and "Iteration" not in none.stderr

@@ -375,6 +375,27 @@ def test_weights_that_are_none_are_a_sentence(flags, code, words, shmps, here):
     assert done.returncode == code and words in done.stderr, done.stderr
 
 
+@pytest.mark.filterwarnings("always")
+def test_a_model_remembers_that_labels_had_weights(shmps, here):
+    (here / "train.svm").write_text("1:0.5 3:1 5:1\n-1:2 1:1 4:1\n" * 10)
+    (here / "positive").write_text("1:0.5 3:1 5:1\n")  # one label with a weight, or three features
+    (here / "weightless").write_text("1 3:1 5:1\n")
+    assert shmps("convert", "train.svm", "d").returncode == 0
+    for data in ("train.svm", "d"):
+        done = shmps("train", "--data", data, "--test", "positive", "--model", "m", *TRAIN)
+        assert done.returncode == 0, done.stderr
+        done = shmps("predict", "m", "positive")
+        assert done.returncode == 0 and "read as features without labels" in done.stderr
+        assert "accuracy 1.0000" in shmps("predict", "m", "weightless").stderr
+        assert "accuracy 1.0000" in shmps("predict", "m", "train.svm").stderr
+
+
+def test_names_are_kept_of_hashed_features_alone(shmps, here):
+    (here / "train.svm").write_text("1 3:1\n-1 1:1\n" * 9)
+    done = shmps("train", "--data", "train.svm", "--keep-names", *TRAIN)
+    assert done.returncode == 2 and "--keep-names keeps the names of hashed features" in done.stderr
+
+
 @pytest.mark.parametrize("form", ["yes=9,no=1", "balanced"])
 def test_classes_have_weights_by_the_text_of_their_labels(form, shmps, here):
     needs("yes_no.csv")

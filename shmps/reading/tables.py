@@ -138,9 +138,9 @@ def _columns(line: bytes, name: str, how: Dialect, labelled: bool) -> _Columns:
     if set(features) != set(others):
         raise DataError(f"{place}: {other_columns(others, features)}" + f"; {hint}" * bool(hint))
     weight = how.weight_column if how.weight_column in places else None
-    label = label if label in places else None
-    found = dataclasses.replace(how, label=label, weight_column=weight, columns=tuple(features))
-    label_at, weight_at = (None if each is None else places[each] for each in (label, weight))
+    there = label if label in places else None
+    found = dataclasses.replace(how, label=there, weight_column=weight, columns=tuple(features))
+    label_at, weight_at = (None if each is None else places[each] for each in (there, weight))
     return _Columns(names, [places[each] for each in features], label_at, weight_at, found)
 
 

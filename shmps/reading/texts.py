@@ -125,8 +125,9 @@ def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _must_be_a_line(text: np.ndarray, name: str) -> None:
-    """Raise DataError if a part that ends with a long line has NULs, OutOfSpace if no more of the line fits in
-    memory. A few bytes of an archive can become many NULs.
+    """Raise DataError if a part that ends with a long line has NULs: an archive can expand to many of them.
+
+    Raise OutOfSpace if no more of the line fits in memory.
     """
     if not text.all():
         start(text, name)  # which names UTF-16 and other kinds of files
