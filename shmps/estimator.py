@@ -28,6 +28,7 @@ from shmps.result import Progress
 from shmps.runs import OnEvent
 from shmps.training import OnPause, Told, Training, told_of
 
+_MANY_CLASSES, _FEW_ROWS = 100, 10  # so many classes of so few rows each are more likely names or amounts
 _LEARNED = (
     "coef_", "intercept_", "classes_", "n_features_in_", "feature_names_in_", "n_iter_", "history_",
     "staleness_", "result_", "_continued",
@@ -234,6 +235,11 @@ class LogisticRegression(LinearClassifier):
         X = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
         self.classes_ = array_of(plain_labels(classes))
+        if len(classes) > _MANY_CLASSES and len(codes) < _FEW_ROWS * len(classes):
+            warn(
+                f"y has {len(classes):,} classes in {len(codes):,} rows, each trained against the rest; if "
+                f"these are not classes, name another column of labels"
+            )
         importance = importance_of(sample_weight, self.class_weight, codes, self.classes_)
         rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
         if eval_set is not None:

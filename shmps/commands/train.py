@@ -45,10 +45,10 @@ def run(options: argparse.Namespace) -> None:
     loaded = time.monotonic() - began
     if dataset.note and not (options.quiet and options.data):  # a substitute is always said
         console.tell(dataset.note)
-    if not options.quiet:
-        _say_what_starts(dataset, estimator)
-    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y, dataset.test_weights)
     labels = _labels(dataset, options.test)
+    if not options.quiet:
+        _say_what_starts(dataset, len(labels), estimator)
+    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y, dataset.test_weights)
     weights = weights_of(options.sample_weight, dataset.train_weights, len(dataset.train_y))
     estimator.class_weight = _by_label(options.class_weight, labels)
     if options.model:
@@ -160,10 +160,11 @@ def _written(options: argparse.Namespace, estimator: LogisticRegression) -> str:
     return f"the model after iteration {estimator.n_iter_:,} is in {options.model}"
 
 
-def _say_what_starts(dataset: datasets.Dataset, estimator: LogisticRegression) -> None:
+def _say_what_starts(dataset: datasets.Dataset, classes: int, estimator: LogisticRegression) -> None:
     rows, features = dataset.train_X.shape
+    each = f", {classes:,} classes" if classes > 2 else ""
     console.tell(
-        f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
+        f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros{each}; "
         f"{estimator.consistency()}, workers: {estimator.workers}, servers: {estimator.servers}",
     )
     if is_first():
