@@ -346,8 +346,9 @@ class LogisticRegression(LinearClassifier):
 
     @contextlib.contextmanager
     def _learner(self) -> Iterator[Self]:
-        """A copy that learns in this one's place. What it learned comes here when it is whole: when there is
-        a result, also of a training that was interrupted. Else this one stays as it is.
+        """Train a copy, so that an error before there is a result leaves this estimator unchanged.
+
+        The learned attributes are taken over if there is a result, also that of an interrupted training.
         """
         learner = copy.copy(self)
         try:
@@ -360,8 +361,9 @@ class LogisticRegression(LinearClassifier):
                 self.__dict__ = own | learned  # at once: a signal, or another thread, finds one or the other
 
     def _start_again(self, init: tuple[Any, Any]) -> tuple[Any, Any]:
-        """Forget what an earlier fit learned, which does not go with this one's classes; where to begin:
-        at `init`, coefficients and intercept or None, unless there is a warm start.
+        """Remove what an earlier fit learned; return the coefficients and intercept to start from.
+
+        They are `init` (each may be None), or those of the earlier fit if there is a warm start.
         """
         before = init
         if self.warm_start and hasattr(self, "coef_") and init[0] is None:

@@ -1,6 +1,6 @@
-"""What people hand to the estimator, checked: X, y, weights of rows and classes, what to hold out.
+"""Input validation of the estimator: X, y, weights of rows and classes, rows to hold out.
 
-The words in quotes below are those by which scikit-learn's checks know an error.
+Messages keep the phrases that scikit-learn's `check_estimator` looks for.
 """
 
 import numbers
@@ -62,11 +62,10 @@ def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
 def opened_again(
     X: Any, y: Any, sample_weight: Any, features: int, origin: Dialect, labelled: bool = True
 ) -> tuple[Any, Any, Any]:
-    """X, y and the rows' weights as they are; where X is a path, and y None, those of the rows there, with
-    the `features` of training.
+    """Return X, y and the rows' weights unchanged; if X is a path, read them from there.
 
-    origin: how the training rows were read. Non-zeros of further features are dropped with a warning, as
-    `shmps predict` does. labelled: whether the rows must have labels.
+    The rows are read as the training rows were (`origin`), with the same number of `features`: non-zeros of
+    further features are dropped with a warning. labelled: whether the rows must have labels.
     """
     if not isinstance(X, str | os.PathLike):
         return X, y, sample_weight
