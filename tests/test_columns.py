@@ -26,7 +26,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "a replica": {"servers": 2, "replicas": 1, "fit_intercept": False},
     "whole shards": {"batch_size": 0, "iterations": 4, "epochs": 10},
     "hogwild": {"mode": "hogwild", "workers": 1},
-    "lbfgs": {"solver": "lbfgs", "batch_size": 256, "epochs": 10, "servers": 2},
+    "lbfgs": {"solver": "lbfgs", "batch_size": None, "epochs": None, "servers": 2},
 }
 
 
@@ -188,7 +188,7 @@ def test_nothing_is_copied_where_nearly_all_features_occur():
 
 
 @pytest.mark.parametrize(
-    "params", [{"servers": 3}, {"servers": 3, "solver": "lbfgs", "batch_size": 256, "epochs": 10}]
+    "params", [{"servers": 3}, {"servers": 3, "solver": "lbfgs", "batch_size": None, "epochs": None}]
 )
 @pytest.mark.parametrize("entries", [0, ROWS])
 def test_every_server_has_a_key_where_hardly_any_feature_occurs(params, entries):
