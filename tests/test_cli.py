@@ -194,7 +194,7 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
     [
         (["--workers", 0], 2, "--workers is a whole number from 1 up, found 0"),
         (["--workers", "two"], 2, "invalid int value"),
-        (["--servers", 500], 2, "500 servers"),
+        (["--async", "--servers", 500], 2, "500 servers"),
         (["--learning-rate", -1], 2, "--learning-rate is a finite number above 0"),
         (["--learning-rate", "nan"], 2, "--learning-rate is a finite number above 0"),
         (["--l2", -1], 2, "--l2 is a finite number from 0 up"),
