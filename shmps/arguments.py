@@ -114,12 +114,12 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
         type=float,
         default=60.0,
         metavar="S",
-        help="a node without a sign of life for so long is replaced (default: 60; 0: never)",
+        help="replace a node that shows no sign of life for S seconds (default: 60; 0: never)",
     )
     nodes.add_argument(
         "--memory",
         metavar="SIZE",
-        help="what no process is to have more of, as 600M (default: what there is)",
+        help="the most memory that a process may use, such as 600M (default: no limit)",
     )
     nodes.add_argument(
         "--start-method", choices=("fork", "forkserver", "spawn"), help="of processes (default: fork)"
@@ -148,7 +148,8 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
         type=float,
         default=1e-6,
         metavar="TOL",
-        help="lbfgs ends so near to the least objective, relatively, by its estimate (default: 1e-6)",
+        help="relative tolerance on the objective: L-BFGS ends when its estimated gap is within it (default: "
+        "1e-6)",
     )
     training.add_argument(
         "--batch-size",
@@ -181,7 +182,7 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
         "--class-weight",
         type=_class_weights,
         metavar="WEIGHTS",
-        help="weights of rows by label, as yes=2,no=1; balanced: all classes weigh the same (default: 1)",
+        help="a weight for each label, such as yes=2,no=1 (default: 1); balanced: equal class totals",
     )
     training.add_argument(
         "--seed",
@@ -196,9 +197,9 @@ def add_train(commands: Any) -> argparse.ArgumentParser:
     shown.add_argument(
         "--test-interval",
         type=int,
-        default=20,
         metavar="N",
-        help="iterations between evaluations (default: 20; 0: none)",
+        help="iterations between evaluations; 0: none (default: 20; 1 for L-BFGS with --log, --live or "
+        "--report)",
     )
     shown.add_argument(
         "--checkpoint",
@@ -247,7 +248,9 @@ def add_reading(group: Any, keep: bool = False) -> None:
         "1 is the first, -1 the last",
     )
     group.add_argument(
-        "--delimiter", metavar="CHAR", help="what is between the cells of CSV, as ; or tab (default: a comma)"
+        "--delimiter",
+        metavar="CHAR",
+        help="the character between the cells of CSV, such as ; or tab (default: a comma, in .tsv a tab)",
     )
     group.add_argument(
         "--no-header",
@@ -280,7 +283,7 @@ def add_weights(group: Any) -> None:
         "--weights",
         dest="sample_weight",
         metavar="FILE",
-        help="how much each row counts: a number from 0 up in each line (default: 1, or as the data says)",
+        help="a file with a weight >= 0 for each row, one per line (default: 1, or the weights in the data)",
     )
 
 

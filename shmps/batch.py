@@ -180,6 +180,8 @@ class Descent:
         if self._stopped or search is None or (search.done and not search.stuck):
             return ""
         rounds, apart = len(self.history), search.gap / abs(search.best[1])
+        if apart <= self._tolerance:  # the search bounds its gap every few steps only
+            return ""
         if search.stuck:
             ended, do = f"no step along its direction went down in {rounds} rounds (rounding)", "raise tol"
         else:

@@ -16,7 +16,6 @@ nothing is pickled.
 import json
 import math
 import os
-import warnings
 import zlib
 from io import BufferedReader
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps import files, scratch
-from shmps.errors import DataError, ShmpsError, UsageError
+from shmps.errors import DataError, ShmpsError, UsageError, warn
 from shmps.parameters import Copy
 from shmps.version import __version__
 
@@ -103,7 +102,7 @@ def resume(folder: str, settings: dict[str, Any], data: dict[str, Any]) -> Copy:
     _compare(newest, "data", data, DataError)
     _compare(newest, "settings", settings, UsageError)
     for error in damaged:
-        warnings.warn(f"{error}; resumed from {newest.path}", stacklevel=2)
+        warn(f"{error}; resumed from {newest.path}")
     return newest.copy
 
 

@@ -34,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ShmpsError as error:
         return _complain(str(error), error.exit_code)
     except MemoryError:
-        return _complain("out of memory: use fewer workers, a smaller --batch-size, or less data", 6)
+        return _complain(
+            "out of memory; free some, use fewer processes, or convert the data (shmps convert)", 6
+        )
     except KeyboardInterrupt:
         return _complain("stopped by Ctrl-C", 130)
     except Terminated:

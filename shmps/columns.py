@@ -39,11 +39,11 @@ class Columns:
         restored: Copy | None,
         memory: int | None = None,
     ) -> "Columns":
-        """Those of a training on `rows` from the weights `start` (n,) or (n, classes), or from what is
-        `restored`: all, unless the weights that are left out take more memory than the rows' new indices.
+        """Choose the keys for a training on `rows` from the weights `start` (n,) or (n, classes), or from
+        `restored`. Keep all keys unless leaving some out saves more memory than the rows' new indices take.
 
-        intercept: whether the last key is the intercept's. least: of how many keys there must be. memory:
-        bytes that this process may have; None: half of what is available is at hand.
+        intercept: whether the last key is the intercept's. least: the least number of keys to keep. memory:
+        bytes that this process may use; None: half of the available memory.
         """
         num_keys, per_key = len(start), _PER_WEIGHT * start.size // len(start)
         cost = rows.nonzeros * (4 + 12 * isinstance(rows, MappedRows))  # mapped rows are copied into memory
@@ -64,11 +64,11 @@ class Columns:
         return Columns(num_keys, kept if (num_keys - len(kept)) * per_key > cost else None)
 
     def narrow(self, values: np.ndarray) -> np.ndarray:
-        """Of whole ones (n, ...) those that take part (k, ...)."""
+        """Return the values (k, ...) of the keys that take part, from those of all keys (n, ...)."""
         return values if self.kept is None else values[self.kept]
 
     def whole(self, values: np.ndarray) -> np.ndarray:
-        """Narrow ones (k, ...) with 0 for all others (n, ...)."""
+        """Return values for all keys (n, ...): those of the keys that take part (k, ...), 0 elsewhere."""
         if self.kept is None:
             return values
         out = np.zeros((self.num_keys, *values.shape[1:]))
@@ -79,7 +79,7 @@ class Columns:
         return copy._replace(weights=self.narrow(copy.weights), state=self.narrow(copy.state))
 
     def whole_copy(self, copy: Copy) -> Copy:
-        """As a checkpoint has it: it does not depend on which features are left out."""
+        """Return the copy that a checkpoint stores; it does not depend on which features are left out."""
         return copy._replace(weights=self.whole(copy.weights), state=self.whole(copy.state))
 
     def rows(self, rows: Rows) -> Rows:

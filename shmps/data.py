@@ -212,15 +212,15 @@ def read(
 
 
 def origin_of(X: Any) -> Dialect:
-    """How the rows X were read; it says nothing of a matrix that was not."""
+    """Return how the rows X were read; an empty Dialect for a matrix that was not read."""
     return getattr(X, "origin", Dialect())
 
 
 def matched(X: Any, training: Dialect, num_features: int) -> tuple[scipy.sparse.csr_matrix, int]:
-    """X (n, d) with the `num_features` columns of training, and how many non-zeros that dropped.
+    """Return X (n, d) with the `num_features` columns of training, and the number of non-zeros dropped.
 
-    Raises DataError where X has other columns than `training` names; where CSV was read for it, or text
-    hashed, also for another number of columns.
+    Raises DataError if the names of the columns differ from those in `training`, or if X is from CSV or
+    hashed text and has another number of columns.
     """
     found = origin_of(X).columns
     if found is not None and training.columns is not None:
@@ -240,7 +240,7 @@ def matched(X: Any, training: Dialect, num_features: int) -> tuple[scipy.sparse.
 
 
 def as_training(path: str | os.PathLike[str], training: Dialect) -> Dialect:
-    """How to read rows at a path for what was trained on rows that were read so."""
+    """Return how to read the rows at a path for a model whose training rows were read as `training`."""
     if os.path.isdir(path):  # made of text that may have been another than that of training
         return Dialect(hash_bits=training.hash_bits)
     return dataclasses.replace(training, keep_names=None, names=None)
@@ -253,7 +253,7 @@ def opened(
     how: Dialect = Dialect(),  # noqa: B008  immutable
     labelled: bool = True,
 ) -> tuple[Any, Any, Any]:
-    """X, y and the rows' weights as they are; where X is a path, and y None, what is there (see `read`)."""
+    """Return X, y and the rows' weights unchanged; if X is a path, read them from there (see `read`)."""
     if not isinstance(X, str | os.PathLike):
         return X, y, sample_weight
     if y is not None:

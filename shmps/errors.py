@@ -1,6 +1,8 @@
 """Named failures: each says the rule, the evidence and the remedy, and knows its exit code."""
 
 import signal
+import sys
+import warnings
 
 
 class ShmpsError(Exception):
@@ -94,6 +96,14 @@ class WorseThanConstant(UserWarning):
 
 class UnstableRate(UserWarning):
     """The learning rate is above what is stable at the delay that was measured."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside this package that made the call."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def how_it_ended(exit_code: int) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from shmps.conventions import offered_unless
 from shmps.data import encoded, opened, origin_of, rows_of
-from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant
+from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
 from shmps.inputs import (
     check_warm,
     evaluated,
@@ -29,6 +28,7 @@ from shmps.result import Progress
 from shmps.runs import OnEvent
 from shmps.training import OnPause, Told, Training, told_of
 
+_MANY_CLASSES, _FEW_ROWS = 100, 10  # so many classes of so few rows each are more likely names or amounts
 _LEARNED = (
     "coef_", "intercept_", "classes_", "n_features_in_", "feature_names_in_", "n_iter_", "history_",
     "staleness_", "result_", "_continued",
@@ -235,6 +235,11 @@ class LogisticRegression(LinearClassifier):
         X = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
         self.classes_ = array_of(plain_labels(classes))
+        if len(classes) > _MANY_CLASSES and len(codes) < _FEW_ROWS * len(classes):
+            warn(
+                f"y has {len(classes):,} classes in {len(codes):,} rows, each trained against the rest; if "
+                f"these are not classes, name another column of labels"
+            )
         importance = importance_of(sample_weight, self.class_weight, codes, self.classes_)
         rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
         if eval_set is not None:
@@ -341,8 +346,9 @@ class LogisticRegression(LinearClassifier):
 
     @contextlib.contextmanager
     def _learner(self) -> Iterator[Self]:
-        """A copy that learns in this one's place. What it learned comes here when it is whole: when there is
-        a result, also of a training that was interrupted. Else this one stays as it is.
+        """Train a copy, so that an error before there is a result leaves this estimator unchanged.
+
+        The learned attributes are taken over if there is a result, also that of an interrupted training.
         """
         learner = copy.copy(self)
         try:
@@ -355,8 +361,9 @@ class LogisticRegression(LinearClassifier):
                 self.__dict__ = own | learned  # at once: a signal, or another thread, finds one or the other
 
     def _start_again(self, init: tuple[Any, Any]) -> tuple[Any, Any]:
-        """Forget what an earlier fit learned, which does not go with this one's classes; where to begin:
-        at `init`, coefficients and intercept or None, unless there is a warm start.
+        """Remove what an earlier fit learned; return the coefficients and intercept to start from.
+
+        They are `init` (each may be None), or those of the earlier fit if there is a warm start.
         """
         before = init
         if self.warm_start and hasattr(self, "coef_") and init[0] is None:
@@ -376,8 +383,8 @@ class LogisticRegression(LinearClassifier):
                 self.result_ = training.result(measured_on)
         stability = self.result_.stability
         if advice := training.advice:
-            warnings.warn(advice, NotConverged, stacklevel=3)
+            warn(advice, NotConverged)
         if advice := self.result_.advice:
-            warnings.warn(advice, WorseThanConstant, stacklevel=3)
+            warn(advice, WorseThanConstant)
         if stability and stability.advice:
-            warnings.warn(stability.advice, UnstableRate, stacklevel=3)
+            warn(stability.advice, UnstableRate)

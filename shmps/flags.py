@@ -1,4 +1,4 @@
-"""What a person wrote is called as they wrote it: parameters by their flags."""
+"""Messages of the command line name flags instead of parameters."""
 
 import argparse
 import difflib

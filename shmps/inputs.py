@@ -1,11 +1,10 @@
-"""What people hand to the estimator, checked: X, y, weights of rows and classes, what to hold out.
+"""Input validation of the estimator: X, y, weights of rows and classes, rows to hold out.
 
-The words in quotes below are those by which scikit-learn's checks know an error.
+Messages keep the phrases that scikit-learn's `check_estimator` looks for.
 """
 
 import numbers
 import os
-import warnings
 from collections.abc import Set
 from typing import Any
 
@@ -24,7 +23,7 @@ from shmps.data import (
     rows_of,
     to_csr,
 )
-from shmps.errors import DataError, OutOfSpace, UsageError
+from shmps.errors import DataError, OutOfSpace, UsageError, warn
 from shmps.memory import available_memory
 from shmps.models import array_of, plain_labels
 from shmps.numeric import column_name, dense_of, floats_of
@@ -63,21 +62,19 @@ def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
 def opened_again(
     X: Any, y: Any, sample_weight: Any, features: int, origin: Dialect, labelled: bool = True
 ) -> tuple[Any, Any, Any]:
-    """X, y and the rows' weights as they are; where X is a path, and y None, those of the rows there, with
-    the `features` of training.
+    """Return X, y and the rows' weights unchanged; if X is a path, read them from there.
 
-    origin: how the training rows were read. Non-zeros of further features are dropped with a warning, as
-    `shmps predict` does. labelled: whether the rows must have labels.
+    The rows are read as the training rows were (`origin`), with the same number of `features`: non-zeros of
+    further features are dropped with a warning. labelled: whether the rows must have labels.
     """
     if not isinstance(X, str | os.PathLike):
         return X, y, sample_weight
     rows, y, weights = opened(X, y, sample_weight, as_training(X, origin), labelled)
     rows, dropped = matched(rows, origin, features)
     if dropped:
-        warnings.warn(
+        warn(
             f"{dropped} non-zeros of {os.fspath(X)} lie beyond the {features} features of training and were "
             f"dropped",
-            stacklevel=4,
         )
     return rows, y, weights
 
@@ -105,10 +102,10 @@ def check_names(X: Any, known: np.ndarray | None) -> None:
     names = names_of(X)
     if names is None and known is not None:
         said = "X does not have valid feature names, but LogisticRegression was fitted with feature names"
-        warnings.warn(said, stacklevel=4)
+        warn(said)
     elif names is not None and known is None:
         said = "X has feature names, but LogisticRegression was fitted without feature names"
-        warnings.warn(said, stacklevel=4)
+        warn(said)
     elif names is not None and known is not None and names.tolist() != known.tolist():
         raise DataError(_other_names(set(names), set(known)))
 
@@ -136,10 +133,9 @@ def labels_of(y: Any, rows: int, name: str = "y") -> np.ndarray:
         )
     y = _array_of_labels(y, name)
     if y.shape == (rows, 1) and rows > 1:
-        warnings.warn(
+        warn(
             f"A column-vector {name} was passed when a 1d array was expected; pass {name}.ravel()",
             known_to_sklearn(UserWarning, "DataConversionWarning"),
-            stacklevel=4,
         )
         y = y[:, 0]
     if y.shape != (rows,):
@@ -185,9 +181,8 @@ def scored_labels(y: Any, rows: int, classes: np.ndarray) -> np.ndarray:
     if not all(_may_be_among(label, known) for label in strange):
         raise DataError(f"y has labels like those of training, {listed(known)}, found {listed(strange)}")
     if strange:
-        warnings.warn(
+        warn(
             f"y has labels that training did not have, {listed(strange)}; these rows count as wrong",
-            stacklevel=4,
         )
     return y
 
@@ -266,10 +261,9 @@ def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -
             f"found {class_weight!r:.80}"
         )
     if class_weight and not any(label in known for label in class_weight):
-        warnings.warn(
+        warn(
             f"class_weight changes nothing: it names none of the labels {listed(known)}, only "
             f"{listed(list(class_weight))}",
-            stacklevel=5,
         )
     weights = [class_weight.get(label, 1.0) for label in known]
     if not all(isinstance(weight, numbers.Real) and 0 <= float(weight) < np.inf for weight in weights):
@@ -339,10 +333,11 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
     problems = 1 if classes == 2 else classes
     needed, available = 8 * _COPIES * problems * (features + 1), available_memory()
     if needed > available:
+        classes_too = f" of {problems:,} classes" if problems > 1 else ""
         raise OutOfSpace(
-            f"the weights must fit in memory: {features:,} features, for {problems} class(es), need "
-            f"{needed / 2**20:,.0f} MiB at least, {available / 2**20:,.0f} MiB are available; number the "
-            f"features from 0 without gaps, or hash them into fewer"
+            f"weights must fit in memory: those of {features:,} features{classes_too} need at least "
+            f"{needed / 2**20:,.0f} MiB, found {available / 2**20:,.0f} MiB available; correct the largest "
+            f"index if it is wrong, number the features without gaps, or hash them (hash_bits)"
         )
     if coef_init is None and intercept_init is None:  # zeros that nobody writes to take no memory
         return np.zeros((features + intercept, problems) if problems > 1 else features + intercept)

@@ -286,10 +286,10 @@ class Settings(Estimator):
         return descent(rate, l2=self.l2, schedule=schedule, unpenalized=unpenalized)
 
     def evaluated_every(self, rows: int) -> int:
-        """So many iterations of worker 0; 0: never.
+        """Return the iterations of worker 0 between evaluations; 0: no evaluations.
 
-        Who is to be told and did not say when is told after every epoch, or after every round of lbfgs; and
-        of minibatches in the end at the latest.
+        Callbacks without a `test_interval` run once per epoch (L-BFGS: once per round), and at least once at
+        the end.
         """
         told = self.callbacks or self.early_stopping or self.n_iter_no_change is not None
         if not told:

@@ -388,6 +388,17 @@ def least_objective(X, y, l2, intercept, start):
     raise AssertionError("Newton's method has not ended")
 
 
+def test_a_solver_that_ends_within_tol_by_its_own_estimate_is_no_warning():
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(60, 400)), random.integers(0, 2, 60)
+    for iterations in (32, 33, 34):  # the gap falls to tol in between, where the search does not look at it
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            LogisticRegression(workers=1, iterations=iterations, tol=1e-4, l2=1e-3).fit(X, y)
+        gaps = [float(str(each.message).split("up to ")[1].split()[0]) for each in told]
+        assert all(gap > 1e-4 for gap in gaps)
+
+
 @pytest.mark.filterwarnings("ignore::shmps.errors.WorseThanConstant")
 @pytest.mark.parametrize("kind", ["wide", "tall", "alike", "unscaled", "separable", "unbalanced"])
 def test_what_ends_without_a_warning_is_within_tol(kind):

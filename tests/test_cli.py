@@ -107,6 +107,15 @@ def test_log_lines_are_those_of_dist_lr_and_leave_stdout_to_json(shmps):
     assert [at["iteration"] for at in history] == list(range(20, 129, 20))
 
 
+def test_a_log_of_lbfgs_has_a_line_per_round(shmps):
+    done = shmps("train", "--data", "synth:a9a", "--iterations", 4, "--log", "--json")
+    told = [line.split()[2] for line in done.stderr.splitlines() if "Iteration" in line]
+    assert told == ["1,", "2,", "3,", "4,"]
+    assert [at["iteration"] for at in json.loads(done.stdout)["history"]] == [1, 2, 3, 4]
+    none = shmps("train", "--data", "synth:a9a", "--iterations", 4, "--log", "--test-interval", 0)
+    assert none.returncode == 0 and "Iteration" not in none.stderr
+
+
 def shown_on_a_terminal(*flags):
     """What a training writes to stderr."""
     return on_terminal([sys.executable, "run.py", *SMALL, *flags], columns=160)
@@ -216,6 +225,21 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
 def test_bad_input_is_an_error_with_its_exit_code_and_no_traceback(shmps, arguments, code, words):
     done = shmps("train", *([] if "--data" in arguments else ["--data", "synth:a9a"]), *arguments)
     assert done.returncode == code and words in done.stderr and done.stdout == ""
+
+
+def test_a_lack_of_memory_gives_advice_that_the_command_can_follow(shmps, monkeypatch, tmp_path):
+    (tmp_path / "wide").write_text("1 2147483647:1\n-1 1:1\n" * 4)
+    monkeypatch.setattr("shmps.inputs.available_memory", lambda: 2**34)
+    done = shmps("train", "--data", tmp_path / "wide")
+    assert done.returncode == 6 and "2,147,483,647 features need at least 65,536 MiB" in done.stderr
+    assert "correct the largest index" in done.stderr and "--hash-bits" in done.stderr
+
+    def read(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr("shmps.data.read", read)
+    done = shmps("inspect", tmp_path / "wide")
+    assert done.returncode == 6 and "out of memory; free some" in done.stderr and "--b" not in done.stderr
 
 
 def test_a_damaged_model_is_refused(shmps, files):

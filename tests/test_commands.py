@@ -112,6 +112,7 @@ def test_no_output_takes_the_place_of_a_part_of_mapped_data_of_stdin_or_of_anoth
     assert told.returncode == 3 and words in told.stderr
 
 
+@pytest.mark.parametrize("name", formats.FORMATS)
 def test_models_of_every_format_predict_the_same(shmps, name):
     formats.save(MODEL, "other", name)
     assert shmps("predict", "other", "rows.svm").stdout == "1\n-1\n1\n-1\n"

@@ -357,7 +357,9 @@ def test_weights_from_anywhere_train_alike_and_count_in_the_accuracy(shmps, here
     ("flags", "code", "words"),
     [
         (["--weights", "few"], 3, "few: a file of weights has a line for each of the 60 rows, found 1"),
-        (["--weights", "bad"], 3, "bad:2: a weight is a finite number from 0 up, one a line, found '-1'"),
+        (["--weights", "bad"], 3, "bad:2: a weight must be 0 or more, found '-1'"),
+        (["--weights", "two"], 3, "two:3: a weight must be one decimal number, found '1 2'"),
+        (["--weights", "mac"], 3, "mac:1:2: lines end with LF or CR LF"),
         (["--weights", "none"], 3, "none: "),
         (["--weights", "few", "--weight-column", "weight"], 3, "come from one place"),
         (["--weight-column", "w"], 3, "weights are in the column 'w'"),
@@ -371,8 +373,41 @@ def test_weights_that_are_none_are_a_sentence(flags, code, words, shmps, here):
     (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "weight", "label"), YES))
     (here / "few").write_text("1\n")
     (here / "bad").write_text("1\n-1\n")
+    (here / "two").write_text("1\n\n1 2\n")
+    (here / "mac").write_text("1\r2\r")
     done = shmps("train", "--data", "train.csv", *flags, *TRAIN)
     assert done.returncode == code and words in done.stderr, done.stderr
+
+
+def test_a_column_of_names_as_labels_is_told(shmps, here):
+    (here / "names.svm").write_text("".join(f"name{at} 1:1 {at + 2}:1\n" for at in range(101)))
+    done = shmps("train", "--data", "names.svm", "--iterations", 1, "--workers", 1)
+    assert "202 non-zeros, 101 classes;" in done.stderr
+    assert "101 classes in 101 rows" in done.stderr and "another column" in done.stderr
+    (here / "letters.svm").write_text("".join(f"{at % 26} 1:1 {at % 26 + 2}:1\n" for at in range(52)))
+    done = shmps("train", "--data", "letters.svm", "--iterations", 1, "--workers", 1)
+    assert "26 classes;" in done.stderr and "another column" not in done.stderr
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_model_remembers_that_labels_had_weights(shmps, here):
+    (here / "train.svm").write_text("1:0.5 3:1 5:1\n-1:2 1:1 4:1\n" * 10)
+    (here / "positive").write_text("1:0.5 3:1 5:1\n")  # one label with a weight, or three features
+    (here / "weightless").write_text("1 3:1 5:1\n")
+    assert shmps("convert", "train.svm", "d").returncode == 0
+    for data in ("train.svm", "d"):
+        done = shmps("train", "--data", data, "--test", "positive", "--model", "m", *TRAIN)
+        assert done.returncode == 0, done.stderr
+        done = shmps("predict", "m", "positive")
+        assert done.returncode == 0 and "read as features without labels" in done.stderr
+        assert "accuracy 1.0000" in shmps("predict", "m", "weightless").stderr
+        assert "accuracy 1.0000" in shmps("predict", "m", "train.svm").stderr
+
+
+def test_names_are_kept_of_hashed_features_alone(shmps, here):
+    (here / "train.svm").write_text("1 3:1\n-1 1:1\n" * 9)
+    done = shmps("train", "--data", "train.svm", "--keep-names", *TRAIN)
+    assert done.returncode == 2 and "--keep-names keeps the names of hashed features" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["yes=9,no=1", "balanced"])

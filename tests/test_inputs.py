@@ -221,10 +221,10 @@ def test_weights_are_the_third_argument_and_the_rest_has_names(fitted):
 
 
 @pytest.mark.parametrize(
-    "wrong", [(X,), (X, Y, Y), [(X, Y)], {"X": X}, X[:2]], ids=lambda each: type(each).__name__
+    "wrong", [(X,), (X, Y, ONES, Y), [(X, Y)], {"X": X}, X[:2]], ids=lambda each: type(each).__name__
 )
-def test_an_eval_set_is_a_pair(wrong):
-    with pytest.raises(UsageError, match="pair"):
+def test_an_eval_set_is_a_pair_or_has_weights_besides(wrong):
+    with pytest.raises(UsageError, match=r"eval_set is \(X, y\)"):
         model().fit(X, Y, eval_set=wrong)
 
 
@@ -254,7 +254,7 @@ def test_callbacks_are_a_list_of_objects_with_the_method(callbacks):
 def test_more_features_than_memory_holds_is_said_with_numbers():
     wide = sp.csr_matrix((ONES, (np.arange(60), np.arange(60) * 2**27)), shape=(60, 2**34))
     for solver in ("minibatch", "lbfgs"):
-        with pytest.raises(OutOfSpace, match=r"17,179,869,184 features .* need [\d,]+ MiB .* hash"):
+        with pytest.raises(OutOfSpace, match=r"17,179,869,184 features need at least [\d,]+ MiB.* hash"):
             model(solver=solver).fit(wide, Y)
 
 
@@ -360,6 +360,24 @@ def test_a_path_with_fewer_features_is_padded_and_what_lies_beyond_is_dropped_wi
     assert found.result_.metrics.accuracy == found.score(fewer) == found.score(padded, Y)
     with pytest.warns(UserWarning, match="60 non-zeros of .*more lie beyond the 4 features"):
         assert found.predict(more).tolist() == found.predict(X).tolist()
+
+
+def test_warnings_name_the_line_that_called(tmp_path, fitted):
+    more = svmlight(tmp_path / "more", np.hstack([X, ONES[:, None]]), Y)
+    rare = (np.arange(60) < 3).astype(int)
+    calls = [
+        lambda: LogisticRegression(iterations=1).fit(X, Y),  # NotConverged
+        lambda: model(learning_rate=100.0, fit_intercept=False).fit(X, rare),  # WorseThanConstant
+        lambda: model(class_weight={5: 2.0}).fit(X, Y),
+        lambda: model().partial_fit(X, Y[:, None], classes=[0, 1]),
+        lambda: fitted.score(more),
+        lambda: fitted.predict(more),
+        lambda: fitted.score(X, Y + 1),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning) as told:
+            call()
+        assert {each.filename for each in told} == {__file__}
 
 
 def test_csv_is_read_as_it_was_in_training_and_needs_no_labels_to_be_predicted(tmp_path):

@@ -49,7 +49,7 @@ REFUSED = [
     # text, line:column, key words
     (b"1 1:1\n1 0:1", "2:3", "start at 1|'0:1'|--zero-based|zero_based=True"),
     (b"1 -1:1", "1:3", "1 or more|'-1:1'|negative"),
-    (b"1 2147483648:1", "1:3", "limit 2147483647|2147483648|raise limit"),
+    (b"1 2147483648:1", "1:3", "limit 2147483647|2147483648|correct the index"),
     (b"1 99999999999999999999999999999999:1", "1:3", "limit|9999"),
     (b"1 18446744073709551617:1", "1:3", "limit|18446744073709551617"),  # 2**64 + 1 would wrap to 1
     (b"1 4294967297:1", "1:3", "limit|4294967297"),  # 2**32 + 1 would wrap to 1

@@ -297,6 +297,24 @@ def test_names_in_any_text_are_hashed_as_the_model_has_them(shmps):
         assert shmps("predict", "m", "-").stdout == expected
 
 
+def test_a_column_that_a_flag_of_predict_names_must_be_there(shmps):
+    write(points(60, 0), "train.csv")
+    assert shmps("train", "--data", "train.csv", "--model", "m", *TRAIN).returncode == 0
+    write(b"b,a\n1,2\n", "new.csv")
+    assert shmps("predict", "m", "new.csv").returncode == 0  # the model's own label column may be missing
+    for flag in ("--label", "--weight-column"):
+        done = shmps("predict", "m", "new.csv", flag, "nope")
+        assert done.returncode == 3 and f"{flag} must name a column of the data" in done.stderr
+        assert "'nope'" in done.stderr and done.stdout == ""
+
+
+def test_a_message_lists_a_few_of_many_columns(shmps):
+    names = [f"column{number}" for number in range(50)]
+    write(f"{','.join(names)},label\n{'1,' * 50}1\n{'2,' * 50}0\n".encode(), "wide.csv")
+    done = shmps("train", "--data", "wide.csv", "--label", "nope")
+    assert "'column9', ... (51 columns)" in done.stderr and "column10" not in done.stderr
+
+
 def test_other_columns_or_bits_than_those_of_training_are_refused(shmps):
     pytest.importorskip("sklearn")
     write(points(60, 0), "train.csv")

@@ -1,7 +1,8 @@
 """The commands of `shmps`: one module each, with `run(options)`, and `add(commands)`, its arguments.
 
-Arguments are made without numba and scipy, which take a second to import: `--help`, `--version` and a wrong
-flag need neither. So modules with an `add` import them in functions; `train` has its arguments elsewhere.
+Importing numba and scipy takes a second, and `--help`, `--version` and the error for a wrong flag need
+neither. So modules with an `add` import them inside functions; the arguments of `train` are in
+shmps.arguments.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import numpy as np
 from shmps import console, files
 from shmps.arguments import add_reading, add_weights
 from shmps.commands.rows import label_text, said, weights_of
+from shmps.errors import DataError
 from shmps.reading.dialect import Dialect
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     from shmps import formats
-    from shmps.data import as_training, matched, read
+    from shmps.data import as_training, matched, origin_of, read
 
     if options.output != "-":
         files.check_target(
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
     model = formats.load(options.model)
     training = Dialect.of(model.settings)
     rows = read(options.data, said(options).over(as_training(options.data, training)), labelled=False)
+    _check_columns(options, origin_of(rows.X))
     X, dropped = matched(rows.X, training, model.num_features)
     weights = weights_of(options.sample_weight, rows.weights, X.shape[0])
     if dropped and not options.quiet:
@@ -64,6 +66,19 @@ def run(options: argparse.Namespace) -> None:
         files.write(options.output, [text], "the predictions", "predict again")
     if not options.quiet and (told := _how_good(model, X, rows.y, weights)):
         console.tell(told)
+
+
+def _check_columns(options: argparse.Namespace, found: Dialect) -> None:
+    """Raises DataError for a column that a flag names and the data lacks; the model's own may be missing."""
+    for flag, asked, has in (
+        ("--label", options.label, found.label),
+        ("--weight-column", options.weight_column, found.weight_column),
+    ):
+        if asked is not None and has is None:
+            raise DataError(
+                f"{options.data}: {flag} must name a column of the data, found no column {asked!r}; correct "
+                f"the name, or leave {flag} out"
+            )
 
 
 def _labels(model: "Model", X: Any) -> str:

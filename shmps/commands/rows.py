@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from shmps.errors import DataError
-from shmps.reading import texts
+from shmps.reading import grammar, texts
 from shmps.reading.dialect import Dialect
 
 
@@ -35,26 +35,20 @@ def weights_of(path: str | None, own: np.ndarray | None, rows: int) -> np.ndarra
             f"{path}: the weights of rows come from one place, found some in the data; leave --weights out"
         )
     text = texts.text_of(texts.read("/dev/stdin" if path == "-" else path), path)
-    lines = text[texts.start(text, path) :].tobytes().split()
-    weights = np.array([_weight(line, f"{path}:{number}") for number, line in enumerate(lines, 1)])
+    start = texts.start(text, path)
+    texts.check(text, path)
+    weights = []
+    for number, line in enumerate(text[start:].tobytes().split(b"\n"), 1):
+        try:
+            if word := grammar.decoded(line).strip(" \t\r"):
+                weights.append(grammar.weight(word))
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
     if len(weights) != rows:
         raise DataError(
             f"{path}: a file of weights has a line for each of the {rows} rows, found {len(weights)}"
         )
-    return weights
-
-
-def _weight(text: bytes, place: str) -> float:
-    try:
-        weight = float(text) if text.isascii() and b"_" not in text else -1.0
-    except ValueError:
-        weight = -1.0
-    if not 0 <= weight < np.inf:
-        found = text[:40].decode("utf-8", "backslashreplace")
-        raise DataError(
-            f"{place}: a weight is a finite number from 0 up, one a line, found {found!r}; correct it"
-        )
-    return weight
+    return np.array(weights)
 
 
 def label_text(label: Any) -> str:

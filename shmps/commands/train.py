@@ -27,6 +27,8 @@ from shmps.pictures.timeline import write_trace
 from shmps.rehearsal import is_first
 from shmps.result import Progress
 
+_INTERVAL = 20  # iterations between evaluations
+
 
 def run(options: argparse.Namespace) -> None:
     estimator = _estimator(options)
@@ -43,10 +45,10 @@ def run(options: argparse.Namespace) -> None:
     loaded = time.monotonic() - began
     if dataset.note and not (options.quiet and options.data):  # a substitute is always said
         console.tell(dataset.note)
-    if not options.quiet:
-        _say_what_starts(dataset, estimator)
-    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y, dataset.test_weights)
     labels = _labels(dataset, options.test)
+    if not options.quiet:
+        _say_what_starts(dataset, len(labels), estimator)
+    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y, dataset.test_weights)
     weights = weights_of(options.sample_weight, dataset.train_weights, len(dataset.train_y))
     estimator.class_weight = _by_label(options.class_weight, labels)
     if options.model:
@@ -83,7 +85,12 @@ def _estimator(options: argparse.Namespace) -> LogisticRegression:
     given["mode"] = options.mode or ("sync" if options.bound is None else "bounded")
     given["timeline"] = bool(options.report or options.timeline)
     given["node_timeout"] = options.node_timeout or None
-    return LogisticRegression(**given)
+    if options.test_interval is None:
+        given["test_interval"] = _INTERVAL
+    estimator = LogisticRegression(**given)
+    if options.test_interval is None and (options.log or options.live or options.report):
+        estimator.test_interval = 1 if estimator.by_lbfgs() else _INTERVAL  # L-BFGS has a few tens of rounds
+    return estimator
 
 
 def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegression) -> None:
@@ -153,10 +160,11 @@ def _written(options: argparse.Namespace, estimator: LogisticRegression) -> str:
     return f"the model after iteration {estimator.n_iter_:,} is in {options.model}"
 
 
-def _say_what_starts(dataset: datasets.Dataset, estimator: LogisticRegression) -> None:
+def _say_what_starts(dataset: datasets.Dataset, classes: int, estimator: LogisticRegression) -> None:
     rows, features = dataset.train_X.shape
+    each = f", {classes:,} classes" if classes > 2 else ""
     console.tell(
-        f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros; "
+        f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros{each}; "
         f"{estimator.consistency()}, workers: {estimator.workers}, servers: {estimator.servers}",
     )
     if is_first():

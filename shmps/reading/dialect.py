@@ -18,6 +18,7 @@ class Dialect:
     weight_column: str | None = None  # the column of CSV whose numbers are the rows' weights
     hash_bits: int | None = None  # features are hashed by name into 2**hash_bits
     keep_names: bool | None = None  # whether to keep the names of hashed features
+    weighted: bool | None = None  # found: whether labels of svmlight text have weights (label:weight)
     columns: tuple[str, ...] | None = None  # found: the feature columns of CSV, in the order of training
     names: Mapping[str, int] | None = None  # found: hashed name -> feature from 1, negative if its sign is -1
 
@@ -73,6 +74,6 @@ class Dialect:
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "zero_based": bool, "label": str, "delimiter": str, "header": bool, "weight_column": str,
-    "hash_bits": int, "columns": (list, tuple), "names": Mapping,
+    "hash_bits": int, "weighted": bool, "columns": (list, tuple), "names": Mapping,
 }  # fmt: skip
-_DEFAULTS = {"zero_based": False, "delimiter": ",", "header": True}
+_DEFAULTS = {"zero_based": False, "delimiter": ",", "header": True, "weighted": False}

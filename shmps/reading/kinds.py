@@ -58,8 +58,15 @@ class Reader:
             return tables.read_blocks(self._path, self.found, self._labelled, self._hasher)
         if self.found.hash_bits is not None:
             return hashing.read_blocks(self._path, self.found.hash_bits, self._labelled, self._hasher)
-        base = bool(self.found.zero_based)
-        return svmlight.read_blocks(self._path, zero_based=base, limit=self._limit, labelled=self._labelled)
+        return self._svmlight()
+
+    def _svmlight(self) -> Iterator[Block]:
+        base, weighted = bool(self.found.zero_based), bool(self.found.weighted)
+        for block in svmlight.read_blocks(
+            self._path, zero_based=base, limit=self._limit, labelled=self._labelled, weighted=weighted
+        ):
+            self.found = _weighted(self.found, block)
+            yield block
 
 
 class _Listening:
@@ -88,14 +95,21 @@ def read(path: str | os.PathLike[str], how: Dialect, *, labelled: bool = True) -
 
     Raises DataError, OutOfSpace and UsageError.
     """
-    if not is_csv(path, how) and how.hash_bits is None:
-        block = svmlight.read(path, zero_based=bool(how.zero_based), labelled=labelled)
-        return block if how.zero_based is None else block._replace(X=_named(block.X, how))
+    if not is_csv(path, how) and how.hash_bits is None and not how.keep_names:
+        base, weighted = bool(how.zero_based), bool(how.weighted)
+        block = svmlight.read(path, zero_based=base, labelled=labelled, weighted=weighted)
+        found = _weighted(how, block)
+        return block if found == Dialect() else block._replace(X=_named(block.X, found))
     reader = Reader(path, how, labelled=labelled)
     blocks = list(reader)
     X = _named(scipy.sparse.vstack([block.X for block in blocks], format="csr"), reader.found)
     y = np.concatenate([block.y for block in blocks])
     return Block(X, y, _weights(blocks), blocks[-1].taken)
+
+
+def _weighted(how: Dialect, block: Block) -> Dialect:
+    """How svmlight text was read, with what its rows tell."""
+    return how if block.weights is None else dataclasses.replace(how, weighted=True)
 
 
 def _named(X: Any, origin: Dialect) -> NamedMatrix:

@@ -50,11 +50,13 @@ def read(
     zero_based: bool = False,
     limit: int = INT32_MAX,
     labelled: bool = True,
+    weighted: bool = False,
 ) -> Block:
     """The file as one Block: X (n, largest index) float64 with 0-based columns, labels, and weights if rows
     have them.
 
-    labelled: whether every row must have a label; else no row may have one, and y is nan.
+    labelled: whether every row must have a label; else no row may have one, and y is nan. weighted: whether
+    the labels of the training rows had weights (see shmps.reading.svmlight_heads).
 
     Plain text, gzip, bzip2 or xz, told apart by their first bytes. The peak of memory is the text and what
     comes out of it (12 bytes a non-zero, 12 a row; 16 more for a number of over 18 digits); besides, of an
@@ -67,7 +69,7 @@ def read(
     name = os.fsdecode(path)
     with _enough_memory(name):
         data = texts.read(name)
-    return read_bytes(data, name, zero_based=zero_based, limit=limit, labelled=labelled)
+    return read_bytes(data, name, zero_based=zero_based, limit=limit, labelled=labelled, weighted=weighted)
 
 
 def read_bytes(
@@ -77,9 +79,10 @@ def read_bytes(
     zero_based: bool = False,
     limit: int = INT32_MAX,
     labelled: bool = True,
+    weighted: bool = False,
 ) -> Block:
     """As `read`, from the bytes of a file, (bytes,) uint8 if an array; `name` is for the messages."""
-    reader = _Reader(name, zero_based, limit, labelled)
+    reader = _Reader(name, zero_based, limit, labelled, weighted)
     with _enough_memory(name):
         text = texts.text_of(data, name)
         block = reader.block(text, len(data))
@@ -93,12 +96,13 @@ def read_blocks(
     zero_based: bool = False,
     limit: int = INT32_MAX,
     labelled: bool = True,
+    weighted: bool = False,
 ) -> Iterator[Block]:
     """As `read`, but some rows at a time, of about BLOCK bytes of text.
 
     The width of each X is that of its own rows. Memory: a few times BLOCK, or the longest line.
     """
-    reader = _Reader(os.fsdecode(path), zero_based, limit, labelled)
+    reader = _Reader(os.fsdecode(path), zero_based, limit, labelled, weighted)
     for text, taken in texts.blocks(reader.name, BLOCK):
         with _enough_memory(reader.name):
             block = reader.block(text, taken)
@@ -142,10 +146,11 @@ def _enough_memory(name: str) -> Iterator[None]:
 class _Reader:
     """A file that is read from its start to its end; `base` is the smallest index, and becomes column 0."""
 
-    def __init__(self, name: str, zero_based: bool, limit: int, labelled: bool):
+    def __init__(self, name: str, zero_based: bool, limit: int, labelled: bool, weighted: bool):
         if not 0 <= limit < INDEX_CEILING:
             raise UsageError(f"limit must be from 0 to 10**18 - 1, found {limit}; leave it at {INT32_MAX}")
-        self.name, self.base, self.limit, self.labelled = name, 0 if zero_based else 1, limit, labelled
+        self.name, self.base, self.limit = name, 0 if zero_based else 1, limit
+        self.labelled, self.weighted = labelled, weighted
         self.head: Head | None = None  # how all rows start; None: there was no row
         self.lines = self.rows = 0  # that were read
 
@@ -207,7 +212,7 @@ class _Reader:
         """How the rows of the file start: as its first row."""
         if self.head is None:
             try:
-                self.head = of_text(text, start, self.base, self.labelled)
+                self.head = of_text(text, start, self.base, self.labelled, self.weighted)
             except WrongHead as error:
                 self._refuse(text, error.at, str(error))
         return self.head or Head(float)

@@ -55,7 +55,7 @@ def explained(fault: int, whole: bytes, base: int, limit: int, labelled: bool) -
         remedy = "if they start at 0, convert with --zero-based (zero_based=True)"
         return f"indices start at 1 in svmlight files, {found}; {remedy}"
     if number > limit:
-        return f"indices must not exceed the limit {limit}, {found}; correct the index or raise limit"
+        return f"indices must not exceed the limit {limit}, {found}; correct the index"
     return f"indices must increase within a row, {found} after an index as large or larger; sort the row"
 
 

@@ -8,6 +8,9 @@
 weights where at least one row can not be features alone: its label is no index (-1, text, 0 where indices
 start at 1), or is not below the first index (`1:0.5 1:1`). Else the file has no labels, and is refused where
 it must have them. The first WINDOW bytes decide.
+
+If the training rows had labels with weights (`weighted`), such a file has them too where it must have labels,
+and is read as features with a warning where it need not, unless a first value below 0 is no weight.
 """
 
 import math
@@ -17,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shmps.errors import warn
 from shmps.reading import grammar
 from shmps.reading.svmlight_faults import INDEX_DIGITS
 from shmps.reading.svmlight_kernels import FEATURE, NUMBER, WORD
@@ -24,6 +28,7 @@ from shmps.reading.svmlight_kernels import FEATURE, NUMBER, WORD
 WINDOW = 1 << 24  # bytes
 _FIRST_WORD = re.compile(rb"^[ \t]*([^ \t\r\n#][^ \t\r\n]*)", re.MULTILINE)
 _PAIRS = re.compile(rb"^[ \t]*([^ \t\r\n#:]+):[^ \t\r\n#]*(?:[ \t]+([0-9]+):)?", re.MULTILINE)
+_NO_WEIGHT = re.compile(rb"^[ \t]*[0-9]+:[ \t]*-", re.MULTILINE)
 _MOST_KEPT = 1 << 12  # heads that are parsed once: most files have few different ones
 
 
@@ -70,7 +75,7 @@ class WrongHead(ValueError):
         self.at = at
 
 
-def of_text(text: np.ndarray, start: int, base: int, labelled: bool) -> Head | None:
+def of_text(text: np.ndarray, start: int, base: int, labelled: bool, weighted: bool = False) -> Head | None:
     """How the rows of text[start:] start; None where there is none. Raises WrongHead."""
     first = _FIRST_WORD.search(text.data[start:])
     if first is None:
@@ -79,7 +84,12 @@ def of_text(text: np.ndarray, start: int, base: int, labelled: bool) -> Head | N
     try:
         word = grammar.decoded(first.group(1))
         name, colon, _ = word.partition("#")[0].partition(":")
-        if colon and not _is_more_than_features(text, start, base):
+        if colon and not (weighted and labelled) and not _is_more_than_features(text, start, base):
+            if weighted and not _NO_WEIGHT.search(text.data[start : start + WINDOW]):
+                warn(
+                    f"rows that start with index:value, as {grammar.shown(word)}, are read as features "
+                    f"without labels; if these are labels with weights, as in training, leave the weights out"
+                )
             return _without_labels(word, labelled)
         # Of text no comment is cut off: the label C# would become C, and its features the comment.
         kind = type(grammar.label(name if colon or math.isfinite(grammar.number(name)) else word))

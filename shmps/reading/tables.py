@@ -32,7 +32,8 @@ from shmps.reading.grammar import NUMBER
 
 BLOCK = hashing.BLOCK  # bytes of text in memory at a time
 LABEL = "label"  # the column of the labels where nothing else is said
-_MOST_SHOWN = 40  # characters of a cell, columns of a table
+_MOST_SHOWN = 40  # characters of a cell
+_MOST_LISTED = 10  # columns of a table
 _MISSING = r"^$|^[+-]?(?i:nan|inf|infinity)$"  # in the column of the labels
 _LF, _CR = b"\n\r"
 _DELIMITERS = (";", "\t", "|", ",")  # looked for where a line is not what it should be
@@ -56,8 +57,8 @@ def read_blocks(
     """Rows of a table, some at a time; features are the feature columns, or what `hasher` makes of them.
 
     how: `columns`, where they are known, are the feature columns of training, and the rows get their order.
-    labelled: whether there must be labels; without them y is nan. The `origin` of each X is `how` with the
-    columns that were found.
+    labelled: whether the columns of labels and weights must exist; without labels y is nan. The `origin` of
+    each X is `how` with the columns found: label and weight_column are None where there is no such column.
 
     Packed files as for `svmlight.read`. Raises DataError `file:line: rule, found; remedy`, and UsageError
     where pyarrow is not installed or the delimiter is not a character.
@@ -136,9 +137,11 @@ def _columns(line: bytes, name: str, how: Dialect, labelled: bool) -> _Columns:
     features = others if how.columns is None else list(how.columns)
     if set(features) != set(others):
         raise DataError(f"{place}: {other_columns(others, features)}" + f"; {hint}" * bool(hint))
-    found = dataclasses.replace(how, label=label, columns=tuple(features))
-    at = places.get(how.weight_column) if how.weight_column is not None else None
-    return _Columns(names, [places[each] for each in features], places.get(label), at, found)
+    weight = how.weight_column if how.weight_column in places else None
+    there = label if label in places else None
+    found = dataclasses.replace(how, label=there, weight_column=weight, columns=tuple(features))
+    label_at, weight_at = (None if each is None else places[each] for each in (there, weight))
+    return _Columns(names, [places[each] for each in features], label_at, weight_at, found)
 
 
 def _check_header(names: list[str], place: str) -> None:
@@ -192,7 +195,8 @@ def other_columns(found: Sequence[str], training: Sequence[str]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Names of columns, for a message: the first of many."""
-    return ", ".join(map(_shown, names[:_MOST_SHOWN])) + (", ..." if len(names) > _MOST_SHOWN else "")
+    more = f", ... ({len(names):,} columns)" if len(names) > _MOST_LISTED else ""
+    return ", ".join(map(_shown, names[:_MOST_LISTED])) + more
 
 
 def _or_no_header(how: Dialect) -> str:

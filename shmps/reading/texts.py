@@ -125,10 +125,12 @@ def blocks(name: str, size: int) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _must_be_a_line(text: np.ndarray, name: str) -> None:
-    """Of a part that ends with a long line. Raises DataError for NULs, such as a few bytes of an archive can
-    become many of, and OutOfSpace where there is no memory for more of the line.
+    """Raise DataError if a part that ends with a long line has NULs: an archive can expand to many of them.
+
+    Raise OutOfSpace if no more of the line fits in memory.
     """
     if not text.all():
+        start(text, name)  # which names UTF-16 and other kinds of files
         raise DataError(
             f"{name}: text must be ASCII or UTF-8, found NUL bytes in a long line; check what wrote the file"
         )
