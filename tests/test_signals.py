@@ -15,6 +15,7 @@ from processes import children_of
 
 import shmps
 from shmps import ASYNC, Cluster, LogisticRegression, cli, signals
+from shmps.crew import Crew
 from shmps.errors import UsageError
 
 PACKAGE = str(Path(shmps.__file__).parent)
@@ -200,11 +201,6 @@ except KeyboardInterrupt:
     assert done.stdout.splitlines() == ["False []", "[]"], (done.stdout, done.stderr)
 
 
-def kill_server(kv, server):
-    kv.push(None, np.ones(4))
-    os.kill(server, signal.SIGKILL)
-
-
 def test_a_signal_is_heard_in_a_callback_at_the_end_of_a_run(tmp_path):
     """The death of a server is told while the run waits for its successor."""
     done = run_script(
@@ -232,7 +228,18 @@ except KeyboardInterrupt:
     assert done.stdout == "[1]\nheard\n", done.stderr
 
 
-def test_a_signal_that_waits_is_delivered_in_the_main_thread_although_others_run_clusters():
+@pytest.fixture
+def while_closed(monkeypatch):
+    """Calling it with a function has that called while a cluster is cleaned up."""
+
+    def call(function):
+        close = Crew.close
+        monkeypatch.setattr(Crew, "close", lambda crew: (function(), close(crew)))
+
+    return call
+
+
+def test_a_signal_that_waits_is_delivered_in_the_main_thread_although_others_run_clusters(while_closed):
     turns, failure = threading.Semaphore(0), []
 
     def run_another():
@@ -248,21 +255,20 @@ def test_a_signal_that_waits_is_delivered_in_the_main_thread_although_others_run
             except BaseException as error:
                 failure.append(error)
 
-    def on_event(event):
-        os.kill(os.getpid(), signal.SIGINT)
-        while turns.acquire(blocking=False):
-            pass
-        for _ in range(2):
-            assert turns.acquire(timeout=10)
+    def interrupt():
+        if threading.current_thread() is threading.main_thread():
+            os.kill(os.getpid(), signal.SIGINT)
+            while turns.acquire(blocking=False):
+                pass
+            for _ in range(2):
+                assert turns.acquire(timeout=10)
 
+    while_closed(interrupt)
     ended, thread = threading.Event(), threading.Thread(target=run_another)
     thread.start()
     try:
-        with (
-            pytest.raises(KeyboardInterrupt),
-            Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="fork") as cluster,
-        ):
-            cluster.run(kill_server, cluster.node_pids()[0], on_event=on_event)
+        with pytest.raises(KeyboardInterrupt), Cluster(4, servers=1, workers=1, start_method="fork"):
+            pass
     finally:
         ended.set()
         thread.join()
@@ -274,23 +280,31 @@ def push_until_stopped(kv):
         kv.push([0], [1.0])
 
 
-def test_a_signal_that_waited_goes_to_the_handler_that_is_set_by_then():
-    heard = []
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("set_before", [True, False])
+def test_a_signal_that_waited_goes_to_the_handler_of_now(while_closed, set_before):
+    """Not to one that this or an earlier cluster has found."""
+    heard, before, names = [], signal.getsignal(signal.SIGUSR1), iter(["first", "second"])
 
-    def on_event(event):
-        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    def handle_next():
+        name = next(names)
+        signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(name))
 
-    def interrupt_and_set(event):
-        os.kill(os.getpid(), signal.SIGINT)
-        on_event(event)
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if not set_before:
+            handle_next()
 
+    while_closed(interrupt)
     try:
-        with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="fork") as cluster:
-            cluster.run(kill_server, cluster.node_pids()[0], on_event=interrupt_and_set)
-            assert heard == [signal.SIGINT]
+        for _ in range(2):
+            signal.signal(signal.SIGUSR1, lambda number, frame: heard.append("another"))
+            if set_before:
+                handle_next()
+            with Cluster(4, servers=1, workers=1):
+                pass
+        assert heard == ["first", "second"]
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_handler_that_raises_while_the_handlers_are_put_back_keeps_none_from_its_place():
@@ -376,30 +390,3 @@ def test_an_exception_that_leaves_the_block_ends_the_run_of_another_thread():
         raise KeyboardInterrupt
     thread.join()
     assert "block left" in failure[0]
-
-
-def test_a_signal_that_waits_to_the_end_goes_to_the_handler_of_now(monkeypatch):
-    """Not to one that an earlier cluster has found."""
-    heard = []
-
-    def hears(name):
-        return lambda number, frame: heard.append(name)
-
-    from shmps.crew import Crew
-
-    close = Crew.close
-
-    def interrupted(crew):
-        os.kill(os.getpid(), signal.SIGUSR1)
-        close(crew)
-
-    monkeypatch.setattr(Crew, "close", interrupted)
-    before = signal.getsignal(signal.SIGUSR1)
-    try:
-        for name in ("first", "second"):
-            signal.signal(signal.SIGUSR1, hears(name))
-            with Cluster(4, servers=1, workers=1):
-                pass
-        assert heard == ["first", "second"]
-    finally:
-        signal.signal(signal.SIGUSR1, before)
