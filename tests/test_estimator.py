@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from processes import children_of
+from processes import children_of, nodes_of
 
 from shmps import datasets
 from shmps.callbacks import Callback
@@ -593,7 +593,7 @@ FAILURES = {
     ),
     "node": lambda model: model.set_params(
         iterations=10**7, on_worker_death="fail", test_interval=1
-    ).fit(X, Y, on_progress=lambda progress: os.kill(max(children_of(os.getpid())), signal.SIGKILL)),
+    ).fit(X, Y, on_progress=lambda progress: os.kill(nodes_of(os.getpid())[-1], signal.SIGKILL)),
 }  # fmt: skip
 
 
