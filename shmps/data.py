@@ -216,6 +216,31 @@ def origin_of(X: Any) -> Dialect:
     return getattr(X, "origin", Dialect())
 
 
+def names_of(X: Any) -> np.ndarray | None:
+    """The names of the features (features,), where X was read from columns with names, or is a table whose
+    `columns` are named by strings.
+
+    Raises DataError if only some of them are.
+    """
+    if (read_names := origin_of(X).feature_names) is not None:
+        return np.array(read_names, dtype=object)
+    names = np.asarray(getattr(X, "columns", ()), dtype=object)
+    kinds = sorted({type(name).__name__ for name in names})
+    if len(kinds) > 1 and "str" in kinds:
+        raise DataError(
+            f"columns of X are named by strings, all or none, found names of the types {kinds}; "
+            f"X.columns.astype(str) are strings"
+        )
+    return names if kinds == ["str"] else None
+
+
+def with_names(origin: Dialect, names: np.ndarray | None) -> Dialect:
+    """How rows were read; of a table in memory with `names` (features,), that its columns have these."""
+    if names is None or origin.columns is not None:
+        return origin
+    return dataclasses.replace(origin, columns=tuple(names.tolist()))
+
+
 def matched(X: Any, training: Dialect, num_features: int) -> tuple[scipy.sparse.csr_matrix, int]:
     """Return X (n, d) with the `num_features` columns of training, and the number of non-zeros dropped.
 

@@ -19,6 +19,7 @@ from shmps.data import (
     codes_of,
     is_finite,
     matched,
+    names_of,
     opened,
     rows_of,
     to_csr,
@@ -77,21 +78,6 @@ def opened_again(
             f"dropped",
         )
     return rows, y, weights
-
-
-def names_of(X: Any) -> np.ndarray | None:
-    """The names of the features (features,), if X is a table whose `columns` are named by strings.
-
-    Raises DataError if only some of them are.
-    """
-    names = np.asarray(getattr(X, "columns", ()), dtype=object)
-    kinds = sorted({type(name).__name__ for name in names})
-    if len(kinds) > 1 and "str" in kinds:
-        raise DataError(
-            f"columns of X are named by strings, all or none, found names of the types {kinds}; "
-            f"X.columns.astype(str) are strings"
-        )
-    return names if kinds == ["str"] else None
 
 
 def check_names(X: Any, known: np.ndarray | None) -> None:

@@ -504,3 +504,45 @@ def test_a_model_that_an_interrupt_left_remembers_its_text(shmps, here, monkeypa
     assert done.returncode == 130 and "the model after iteration " in done.stderr
     assert formats.load("m").settings["delimiter"] == ";"
     assert accuracy(shmps, "m", "train.csv") > 0.5
+
+
+class Table:
+    """As much of a DataFrame as is looked at."""
+
+    def __init__(self, values, columns):
+        self.values, self.columns, self.shape = np.array(values, float), columns, (len(values), len(columns))
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
+def ab_table(rows, columns):
+    return Table([[{"a": a, "b": b}[name] for name in columns] for a, b, _ in rows], list(columns))
+
+
+def test_rows_are_matched_by_name_whether_a_dataframe_or_csv_was_trained_on(shmps, here):
+    train, y = rows(1), [above for *_, above in rows(1)]
+    (here / "ba.csv").write_text(csv_of(train, ("b", "label", "a"), ("False", "True")))
+    of_table = LogisticRegression(workers=1).fit(ab_table(train, "ab"), np.array(y).astype(str))
+    of_csv = LogisticRegression(workers=1).fit("ba.csv")
+    assert of_csv.feature_names_in_.tolist() == ["b", "a"]
+    assert of_table.score("ba.csv") == of_table.score(ab_table(train, "ab"), np.array(y).astype(str)) > 0.9
+    formats.save(of_table.model(), "m.shmps")
+    predicted = shmps("predict", "m.shmps", "ba.csv")
+    assert predicted.stdout.split() == of_table.predict(ab_table(train, "ab")).tolist()
+    evaluated = LogisticRegression(workers=1).fit(
+        ab_table(train, "ab"), np.array(y).astype(str), eval_set="ba.csv"
+    )
+    assert evaluated.result_.metrics.accuracy > 0.9
+    for model, order in ((of_table, "ba"), (of_csv, "ab"), (of_table.model(), "ba"), (of_csv.model(), "ab")):
+        with pytest.raises(DataError, match="order"):
+            model.predict(ab_table(train, order))
+    assert of_csv.model().predict(ab_table(train, "ba")).tolist() == of_csv.predict("ba.csv").tolist()
+
+
+def test_a_model_of_a_dataframe_reads_svmlight_text_by_place(here):
+    model = LogisticRegression(workers=1).fit(ab_table(rows(1), "ab"), [above for *_, above in rows(1)])
+    (here / "x.svm").write_text(lines(rows(2), lambda a, b, above: f"1:{a} 2:{b}"))
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        found = model.predict("x.svm")
+    assert found.tolist() == model.predict(ab_table(rows(2), "ab")).tolist()
