@@ -263,7 +263,7 @@ def test_columns_without_a_header_are_matched_by_their_number(shmps, here):
     assert shmps("predict", "m", "new").stdout == shmps("predict", "m", "train").stdout
     (here / "other").write_text(csv_of(rows(0), ("a", "label", "b"), YES, header=False))
     done = shmps("predict", "m", "other")
-    assert done.returncode == 3 and "'2', '4'" in done.stderr
+    assert done.returncode == 3 and "or its 2 features alone, got 3 columns" in done.stderr
     done = shmps("train", "--data", "train", "--no-header")
     assert done.returncode == 3 and "--label" in done.stderr and "-1 the last" in done.stderr
     done = shmps("train", "--data", "train", "--no-header", "--label", "9")
@@ -546,3 +546,31 @@ def test_a_model_of_a_dataframe_reads_svmlight_text_by_place(here):
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         found = model.predict("x.svm")
     assert found.tolist() == model.predict(ab_table(rows(2), "ab")).tolist()
+
+
+WITHOUT_HEADER = [*TRAIN, "--no-header", "--data", "train.csv", "--model", "m.shmps"]
+
+
+@pytest.mark.parametrize("columns", [("label", "a", "b", "weight"), ("weight", "a", "b", "label")])
+def test_without_a_header_it_must_be_known_which_columns_are_missing(shmps, here, columns):
+    (here / "train.csv").write_text(csv_of(rows(1), columns, SIGNS, header=False))
+    label, weight = (columns.index(name) + 1 for name in ("label", "weight"))
+    flags = ["--label", label, "--weight-column", weight - 5]  # the same column, counted from the last
+    assert shmps("train", *WITHOUT_HEADER, *flags).returncode == 0
+    for others in (columns, ("a", "b")):
+        (here / "new.csv").write_text(csv_of(rows(2), others, SIGNS, header=False))
+        expected = [SIGNS[above] for *_, above in rows(2)]
+        found = shmps("predict", "m.shmps", "new.csv").stdout.split()
+        assert np.mean(np.array(found) == expected) > 0.9
+    for others in (columns[:-1], columns[1:]):
+        (here / "new.csv").write_text(csv_of(rows(2), others, SIGNS, header=False))
+        refused = shmps("predict", "m.shmps", "new.csv")
+        assert refused.returncode == 3
+        assert "the 4 columns of training, or its 2 features alone, got 3 columns" in refused.stderr
+
+
+def test_labels_and_weights_are_two_columns(shmps, here):
+    (here / "train.csv").write_text(csv_of(rows(1), ("a", "b", "label"), ("1", "2")))
+    refused = shmps("train", *TRAIN, "--data", "train.csv", "--weight-column", "label")
+    assert refused.returncode == 3
+    assert "labels and weights must be two columns, got 'label' for both" in refused.stderr
