@@ -350,13 +350,28 @@ def classes_of(y: np.ndarray) -> list[Any]:
 def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
     """What training goes by for the labels y (rows,): of two classes -1.0 and +1.0, of more their numbers.
 
-    Mapped labels that are so already, as they are.
+    Mapped labels that are so already, as they are. Raises DataError for mapped labels of other classes.
     """
+    # Few, and not yet looked at; text was looked up when it was read.
+    if isinstance(y, MappedLabels) and y.classes is not None and y.dtype.kind == "f":
+        _must_be_among(y, y.classes)
     if isinstance(y, MappedLabels) and y.classes == classes and _are_codes(classes):
         return y
     if len(classes) == 2:
         return np.where(y == classes[1], 1.0, -1.0)
     return np.searchsorted(classes, y).astype(np.float64)
+
+
+def _must_be_among(y: MappedLabels, classes: list[Any]) -> None:
+    """Raises DataError for a label that is not one of the `classes`."""
+    for begin in range(0, len(y), _PIECE):
+        piece = np.asarray(y[begin : begin + _PIECE])
+        if sum(np.count_nonzero(piece == label) for label in classes) < len(piece):
+            row = int(np.argmin(np.isin(piece, classes)))
+            raise DataError(
+                f"{y.folder}: labels must be those that the folder lists, got {piece[row]} in row "
+                f"{begin + row} (from 0); it is damaged: convert the data again"
+            )
 
 
 def _are_codes(classes: list[Any]) -> bool:
