@@ -22,6 +22,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         parse = super().parse_known_args
         options, rest = parse(args, namespace)
+        self._must_not_be_empty(options)
         if rest:
             self._unknown(rest)
         if (path := getattr(options, "config", None)) is None:
@@ -29,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         marked, _ = parse(args, argparse.Namespace(**dict.fromkeys(vars(options), _NOT_GIVEN)))
         flags = self._flags(path, {name for name, value in vars(marked).items() if value is not _NOT_GIVEN})
         self._file = path
-        parse(flags)  # alone: what is wrong here is the file's fault
+        self._must_not_be_empty(parse(flags)[0])  # alone: what is wrong here is the file's fault
         self._file = ""
         return parse([*flags, *args], namespace)
 
@@ -38,8 +39,23 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"{self._file}: {message}")
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
+    def _must_not_be_empty(self, options: argparse.Namespace) -> None:
+        """An empty value is a shell variable that was not set: without a word there would be no model."""
+        for action in self._actions:
+            if getattr(options, action.dest, None) == "":
+                flag = action.option_strings[0] if action.option_strings else action.metavar
+                self.error(f"argument {flag}: must not be empty, got ''; name a value, or leave it out")
+
     def _unknown(self, arguments: list[str]) -> NoReturn:
-        advice = nearest(arguments[0].partition("=")[0], self._option_string_actions, flags_of(self))
+        first, equals, _ = arguments[0].partition("=")
+        advice = nearest(first, self._option_string_actions, flags_of(self))
+        if (
+            not advice
+            and not first.startswith("-")
+            and not equals
+            and "--data" in self._option_string_actions
+        ):
+            advice = f"rows are named by a flag: --data {first}"
         self.error(f"unrecognized arguments: {' '.join(arguments)}" + f"; {advice}" * bool(advice))
 
     def _flags(self, path: str, given: set[str]) -> list[str]:

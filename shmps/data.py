@@ -216,6 +216,31 @@ def origin_of(X: Any) -> Dialect:
     return getattr(X, "origin", Dialect())
 
 
+def names_of(X: Any) -> np.ndarray | None:
+    """The names of the features (features,), where X was read from columns with names, or is a table whose
+    `columns` are named by strings.
+
+    Raises DataError if only some of them are.
+    """
+    if (read_names := origin_of(X).feature_names) is not None:
+        return np.array(read_names, dtype=object)
+    names = np.asarray(getattr(X, "columns", ()), dtype=object)
+    kinds = sorted({type(name).__name__ for name in names})
+    if len(kinds) > 1 and "str" in kinds:
+        raise DataError(
+            f"columns of X are named by strings, all or none, found names of the types {kinds}; "
+            f"X.columns.astype(str) are strings"
+        )
+    return names if kinds == ["str"] else None
+
+
+def with_names(origin: Dialect, names: np.ndarray | None) -> Dialect:
+    """How rows were read; of a table in memory with `names` (features,), that its columns have these."""
+    if names is None or origin.columns is not None:
+        return origin
+    return dataclasses.replace(origin, columns=tuple(names.tolist()))
+
+
 def matched(X: Any, training: Dialect, num_features: int) -> tuple[scipy.sparse.csr_matrix, int]:
     """Return X (n, d) with the `num_features` columns of training, and the number of non-zeros dropped.
 
@@ -325,13 +350,28 @@ def classes_of(y: np.ndarray) -> list[Any]:
 def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
     """What training goes by for the labels y (rows,): of two classes -1.0 and +1.0, of more their numbers.
 
-    Mapped labels that are so already, as they are.
+    Mapped labels that are so already, as they are. Raises DataError for mapped labels of other classes.
     """
+    # Few, and not yet looked at; text was looked up when it was read.
+    if isinstance(y, MappedLabels) and y.classes is not None and y.dtype.kind == "f":
+        _must_be_among(y, y.classes)
     if isinstance(y, MappedLabels) and y.classes == classes and _are_codes(classes):
         return y
     if len(classes) == 2:
         return np.where(y == classes[1], 1.0, -1.0)
     return np.searchsorted(classes, y).astype(np.float64)
+
+
+def _must_be_among(y: MappedLabels, classes: list[Any]) -> None:
+    """Raises DataError for a label that is not one of the `classes`."""
+    for begin in range(0, len(y), _PIECE):
+        piece = np.asarray(y[begin : begin + _PIECE])
+        if sum(np.count_nonzero(piece == label) for label in classes) < len(piece):
+            row = int(np.argmin(np.isin(piece, classes)))
+            raise DataError(
+                f"{y.folder}: labels must be those that the folder lists, got {piece[row]} in row "
+                f"{begin + row} (from 0); it is damaged: convert the data again"
+            )
 
 
 def _are_codes(classes: list[Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from shmps.conventions import offered_unless
-from shmps.data import encoded, opened, origin_of, rows_of
+from shmps.data import encoded, opened, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
 from shmps.inputs import (
     check_warm,
@@ -135,8 +135,8 @@ class LogisticRegression(LinearClassifier):
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,)
-        The columns' names, where X is a table whose columns have strings for names: `predict` and
-        `partial_fit` take the same ones in the same order.
+        The columns' names, where X is a table whose columns have strings for names, or CSV: `predict` and
+        `partial_fit` take the same ones in the same order; of CSV in any order.
     n_iter_ : int
         Iterations of the busiest worker (lbfgs: rounds), up to the evaluation that stopped it.
     history_ : list of shmps.result.Progress
@@ -231,8 +231,7 @@ class LogisticRegression(LinearClassifier):
     ) -> None:
         settings, before = self.settled(), self._start_again(init)
         X, y, sample_weight = opened(X, y, sample_weight)
-        origin = origin_of(X)
-        X = self._first_features(X)
+        X, origin = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
         self.classes_ = array_of(plain_labels(classes))
         if len(classes) > _MANY_CLASSES and len(codes) < _FEW_ROWS * len(classes):
@@ -314,11 +313,11 @@ class LogisticRegression(LinearClassifier):
         is_first = not hasattr(self, "coef_")
         if is_first:
             X, y, sample_weight = opened(X, y, sample_weight)
-            origin = origin_of(X)
+            X, origin = self._first_features(X)
         else:
             origin = self._origin()
             X, y, sample_weight = opened_again(X, y, sample_weight, self.n_features_in_, origin)
-        X = self._first_features(X) if is_first else self._features(X)
+            X = self._features(X)
         named = self.classes_ if classes is None and not is_first else named_classes(classes)
         if not is_first and named.tolist() != self.classes_.tolist():
             raise UsageError(

@@ -17,7 +17,7 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     for names, flags in {
         "lr eta eta0 rate step_size -l": ("--learning-rate",),
         "alpha": ("--learning-rate", "--l2"),
-        "-C -c reg reg_param lambda weight_decay penalty": ("--l2",),
+        "-C -c c reg reg_param lambda weight_decay penalty": ("--l2",),
         "reg_lambda lambda_l2": ("--l2",),
         "reg_alpha lambda_l1": ("--l1",),
         "max_iter max_iterations n_iter num_iter num_round num_boost_round": ("--iterations", "--epochs"),
@@ -36,11 +36,13 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
         "eps epsilon tolerance -e": ("--tol",),
         "bias -B": ("--intercept",),
         "probability probabilities predict_proba": ("--proba",),
-        "silent": ("--quiet",),
+        "silent -q": ("--quiet",),
     }.items()
     for name in names.split()
 }
-_AND_THIS = {name: ", which is 1 / (C * rows) of liblinear and scikit-learn" for name in ("-C", "-c")}
+_AND_THIS = {
+    name: ", which is 1 / (C * rows) of liblinear and scikit-learn" for name in ("-C", "-c", "--C", "--c")
+}
 
 
 def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:

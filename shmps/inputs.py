@@ -19,6 +19,7 @@ from shmps.data import (
     codes_of,
     is_finite,
     matched,
+    names_of,
     opened,
     rows_of,
     to_csr,
@@ -77,21 +78,6 @@ def opened_again(
             f"dropped",
         )
     return rows, y, weights
-
-
-def names_of(X: Any) -> np.ndarray | None:
-    """The names of the features (features,), if X is a table whose `columns` are named by strings.
-
-    Raises DataError if only some of them are.
-    """
-    names = np.asarray(getattr(X, "columns", ()), dtype=object)
-    kinds = sorted({type(name).__name__ for name in names})
-    if len(kinds) > 1 and "str" in kinds:
-        raise DataError(
-            f"columns of X are named by strings, all or none, found names of the types {kinds}; "
-            f"X.columns.astype(str) are strings"
-        )
-    return names if kinds == ["str"] else None
 
 
 def check_names(X: Any, known: np.ndarray | None) -> None:
@@ -226,6 +212,7 @@ def importance_of(
     if class_weight is not None:
         totals = np.bincount(numbers, weights, len(classes))
         weights = weights * np.array(_class_weights(class_weight, totals, classes))[numbers]
+    _must_have_a_sum(weights)
     without = np.bincount(numbers, weights, len(classes)) == 0
     without &= np.bincount(numbers, minlength=len(classes)) > 0
     if without.any():
@@ -247,7 +234,19 @@ def row_weights(sample_weight: Any, rows: int) -> np.ndarray:
         raise DataError("sample_weight is finite and not negative in every row, found a row where it is not")
     if not weights.any():
         raise DataError("sample_weight is above zero in some row, found zero weight in all")
+    _must_have_a_sum(weights)
     return weights
+
+
+def _must_have_a_sum(weights: np.ndarray) -> None:
+    """Raises DataError where the sum is beyond float64: all that is computed is divided by it."""
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not np.isfinite(total):
+        raise DataError(
+            f"sample_weight times class_weight must have a finite sum, got weights up to {weights.max():g}; "
+            f"divide them by their largest"
+        )
 
 
 def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -> list[float]:

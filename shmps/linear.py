@@ -6,11 +6,11 @@ import numpy as np
 import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
+from shmps.data import names_of, origin_of, with_names
 from shmps.errors import DataError, UsageError
 from shmps.inputs import (
     check_names,
     matrix_of,
-    names_of,
     opened_again,
     row_weights,
     scored_labels,
@@ -22,7 +22,7 @@ from shmps.settings import Settings
 
 
 class LinearClassifier(Settings):
-    """`fit` sets coef_, intercept_, classes_, n_features_in_, and feature_names_in_ if X has some.
+    """`fit` sets coef_, intercept_, classes_, n_features_in_, and feature_names_in_ if columns have names.
 
     X is anywhere a matrix (n_samples, n_features), or the path of a data file: that is read as the training
     rows were.
@@ -87,15 +87,15 @@ class LinearClassifier(Settings):
         coefficients, intercept = (coef[0], intercept[0]) if len(coef) == 1 else (coef, intercept)
         return Model(coefficients, intercept, tuple(self.classes_.tolist()), settings)
 
-    def _first_features(self, X: Any) -> scipy.sparse.csr_matrix:
-        """X as a matrix; the features of later ones are to be the same."""
+    def _first_features(self, X: Any) -> tuple[scipy.sparse.csr_matrix, Dialect]:
+        """X as a matrix, and how its rows were read. The features of later matrices must be the same."""
         self.__dict__.pop("feature_names_in_", None)
-        names = names_of(X)
+        names, origin = names_of(X), origin_of(X)
         if names is not None:
             self.feature_names_in_ = names
         X = matrix_of(X)
         self.n_features_in_ = X.shape[1]
-        return X
+        return X, with_names(origin, names)
 
     def _features(self, X: Any) -> scipy.sparse.csr_matrix:
         self._must_be_fitted()

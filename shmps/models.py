@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
-from shmps.bounds import must_lie_within
-from shmps.errors import UsageError
+from shmps.data import is_finite, names_of, to_csr
+from shmps.errors import DataError, UsageError
 from shmps.metrics import log_losses, log_shares_of_classes, shares_of_classes, sigmoid
+from shmps.numeric import dense_of
+from shmps.reading.dialect import Dialect
+from shmps.reading.tables import listed
 
 Label = bool | int | float | str
 LABEL_TYPES = (bool, int, float, str)
@@ -49,20 +53,36 @@ class Model:
     def decision_function(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) or (n, labels)
         """The margins, of X sparse or dense.
 
-        Raises UsageError if X has another number of columns, DataError if it has an index outside of them.
+        Raises UsageError if X has another number of columns; DataError if they have other names than those of
+        training, an index is outside of them, or a value is no finite real number.
         """
-        if not hasattr(X, "shape"):
-            X = np.asarray(X, dtype=np.float64)
+        names = names_of(X)
+        if not scipy.sparse.issparse(X):
+            X = dense_of(X, "X")
         if len(X.shape) != 2 or X.shape[1] != self.num_features:
             found = f"{X.shape[1]} columns" if len(X.shape) == 2 else f"an array of shape {X.shape}"
             raise UsageError(
                 f"X has one row per example and one column for each of the model's {self.num_features} "
                 f"features, found {found}; read the data with num_features={self.num_features}"
             )
-        must_lie_within(X)
-        products = X @ np.ascontiguousarray(self.coefficients.T)
-        # reshape: an np.matrix would stay two-dimensional.
-        return np.asarray(products, np.float64).reshape(-1, *self.coefficients.shape[:-1]) + self.intercept
+        self._must_have_names(names)
+        is_complex, is_sparse = X.dtype.kind == "c", scipy.sparse.issparse(X)
+        if is_sparse and not is_complex:
+            X = to_csr(X)
+        if is_complex or not (is_finite(X) if is_sparse else np.isfinite(X).all()):
+            raise DataError(
+                "X must have finite real values, got nan, inf or complex ones; impute or drop them"
+            )
+        return np.asarray(X @ np.ascontiguousarray(self.coefficients.T), np.float64) + self.intercept
+
+    def _must_have_names(self, names: np.ndarray | None) -> None:
+        """Raises DataError if the columns of some rows have `names` (features,), and training had others."""
+        known = Dialect.of(self.settings).feature_names
+        if names is not None and known is not None and names.tolist() != list(known):
+            raise DataError(
+                f"X must have the columns of training in their order, {listed(known)}, got "
+                f"{listed(names.tolist())}; rename or reorder them"
+            )
 
     def predict_proba(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n, labels)
         """The probability of each label in every row; of more than two see `metrics.shares_of_classes`."""

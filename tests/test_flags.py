@@ -54,7 +54,9 @@ def test_a_file_gives_flags_of_every_kind():
         ("--asink", "unrecognized arguments: --asink; --async is near"),
         ("--batch_size=3", "unrecognized arguments: --batch_size=3; --batch_size is --batch-size here"),
         ("--workers=x", "argument --workers: invalid int value: 'x'"),
-        ("x", "unrecognized arguments: x"),
+        ("x", "unrecognized arguments: x; rows are named by a flag: --data x"),
+        ("-q", "unrecognized arguments: -q; -q is --quiet here"),
+        ("--model=", "argument --model: must not be empty, got ''; name a value, or leave it out"),
     ],
 )
 def test_a_wrong_flag_is_told_in_a_line_with_the_nearest(capsys, argument, told):
@@ -94,6 +96,7 @@ def test_the_settings_in_force_are_in_the_result_and_in_the_model(shmps):
     [
         ("node_timeout = 3", 2, "c.toml: .*found 'node_timeout'; the nearest one is 'node-timeout'"),
         ("learning-rat = 3", 2, "'learning-rate'"),
+        ("model = ''", 2, "c.toml: argument --model: must not be empty, got ''"),
         ("lr = 0.1", 2, "found 'lr'; the nearest one is 'learning-rate'"),
         ("config = 'c.toml'", 2, "found 'config'"),
         ("help = true", 2, "found 'help'"),
@@ -143,6 +146,7 @@ def test_what_is_no_configuration_is_refused(shmps, here, make):
         ("--lr 0.1", "--lr is --learning-rate here"),
         ("--learning_rate 0.1", "--learning_rate is --learning-rate here"),
         ("-C 1", "-C is --l2 here, which is 1 / (C * rows)"),
+        ("--C 1", "--C is --l2 here, which is 1 / (C * rows)"),
         ("--max-iter=3", "--max-iter is --iterations or --epochs here"),
         ("--output m", "--output is --model here"),
         ("--random-state 3", "--random-state is --seed here"),

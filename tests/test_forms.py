@@ -263,7 +263,7 @@ def test_columns_without_a_header_are_matched_by_their_number(shmps, here):
     assert shmps("predict", "m", "new").stdout == shmps("predict", "m", "train").stdout
     (here / "other").write_text(csv_of(rows(0), ("a", "label", "b"), YES, header=False))
     done = shmps("predict", "m", "other")
-    assert done.returncode == 3 and "'2', '4'" in done.stderr
+    assert done.returncode == 3 and "or its 2 features alone, got 3 columns" in done.stderr
     done = shmps("train", "--data", "train", "--no-header")
     assert done.returncode == 3 and "--label" in done.stderr and "-1 the last" in done.stderr
     done = shmps("train", "--data", "train", "--no-header", "--label", "9")
@@ -504,3 +504,73 @@ def test_a_model_that_an_interrupt_left_remembers_its_text(shmps, here, monkeypa
     assert done.returncode == 130 and "the model after iteration " in done.stderr
     assert formats.load("m").settings["delimiter"] == ";"
     assert accuracy(shmps, "m", "train.csv") > 0.5
+
+
+class Table:
+    """As much of a DataFrame as is looked at."""
+
+    def __init__(self, values, columns):
+        self.values, self.columns, self.shape = np.array(values, float), columns, (len(values), len(columns))
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
+def ab_table(rows, columns):
+    return Table([[{"a": a, "b": b}[name] for name in columns] for a, b, _ in rows], list(columns))
+
+
+def test_rows_are_matched_by_name_whether_a_dataframe_or_csv_was_trained_on(shmps, here):
+    train, y = rows(1), [above for *_, above in rows(1)]
+    (here / "ba.csv").write_text(csv_of(train, ("b", "label", "a"), ("False", "True")))
+    of_table = LogisticRegression(workers=1).fit(ab_table(train, "ab"), np.array(y).astype(str))
+    of_csv = LogisticRegression(workers=1).fit("ba.csv")
+    assert of_csv.feature_names_in_.tolist() == ["b", "a"]
+    assert of_table.score("ba.csv") == of_table.score(ab_table(train, "ab"), np.array(y).astype(str)) > 0.9
+    formats.save(of_table.model(), "m.shmps")
+    predicted = shmps("predict", "m.shmps", "ba.csv")
+    assert predicted.stdout.split() == of_table.predict(ab_table(train, "ab")).tolist()
+    evaluated = LogisticRegression(workers=1).fit(
+        ab_table(train, "ab"), np.array(y).astype(str), eval_set="ba.csv"
+    )
+    assert evaluated.result_.metrics.accuracy > 0.9
+    for model, order in ((of_table, "ba"), (of_csv, "ab"), (of_table.model(), "ba"), (of_csv.model(), "ab")):
+        with pytest.raises(DataError, match="order"):
+            model.predict(ab_table(train, order))
+    assert of_csv.model().predict(ab_table(train, "ba")).tolist() == of_csv.predict("ba.csv").tolist()
+
+
+def test_a_model_of_a_dataframe_reads_svmlight_text_by_place(here):
+    model = LogisticRegression(workers=1).fit(ab_table(rows(1), "ab"), [above for *_, above in rows(1)])
+    (here / "x.svm").write_text(lines(rows(2), lambda a, b, above: f"1:{a} 2:{b}"))
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        found = model.predict("x.svm")
+    assert found.tolist() == model.predict(ab_table(rows(2), "ab")).tolist()
+
+
+WITHOUT_HEADER = [*TRAIN, "--no-header", "--data", "train.csv", "--model", "m.shmps"]
+
+
+@pytest.mark.parametrize("columns", [("label", "a", "b", "weight"), ("weight", "a", "b", "label")])
+def test_without_a_header_it_must_be_known_which_columns_are_missing(shmps, here, columns):
+    (here / "train.csv").write_text(csv_of(rows(1), columns, SIGNS, header=False))
+    label, weight = (columns.index(name) + 1 for name in ("label", "weight"))
+    flags = ["--label", label, "--weight-column", weight - 5]  # the same column, counted from the last
+    assert shmps("train", *WITHOUT_HEADER, *flags).returncode == 0
+    for others in (columns, ("a", "b")):
+        (here / "new.csv").write_text(csv_of(rows(2), others, SIGNS, header=False))
+        expected = [SIGNS[above] for *_, above in rows(2)]
+        found = shmps("predict", "m.shmps", "new.csv").stdout.split()
+        assert np.mean(np.array(found) == expected) > 0.9
+    for others in (columns[:-1], columns[1:]):
+        (here / "new.csv").write_text(csv_of(rows(2), others, SIGNS, header=False))
+        refused = shmps("predict", "m.shmps", "new.csv")
+        assert refused.returncode == 3
+        assert "the 4 columns of training, or its 2 features alone, got 3 columns" in refused.stderr
+
+
+def test_labels_and_weights_are_two_columns(shmps, here):
+    (here / "train.csv").write_text(csv_of(rows(1), ("a", "b", "label"), ("1", "2")))
+    refused = shmps("train", *TRAIN, "--data", "train.csv", "--weight-column", "label")
+    assert refused.returncode == 3
+    assert "labels and weights must be two columns, got 'label' for both" in refused.stderr

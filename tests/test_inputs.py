@@ -402,3 +402,20 @@ def test_logarithms_of_probabilities_are_exact_where_the_probabilities_round_to_
     found.coef_ = 1e4 * found.coef_
     far = found.predict_log_proba(X)
     assert np.isfinite(far).all() and far.min() < -800 and (far <= 0).all()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda X, y, weights: LogisticRegression(workers=1).fit(X, y, weights),
+        lambda X, y, weights: LogisticRegression(workers=1).fit(X, y, eval_set=(X, y, weights)),
+        lambda X, y, weights: LogisticRegression(workers=1).partial_fit(X, y, [0, 1], weights),
+        lambda X, y, weights: LogisticRegression(workers=1).fit(X, y).score(X, y, weights),
+        lambda X, y, weights: LogisticRegression(workers=1, class_weight={0: 1e308, 1: 1e308}).fit(X, y),
+    ],
+    ids=["fit", "eval_set", "partial_fit", "score", "class_weight"],
+)
+def test_weights_have_a_finite_sum(use):
+    X, y = np.eye(4), np.array([0, 1, 0, 1])
+    with pytest.raises(DataError, match="must have a finite sum, got weights up to 1e\\+308"):
+        use(X, y, np.full(4, 1e308))

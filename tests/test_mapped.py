@@ -605,3 +605,15 @@ def test_hashing_needs_scikit_learn_and_sensible_bits(source, tmp_path, monkeypa
     with pytest.raises(UsageError, match=r"pip install 'shmps\[sklearn\]'"):
         mapped.convert(source, tmp_path / "data.shmps", hash_bits=5)
     assert os.listdir(tmp_path) == ["data.svm"]
+
+
+@pytest.mark.parametrize("names", [("0", "1", "2"), ("-1", "1"), ("3", "5", "9")])
+@pytest.mark.parametrize("value", [-2.0, 0.5, 1e300, np.nan, np.inf])
+def test_training_refuses_a_label_of_no_class(tmp_path, names, value):
+    (tmp_path / "x.svm").write_text("".join(f"{name} 1:1\n{name} 2:1\n" for name in names))
+    mapped.convert(tmp_path / "x.svm", tmp_path / "d")
+    labels = np.load(tmp_path / "d" / "labels.npy", mmap_mode="r+")
+    labels[1] = value
+    labels.flush()
+    with pytest.raises(DataError, match="convert the data again"):
+        LogisticRegression(workers=1).fit(tmp_path / "d")

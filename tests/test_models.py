@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from shmps.errors import UsageError
+from shmps.errors import DataError, UsageError
 from shmps.metrics import sigmoid
 from shmps.models import Model
 
@@ -148,3 +148,30 @@ def test_predictions_agree_with_scikit_learn():
     assert mine.predict(X).tolist() == theirs.predict(X).tolist()
     np.testing.assert_allclose(mine.decision_function(X), theirs.decision_function(X), rtol=1e-12)
     np.testing.assert_allclose(mine.predict_proba(X), theirs.predict_proba(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        [[1.0, math.nan]],
+        [[1.0, None]],
+        [[1.0, "x"]],
+        [[1.0], [1.0, 2.0]],
+        [[1.0, 2j]],
+        [[1.0, 10**400]],
+        sp.csr_array([[1.0, math.inf]]),
+        sp.csc_array([[1.0, 2j]]),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "decision_function"])
+def test_a_model_refuses_what_the_estimator_does(X, method):
+    with pytest.raises(DataError):
+        getattr(Model(np.array([1.0, -1.0]), 0.5, (0, 1)), method)(X)
+
+
+@pytest.mark.parametrize("kind", [np.array, np.asmatrix, sp.csr_matrix, sp.lil_array, sp.dok_matrix, list])
+def test_a_model_predicts_the_same_for_every_kind_of_matrix(kind):
+    rows = [[1.0, 2.0], [0.0, -3.0]]
+    model = Model(np.array([1.0, -1.0]), 0.5, (0, 1))
+    assert model.decision_function(kind(rows)).tolist() == [-0.5, 3.5]

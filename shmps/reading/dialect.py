@@ -19,7 +19,7 @@ class Dialect:
     hash_bits: int | None = None  # features are hashed by name into 2**hash_bits
     keep_names: bool | None = None  # whether to keep the names of hashed features
     weighted: bool | None = None  # found: whether labels of svmlight text have weights (label:weight)
-    columns: tuple[str, ...] | None = None  # found: the feature columns of CSV, in the order of training
+    columns: tuple[str, ...] | None = None  # found: the feature columns of CSV or of a DataFrame, in order
     names: Mapping[str, int] | None = None  # found: hashed name -> feature from 1, negative if its sign is -1
 
     @classmethod
@@ -53,9 +53,14 @@ class Dialect:
 
     @property
     def says_csv(self) -> bool:
-        """Whether something is said that only CSV has."""
-        of_csv = (self.label, self.delimiter, self.header, self.weight_column, self.columns)
+        """Whether something is said that only CSV has. `columns` are not: a table in memory has them too."""
+        of_csv = (self.label, self.delimiter, self.header, self.weight_column)
         return any(each is not None for each in of_csv)
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the features, in their order; None where columns are hashed, or called by numbers."""
+        return self.columns if self.hash_bits is None and self.header is not False else None
 
     @property
     def fixes_width(self) -> bool:

@@ -118,12 +118,19 @@ def _columns(line: bytes, name: str, how: Dialect, labelled: bool) -> _Columns:
     cells = [cell.strip() for cell in _row(line, place, delimiter)]
     label = how.label or LABEL
     if how.header is False:
+        if how.weight_column is not None:
+            how = dataclasses.replace(how, weight_column=_place(how.weight_column, len(cells)))
         label, names = _numbered(len(cells), place, how)
     else:
         names = cells
         _check_header(names, place)
     places = {each: at for at, each in enumerate(names)}
     shown = listed(names)
+    if how.weight_column == label:
+        raise DataError(
+            f"{place}: labels and weights must be two columns, got {label!r} for both; name another "
+            f"with --label (label=...) or --weight-column (weight_column=...)"
+        )
     hint = _other_delimiter(line, len(cells), delimiter)
     for what, column, flag in (("labels", label, "label"), ("weights", how.weight_column, "weight-column")):
         if labelled and column is not None and column not in places:
@@ -168,17 +175,28 @@ def _numbered(count: int, place: str, how: Dialect) -> tuple[str, list[str]]:
             f"--label (label=...): 1 is the first of {count} columns, -1 the last"
         )
     names = [str(number) for number in range(1, count + 1)]
-    label = how.label
-    if re.fullmatch("-[0-9]{1,9}", label):
-        label = str(count + 1 + int(label))
+    label = _place(how.label, count)
     if how.columns is None and label not in names:
         raise DataError(
             f"{place}: without a header the labels' column is called by its number from 1 to {count}, found "
             f"{how.label!r}; 1 is the first, -1 the last"
         )
-    if how.columns is not None and count == len(how.columns) < len({*how.columns, label, how.weight_column}):
+    if how.columns is None:
+        return label, names
+    trained_on = {*how.columns, label, how.weight_column} - {None}
+    if count == len(how.columns) < len(trained_on):
         return label, list(how.columns)  # rows for a model, without labels and weights: the others close up
+    if count != len(trained_on):  # which are missing cannot be known
+        raise DataError(
+            f"{place}: rows without a header must have the {len(trained_on)} columns of training, or its "
+            f"{len(how.columns)} features alone, got {count} columns; add or remove columns"
+        )
     return label, names
+
+
+def _place(number: str, count: int) -> str:
+    """A column's number from 1, where one below 0 counts from the last."""
+    return str(count + 1 + int(number)) if re.fullmatch("-[0-9]{1,9}", number) else number
 
 
 def other_columns(found: Sequence[str], training: Sequence[str]) -> str:
