@@ -69,6 +69,11 @@ class Lifeline:
         self._parent = os.getpid()
         self._descriptor = os.pidfd_open(self._parent) if hasattr(os, "pidfd_open") else -1
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process is that one, and no fork of it."""
+        return os.getpid() == self._parent
+
     def watch(self, by_main_thread: bool) -> None:
         """In a node: from now on it goes with its parent, whose main thread started it or did not."""
         if by_main_thread and os.getppid() == self._parent:
@@ -144,6 +149,7 @@ class Node:
         except OSError:  # no descriptor is left
             self.process.kill()
             self.process.join()
+            self.process.release()
             raise
 
     @property
@@ -212,13 +218,8 @@ def _live(
     body: Callable[..., None],
     *args: Any,
 ) -> None:
-    # Ctrl-C and the terminal's end reach its whole group: the parent decides. Its own handlers are not ours.
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+    # Ctrl-C and the terminal's end reach its whole group: the parent decides.
+    signals.begin_anew(ignored=(signal.SIGINT, signal.SIGHUP))
     lifeline.watch(by_main_thread)
     for failpoint in failpoints:
         arm(failpoint.place, failpoint.visit)

@@ -10,6 +10,7 @@ As multiprocessing does it, with three differences:
 """
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from multiprocessing import get_all_start_methods, popen_fork, popen_forkserver, popen_spawn_posix, spawn  # type: ignore[attr-defined]
 from multiprocessing.context import reduction, set_spawning_popen  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
@@ -90,8 +92,35 @@ class NodeProcess(BaseProcess):
 
 class _Forked(popen_fork.Popen):
     def _launch(self, process: BaseProcess) -> None:
-        with signals.blocked():
-            super()._launch(process)  # type: ignore[misc]
+        self._ends: list[int] = []
+        try:
+            for _ in range(2):
+                self._ends += os.pipe()
+            self.sentinel, end, start, _ = self._ends
+            with signals.blocked():
+                self.pid = os.fork()
+                if not self.pid:
+                    self._live(process)
+        except OSError:
+            self.close()
+            raise
+        for each in (end, start):
+            self._ends.remove(each)
+            os.close(each)
+
+    def _live(self, process: BaseProcess) -> None:
+        code = 1
+        try:
+            sentinel, _, parent, end = self._ends
+            os.close(sentinel)
+            os.close(end)
+            code = process._bootstrap(parent_sentinel=parent)  # type: ignore[attr-defined]
+        finally:
+            os._exit(code)
+
+    def close(self) -> None:
+        while self._ends:
+            os.close(self._ends.pop())
 
     def pidfd(self) -> int:
         return os.pidfd_open(self.pid)
@@ -103,6 +132,20 @@ class _Sent(popen_fork.Popen):
     def __init__(self, process: BaseProcess):
         self._descriptors: list[int] = []  # that it inherits
         super().__init__(process)
+
+    @contextlib.contextmanager
+    def _sent(self, process: BaseProcess) -> Iterator[tuple[int, int, str | None]]:
+        """The file of what the process is to do, the end of a pipe that closes when it ends (the other is
+        `sentinel`), and the script that it needs. They are closed after the block; all, if it raises.
+        """
+        payload, script = self._payload(process)
+        with contextlib.ExitStack() as both, contextlib.ExitStack() as failed:
+            both.callback(os.close, payload)
+            self.sentinel, theirs = os.pipe()
+            both.callback(os.close, theirs)
+            failed.callback(os.close, self.sentinel)
+            yield payload, theirs, script
+            failed.pop_all()
 
     def _payload(self, process: BaseProcess) -> tuple[int, str | None]:
         """A nameless file of what the process is to do, and the script that it needs for that."""
@@ -137,14 +180,8 @@ class _Spawned(_Sent):
         return descriptor
 
     def _launch(self, process: BaseProcess) -> None:
-        payload, _ = self._payload(process)
-        self.sentinel, theirs = os.pipe()
-        try:
-            with signals.blocked():
-                self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
-        finally:
-            os.close(theirs)
-            os.close(payload)
+        with self._sent(process) as (payload, theirs, _), signals.blocked():
+            self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
 
     def pidfd(self) -> int:
         return os.pidfd_open(self.pid)
@@ -163,16 +200,8 @@ class _Served(_Sent):
         return len(self._descriptors) - 1
 
     def _launch(self, process: BaseProcess) -> None:
-        payload, script = self._payload(process)
-        self.sentinel, theirs = os.pipe()
-        try:
+        with self._sent(process) as (payload, theirs, script):
             self.pid, self._pidfd = _server.fork([theirs, payload, *self._descriptors], script)
-        except BaseException:
-            os.close(self.sentinel)
-            raise
-        finally:
-            os.close(theirs)
-            os.close(payload)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         ending = select.poll()
@@ -200,28 +229,40 @@ class _Server:
     def fork(self, descriptors: list[int], script: str | None) -> tuple[int, int]:
         """The number of a new process, and a pidfd of it; see `boot.serve`.
 
-        Raises NodeDied if servers die, or do not answer, again and again.
+        Raises OSError if the server lacks what a process needs; NodeDied if servers die, or do not answer,
+        again and again.
         """
         with self._lock:
             for _ in range(_MOST_STARTS):
                 try:
-                    return self._ask(descriptors, self._running(script))
+                    number, pidfds = self._ask(descriptors, self._running(script))
+                    break
                 except BaseException as error:
                     self._end()
                     if not isinstance(error, ConnectionError):
                         raise
-            raise NodeDied("fork server", 0, -signal.SIGKILL)
+            else:
+                raise NodeDied("fork server", 0, -signal.SIGKILL)
+        if number > 0 and not pidfds:  # no descriptor was left for it
+            os.kill(number, signal.SIGKILL)
+            number = -errno.EMFILE
+        if number < 0:
+            raise OSError(-number, os.strerror(-number))
+        return number, pidfds[0]
 
     def _running(self, script: str | None) -> socket.socket:
         if self._owner != os.getpid():  # that of the parent of this fork
             self._owner, self._requests = os.getpid(), None
         if self._requests is None:
-            self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs, contextlib.ExitStack() as failed:
+                failed.enter_context(ours)
                 self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()], script).pid
+                failed.pop_all()
+            self._requests = ours
         return self._requests
 
-    def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, int]:
+    def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, list[int]]:
         count = len(descriptors).to_bytes(NUMBER, "little")
         for begin in range(0, len(descriptors), MOST_AT_ONCE):
             socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
@@ -232,7 +273,7 @@ class _Server:
         answer, pidfds, *_ = socket.recv_fds(requests, NUMBER, 1)
         if not answer:
             raise ConnectionResetError("the fork server has died")
-        return int.from_bytes(answer, "little"), pidfds[0]
+        return int.from_bytes(answer, "little", signed=True), pidfds
 
     def _end(self) -> None:
         """Kill it, and a process that it has told of unheard; one that it has not told of ends by itself."""

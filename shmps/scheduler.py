@@ -40,7 +40,7 @@ class Scheduler:
         self._abandoned = False
 
     def abandon(self) -> None:
-        """By another thread: have the run that goes on end with UsageError."""
+        """Have the run that goes on end with UsageError, and nobody wait for servers."""
         self._abandoned = True
 
     def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
@@ -78,7 +78,8 @@ class Scheduler:
             self._crew.let_workers_end()
             return [course.results[rank] for rank in sorted(course.results)]
         finally:
-            self._end(course)
+            if self._crew.is_own:
+                self._end(course)
 
     @cleaning_up
     def _end(self, course: Course) -> None:
@@ -187,7 +188,7 @@ class Scheduler:
                 self._replace_server(node, self._crew.await_exit(node))
             else:
                 self._ask_to_settle(rank, None)
-        while self._unsettled:
+        while self._unsettled and not self._abandoned:
             self._turn()
             for rank in self._unsettled:
                 node = self._crew.servers[rank]
