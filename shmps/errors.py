@@ -2,6 +2,8 @@
 
 import signal
 
+NO_THREAD = 71  # the exit code of a node that could not start a thread; EX_OSERR of sysexits.h
+
 
 class ShmpsError(Exception):
     """Anything this package refuses or reports; `exit_code` is what the command line ends with."""
@@ -98,6 +100,8 @@ class UnstableRate(UserWarning):
 
 def how_it_ended(exit_code: int) -> str:
     """Of a process: by a signal's name, or with a code."""
+    if exit_code == NO_THREAD:
+        return "it found too many processes, or threads: raise the limit (ulimit -u)"
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     try:

@@ -6,6 +6,7 @@ import gc
 import os
 import select
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 
 from shmps import signals
 from shmps.boot import signal_at_death_of
-from shmps.errors import OutOfSpace, UsageError
+from shmps.errors import NO_THREAD, OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
 from shmps.process import DEFAULT, METHODS, class_of, threads_that_may_compute
@@ -76,10 +77,15 @@ class Lifeline:
 
     def watch(self, by_main_thread: bool) -> None:
         """In a node: from now on it goes with its parent, whose main thread started it or did not."""
-        if by_main_thread and os.getppid() == self._parent:
+        by_signal = by_main_thread and os.getppid() == self._parent and sys.platform == "linux"
+        if by_signal:
             signal_at_death_of(self._parent, signal.SIGKILL)
-        # Not by threading, which waits for it to run: a time slice, where others want the cores.
-        _thread.start_new_thread(self._go_with_parent, ())
+        try:
+            # Not by threading, which waits for it to run: a time slice, where others want the cores.
+            _thread.start_new_thread(self._go_with_parent, ())
+        except RuntimeError:  # a limit on processes, which counts threads
+            if not by_signal:
+                os._exit(NO_THREAD)
 
     def _go_with_parent(self) -> None:
         if self._descriptor >= 0:

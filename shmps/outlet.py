@@ -38,7 +38,7 @@ class Outlet:
             for part in (memoryview(pickled), *(array.raw() for array in arrays)):
                 offset = self._put(memoryview(part.nbytes.to_bytes(_LENGTH, "little")), offset)
                 offset = self._put(part, offset)
-        except OSError:  # too little memory, or a limit: what was written goes back
+        except BaseException:  # too little memory, or a limit: what was written goes back
             os.ftruncate(self._descriptor, begin)
             raise
         return offset - begin

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shmps import ASYNC, BOUNDED, SYNC, Cluster
-from shmps.errors import UsageError
+from shmps.errors import OutOfSpace, UsageError
 
 KEYS, SLOTS = 6, 2
 TOO_LARGE = 1e300  # for float32
@@ -116,7 +116,7 @@ def test_a_report_that_can_not_be_written_leaves_nothing_behind():
         kv.report("before")
         for _ in range(3):
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
-            with pytest.raises(OSError, match="too large"):
+            with pytest.raises(OutOfSpace, match="too large"):
                 kv.report(np.ones(2**18))
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             with pytest.raises(Exception, match="pickle"):

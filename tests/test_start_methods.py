@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ import tqdm
 from processes import alive, children_of
 
 from shmps import ASYNC, Cluster
-from shmps.errors import OutOfSpace
+from shmps.errors import NodeDied, OutOfSpace
 from shmps.process import NodeProcess
 
 DEADLINE = 60.0  # seconds; only a hang takes as long
@@ -377,3 +378,26 @@ def test_a_start_for_which_there_are_too_few_descriptors_leaves_none_open(method
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             assert descriptors() == before, room
     assert missing > 2
+
+
+def test_a_node_that_can_start_no_thread_goes_with_its_parent_or_says_what_it_lacks(monkeypatch, capfd):
+    def fail(*args):
+        raise RuntimeError("can't start new thread")
+
+    def life() -> None:
+        with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="fork") as cluster:
+            cluster.run(push_often, 1)
+
+    def life_of_a_thread() -> None:
+        with pytest.raises(NodeDied, match="ulimit -u"):
+            life()
+        ended.append(True)
+
+    ended: list[bool] = []
+    monkeypatch.setattr("shmps.nodes._thread", SimpleNamespace(start_new_thread=fail))
+    life()  # the kernel tells its nodes
+    thread = threading.Thread(target=life_of_a_thread)
+    thread.start()
+    thread.join()
+    assert ended
+    assert capfd.readouterr().err == ""
