@@ -192,6 +192,29 @@ sys.exit(cli.main(["data"]))
     assert done.returncode in (130, 143) and done.stderr.count("\n") == 1, done.stderr
 
 
+def test_the_command_keeps_its_exit_code_when_signals_come_while_python_ends(tmp_path):
+    """Python gives handlers up before its process ends, and threads of libraries block no signal."""
+    done = run_script(
+        tmp_path,
+        """
+import atexit, ctypes, os, signal, sys, threading, time
+from shmps import cli, command
+
+def while_python_ends(self):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        libc.signal(number, 0) if signal.getsignal(number) is not signal.SIG_IGN else None
+        os.kill(os.getpid(), number)
+
+libc = ctypes.CDLL(None)
+cli.main = lambda arguments: 7
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+atexit.register(while_python_ends, None)
+sys.exit(command.main())
+""",
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+
+
 def test_a_storm_of_signals_ends_in_the_first(tmp_path):
     done = run_script(
         tmp_path,
