@@ -14,7 +14,9 @@ A node does not outlive its parent, even if the node is stopped:
 
 import contextlib
 import ctypes
+import errno
 import importlib
+import itertools
 import os
 import pickle
 import select
@@ -63,6 +65,7 @@ def serve(descriptor: int, parent: int) -> None:
         signal_at_death_of(parent, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it would have it ignored here
     importlib.import_module("shmps.bodies")
     ends: dict[int, int] = {}  # pidfd -> where to tell of it
     with socket.socket(fileno=descriptor) as requests:
@@ -73,19 +76,13 @@ def serve(descriptor: int, parent: int) -> None:
             for each, _ in ready.poll():
                 if each in ends:
                     _tell(each, ends.pop(each))
-                elif not (own := _request(requests)):
+                elif not (request := _request(requests)):
                     return
-                elif len(own) == 1:
-                    _prepare(own[0])
+                elif request[0] == 1:
+                    for task in request[1]:
+                        _prepare(task)
                 else:
-                    waiting, starting = os.pipe()
-                    pid = _forked(own, waiting, [starting, requests.fileno(), *ends, *ends.values()])
-                    death = os.pidfd_open(pid)
-                    ends[death] = own[0]
-                    with contextlib.suppress(BrokenPipeError):
-                        socket.send_fds(requests, [pid.to_bytes(NUMBER, "little")], [death])
-                        os.write(starting, b"!")
-                    _close([*own[1:], waiting, starting])
+                    _fork(*request, requests, ends)
 
 
 def import_script(script: str) -> None:
@@ -106,14 +103,40 @@ def _prepare(descriptor: int) -> None:
         function(*args)
 
 
-def _request(requests: socket.socket) -> list[int]:
-    """Receive the descriptors of one request; [] if the parent has closed the socket."""
+def _request(requests: socket.socket) -> tuple[int, list[int]] | None:
+    """Return how many descriptors were sent, and those for which there was room here; None at the end."""
     descriptors: list[int] = []
-    while data := socket.recv_fds(requests, NUMBER, MOST_AT_ONCE):
-        descriptors += data[1]
-        if not data[0] or len(descriptors) == int.from_bytes(data[0], "little"):
-            return descriptors if data[0] else []
-    return []
+    for messages in itertools.count(1):
+        data, some, *_ = socket.recv_fds(requests, NUMBER, MOST_AT_ONCE)
+        descriptors += some
+        if not data:
+            return None
+        if messages * MOST_AT_ONCE >= (count := int.from_bytes(data, "little")):
+            return count, descriptors
+    raise AssertionError
+
+
+def _fork(count: int, own: list[int], requests: socket.socket, ends: dict[int, int]) -> None:
+    """A process for this request; the answer is minus the code of the error where the system has no room."""
+    closed, pidfds = list(own), []
+    try:
+        if len(own) < count:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        waiting, starting = os.pipe()
+        closed += [waiting, starting]
+        pid = _forked(own, waiting, [starting, requests.fileno(), *ends, *ends.values()])
+        death = os.pidfd_open(pid)  # without which the process reads an end, and ends
+    except OSError as error:
+        answer = -(error.errno or errno.EAGAIN)
+    else:
+        ends[death] = own[0]
+        closed.remove(own[0])
+        answer, pidfds = pid, [death]
+    with contextlib.suppress(BrokenPipeError):
+        socket.send_fds(requests, [answer.to_bytes(NUMBER, "little", signed=True)], pidfds)
+        if pidfds:
+            os.write(starting, b"!")
+    _close(closed)
 
 
 def _forked(own: list[int], waiting: int, strange: list[int]) -> int:

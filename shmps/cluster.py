@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -123,9 +124,10 @@ class Cluster:
         if self._start_method == "forkserver":
             fork_server.prepare(rehearse, self.updater, width, self._shape.dtype)
         self._resources = contextlib.ExitStack()
-        self._open = False
+        self._open = self._left = False
         self._running = threading.Lock()  # held by a run
-        self._asking = threading.RLock()  # held by a call that looks after the servers between two runs
+        self._asking = threading.Lock()  # held by a call that looks after the servers between two runs
+        self._runner = self._asker = 0  # the threads that hold these
 
     @signals.held
     def __enter__(self) -> "Cluster":
@@ -137,6 +139,7 @@ class Cluster:
                 "multiprocessing.Pool; use joblib's backends loky or threading, or concurrent.futures"
             )
         self._passage = signals.Passage()
+        self._left = False
         self._begun = False  # a first run begins at tick 0; in what was restored each rank is beyond it
         try:
             with named_shortages():
@@ -156,18 +159,33 @@ class Cluster:
 
     @signals.held
     def __exit__(self, *exception: Any) -> None:
-        passage = signals.Passage()  # the program may have set other handlers meanwhile
+        if not self._crew.is_own:
+            return
+        if self._runner == threading.get_ident():  # by a callback of the run, which closes it at its end
+            self._left = True
+            self._scheduler.abandon()
+            return
         try:
-            while not self._running.acquire(timeout=PAUSE):  # another thread's run goes on
-                if exception[0] is not None or signals.waiting:
+            self._passage.renew()
+        finally:
+            self._leave(at_once=exception[0] is not None)
+
+    @signals.held
+    def _leave(self, at_once: bool) -> None:
+        """Wait for another thread's run, or have it end at once, and close."""
+        try:
+            # Where Python ends, that thread does not go on.
+            while not (sys.is_finalizing() or self._running.acquire(timeout=PAUSE)):
+                if at_once or signals.waiting:
                     self._scheduler.abandon()
             try:
+                self._scheduler.abandon()
                 with self._asking:  # another thread looks after the servers
                     self._close()
             finally:
-                self._running.release()
+                if self._running.locked():
+                    self._running.release()
         finally:
-            passage.close()
             self._passage.close()
             while signals.waiting and signals.deliver():
                 pass
@@ -237,16 +255,10 @@ class Cluster:
             )
         if join_at is not None and self.num_workers == self._shape.workers:
             raise UsageError(f"one more worker needs a Cluster with max_workers above {self.num_workers}")
+        self._must_be_open()
         passage = signals.Passage()  # the program may have set other handlers meanwhile
         try:
-            with self._asking:
-                self._must_be_in_its_block()
-                if not self._running.locked():
-                    self._scheduler.check_servers()  # before what they have to handle is forgotten
-                if not self._running.acquire(blocking=False):
-                    raise UsageError(
-                        "a Cluster has one run at a time; wait for it to return, or make another Cluster"
-                    )
+            self._begin_run()
             try:
                 self._crew.overview.forget_commits()
                 self._crew.overview.stop(False)
@@ -265,22 +277,33 @@ class Cluster:
                     body=work,
                     function=function,
                     args=args,
-                    on_report=partial(signals.call, on_report),
-                    on_pause=partial(signals.call, on_pause),
-                    on_event=partial(signals.call, on_event),
+                    on_report=partial(passage.call, on_report),
+                    on_pause=partial(passage.call, on_pause),
+                    on_event=partial(passage.call, on_event),
                     on_worker_death=on_worker_death,
                     join_at=join_at,
-                    on_barrier=partial(signals.call, on_barrier),
+                    on_barrier=partial(passage.call, on_barrier),
                 )
                 self._begun = True
                 with named_shortages():
                     return self._scheduler.run(run)
             finally:
-                self._end_run()
+                if self._crew.is_own:
+                    self._end_run()
         finally:
             passage.close()
             while signals.waiting and signals.deliver():
                 pass
+
+    def _begin_run(self) -> None:
+        if self._asker == threading.get_ident():
+            raise UsageError("a run begins outside of a signal's handler that interrupted another call")
+        with self._asking:
+            if not self._running.acquire(blocking=False):
+                raise UsageError(
+                    "a Cluster has one run at a time; wait for it to return, or make another Cluster"
+                )
+            self._runner = threading.get_ident()
 
     @signals.cleaning_up
     def _end_run(self) -> None:
@@ -288,7 +311,10 @@ class Cluster:
             for outlets in self._outlets:
                 outlets.empty()
         finally:
+            self._runner = 0
             self._running.release()
+            if self._left:
+                self._leave(at_once=True)
 
     def stop(self) -> None:
         """Ask the functions of the run to end: `kv.stopping` is True from now on. By a callback of it, say.
@@ -346,17 +372,16 @@ class Cluster:
 
     def copy_of_parameters(self) -> Copy:
         """What `Cluster(restored=...)` goes on from; a snapshot, if no run is going on."""
-        self._must_be_open()
-        return self._parameters.copy(self.num_workers)
+        return self._must_be_open().copy(self.num_workers)
 
     def weights(self, begin: int = 0, end: int | None = None) -> np.ndarray:
         """A copy of the values of the keys begin to end - 1, (k,) or (k, width).
 
         A snapshot, if no run is going on or all workers wait in `kv.barrier("all")`.
         """
-        self._must_be_open()
+        parameters = self._must_be_open()
         begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
-        return self._shape.flat(self._parameters.values(begin, end, self.updater))
+        return self._shape.flat(parameters.values(begin, end, self.updater))
 
     def write(self, values: Any, begin: int = 0) -> None:
         """Put `values` (k,) or (k, width) in place of those of the keys begin to begin + k - 1.
@@ -365,7 +390,7 @@ class Cluster:
         a server may be writing too. Raises UsageError if they do not fit, or if an updater's state or a
         replica would no longer go with them.
         """
-        self._must_be_open()
+        parameters = self._must_be_open()
         if self._shape.replicas or self.updater.state_width:
             raise UsageError("values are written past the servers where there is neither a replica nor state")
         values = matrix(values, np.size(values) // self._shape.width, self._shape.width)
@@ -373,48 +398,60 @@ class Cluster:
             raise UsageError(
                 f"values are of keys from 0 to {self._shape.num_keys - 1}, found {len(values)} from {begin}"
             )
-        self._parameters.weights[begin : begin + len(values)] = values
+        parameters.weights[begin : begin + len(values)] = values
 
     def ticks(self) -> np.ndarray:
         """The clock of each worker at server 0, (workers,): also while a run goes on.
 
         It counts the worker's pushes that were applied; a run begins with all clocks at the furthest.
         """
-        self._must_be_open()
-        return self._parameters.done[0, : self.num_workers].copy()
+        return self._must_be_open().done[0, : self.num_workers].copy()
 
     def delays(self) -> np.ndarray:
         """Histogram of the delay of all pushes so far: entry d counts (push, server) pairs d versions late.
 
         The last entry, 4095, counts all from there up. (4096,) int64.
         """
-        self._must_be_open()
-        return self._parameters.delays.sum(axis=0)
+        return self._must_be_open().delays.sum(axis=0)
 
     def versions(self) -> np.ndarray:
         """Updates applied at each server, (servers,)."""
-        self._must_be_open()
-        return self._parameters.versions.copy()
+        return self._must_be_open().versions.copy()
 
     def replica_differences(self) -> int:
         """Keys whose values or state are other bits in the replica: 0 when no run is going on."""
-        self._must_be_open()
-        return self._parameters.replica_differences()
+        return self._must_be_open().replica_differences()
 
     @signals.held
-    def _must_be_open(self) -> None:
-        try:
-            with self._asking:
-                self._must_be_in_its_block()
-                if not self._running.locked():  # else the run looks after the servers
-                    self._scheduler.check_servers()
-        finally:
+    def _must_be_open(self) -> Parameters:
+        """The parameters. Looks after the servers before, unless a run does."""
+        is_own = self._open and self._crew.is_own
+        if is_own:
+            self._look_after_servers()
             while signals.waiting and signals.deliver():
                 pass
+        parameters = self.__dict__.get("_parameters")  # another thread may leave the block meanwhile
+        if parameters is None or not is_own:
+            raise UsageError(
+                "a Cluster is used inside its with block, and by its own process: "
+                "`with Cluster(...) as cluster:`"
+            )
+        return parameters
 
-    def _must_be_in_its_block(self) -> None:
-        if not self._open:
-            raise UsageError("a Cluster is used inside its with block: `with Cluster(...) as cluster:`")
+    def _look_after_servers(self) -> None:
+        if self._asker == threading.get_ident():
+            return  # a signal's handler asks, which interrupted this
+        passage = signals.Passage()
+        try:
+            with self._asking:
+                self._asker = threading.get_ident()
+                try:
+                    if self._open and not self._running.locked():
+                        self._scheduler.check_servers()
+                finally:
+                    self._asker = 0
+        finally:
+            passage.close()
 
     def _fill(self) -> None:
         self._parameters = Parameters(self._shape, self._store.parameters(writable=True))

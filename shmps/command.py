@@ -14,6 +14,10 @@ def main(before: Sequence[str] = ()) -> int:
     from shmps.cli import main
 
     code = main([*before, *sys.argv[1:]])
-    # All is done and said; a handler of Python's is gone before the process is.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    # All is done and said; a handler of Python's is gone before the process is. A signal that is blocked in
+    # this thread comes to another one, of a library, say: so they are ignored as well.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
     return code

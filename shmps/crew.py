@@ -53,6 +53,11 @@ class Crew:
         self._ready.register(node.death, select.POLLIN)
 
     @property
+    def is_own(self) -> bool:
+        """Whether this process has started them. A fork of it, made by a callback, say, leaves them alone."""
+        return self._lifeline.is_own
+
+    @property
     def pids(self) -> list[int]:
         return [node.pid for node in (*self.servers.values(), *self.workers.values())]
 

@@ -4,6 +4,8 @@ import signal
 import sys
 import warnings
 
+NO_THREAD = 71  # the exit code of a node that could not start a thread; EX_OSERR of sysexits.h
+
 
 class ShmpsError(Exception):
     """Anything this package refuses or reports; `exit_code` is what the command line ends with."""
@@ -108,6 +110,8 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 def how_it_ended(exit_code: int) -> str:
     """Of a process: by a signal's name, or with a code."""
+    if exit_code == NO_THREAD:
+        return "it found too many processes, or threads: raise the limit (ulimit -u)"
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     try:

@@ -6,6 +6,7 @@ import gc
 import os
 import select
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 
 from shmps import signals
 from shmps.boot import signal_at_death_of
-from shmps.errors import OutOfSpace, UsageError
+from shmps.errors import NO_THREAD, OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
 from shmps.process import DEFAULT, METHODS, class_of, threads_that_may_compute
@@ -68,12 +69,22 @@ class Lifeline:
         self._parent = os.getpid()
         self._descriptor = os.pidfd_open(self._parent) if hasattr(os, "pidfd_open") else -1
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process is that one, and no fork of it."""
+        return os.getpid() == self._parent
+
     def watch(self, by_main_thread: bool) -> None:
         """Watch the parent, in a node. by_main_thread: the main thread has started the node."""
-        if by_main_thread and os.getppid() == self._parent:
+        by_signal = by_main_thread and os.getppid() == self._parent and sys.platform == "linux"
+        if by_signal:
             signal_at_death_of(self._parent, signal.SIGKILL)
-        # Not by threading, which waits for it to run: a time slice, where others want the cores.
-        _thread.start_new_thread(self._go_with_parent, ())
+        try:
+            # Not by threading, which waits for it to run: a time slice, where others want the cores.
+            _thread.start_new_thread(self._go_with_parent, ())
+        except RuntimeError:  # a limit on processes, which counts threads
+            if not by_signal:
+                os._exit(NO_THREAD)
 
     def _go_with_parent(self) -> None:
         if self._descriptor >= 0:
@@ -210,13 +221,8 @@ def _live(
     body: Callable[..., None],
     *args: Any,
 ) -> None:
-    # Ctrl-C and the terminal's end reach its whole group: the parent decides. Its own handlers are not ours.
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+    # Ctrl-C and the terminal's end reach its whole group: the parent decides.
+    signals.begin_anew(ignored=(signal.SIGINT, signal.SIGHUP))
     lifeline.watch(by_main_thread)
     for failpoint in failpoints:
         arm(failpoint.place, failpoint.visit)

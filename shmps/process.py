@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_all_start_methods, popen_fork, popen_forkserver, popen_spawn_posix, spawn  # type: ignore[attr-defined]
 from multiprocessing.context import reduction, set_spawning_popen  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
@@ -102,8 +102,35 @@ def _pidfd_of_child(pid: int) -> int:
 
 class _Forked(popen_fork.Popen):
     def _launch(self, process: BaseProcess) -> None:
-        with signals.blocked():
-            super()._launch(process)  # type: ignore[misc]
+        self._ends: list[int] = []
+        try:
+            for _ in range(2):
+                self._ends += os.pipe()
+            self.sentinel, end, start, _ = self._ends
+            with signals.blocked():
+                self.pid = os.fork()
+                if not self.pid:
+                    self._live(process)
+        except OSError:
+            self.close()
+            raise
+        for each in (end, start):
+            self._ends.remove(each)
+            os.close(each)
+
+    def _live(self, process: BaseProcess) -> None:
+        code = 1
+        try:
+            sentinel, _, parent, end = self._ends
+            os.close(sentinel)
+            os.close(end)
+            code = process._bootstrap(parent_sentinel=parent)  # type: ignore[attr-defined]
+        finally:
+            os._exit(code)
+
+    def close(self) -> None:
+        while self._ends:
+            os.close(self._ends.pop())
 
     def pidfd(self) -> int:
         return _pidfd_of_child(self.pid)
@@ -115,6 +142,20 @@ class _Sent(popen_fork.Popen):
     def __init__(self, process: BaseProcess):
         self._descriptors: list[int] = []  # that it inherits
         super().__init__(process)
+
+    @contextlib.contextmanager
+    def _sent(self, process: BaseProcess) -> Iterator[tuple[int, int, str | None]]:
+        """The file of what the process is to do, the end of a pipe that closes when it ends (the other is
+        `sentinel`), and the script that it needs. They are closed after the block; all, if it raises.
+        """
+        payload, script = self._payload(process)
+        with contextlib.ExitStack() as both, contextlib.ExitStack() as failed:
+            both.callback(os.close, payload)
+            self.sentinel, theirs = os.pipe()
+            both.callback(os.close, theirs)
+            failed.callback(os.close, self.sentinel)
+            yield payload, theirs, script
+            failed.pop_all()
 
     def _payload(self, process: BaseProcess) -> tuple[int, str | None]:
         """Return a nameless file with the task, and the path of the script that the task needs, if any."""
@@ -141,17 +182,8 @@ class _Spawned(_Sent):
         return descriptor
 
     def _launch(self, process: BaseProcess) -> None:
-        payload, _ = self._payload(process)
-        self.sentinel, theirs = os.pipe()
-        try:
-            with signals.blocked():
-                self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
-        except BaseException:
-            os.close(self.sentinel)
-            raise
-        finally:
-            os.close(theirs)
-            os.close(payload)
+        with self._sent(process) as (payload, theirs, _), signals.blocked():
+            self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
 
     def pidfd(self) -> int:
         return _pidfd_of_child(self.pid)
@@ -170,16 +202,8 @@ class _Served(_Sent):
         return len(self._descriptors) - 1
 
     def _launch(self, process: BaseProcess) -> None:
-        payload, script = self._payload(process)
-        self.sentinel, theirs = os.pipe()
-        try:
+        with self._sent(process) as (payload, theirs, script):
             self.pid, self._pidfd = fork_server.fork([theirs, payload, *self._descriptors], script)
-        except BaseException:
-            os.close(self.sentinel)
-            raise
-        finally:
-            os.close(theirs)
-            os.close(payload)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code; None while the process runs; 255 if the fork server cannot report it."""
@@ -231,7 +255,8 @@ class _Server:
     def fork(self, descriptors: list[int], script: str | None) -> tuple[int, int]:
         """Have the server fork a process (see `boot.serve`); return the pid and a pidfd.
 
-        Raises NodeDied if `_MOST_STARTS` servers in a row die or do not answer.
+        Raises OSError if the server lacks what a process needs, NodeDied if `_MOST_STARTS` servers in a row
+        die or do not answer.
         """
         with self._lock:
             for _ in range(_MOST_STARTS):
@@ -240,40 +265,42 @@ class _Server:
                     if script not in (None, self._script):
                         self._prepare(pickle.dumps((import_script, script)))
                         self._script = script
-                    return self._ask(descriptors, requests)
+                    number, pidfds = self._ask(descriptors, requests)
+                    break
                 except BaseException as error:
                     self._end()
                     if not isinstance(error, ConnectionError):
                         raise
-            raise NodeDied("fork server", 0, -signal.SIGKILL)
+            else:
+                raise NodeDied("fork server", 0, -signal.SIGKILL)
+        if number > 0 and not pidfds:  # no descriptor was left for it
+            os.kill(number, signal.SIGKILL)
+            number = -errno.EMFILE
+        if number < 0:
+            raise OSError(-number, os.strerror(-number))
+        return number, pidfds[0]
 
     def _running(self) -> socket.socket:
         if self._owner != os.getpid():  # that of the parent of this fork
             self._owner, self._requests = os.getpid(), None
         if self._requests is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                try:
-                    self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()]).pid
-                except BaseException:
-                    ours.close()
-                    raise
+            with theirs, contextlib.ExitStack() as failed:
+                failed.enter_context(ours)
+                self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()]).pid
+                failed.pop_all()
             self._requests, self._script = ours, None
             atexit.register(ours.close)
         return self._requests
 
-    def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, int]:
+    def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, list[int]]:
         self._send(descriptors, requests)
         if not signals.poll(_when_readable(requests.fileno()), _PATIENCE):
             raise ConnectionResetError("the fork server does not answer")
         answer, pidfds, *_ = socket.recv_fds(requests, NUMBER, 1)
         if not answer:
             raise ConnectionResetError("the fork server has died")
-        pid = int.from_bytes(answer, "little")
-        if not pidfds:
-            os.kill(pid, signal.SIGKILL)
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return pid, pidfds[0]
+        return int.from_bytes(answer, "little", signed=True), pidfds
 
     def _send(self, descriptors: list[int], requests: socket.socket) -> None:
         count = len(descriptors).to_bytes(NUMBER, "little")

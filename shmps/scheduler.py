@@ -37,10 +37,10 @@ class Scheduler:
         self._unsettled: dict[int, tuple[int, tuple[float, Event] | None]] = {}
         self._questions = 0
         self._looked = time.monotonic()
-        self._abandoned = self._settling = False
+        self._abandoned = False
 
     def abandon(self) -> None:
-        """By another thread: have the run that goes on end with UsageError."""
+        """Have the run that goes on end with UsageError, and nobody wait for servers."""
         self._abandoned = True
 
     def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
@@ -57,7 +57,7 @@ class Scheduler:
         for rank, exit_code in self._given_up.items():
             raise NodeDied("server", rank, exit_code)
         died = any(node.exit_code is not None for node in self._crew.servers.values())
-        if (died or self._unsettled) and not self._settling:  # else a signal's handler asks meanwhile
+        if died or self._unsettled:  # an interrupt may have come before they were settled
             self._settle()
 
     def run(self, run: Run) -> list[Any]:
@@ -80,10 +80,11 @@ class Scheduler:
             self._settle()
             return [course.results[rank] for rank in sorted(course.results)]
         except BaseException:
-            # The next call waits for what the servers have yet to handle: a signal may interrupt it.
-            self._end_workers(course)
-            for rank in self._crew.servers.keys() - self._given_up.keys():
-                self._ask_to_settle(rank, None)
+            if self._crew.is_own:
+                # The next call waits for what the servers have yet to handle: a signal may interrupt it.
+                self._end_workers(course)
+                for rank in self._crew.servers.keys() - self._given_up.keys():
+                    self._ask_to_settle(rank, None)
             raise
         finally:
             self.course = None
@@ -182,24 +183,20 @@ class Scheduler:
 
         One that shows no sign of life meanwhile is killed: its successor begins with nothing to handle.
         """
-        self._settling = True
-        try:
-            for rank, node in self._crew.servers.items():
-                if rank in self._given_up:
-                    continue
-                if node not in self._crew.watched:
-                    # An interrupt, or a shortage, came between its death and a successor.
-                    self._replace_server(node, self._crew.await_exit(node))
-                else:
-                    self._ask_to_settle(rank, None)
-            while self._unsettled:
-                self._turn()
-                for rank in self._unsettled:
-                    node = self._crew.servers[rank]
-                    if self._crew.silence(node) > _patience(node, GRACE):
-                        self._kill_hung(node)
-        finally:
-            self._settling = False
+        for rank, node in self._crew.servers.items():
+            if rank in self._given_up:
+                continue
+            if node not in self._crew.watched:
+                # An interrupt, or a shortage, came between its death and a successor.
+                self._replace_server(node, self._crew.await_exit(node))
+            else:
+                self._ask_to_settle(rank, None)
+        while self._unsettled and not self._abandoned:
+            self._turn()
+            for rank in self._unsettled:
+                node = self._crew.servers[rank]
+                if self._crew.silence(node) > _patience(node, GRACE):
+                    self._kill_hung(node)
 
     def _ask_to_settle(self, rank: int, death: tuple[float, Event] | None) -> None:
         self._questions += 1

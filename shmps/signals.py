@@ -1,18 +1,19 @@
-"""Run signal handlers only where they may raise: while the scheduler waits, and in the callbacks of a run.
+"""Signals are delivered where nothing is lost: while the scheduler waits, and in the callbacks of a run.
 
-Python runs a signal's handler in the main thread, between two bytecodes. A handler that raises, as the one of
-Ctrl-C does, can leave a lock locked or a process running. So `_receive` replaces the handlers while a cluster
-is open. It looks at the stack for functions that are marked:
+Python runs a signal's handler in the main thread between any two bytecodes. A handler that raises, as that of
+Ctrl-C does, can so leave a lock locked or a process running, wherever it strikes. While a cluster is open a
+`_Receiver` stands in front of each handler. It looks at the stack for the functions that are marked here:
 
-    held           the handler waits while the function runs, and the functions that it calls
-    delivering     the handler runs in the function, even if a held function has called it
-    cleaning_up    the handler waits, even in the delivering functions that the function calls
+    held           the handler waits, in the function and in all that it calls
+    delivering     but for these, which may be called by held ones: the handler runs
+    cleaning_up    the handler waits, even in delivering ones
 
-A mark belongs to the function's code. So it holds before the first line of `__exit__`, and after the last
-line of `__enter__`. (Trio protects its internals in the same way.) `deliver` runs the handlers that wait.
-Delivering functions call it, and held functions call it before they return.
+A mark belongs to the function, so there is no instant at which it does not hold yet, or no longer: neither
+before the first line of `__exit__` nor after the last of `__enter__`. (Trio protects its internals so, too.)
+`deliver` delivers the signals that wait; delivering functions call it, and held ones before they return.
 """
 
+import _signal  # whose `getsignal` takes a hundredth of the time of that of `signal`, which makes enums
 import collections
 import contextlib
 import select
@@ -24,15 +25,15 @@ from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Of the others with a handler of Python's, these may raise as well: time limits are made of SIGALRM.
-_PASSED_ON = (*SIGNALS, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+_ALL = sorted(signal.valid_signals())
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HELD, _DELIVERING, _CLEANING_UP = range(3)
 _marks: dict[CodeType, int] = {}
-_handlers: dict[int, Any] = {}  # by signal: what `_receive` stands in front of
-waiting: collections.deque[int] = collections.deque()  # signals that have come and are not delivered yet
+# Signals that have come and are not delivered yet, each with its handler.
+waiting: collections.deque[tuple[int, Callable[..., Any]]] = collections.deque()
+_blocks = 0  # that the main thread is in, of `blocked`
 
 
 def held(function: Function) -> Function:
@@ -59,82 +60,109 @@ def _marked(function: Function, mark: int) -> Function:
 def deliver() -> bool:
     """Run the handlers of the signals that wait; they may raise, as that of Ctrl-C does.
 
-    Returns False if none waits, or if the handlers may not run here: in another thread than the main one,
-    and in what a `cleaning_up` function calls.
-
-    A held function ends with `while signals.waiting and signals.deliver(): pass`. Python runs no handler
-    between the look that finds no signal and the return.
+    Returns False if none waits that may be delivered here: not in another thread than the main one, and not
+    where a caller cleans up. A held function that is about to return calls `deliver` until then, `while
+    signals.waiting and signals.deliver()`: Python runs no handler between the look that finds none and the
+    return.
     """
     if not waiting or not _in_main_thread() or _must_wait(sys._getframe()):
         return False
-    number = waiting[0]
+    number, handler = waiting[0]
     del waiting[0]  # not popleft: Python could run the handler of another signal after the call
     try:
-        signal.raise_signal(number)  # for the handler that is set now; `_receive` does not hold it back here
+        handler(number, sys._getframe())
     finally:
         deliver()
     return True
 
 
 @delivering
-def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a user's function. Signals are delivered while it runs."""
-    return function(*args)
-
-
-@delivering
 def poll(ready: select.poll, seconds: float | None) -> list[tuple[int, int]]:
-    """Wait for events of `ready`, at most `seconds` (None: no limit). Signals are delivered meanwhile."""
+    """The events of `ready`, waiting so many seconds at most (None: until there is one); delivers signals."""
     deliver()
     return ready.poll(None if seconds is None else 1000 * seconds)
 
 
-class Passage:
-    """Replace the signal handlers by `_receive`, from the construction until `close`.
+class _Receiver:
+    """What stands in front of a handler. `passages`: those that are open and rely on it."""
 
-    Only handlers that are Python functions are replaced, and only in the main thread, where handlers run.
+    def __init__(self, handler: Callable[..., Any]):
+        self.handler = handler
+        self.passages: set[Passage] = set()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not _must_wait(frame):
+            self.handler(number, frame)
+        elif (number, self.handler) not in waiting:
+            waiting.append((number, self.handler))
+
+
+class Passage:
+    """From when it is made until it is closed, a receiver stands in front of every handler.
+
+    Only of those that are functions of Python; and only in the main thread, which alone runs handlers.
     """
 
     def __init__(self) -> None:
-        self._replaced: dict[
-            int, tuple[Any, Any]
-        ] = {}  # by signal: its handler, and the entry of `_handlers`
+        self._receivers: list[tuple[int, _Receiver]] = []
+        try:
+            self.renew()
+        except BaseException:  # by a handler that has no receiver yet
+            self.close()
+            raise
+
+    @delivering
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`function(*args)`, with signals delivered in it: it is the user's, and may set other handlers."""
+        try:
+            return function(*args)
+        finally:
+            self.renew()
+
+    def renew(self) -> None:
+        """Put receivers in front of handlers that the program has set meanwhile, too."""
         if not _in_main_thread():
             return
-        for each in _PASSED_ON:
-            handler = signal.getsignal(each)
-            if callable(handler) and handler is not _receive:
-                self._replaced[each] = handler, _handlers.get(each, handler)
-                _handlers[each] = handler
-                signal.signal(each, _receive)
+        for number in _ALL:
+            handler = _signal.getsignal(number)
+            if callable(handler) and (number, handler) not in self._receivers:
+                receiver = handler if isinstance(handler, _Receiver) else _Receiver(handler)
+                self._receivers.append((number, receiver))
+                receiver.passages.add(self)
+                signal.signal(number, receiver)
 
     def close(self) -> None:
-        """Put the handlers back. The caller then delivers the signals that wait."""
-        if not _in_main_thread():
-            return
+        """Put back the handlers whose receivers nobody else needs, and deliver what waits, unless it waits
+        for a caller.
+        """
         try:
-            for each, (handler, before) in list(self._replaced.items()):
-                _handlers[each] = before
-                if signal.getsignal(each) is _receive:  # else the program has set another one meanwhile
-                    signal.signal(each, handler)
-                del self._replaced[each]
+            self.put_back()
         finally:
-            if self._replaced:  # a handler that is back has raised
-                self.close()
+            deliver()
+
+    def put_back(self) -> None:
+        """Without the delivery."""
+        main = _in_main_thread()
+        try:
+            while self._receivers:
+                number, receiver = self._receivers[-1]
+                receiver.passages.discard(self)
+                # Another one, if the program has set it meanwhile, stays.
+                if main and not receiver.passages and _signal.getsignal(number) is receiver:
+                    signal.signal(number, receiver.handler)
+                self._receivers.pop()
+        finally:
+            if self._receivers:  # a handler that was put back has raised
+                self.put_back()
 
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _receive(number: int, frame: FrameType | None) -> None:
-    if not _must_wait(frame):
-        _handlers[number](number, frame)
-    elif number not in waiting:
-        waiting.append(number)
-
-
 def _must_wait(frame: FrameType | None) -> bool:
+    if _blocks:
+        return True
     nearest = None
     while frame is not None:
         mark = _marks.get(frame.f_code)
@@ -147,25 +175,35 @@ def _must_wait(frame: FrameType | None) -> bool:
 
 
 @contextlib.contextmanager
+@held
 def blocked() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block ends, whether a cluster is open or not.
+    """Signals wait until the block is done, where no cluster is open too.
 
-    The signals are blocked, so a child that is forked in the block does not run its parent's handlers before
-    it has set its own. Another thread may still receive a signal, and Python then runs the handler in the
-    main thread. So the handlers only note the signal, and it is raised again at the end of the block.
+    Ctrl-C and SIGTERM are blocked besides, so that a child that is forked in it, by any thread, does not run
+    its parent's handlers before it has set its own.
     """
-    noted: list[int] = []
+    global _blocks
+    passage, main = Passage(), int(_in_main_thread())
+    _blocks += main
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    handlers = {}
-    if _in_main_thread():
-        for each in SIGNALS:
-            if callable(signal.getsignal(each)):
-                handlers[each] = signal.signal(each, lambda number, frame: noted.append(number))
     try:
         yield
     finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
-        for number in dict.fromkeys(noted):
-            signal.raise_signal(number)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _blocks -= main
+        passage.put_back()
+        if not _must_wait(sys._getframe().f_back):
+            deliver()
+
+
+def begin_anew(ignored: tuple[int, ...]) -> None:
+    """In a node: what its parent did with signals is not for it. It ignores these."""
+    global _blocks
+    for number in _ALL:
+        if callable(_signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    for each in ignored:
+        signal.signal(each, signal.SIG_IGN)
+    waiting.clear()
+    _blocks = 0
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -1,5 +1,6 @@
 """A signal at any step of a cluster's life: nothing stays behind, nobody hangs, and the signal is heard."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,9 +18,11 @@ import shmps
 from shmps import ASYNC, Cluster, LogisticRegression, cli, signals
 from shmps.crew import Crew
 from shmps.errors import UsageError
+from shmps.nodes import end
+from shmps.outlet import Outlets
 
 PACKAGE = str(Path(shmps.__file__).parent)
-MODULES = ("cluster", "crew", "scheduler", "course", "nodes", "outlet", "process")
+MODULES = ("cluster", "crew", "scheduler", "course", "nodes", "outlet", "process", "signals")
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 STRIDE = 41  # every line would take a minute: each run of the tests tries so many of them
@@ -66,6 +69,24 @@ def a_cluster() -> None:
         cluster.weights()
 
 
+def a_cluster_in_which_handlers_are_set() -> None:
+    with Cluster(4, servers=1, workers=1, consistency=ASYNC) as cluster:
+        signal.signal(signal.SIGINT, interrupt)
+        old = signal.signal(signal.SIGTERM, terminate_too)
+        try:
+            cluster.run(push_once)
+        finally:
+            signal.signal(signal.SIGTERM, old)
+
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+def terminate_too(number, frame):
+    raise Terminated
+
+
 def a_fit() -> None:
     LogisticRegression(solver="lbfgs", workers=1, iterations=1, tol=1.0).fit(X, Y)
 
@@ -87,29 +108,34 @@ def lines_of(life: Callable[[], None]) -> int:
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
-@pytest.mark.parametrize("life", [a_cluster, a_fit])
+@pytest.mark.parametrize("life", [a_cluster, a_cluster_in_which_handlers_are_set, a_fit])
 def test_a_signal_at_any_line_leaves_nothing_behind_and_is_heard(life, number):
     before = signal.signal(signal.SIGTERM, terminate)
+    ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         life()
         open_before, children = descriptors(), children_of(os.getpid())
         first = os.getpid() % STRIDE
         for step in range(1 + first, lines_of(life), STRIDE):
             heard = False
+            signal.signal(signal.SIGINT, ctrl_c)
             with signal_at(step, number) as lines:
                 try:
                     life()
                 except (KeyboardInterrupt, Terminated):
                     heard = True
+            assert signal.getsignal(signal.SIGTERM) is terminate, f"line {step}"
+            assert signal.getsignal(signal.SIGINT) in (ctrl_c, interrupt), f"line {step}"
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set(), f"line {step}"
             assert heard == (lines[0] >= step), (
                 f"line {step}"
             )  # how often the scheduler looks is left to chance
             assert children_of(os.getpid()) == children, f"line {step}"
             assert descriptors() == open_before, f"line {step}"
         life()  # no lock is left locked
-        assert signal.getsignal(signal.SIGTERM) is terminate
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, ctrl_c)
 
 
 def run_script(tmp_path, text: str, *arguments: str, **how) -> subprocess.CompletedProcess[str]:
@@ -164,6 +190,29 @@ sys.exit(cli.main(["data"]))
 """,
     )
     assert done.returncode in (130, 143) and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_the_command_keeps_its_exit_code_when_signals_come_while_python_ends(tmp_path):
+    """Python gives handlers up before its process ends, and threads of libraries block no signal."""
+    done = run_script(
+        tmp_path,
+        """
+import atexit, ctypes, os, signal, sys, threading, time
+from shmps import cli, command
+
+def while_python_ends(self):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        libc.signal(number, 0) if signal.getsignal(number) is not signal.SIG_IGN else None
+        os.kill(os.getpid(), number)
+
+libc = ctypes.CDLL(None)
+cli.main = lambda arguments: 7
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+atexit.register(while_python_ends, None)
+sys.exit(command.main())
+""",
+    )
+    assert (done.returncode, done.stderr) == (7, "")
 
 
 def test_a_storm_of_signals_ends_in_the_first(tmp_path):
@@ -390,3 +439,165 @@ def test_an_exception_that_leaves_the_block_ends_the_run_of_another_thread():
         raise KeyboardInterrupt
     thread.join()
     assert "block left" in failure[0]
+
+
+@contextmanager
+def handled(number: int, handler: Callable[..., None]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def report_and_wait(kv):
+    kv.report(None)
+    kv.barrier()
+
+
+def test_a_handler_set_inside_the_block_may_call_the_one_before():
+    heard = []
+
+    def mine(number, frame):
+        heard.append("mine")
+        before(number, frame)
+
+    with (
+        handled(signal.SIGUSR1, lambda number, frame: heard.append("before")),
+        Cluster(4, servers=1, workers=1) as cluster,
+    ):
+        before = signal.getsignal(signal.SIGUSR1)
+        with handled(signal.SIGUSR1, mine):
+            send = lambda rank, value: os.kill(os.getpid(), signal.SIGUSR1)  # noqa: E731
+            cluster.run(report_and_wait, on_report=send)
+    assert heard == ["mine", "before"]
+
+
+def test_of_two_clusters_the_first_may_be_left_first():
+    """What is left of the second is protected all the same."""
+    heard = []
+
+    def signal_at_the_end(nodes):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert heard == []
+        end(nodes)
+
+    with handled(signal.SIGUSR1, lambda number, frame: heard.append(number)):
+        mine = signal.getsignal(signal.SIGUSR1)
+        first, second = Cluster(4, servers=1, workers=1), Cluster(4, servers=1, workers=1)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("shmps.crew.end", signal_at_the_end)
+            second.__exit__(None, None, None)
+        assert heard == [signal.SIGUSR1] and signal.getsignal(signal.SIGUSR1) is mine
+
+
+def test_signals_that_wait_are_delivered_in_the_main_thread_alone(monkeypatch):
+    """Another thread, in a run of its own, comes by meanwhile."""
+    heard, turns, empty = [], threading.Semaphore(0), Outlets.empty
+
+    def go_on(kv):
+        while not kv.stopping:
+            kv.push([0], [1.0])
+
+    def empty_after_a_signal(self):
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        for _ in range(3):
+            turns.acquire()
+        empty(self)
+
+    def note(number, frame):
+        heard.append(threading.current_thread())
+
+    with (
+        handled(signal.SIGUSR1, note),
+        Cluster(4, servers=1, workers=1, start_method="fork") as theirs,
+        Cluster(4, servers=1, workers=1, start_method="fork") as ours,
+    ):
+        thread = threading.Thread(target=theirs.run, args=(go_on,), kwargs={"on_pause": turns.release})
+        thread.start()
+        turns.acquire()
+        monkeypatch.setattr(Outlets, "empty", empty_after_a_signal)
+        ours.run(push_once)
+        theirs.stop()
+        thread.join()
+    assert heard == [threading.main_thread()]
+
+
+def test_a_callback_during_the_end_of_a_run_may_ask_while_a_signal_waits(monkeypatch):
+    end_workers, ticks, heard = Crew.end_workers, [], []
+
+    def end_and_kill(self):
+        end_workers(self)
+        if not heard and not ticks:
+            os.kill(self.pids[0], signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(Crew, "end_workers", end_and_kill)
+    with (
+        handled(signal.SIGUSR1, lambda number, frame: heard.append(number)),
+        Cluster(4, servers=1, workers=1) as cluster,
+    ):
+        cluster.run(push_once, on_event=lambda event: ticks.append(cluster.ticks().tolist()))
+        assert ticks == [[1]] and heard == [signal.SIGUSR1]
+
+
+def test_a_handler_may_ask_while_servers_are_replaced(monkeypatch):
+    """It interrupts a question of the same thread."""
+    ticks: list[list[int]] = []
+    poll = signals.poll
+
+    def signal_in_poll(ready, seconds):
+        if not ticks:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return poll(ready, seconds)
+
+    with Cluster(4, servers=1, workers=1) as cluster:
+        with handled(signal.SIGUSR1, lambda number, frame: ticks.append(cluster.ticks().tolist())):
+            os.kill(cluster.node_pids()[0], signal.SIGKILL)
+            while not cluster.events:
+                monkeypatch.setattr(signals, "poll", signal_in_poll)
+                cluster.weights()
+                monkeypatch.undo()
+        assert ticks[0] == [0]
+
+
+def test_a_callback_that_leaves_the_block_ends_the_run():
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(Cluster(4, servers=1, workers=1))
+        with pytest.raises(UsageError, match="block left"):
+            cluster.run(report_and_wait, on_report=lambda rank, value: stack.close())
+    with pytest.raises(UsageError, match="inside its with block"):
+        cluster.ticks()
+
+
+def test_questions_from_another_thread_while_the_block_is_left():
+    clusters: list[Cluster] = []
+    strange: list[BaseException] = []
+    ended = threading.Event()
+
+    def ask():
+        while not ended.is_set():
+            try:
+                if clusters:
+                    clusters[-1].weights()
+            except UsageError:
+                continue
+            except BaseException as error:
+                strange.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for rank in (0, 1) * 4:
+            with Cluster(4, servers=2, workers=1, start_method="fork") as cluster:
+                clusters.append(cluster)
+                os.kill(cluster.node_pids()[rank], signal.SIGKILL)
+            assert children_of(os.getpid()) == []
+    finally:
+        ended.set()
+        thread.join()
+    assert strange == []

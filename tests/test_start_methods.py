@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ import tqdm
 from processes import alive, children_of
 
 from shmps import ASYNC, Cluster, failpoints
-from shmps.errors import OutOfSpace
+from shmps.errors import NodeDied, OutOfSpace
 from shmps.process import NodeProcess
 
 DEADLINE = 60.0  # seconds; only a hang takes as long
@@ -349,3 +352,164 @@ def test_threads_of_progress_bars_do_not_compute(monkeypatch):
         assert any(isinstance(thread, tqdm.TMonitor) for thread in threading.enumerate())
         with warnings.catch_warnings(action="error"):
             Cluster(4)
+
+
+def leave_the_block_in_a_fork(cluster: Cluster) -> None:
+    with cluster:
+        if not (pid := os.fork()):
+            sys.exit(7)  # through the blocks that it is in
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        cluster.run(push_often, 1, on_report=lambda rank, value: fork_in_a_callback())
+        assert cluster.weights().tolist() == [1.0] * 4 and cluster.events == []
+
+
+def fork_in_a_callback() -> None:
+    if not (pid := os.fork()):
+        sys.exit(8)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 8
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_fork_of_the_program_that_leaves_the_block_leaves_the_nodes_alone(method):
+    program = os.getpid()
+    try:
+        leave_the_block_in_a_fork(Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method=method))
+    finally:
+        if os.getpid() != program:
+            error = sys.exc_info()[1]
+            os._exit(error.code if isinstance(error, SystemExit) else 1)
+
+
+def in_a_script(tmp_path, text: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "script.py").write_text(text)
+    return subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        start_new_session=True,
+    )
+
+
+def test_a_fork_server_that_can_not_be_started_is_a_named_shortage(tmp_path):
+    """And nothing is killed in its place: the script's group is its own."""
+    done = in_a_script(
+        tmp_path,
+        """
+import errno, os, subprocess
+from shmps import Cluster
+from shmps.errors import OutOfSpace
+
+def fail(*args, **named):
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+start, subprocess.Popen = subprocess.Popen, fail
+cluster = Cluster(4, servers=1, workers=1, start_method="forkserver")
+try:
+    with cluster:
+        pass
+except OutOfSpace as error:
+    print("ulimit -u" in str(error))
+subprocess.Popen = start
+with cluster:
+    print(cluster.weights().tolist())
+""",
+    )
+    assert done.stdout.splitlines() == ["True", "[0.0, 0.0, 0.0, 0.0]"], (done.returncode, done.stderr)
+
+
+def test_a_fork_server_without_room_for_a_process_is_a_named_shortage():
+    def life() -> None:
+        with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="forkserver") as cluster:
+            cluster.run(push_often, 1)
+            servers.update(parent_of(pid) for pid in cluster.node_pids())
+
+    def parent_of(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+    servers: set[int] = set()
+    life()
+    (server,) = servers
+    limits = resource.prlimit(server, resource.RLIMIT_NOFILE)
+    missing, open_there = 0, len(os.listdir(f"/proc/{server}/fd"))
+    for room in itertools.count(1, 2):  # too little for what is sent to it, or for the pipe that it makes
+        resource.prlimit(server, resource.RLIMIT_NOFILE, (open_there + room, limits[1]))
+        try:
+            life()
+            break
+        except OutOfSpace as error:
+            assert "ulimit -n" in str(error)
+            missing += 1
+    resource.prlimit(server, resource.RLIMIT_NOFILE, limits)
+    assert missing > 4 and servers == {server}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_that_ignores_the_ends_of_its_children_has_clusters(method, tmp_path):
+    done = in_a_script(
+        tmp_path,
+        f"""
+import os, signal
+import numpy as np
+from shmps import ASYNC, Cluster
+
+def work(kv):
+    kv.push(None, np.ones(4))
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in range(2):
+        with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method={method!r}) as cluster:
+            cluster.run(work)
+            print(cluster.weights().tolist())
+""",
+    )
+    assert done.stdout.splitlines() == ["[1.0, 1.0, 1.0, 1.0]"] * 2 and done.stderr == ""
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_a_start_for_which_there_are_too_few_descriptors_leaves_none_open(method):
+    def life() -> None:
+        with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method=method) as cluster:
+            cluster.run(push_often, 1)
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    life()
+    before, limits = descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    missing = 0
+    for room in itertools.count(2, 1 if method == "fork" else 3):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before + room, limits[1]))
+        try:
+            life()
+            break
+        except OutOfSpace:
+            missing += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert descriptors() == before, room
+    assert missing > 2
+
+
+def test_a_node_that_can_start_no_thread_goes_with_its_parent_or_says_what_it_lacks(monkeypatch, capfd):
+    def fail(*args):
+        raise RuntimeError("can't start new thread")
+
+    def life() -> None:
+        with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method="fork") as cluster:
+            cluster.run(push_often, 1)
+
+    def life_of_a_thread() -> None:
+        with pytest.raises(NodeDied, match="ulimit -u"):
+            life()
+        ended.append(True)
+
+    ended: list[bool] = []
+    monkeypatch.setattr("shmps.nodes._thread", SimpleNamespace(start_new_thread=fail))
+    life()  # the kernel tells its nodes
+    thread = threading.Thread(target=life_of_a_thread)
+    thread.start()
+    thread.join()
+    assert ended
+    assert capfd.readouterr().err == ""
