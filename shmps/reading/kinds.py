@@ -98,7 +98,8 @@ def read(path: str | os.PathLike[str], how: Dialect, *, labelled: bool = True) -
     if not is_csv(path, how) and how.hash_bits is None and not how.keep_names:
         base, weighted = bool(how.zero_based), bool(how.weighted)
         block = svmlight.read(path, zero_based=base, labelled=labelled, weighted=weighted)
-        found = _weighted(how, block)
+        # Without columns: svmlight text has numbers only.
+        found = _weighted(Dialect(zero_based=how.zero_based, weighted=how.weighted), block)
         return block if found == Dialect() else block._replace(X=_named(block.X, found))
     reader = Reader(path, how, labelled=labelled)
     blocks = list(reader)
