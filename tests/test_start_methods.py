@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tqdm
-from processes import alive, children_of
+from processes import alive, children_of, nodes_of
 
 from shmps import ASYNC, Cluster, failpoints
 from shmps.errors import NodeDied, OutOfSpace
@@ -208,11 +208,10 @@ def test_a_node_whose_descriptor_cannot_be_received_is_a_named_error_and_leaves_
             os.close(each)
         return answer, [], *more
 
-    started = set(descendants(os.getpid()))
     monkeypatch.setattr(socket, "recv_fds", no_descriptor_left)
     with pytest.raises(OutOfSpace, match="too many open files"):
         Cluster(4, servers=1, workers=1, start_method="forkserver").__enter__()
-    until_gone(list(set(descendants(os.getpid())) - started))
+    until_gone(nodes_of(os.getpid()))
 
 
 def test_a_path_of_pathlib_among_those_of_modules_stops_no_node(monkeypatch):
