@@ -38,10 +38,11 @@ def rehearse(updater: Updater, width: int, dtype: type = np.float64) -> None:
         server.handle(Record(START, size=2, to=1))
         for worker in range(2):
             server.handle(Record(ENTER, slot=worker, timestamp=1 + worker, to=1))
-        for number, slot in ((1, 0), (2, DENSE)):
-            for worker in range(2):
-                server.handle(Record(PUSH, worker, number, slot, 2, number, life=1 + worker, to=1))
-        server.handle(Record(PULL, 0, 3, 0, 2, 0, life=1, to=1))
+        # Pushes of a tick with the same keys, with other keys (the second worker has one), and with all.
+        for number, slot, sizes in ((1, 0, (2, 2)), (2, 0, (2, 1)), (3, DENSE, (2, 2))):
+            for worker, size in enumerate(sizes):
+                server.handle(Record(PUSH, worker, number, slot, size, number, life=1 + worker, to=1))
+        server.handle(Record(PULL, 0, 4, 0, 2, 0, life=1, to=1))
     keys = np.arange(2)
     checksum(parameters.here, slice(0, 2))
     cut(keys, np.array(shape.bounds), np.empty(2, np.int64))

@@ -1,5 +1,8 @@
 """The kernels against numpy and finite differences."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -131,3 +134,35 @@ def test_gather_and_scatter_move_the_rows_of_the_keys_alone(keys, width):
     expected[keys] = -rows[keys]
     kernels.scatter(-out, keys, rows)
     np.testing.assert_array_equal(rows, expected)
+
+
+def test_servers_compile_nothing():
+    """A kernel that is compiled by a server would hold it up for longer than a short node_timeout."""
+    script = """
+import os
+from numba.core import event
+from shmps import ASYNC, SYNC, AdaGrad, Add, FTRL, SGD, Cluster
+
+here = os.getpid()
+
+class InNodes(event.Listener):
+    def on_start(self, event):
+        if os.getpid() != here:
+            os.write(1, b"compiled or loaded\\n")
+
+    def on_end(self, event): ...
+
+def work(kv):
+    for keys in ([0, 1, 2], [kv.rank, 5], [kv.rank], None):
+        for step in range(2):
+            kv.push(keys, [1.0] * (9 if keys is None else len(keys)))
+            kv.pull(keys)
+
+event.register("numba:compiler_lock", InNodes())
+for updater in (Add(), SGD(0.1, l2=0.1), AdaGrad(0.1, l2=0.1), FTRL(0.1, l1=0.1)):
+    for consistency in (SYNC, ASYNC):
+        with Cluster(9, servers=2, workers=2, updater=updater, consistency=consistency) as cluster:
+            cluster.run(work)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr
