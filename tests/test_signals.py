@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import children_of
+from processes import children_of, nodes_of
 
 import shmps
 from shmps import ASYNC, Cluster, LogisticRegression, cli, signals
@@ -591,7 +591,7 @@ def test_questions_from_another_thread_while_the_block_is_left():
             with Cluster(4, servers=2, workers=1, start_method="fork") as cluster:
                 clusters.append(cluster)
                 os.kill(cluster.node_pids()[rank], signal.SIGKILL)
-            assert children_of(os.getpid()) == []
+            assert nodes_of(os.getpid()) == []
     finally:
         ended.set()
         thread.join()
