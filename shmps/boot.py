@@ -50,7 +50,7 @@ def main(descriptor: int, parent: int) -> None:
     """
     if parent:
         signal_at_death_of(parent, signal.SIGKILL)
-        _join_group_of(parent)
+        join_group_of(parent)
     sys.exit(_run(descriptor))
 
 
@@ -152,7 +152,7 @@ def _forked(own: list[int], waiting: int, strange: list[int]) -> int:
         # Not SIGKILL: the death of the server is not that of its nodes. A node that is stopped goes on then,
         # and looks whether its parent is there (`nodes.Lifeline`).
         signal_at_death_of(server, signal.SIGCONT)
-        _join_group_of(group)
+        join_group_of(group)
         _close([*strange, own[0]])
         if os.read(waiting, 1):
             _inherited[:] = own[2:]
@@ -184,7 +184,7 @@ def signal_at_death_of(parent: int, number: int) -> None:
             os._exit(1)
 
 
-def _join_group_of(parent: int) -> None:
+def join_group_of(parent: int) -> None:
     with contextlib.suppress(OSError):  # the parent has died, or moved to another session
         os.setpgid(0, os.getpgid(parent))
 

@@ -15,7 +15,7 @@ from multiprocessing import reduction
 from typing import Any
 
 from shmps import signals
-from shmps.boot import signal_at_death_of
+from shmps.boot import join_group_of, signal_at_death_of
 from shmps.errors import NO_THREAD, OutOfSpace, UsageError
 from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
@@ -79,6 +79,7 @@ class Lifeline:
         by_signal = by_main_thread and os.getppid() == self._parent and sys.platform == "linux"
         if by_signal:
             signal_at_death_of(self._parent, signal.SIGKILL)
+            join_group_of(self._parent)
         try:
             # Not by threading, which waits for it to run: a time slice, where others want the cores.
             _thread.start_new_thread(self._go_with_parent, ())

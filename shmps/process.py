@@ -119,6 +119,7 @@ class _Forked(popen_fork.Popen):
             os.close(each)
 
     def _live(self, process: BaseProcess) -> None:
+        os.setpgid(0, 0)  # until it has asked for a signal at the parent's death: see `boot`
         code = 1
         try:
             sentinel, _, parent, end = self._ends
