@@ -119,9 +119,9 @@ class _Forked(popen_fork.Popen):
             os.close(each)
 
     def _live(self, process: BaseProcess) -> None:
-        os.setpgid(0, 0)  # until it has asked for a signal at the parent's death: see `boot`
         code = 1
         try:
+            os.setpgid(0, 0)  # until it has asked for a signal at the parent's death: see `boot`
             sentinel, _, parent, end = self._ends
             os.close(sentinel)
             os.close(end)
@@ -158,6 +158,9 @@ class _Sent(popen_fork.Popen):
             yield payload, theirs, script
             failed.pop_all()
 
+    def close(self) -> None:
+        os.close(self.sentinel)
+
     def _payload(self, process: BaseProcess) -> tuple[int, str | None]:
         """Return a nameless file with the task, and the path of the script that the task needs, if any."""
         preparation = spawn.get_preparation_data(process.name)
@@ -189,9 +192,6 @@ class _Spawned(_Sent):
     def pidfd(self) -> int:
         return _pidfd_of_child(self.pid)
 
-    def close(self) -> None:
-        os.close(self.sentinel)
-
 
 class _Served(_Sent):
     """By the fork server."""
@@ -216,9 +216,6 @@ class _Served(_Sent):
 
     def pidfd(self) -> int:
         return self._pidfd
-
-    def close(self) -> None:
-        os.close(self.sentinel)
 
 
 def _when_readable(descriptor: int) -> select.poll:
