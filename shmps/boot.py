@@ -125,7 +125,7 @@ def _fork(count: int, own: list[int], requests: socket.socket, ends: dict[int, i
         waiting, starting = os.pipe()
         closed += [waiting, starting]
         pid = _forked(own, waiting, [starting, requests.fileno(), *ends, *ends.values()])
-        death = os.pidfd_open(pid)  # without which the process reads an end, and ends
+        death = _pidfd(pid)
     except OSError as error:
         answer = -(error.errno or errno.EAGAIN)
     else:
@@ -137,6 +137,16 @@ def _fork(count: int, own: list[int], requests: socket.socket, ends: dict[int, i
         if pidfds:
             os.write(starting, b"!")
     _close(closed)
+
+
+def _pidfd(pid: int) -> int:
+    """Return a pidfd of a child. If there is no descriptor for it, end the child and raise OSError."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _forked(own: list[int], waiting: int, strange: list[int]) -> int:

@@ -38,10 +38,13 @@ def _command(pid: int) -> str:
 
 
 def alive(pid: int) -> bool:
+    """Whether a thread of the process is left: its first may be a zombie while another ends."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        state, *others = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
+    threads = int(others[16])
+    return state != "Z" or threads > 1
 
 
 def on_terminal(command, columns):

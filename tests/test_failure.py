@@ -135,9 +135,11 @@ def test_divergence_is_named_with_its_iteration():
 def test_a_server_that_dies_again_and_again_ends_the_run(capfd):
     from shmps import Add
 
+    caller = os.getpid()
+
     class Broken(Add):
         def update(self, keys, gradient, values, state, step):
-            if step.tick > 2:
+            if step.tick > 2 and os.getpid() != caller:  # not in the rehearsal
                 raise RuntimeError("broken on purpose")
 
     def work(kv):
