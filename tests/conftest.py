@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,15 @@ import pytest
 from processes import nodes_of
 
 from shmps import cli
+
+# The more memory a process has, the longer its forks take: three times as long with scikit-learn imported.
+LARGE = re.compile(r"importorskip|from sklearn")
+
+
+def pytest_collection_modifyitems(items):
+    """Files whose tests import large packages come last."""
+    is_large = {path: bool(LARGE.search(path.read_text())) for path in {item.path for item in items}}
+    items.sort(key=lambda item: is_large[item.path])
 
 
 def nameless_files() -> list[str]:

@@ -6,8 +6,6 @@ import pytest
 from shmps.errors import DataError
 from shmps.reading import hashing
 
-extraction = pytest.importorskip("sklearn.feature_extraction")
-
 
 @pytest.fixture
 def read(tmp_path):
@@ -26,6 +24,7 @@ def read(tmp_path):
 
 
 def hashed(*rows):
+    extraction = pytest.importorskip("sklearn.feature_extraction")
     return extraction.FeatureHasher(16).transform(rows).toarray().tolist()
 
 

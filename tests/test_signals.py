@@ -25,7 +25,7 @@ PACKAGE = str(Path(shmps.__file__).parent)
 MODULES = ("cluster", "crew", "scheduler", "course", "nodes", "outlet", "process", "signals")
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-STRIDE = 41  # every line would take a minute: each run of the tests tries so many of them
+STRIDE = 101  # every line would take minutes: each run of the tests tries so many of them
 X = np.random.default_rng(0).normal(size=(40, 3))
 Y = X[:, 0] > 0
 
@@ -162,7 +162,7 @@ def test_the_command_ends_in_a_line_wherever_a_signal_comes(number, tmp_path, mo
 
     life()
     open_before = descriptors()
-    for step in range(5, lines_of(life), 4 * STRIDE):
+    for step in range(5, lines_of(life), 2 * STRIDE):
         with signal_at(step, number) as lines:
             code = life()
         assert code == (128 + number if lines[0] >= step else 0), f"line {step}"

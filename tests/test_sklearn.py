@@ -1,9 +1,13 @@
 """scikit-learn's own checks of an estimator, and its tools around ours."""
 
+import contextlib
+import gc
+import importlib.util
 import pickle
 import re
 import subprocess
 import sys
+import unittest
 import warnings
 
 import numpy as np
@@ -14,12 +18,9 @@ from shmps import LogisticRegression
 from shmps.callbacks import EarlyStopping
 from shmps.errors import UsageError
 
-sklearn = pytest.importorskip("sklearn", minversion="1.6")
-import joblib  # noqa: E402
-from joblib.externals import loky  # noqa: E402
-from sklearn import base, calibration, ensemble, pipeline, preprocessing  # noqa: E402
-from sklearn import model_selection as selection  # noqa: E402
-from sklearn.utils import estimator_checks as checks  # noqa: E402
+# The tests import scikit-learn when they run: see `conftest.LARGE`.
+if importlib.util.find_spec("sklearn") is None:
+    pytest.skip("scikit-learn is not installed", allow_module_level=True)
 
 # The default takes L-BFGS for `fit`, AdaGrad for `partial_fit`, and every check. The others take the checks
 # that look at what was learned, or at whether there is a `partial_fit`. One check gives a class 1e7 times the
@@ -37,20 +38,25 @@ OTHERS = [
 ]
 
 
-def each_check():
-    """Estimators and checks, with names."""
-    with warnings.catch_warnings(action="ignore"):  # that it does not inherit from BaseEstimator
-        for estimator, those in [(EVERY, ""), *OTHERS]:
-            for clone, check in checks.estimator_checks_generator(estimator):
-                name = check.func.__name__
-                if re.search(those, name):
-                    yield pytest.param(clone, check, id=f"{estimator}-{name}{check.keywords or ''}")
-
-
 @pytest.mark.filterwarnings("ignore::shmps.errors.UnstableRate")
-@pytest.mark.parametrize(("estimator", "check"), list(each_check()))
-def test_scikit_learns_checks_pass(estimator, check):
-    check(estimator)
+@pytest.mark.parametrize(("estimator", "those"), [(EVERY, ""), *OTHERS], ids=str)
+def test_scikit_learns_checks_pass(estimator, those):
+    from sklearn.utils.estimator_checks import estimator_checks_generator
+
+    with warnings.catch_warnings(action="ignore"):  # that it does not inherit from BaseEstimator
+        checks = list(estimator_checks_generator(estimator))
+    names = []
+    for clone, check in checks:
+        name = f"{check.func.__name__}{check.keywords or ''}"
+        if re.search(those, check.func.__name__):
+            with contextlib.suppress(unittest.SkipTest):  # for want of another package
+                try:
+                    check(clone)
+                except Exception as error:
+                    error.add_note(f"in {name} of {estimator}")
+                    raise
+                names.append(name)
+    assert len(names) > 10
 
 
 def test_without_the_rows_of_before_lbfgs_has_no_partial_fit():
@@ -61,6 +67,8 @@ def test_without_the_rows_of_before_lbfgs_has_no_partial_fit():
 
 def test_scikit_learns_check_of_the_names_of_columns_passes():
     pytest.importorskip("pandas")
+    from sklearn.utils import estimator_checks as checks
+
     checks.check_dataframe_column_names_consistency("LogisticRegression", quick(learning_rate=1.0))
 
 
@@ -86,6 +94,8 @@ def same(one, other):
 
 
 def test_a_clone_has_copies_of_the_parameters_and_nothing_that_was_learned():
+    from sklearn import base
+
     model = quick(class_weight={1: 2.0}, callbacks=[EarlyStopping(3)]).fit(X, Y)
     clone = base.clone(model)
     assert not hasattr(clone, "coef_") and clone.callbacks[0] is not model.callbacks[0]
@@ -102,12 +112,19 @@ def test_a_pickle_predicts_the_same():
 @pytest.fixture
 def workers_of_joblib_end():
     yield
+    from joblib.externals import loky
+
     loky.get_reusable_executor().shutdown(wait=True)
+    gc.collect()  # the semaphores are in a cycle of references
 
 
 @pytest.mark.usefixtures("workers_of_joblib_end")
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_a_grid_search_on_two_cores_finds_what_it_finds_on_one(backend, tmp_path):
+    import joblib
+    from sklearn import model_selection as selection
+    from sklearn import pipeline, preprocessing
+
     pipe = pipeline.make_pipeline(preprocessing.StandardScaler(), quick())
     grid = {"logisticregression__l2": [1.0, 1e-4], "logisticregression__updater": ["sgd", "adagrad"]}
     alone = selection.GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(X, Y)
@@ -119,16 +136,23 @@ def test_a_grid_search_on_two_cores_finds_what_it_finds_on_one(backend, tmp_path
 
 
 def test_a_daemonic_worker_is_told_what_to_use_instead():
+    import joblib
+    from sklearn import model_selection as selection
+
     with joblib.parallel_backend("multiprocessing"), pytest.raises(UsageError, match="loky"):
         selection.cross_val_score(quick(), X, Y, cv=2, n_jobs=2, error_score="raise")
 
 
 def test_it_can_be_bagged_though_that_gives_rows_no_weight():
+    from sklearn import ensemble
+
     bag = ensemble.BaggingClassifier(LogisticRegression(), n_estimators=3, random_state=0).fit(X, Y)
     assert bag.score(X, Y) > 0.7 and bag.predict_log_proba(X).shape == (len(X), 2)
 
 
 def test_a_fold_may_lack_a_class_that_has_a_weight():
+    from sklearn import model_selection as selection
+
     labels = np.where(np.arange(len(Y)) == 3, 2, Y)
     model = quick(class_weight={0: 1.0, 1: 2.0, 2: 9.0})
     with pytest.warns(UserWarning, match=r"did not have, \[2\]"):
@@ -137,6 +161,8 @@ def test_a_fold_may_lack_a_class_that_has_a_weight():
 
 
 def test_it_can_be_calibrated_with_weights_of_the_rows():
+    from sklearn import calibration
+
     weights = np.where(Y == 1, 3.0, 1.0)
     plain, weighted = (
         calibration.CalibratedClassifierCV(quick(), cv=2).fit(X, Y, sample_weight=each)
@@ -146,6 +172,9 @@ def test_it_can_be_calibrated_with_weights_of_the_rows():
 
 
 def test_weights_are_routed_where_they_are_asked_for():
+    import sklearn
+    from sklearn import base, pipeline, preprocessing
+
     weights = np.where(Y == 1, 3.0, 1.0)
     with sklearn.config_context(enable_metadata_routing=True):
         asked = quick().set_fit_request(sample_weight=True)

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib.util
 import lzma
 import os
 import sys
@@ -18,7 +19,9 @@ from shmps.memory import own_memory
 from shmps.reading import mapped, tables
 from shmps.reading.dialect import Dialect
 
-pytest.importorskip("pyarrow.csv")
+if importlib.util.find_spec("pyarrow") is None:  # each test imports it: see `conftest.LARGE`
+    pytest.skip("pyarrow is not installed", allow_module_level=True)
+
 NUMERIC = b"""\xef\xbb\xbfage,"height, cm",label ,none
 39,1.5,1,0
  -0.0 ,"2e3" ,-1,0
