@@ -126,7 +126,8 @@ def _none_whole(folder: str, found: str) -> str:
 
 def _compare(checkpoint: Checkpoint, what: str, here: dict[str, Any], kind: type[ShmpsError]) -> None:
     there = checkpoint.header[what]
-    differing = [name for name in there | here if there.get(name) != here.get(name)]
+    # What only `here` has, the version that wrote the checkpoint did not keep.
+    differing = [name for name in there if there[name] != here.get(name)]
     if differing:
         told = [name for name in differing if name != "sha256"]  # checksums say nothing to a person
         found = ", ".join(f"{name} {there.get(name)} there and {here.get(name)} here" for name in told)

@@ -122,7 +122,7 @@ class Course:
     def hand_over_report(self) -> None:
         """The first of them; it takes time: nobody waits for it."""
         record, value = self._reports.popleft()
-        self._crew.post.send((WORKER, record.sender), Record(READ, size=record.size, to=record.life))
+        self._crew.post.send((WORKER, record.sender), Record(READ, to=record.life))
         self._run.on_report(record.sender, value)
 
     def _release(self, released: dict[int, Place]) -> None:

@@ -5,7 +5,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -268,7 +268,8 @@ def as_training(path: str | os.PathLike[str], training: Dialect) -> Dialect:
     """Return how to read the rows at a path for a model whose training rows were read as `training`."""
     if os.path.isdir(path):  # made of text that may have been another than that of training
         return Dialect(hash_bits=training.hash_bits)
-    return dataclasses.replace(training, keep_names=None, names=None)
+    indices = {"zero_based": None} if kinds.is_csv(path, training) else {}
+    return dataclasses.replace(training, keep_names=None, names=None, **indices)
 
 
 def opened(
@@ -399,10 +400,10 @@ def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
     return codes_of(y, classes), tuple(classes)
 
 
-def fingerprint(rows: Rows, features: int) -> dict[str, Any]:
-    """What tells this data from other data: sizes, and the SHA-256 of each array."""
+def fingerprint(rows: Rows, features: int, classes: Sequence[Any]) -> dict[str, Any]:
+    """What tells this data from other data: sizes, the labels, and the SHA-256 of each array."""
     sizes = {"features": features, "rows": rows.num_rows, "non-zeros": rows.nonzeros}
-    return sizes | {"sha256": rows.sums()}
+    return sizes | {"classes": list(classes), "sha256": rows.sums()}
 
 
 def shard(rows: Rows, rank: int, workers: int, beat: Callable[[], None] = lambda: None) -> Rows:

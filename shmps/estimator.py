@@ -11,7 +11,6 @@ from shmps.conventions import offered_unless
 from shmps.data import encoded, opened, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
 from shmps.inputs import (
-    check_warm,
     evaluated,
     held_out,
     importance_of,
@@ -21,6 +20,7 @@ from shmps.inputs import (
     named_classes,
     opened_again,
     relative,
+    warm,
 )
 from shmps.linear import LinearClassifier
 from shmps.models import array_of, plain_labels
@@ -88,7 +88,8 @@ class LogisticRegression(LinearClassifier):
         Weights by label (1 for those that are not named; labels without rows may be named); balanced: all
         classes weigh the same in all.
     warm_start : bool, default=False
-        `fit` begins at coef_ and intercept_ of the fit before; the updater's state begins anew.
+        `fit` begins at coef_ and intercept_ of the fit before, matched by the features' names where they
+        have some; the updater's state begins anew.
     test_interval : int, default=0
         Worker 0's iterations between evaluations; 0: none, or, where callbacks, early_stopping or
         n_iter_no_change ask for some, one per epoch (of lbfgs: per round); they get one in any case.
@@ -229,20 +230,22 @@ class LogisticRegression(LinearClassifier):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, eval_set: Any, init: tuple[Any, Any], told: Told
     ) -> None:
-        settings, before = self.settled(), self._start_again(init)
+        settings, known = self.settled(), getattr(self, "feature_names_in_", None)
+        before = self._start_again(init)
         X, y, sample_weight = opened(X, y, sample_weight)
         X, origin = self._first_features(X)
         codes, classes = encoded(labels_of(y, X.shape[0]), "y")
-        self.classes_ = array_of(plain_labels(classes))
+        plain = plain_labels(classes)
+        self.classes_ = array_of(plain)
         if len(classes) > _MANY_CLASSES and len(codes) < _FEW_ROWS * len(classes):
             warn(
                 f"y has {len(classes):,} classes in {len(codes):,} rows, each trained against the rest; if "
                 f"these are not classes, name another column of labels"
             )
         importance = importance_of(sample_weight, self.class_weight, codes, self.classes_)
+        names = getattr(self, "feature_names_in_", None)
         rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
         if eval_set is not None:
-            names = getattr(self, "feature_names_in_", None)
             tested = evaluated(eval_set, self.classes_, self.n_features_in_, names, origin)
             measured_on = "test"
         elif self.early_stopping:
@@ -266,10 +269,12 @@ class LogisticRegression(LinearClassifier):
                 "leave them out"
             )
         if before is not init:
-            check_warm(before[0], self.n_features_in_, len(classes))
+            before = warm(before[0], known, names, self.n_features_in_, len(classes)), before[1]
         start = initial(*before, self.n_features_in_, bool(self.fit_intercept), len(classes))
         kept = origin.kept()
-        training = Training(settings, relative(rows), tested, start, self._model_of, told, origin=kept)
+        training = Training(
+            settings, relative(rows), tested, start, self._model_of, told, origin=kept, classes=plain
+        )
         self._train(training, measured_on)
 
     @offered_unless(lambda self: "solver='lbfgs' needs all rows, use fit" if self.solver == "lbfgs" else "")

@@ -352,14 +352,26 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
     return trained(coef, own if intercept else None)
 
 
-def check_warm(coef: Any, features: int, classes: int) -> None:
-    """Raises UsageError unless coef_ of the fit before goes with the features and classes of this one."""
+def warm(
+    coef: Any, known: np.ndarray | None, names: np.ndarray | None, features: int, classes: int
+) -> np.ndarray:
+    """Return the coef_ of the fit before for the features of this one, which may be in another order.
+
+    known, names: the features' names in the fit before and in this one, or None. Raises UsageError if the
+    shape differs, DataError if the names do.
+    """
     shape = 1 if classes == 2 else classes, features
     if np.shape(coef) != shape:
         raise UsageError(
             f"warm_start=True needs the features and classes of the fit before, whose coef_ has the shape "
             f"{np.shape(coef)}, found {features} features and {classes} classes; set warm_start=False"
         )
+    if known is None or names is None or known.tolist() == names.tolist():
+        return coef
+    places = {name: place for place, name in enumerate(known.tolist())}
+    if places.keys() != set(names):
+        raise DataError(_other_names(set(names), set(known)))
+    return coef[:, [places[name] for name in names]]
 
 
 def trained(coef: np.ndarray, intercept: np.ndarray | None) -> np.ndarray:

@@ -16,7 +16,7 @@ START, ENTER, LEAVE, SETTLE = range(6, 10)
 SETTLED = 10
 # a worker comes to its barrier `number` since it asked for epoch `version`; answered with RELEASE
 BARRIER, RELEASE = range(11, 13)
-# worker -> scheduler (size: bytes in its outlet, number: from where); it answers a report with READ (size)
+# worker -> scheduler (size: bytes in its outlet, number: from where); it answers each report with READ
 REPORT, RESULT, FAILED, READ = range(13, 17)
 # worker -> scheduler: who divides the rows in epoch `number`? It stands at tick `version`. The scheduler
 # answers with one PART per rank: this is number `number` of `size`, rank `slot`

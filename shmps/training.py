@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -56,6 +56,7 @@ class Training:
     """`settings` (settled) at work on `rows`, from `start`, or from what another one `continued` left behind;
     `tested` are evaluated, or all rows. `model_of` makes what callbacks get of the weights evaluated.
     One that is a part leaves `parameters` behind. origin: how a text became the rows, kept for other texts.
+    classes: the labels that the rows' codes stand for.
 
     start: (n,), or of more than two classes (n, classes). weights: the same, what is to be kept, None before
     there is something. Those of the evaluation after which a callback said stop; with early_stopping those
@@ -74,13 +75,16 @@ class Training:
         continued: Copy | None = None,
         is_part: bool = False,
         origin: dict[str, Any] | None = None,
+        classes: Sequence[Any] = (),
     ):
         settings.test_interval = settings.evaluated_every(rows.num_rows)
         self.settings, self._tested = settings, tested
         self._is_part, self._origin = is_part, origin or {}
         self._told, self._model_of = told, model_of
         self._intercept = bool(settings.fit_intercept)
-        self._checkpoints, restored = _checkpoints(settings, self._updater_of(start), rows, len(start))
+        self._checkpoints, restored = _checkpoints(
+            settings, self._updater_of(start), rows, len(start), classes
+        )
         self._before: Any = 0 if restored is None else restored.ticks  # iterations of each worker
         self._resumed = int(np.sum(self._before))
         self._watchers = list(settings.callbacks or ())
@@ -317,13 +321,13 @@ class Training:
 
 
 def _checkpoints(
-    settings: Settings, updater: Updater, rows: Rows, num_keys: int
+    settings: Settings, updater: Updater, rows: Rows, num_keys: int, classes: Sequence[Any]
 ) -> tuple[Checkpoints | None, Copy | None]:
     """Where to write checkpoints, and what to go on from; each None if it is not asked for."""
     if settings.checkpoint is None and settings.resume is None:
         return None, None
     features = num_keys - int(settings.fit_intercept)
-    identity = settings.kept_when_resumed(updater), fingerprint(rows, features)
+    identity = settings.kept_when_resumed(updater), fingerprint(rows, features, classes)
     copy = None
     if settings.resume is not None:
         copy = resume(os.fspath(settings.resume), *identity)

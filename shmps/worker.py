@@ -39,7 +39,8 @@ from shmps.roster import BEGINNING
 from shmps.transport import Post
 from shmps.updaters import Step, Updater
 
-_MOST_REPORTED = 2**26  # bytes
+_MOST_REPORTED = 2**26  # bytes of reports, in the outlet,
+_MOST_UNREAD = 256  # and reports that the scheduler has yet to hand over, before a worker waits
 
 
 class KVWorker:
@@ -86,7 +87,7 @@ class KVWorker:
         self._place = self._released = BEGINNING
         self._parts: list[int] = []
         self._parts_expected = -1
-        self._reported = self._unread = 0  # bytes in the outlet, and those not dealt with yet
+        self._reported = self._unread = 0  # bytes in the outlet; reports not handed over yet
         self._wait_until(lambda: self._requests.welcomed)
         for address, record in self._requests.recover():
             self._post.send(address, record)
@@ -263,17 +264,20 @@ class KVWorker:
     def report(self, value: Any) -> None:
         """Hand a picklable `value` to the caller of `run` (its `on_report`) while the run goes on.
 
-        Waits only after 64 MiB of reports, until they are dealt with.
+        Waits if 256 reports, or 64 MiB of them, have not been handed over yet.
         """
-        self._wait_until(lambda: not self._unread or self._reported < _MOST_REPORTED)
+        self._wait_until(self._may_report)
         if not self._unread:
             self._reported = 0
         size = self._outlet.write(value, self._reported)
         self._send_scheduler(REPORT, size=size, number=self._reported)
         self._reported += size
-        self._unread += size
+        self._unread += 1
         self._take_in(self._post.receive_nowait())
         self._call_back()
+
+    def _may_report(self) -> bool:
+        return not self._unread or (self._reported < _MOST_REPORTED and self._unread < _MOST_UNREAD)
 
     def flush(self) -> None:
         """Wait until everything this worker asked for is answered, and its callbacks have run."""
@@ -346,7 +350,7 @@ class KVWorker:
             elif record.op == RELEASE:
                 self._released = record.version, record.number
             elif record.op == READ:
-                self._unread -= record.size
+                self._unread -= 1
             elif record.op == PART:
                 self._parts_expected = record.size
                 self._parts += [record.slot] * (record.size > 0)

@@ -1,6 +1,7 @@
 """What a function on the cluster can do, and what it is told when it breaks a rule."""
 
 import fcntl
+import mmap
 import os
 import resource
 import signal
@@ -481,6 +482,25 @@ def test_reports_take_no_more_memory_than_their_limit():
     with Cluster(KEYS, servers=1, workers=1) as cluster:
         [most] = cluster.run(work, on_report=lambda rank, value: time.sleep(0.002))
     assert most <= 2**26 + 2**22 + 100
+
+
+def test_workers_that_report_without_end_are_told_of_one_by_one():
+    """However many reports come, they are handed over meanwhile; a worker waits where many are not yet."""
+    handed_over = np.frombuffer(mmap.mmap(-1, 16), np.int64)
+
+    def work(kv):
+        most = 0
+        for number in range(5_000):
+            kv.report(number)
+            most = max(most, number - int(handed_over[kv.rank]))
+        return most
+
+    def on_report(rank, number):
+        handed_over[rank] += 1
+
+    with Cluster(KEYS, servers=1, workers=2) as cluster:
+        assert max(cluster.run(work, on_report=on_report)) <= 256
+    assert handed_over.tolist() == [5_000, 5_000]
 
 
 def test_no_push_is_overtaken_by_the_barrier_after_it():

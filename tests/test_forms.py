@@ -249,6 +249,40 @@ def test_rows_to_predict_are_matched_by_the_names_of_their_columns(flags, shmps,
     assert done.returncode == 0 and shmps("inspect", "m", "--top", 2).stdout.count("columns    a, b") == 1
 
 
+def test_a_warm_start_goes_by_the_names_of_the_columns(here):
+    needs("text.csv")
+    for name, columns in {"train": ("a", "b", "label"), "turned": ("b", "label", "a")}.items():
+        (here / f"{name}.csv").write_text(csv_of(rows(0), columns, YES))
+    settings = {"updater": "sgd", "batch_size": 0, "iterations": 3, "warm_start": True}
+    straight, turned = (LogisticRegression(**settings).fit("train.csv") for _ in range(2))
+    straight.fit("train.csv")
+    turned.fit("turned.csv")
+    np.testing.assert_allclose(turned.coef_[:, ::-1], straight.coef_, rtol=1e-9)
+    (here / "other.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES).replace("b,", "c,", 1))
+    with pytest.raises(DataError, match="unseen at fit time:\n- c\n"):
+        straight.fit("other.csv")
+
+
+def test_rows_whose_labels_a_model_lacks_get_no_metrics_but_a_line(shmps, here):
+    (here / "train").write_text("".join(f"{each} 1:{each}\n" for each in (0, 1) * 20))
+    (here / "other").write_text("0 1:1\n2 1:1\n")
+    train(shmps, "--data", "train")
+    done = shmps("predict", "m", "other")
+    assert done.returncode == 0 and done.stdout.count("\n") == 2
+    assert "no metrics" in done.stderr and "[0, 1], found [2]" in done.stderr.replace("'", "")
+    assert shmps("predict", "m", "other", "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize(("name", "flags", "found"), [("rows.csv", [], "CSV"), ("rows", [10], "hashed")])
+def test_that_indices_count_from_0_is_for_svmlight_text_alone(name, flags, found, shmps, here):
+    needs("text.csv")
+    (here / name).write_text("a,label\n1,0\n" if found == "CSV" else "0 a:1\n1 b:1\n")
+    flags = [each for bits in flags for each in ("--hash-bits", bits)]
+    for command in ("train", "--data", name), ("convert", name, "d"), ("inspect", name):
+        done = shmps(*command, "--zero-based", *flags)
+        assert done.returncode == 2 and "--zero-based" in done.stderr and found in done.stderr, done.stderr
+
+
 def test_columns_without_a_header_are_matched_by_their_number(shmps, here):
     needs("iris.data")
     columns = ("weight", "a", "label", "b")

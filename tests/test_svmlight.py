@@ -48,6 +48,8 @@ def bits(array):
 REFUSED = [
     # text, line:column, key words
     (b"1 1:1\n1 0:1", "2:3", "start at 1|'0:1'|--zero-based|zero_based=True"),
+    (b"1 0:3:0.5 1:7:1", "1:3", "'0:3:0.5'|libffm|remove the fields"),
+    (b"1 1:3:0.5 1:7:1", "1:5", "'3:0.5'|libffm|remove the fields"),
     (b"1 -1:1", "1:3", "1 or more|'-1:1'|negative"),
     (b"1 2147483648:1", "1:3", "limit 2147483647|2147483648|correct the index"),
     (b"1 99999999999999999999999999999999:1", "1:3", "limit|9999"),
@@ -102,7 +104,7 @@ REFUSED = [
     (b"1 1:1e99999999999999999999", "1:5", "float64"),
     (b"1 1:1e999 0:1", "1:5", "float64"),  # the first fault in the file is the one told
     (b"1 1:2abc", "1:5", "decimal|'2abc'"),
-    (b"1 1:2:3", "1:5", "decimal|'2:3'"),
+    (b"1 1:2:3", "1:5", "index:value|'2:3'|libffm"),
     (b"1 1:0x1", "1:5", "decimal|'0x1'"),
     (b"1 1:1_000", "1:5", "decimal|'1_000'"),
     (b"1 1:+", "1:5", "decimal|'+'"),

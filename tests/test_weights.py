@@ -217,3 +217,10 @@ def test_a_resumed_training_must_have_the_same_weights(tmp_path):
     assert resumed.fit(X, Y, sample_weight=WEIGHTS).coef_.tobytes() == whole.coef_.tobytes()
     with pytest.raises(DataError, match="the data that it began with"):
         resumed.fit(X, Y)
+
+
+def test_a_resumed_training_must_have_the_same_labels(tmp_path):
+    LogisticRegression(iterations=12, checkpoint=tmp_path, checkpoint_every=5, batch_size=10).fit(X, Y)
+    resumed = LogisticRegression(iterations=20, batch_size=10, resume=tmp_path)
+    with pytest.raises(DataError, match=r"classes \[0, 1\] there and \['no', 'yes'\] here"):
+        resumed.fit(X, np.where(Y == 1, "yes", "no"))

@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         text = lines.encode("utf-8", "backslashreplace")
         files.write(options.output, [text], "the predictions", "predict again")
-    if not options.quiet and (told := _how_good(model, X, rows.y, weights)):
-        console.tell(told)
+    if not options.quiet:
+        _tell_how_good(model, X, rows.y, weights)
 
 
 def _check_columns(options: argparse.Namespace, found: Dialect) -> None:
@@ -91,21 +91,27 @@ def _shares(model: "Model", X: Any) -> str:
     return "".join(" ".join(f"{share:.17g}" for share in row) + "\n" for row in told)
 
 
-def _how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | None) -> str:
-    """Of the predictions for rows X whose true labels are y (rows,); nothing where others are among them."""
+def _tell_how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
+    """Print the metrics of the predictions for rows X whose true labels are y (rows,), if all have one."""
+    from shmps.inputs import listed
     from shmps.metrics import evaluate, evaluate_classes
 
     places = {label: place for place, label in enumerate(model.labels)}
-    found = [places.get(label, -1) for label in y.tolist()]
-    if min(found) < 0 or (weights is not None and not weights.any()):
-        return ""
-    numbers = np.array(found)
+    truth = y.tolist()
+    if any(label != label for label in truth) or (weights is not None and not weights.any()):
+        return
+    if strange := sorted({label for label in truth if label not in places}, key=str):
+        known = listed([label_text(label) for label in model.labels])
+        found = listed([label_text(label) for label in strange])
+        console.say(f"no metrics: they need rows with the labels of training, {known}, found {found}")
+        return
+    numbers = np.array([places[label] for label in truth])
     margins = model.decision_function(X)
     if margins.ndim == 1:
         metrics = evaluate(margins, 2 * numbers - 1, weights)
     else:
         metrics = evaluate_classes(margins.T, numbers, weights)
-    return (
+    console.tell(
         f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
         f"log-loss {metrics.log_loss:.4f}, AUC {metrics.auc:.4f}"
     )

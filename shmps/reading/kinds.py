@@ -22,6 +22,15 @@ def is_csv(path: str | os.PathLike[str], how: Dialect) -> bool:
     return how.says_csv or _CSV.search(os.fsdecode(path)) is not None
 
 
+def _check_zero_based(path: str | os.PathLike[str], how: Dialect) -> None:
+    if how.zero_based and (how.hash_bits is not None or is_csv(path, how)):
+        found = "CSV" if is_csv(path, how) else "text with hashed names"
+        raise UsageError(
+            f"{os.fsdecode(path)}: zero_based=True is about the indices of svmlight text, found {found}; "
+            f"leave it out"
+        )
+
+
 class Reader:
     """The rows of a text, some at a time; `found` is how they were read, whole after the last of them.
 
@@ -38,6 +47,7 @@ class Reader:
         limit: int = svmlight.INT32_MAX,
         labelled: bool = True,
     ):
+        _check_zero_based(path, how)
         self.found = how
         self._path, self._limit, self._labelled = path, limit, labelled
         self._hasher = None if how.hash_bits is None else hashing.make_hasher(how.hash_bits)
@@ -95,6 +105,7 @@ def read(path: str | os.PathLike[str], how: Dialect, *, labelled: bool = True) -
 
     Raises DataError, OutOfSpace and UsageError.
     """
+    _check_zero_based(path, how)
     if not is_csv(path, how) and how.hash_bits is None and not how.keep_names:
         base, weighted = bool(how.zero_based), bool(how.weighted)
         block = svmlight.read(path, zero_based=base, labelled=labelled, weighted=weighted)

@@ -36,10 +36,12 @@ def explained(fault: int, whole: bytes, base: int, limit: int, labelled: bool) -
     """
     found = f"found {shown(whole)}"
     index, colon, _ = whole.partition(b":")
-    if fault == BAD_VALUE:
-        return _bad_value(whole)
     if fault == BAD_LABEL:
         return _bad_label(whole)
+    if re.fullmatch(rb"[0-9]+:[^:]+" if fault == BAD_VALUE else rb"[0-9]+:[0-9]+:[^:]+", whole):
+        return f"a feature is index:value, {found} as in libffm's field:index:value; remove the fields"
+    if fault == BAD_VALUE:
+        return _bad_value(whole)
     if not colon and not labelled:
         return f"a row without a label is features alone, {found} without a colon; label every row, or none"
     if not colon:
