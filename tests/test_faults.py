@@ -17,7 +17,7 @@ from bench import __main__ as bench
 from bench.schedule import SYNC, Schedule, failure
 from shmps.mailbox import Log
 
-SCHEDULES, MOST = 1_000, 500
+SCHEDULES, MOST = 500, 500
 
 
 def test_every_push_is_applied_exactly_once_in_every_schedule():
