@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from bench.record import markdown, shown, spread
 from shmps import datasets
-from shmps.cores import usable_cores
 from shmps.reading import mapped, svmlight
+from shmps.system.cores import usable_cores
 
 ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB
 WRITTEN = 10_000  # rows at a time

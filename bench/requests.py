@@ -33,7 +33,7 @@ from tqdm import tqdm
 from bench import figures, holders
 from bench.record import markdown, shown, spread
 from shmps import ASYNC, SGD, Cluster, KVWorker
-from shmps.memory import available_memory
+from shmps.system.memory import available_memory
 
 KEYS = (1, 10, 128, 1_000, 10_000)
 PARAMETERS = (10**3, 10**4, 10**5, 10**6, 10**7)

@@ -36,10 +36,10 @@ from bench import pipes
 from bench.processes import at_once
 from bench.record import markdown, shown, spread
 from shmps import LogisticRegression, datasets
-from shmps.cores import usable_cores
 from shmps.data import rows_of, shard
 from shmps.kernels import gradient
 from shmps.result import Result
+from shmps.system.cores import usable_cores
 
 WORKERS = 4
 RATE = 0.1  # of SGD, without a penalty; stable with the delays of async whole shards

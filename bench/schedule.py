@@ -14,9 +14,7 @@ from bench.simulation import Node, Post, SimulatedCrew, SimulatedScheduler, Simu
 from shmps import ASYNC, BOUNDED, SYNC, Add
 from shmps.bodies import serve
 from shmps.events import Event
-from shmps.failpoints import simulated
 from shmps.mailbox import Log, Mailbox
-from shmps.memory import carve
 from shmps.messages import GROUPS, RESULT, SCHEDULER, SERVER, WORKER, Record
 from shmps.overview import Overview, Pulse
 from shmps.parameters import Parameters
@@ -25,6 +23,8 @@ from shmps.roster import BEGINNING, Place
 from shmps.runs import CONTINUE, RESPAWN, Run
 from shmps.server import Server
 from shmps.store import Shape
+from shmps.system.failpoints import simulated
+from shmps.system.memory import carve
 from shmps.worker import KVWorker
 
 KEYS, PUSHES, PUSHES_PER_EPOCH = 7, 4, 2

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from shmps.crew import Crew
-from shmps.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
 from shmps.messages import ROLES, SCHEDULER, SERVER, Address, Message, Record
 from shmps.overview import Overview
 from shmps.scheduler import Scheduler
+from shmps.system.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
 
 Line = tuple[Address, int, Address]  # from a life of a node to another node
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from shmps.consistency import Consistency
-from shmps.failpoints import reach
 from shmps.mailbox import Log, Mailbox
 from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message, Record
 from shmps.outlet import Outlet, Outlets
@@ -15,6 +14,7 @@ from shmps.overview import Pulse
 from shmps.parameters import Parameters
 from shmps.server import Server
 from shmps.store import Store
+from shmps.system.failpoints import reach
 from shmps.transport import Inboxes, Post
 from shmps.updaters import Updater
 from shmps.worker import KVWorker

@@ -10,10 +10,11 @@ import math
 import os
 from typing import Any
 
-from shmps import files, formats
+from shmps import formats
 from shmps.checks import not_negative, whole
 from shmps.models import Model
 from shmps.result import Progress, finite
+from shmps.system import files
 
 
 class Callback:

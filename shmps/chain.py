@@ -3,10 +3,10 @@
 Every server is the head of its own partition and the tail of its predecessor's.
 """
 
-from shmps.failpoints import reach
 from shmps.messages import SERVER, SHIP, SHIPPED, Message, Record
 from shmps.parameters import Parameters
 from shmps.redo import Redo
+from shmps.system.failpoints import reach
 
 
 class Chain:

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps import files, scratch
 from shmps.errors import DataError, ShmpsError, UsageError, warn
 from shmps.parameters import Copy
+from shmps.system import files, scratch
 from shmps.version import __version__
 
 MAGIC = b"shmps checkpoint\n"

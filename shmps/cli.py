@@ -10,7 +10,7 @@ import tqdm
 from shmps import commands, console
 from shmps.errors import OutOfSpace, ShmpsError
 from shmps.flags import in_flags, naming_flags
-from shmps.shortages import shortage
+from shmps.system.shortages import shortage
 
 
 class Terminated(BaseException):

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from shmps import signals
 from shmps.bodies import Work, serve_partition
 from shmps.checks import initial_of, matrix, positive, replicas_of, whole
 from shmps.consistency import SYNC, Consistency
@@ -18,7 +17,6 @@ from shmps.course import Course
 from shmps.crew import PAUSE, Crew
 from shmps.errors import UsageError
 from shmps.events import Event
-from shmps.failpoints import Failpoint
 from shmps.nodes import method_of, named_shortages
 from shmps.outlet import Outlets
 from shmps.overview import Overview
@@ -29,6 +27,8 @@ from shmps.rehearsal import rehearse
 from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.scheduler import Scheduler
 from shmps.store import Shape, Store
+from shmps.system import signals
+from shmps.system.failpoints import Failpoint
 from shmps.transport import Inboxes
 from shmps.updaters import Add, Updater
 

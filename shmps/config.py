@@ -6,9 +6,9 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from shmps import files
 from shmps.errors import DataError, UsageError
 from shmps.flags import flags_of, meant, nearest
+from shmps.system import files
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from shmps import signals
 from shmps.errors import NodeDied
-from shmps.failpoints import Failpoint
 from shmps.messages import DIED, ROLES, SCHEDULER, SERVER, Record
 from shmps.nodes import Lifeline, Node, end
 from shmps.overview import Overview
+from shmps.system import signals
+from shmps.system.failpoints import Failpoint
 from shmps.transport import Inboxes, Post
 
 PAUSE = 0.1  # seconds between two looks at the nodes

@@ -14,12 +14,12 @@ import scipy.sparse
 from shmps.bounds import must_lie_within
 from shmps.errors import DataError, UsageError
 from shmps.kernels import take_rows
-from shmps.memory import Fields, NamelessMemory, carve
 from shmps.reading import kinds, mapped, npy, svmlight, tables
 from shmps.reading.block import Block
 from shmps.reading.dialect import Dialect
 from shmps.reading.mapped import MappedLabels, MappedMatrix
 from shmps.reading.stored import Stored
+from shmps.system.memory import Fields, NamelessMemory, carve
 
 _PIECE = 2**20  # entries looked at at a time
 _FEW = 64  # one of so many rows is worth to be read by itself

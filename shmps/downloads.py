@@ -14,9 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from shmps import scratch
 from shmps.errors import DataError, OutOfSpace
-from shmps.shortages import shortage
+from shmps.system import scratch
+from shmps.system.shortages import shortage
 
 TIMEOUT = 10.0  # seconds without a byte
 CHUNK = 1 << 16

@@ -25,11 +25,11 @@ from shmps.data import (
     to_csr,
 )
 from shmps.errors import DataError, OutOfSpace, UsageError, warn
-from shmps.memory import available_memory
 from shmps.models import array_of, plain_labels
 from shmps.numeric import column_name, dense_of, floats_of
 from shmps.reading.dialect import Dialect
 from shmps.reading.mapped import MappedLabels
+from shmps.system.memory import available_memory
 
 _MOST_NAMES = 5  # of each kind, in an error
 _COPIES = 4  # of all weights, at least, in this process

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shmps.compiling import compiled
+from shmps.system.compiling import compiled
 
 kernel: Any = compiled(error_model="numpy")  # x / 0 is inf, as in numpy
 

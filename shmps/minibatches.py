@@ -10,7 +10,7 @@ from shmps.checks import as_size
 from shmps.data import Rows, lengths
 from shmps.errors import OutOfSpace
 from shmps.kernels import localize, take_rows
-from shmps.memory import available_memory, own_memory
+from shmps.system.memory import available_memory, own_memory
 
 PER_WEIGHT = 80  # bytes of a process for every key: its weight, copies of it, its place in a minibatch
 _PER_VALUE = 48  # bytes for every one of a request, which is in mailboxes and in copies on their way

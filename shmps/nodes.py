@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from multiprocessing import reduction
 from typing import Any
 
-from shmps import signals
 from shmps.boot import join_group_of, signal_at_death_of
 from shmps.errors import NO_THREAD, OutOfSpace, UsageError
-from shmps.failpoints import Failpoint, arm
 from shmps.messages import ROLES
 from shmps.process import DEFAULT, METHODS, class_of, threads_that_may_compute
-from shmps.shortages import shortage
+from shmps.system import signals
+from shmps.system.failpoints import Failpoint, arm
+from shmps.system.shortages import shortage
 
 
 def method_of(start_method: str | None) -> str:

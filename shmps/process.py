@@ -29,9 +29,9 @@ from multiprocessing.util import _args_from_interpreter_flags as _interpreter_fl
 from types import FrameType
 from typing import Any
 
-from shmps import signals
 from shmps.boot import MOST_AT_ONCE, NUMBER, Inherited, import_script
 from shmps.errors import NodeDied
+from shmps.system import signals
 
 METHODS = tuple(get_all_start_methods())
 DEFAULT = "fork" if "fork" in METHODS else "spawn"

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmps.failpoints import reach
 from shmps.kernels import digest, gather, scatter
 from shmps.parameters import Image, Parameters
+from shmps.system.failpoints import reach
 
 
 class Books(NamedTuple):

@@ -11,13 +11,13 @@ from numba.core import event
 from shmps.consistency import ASYNC, SYNC
 from shmps.kernels import cut, gradient
 from shmps.mailbox import DENSE, Mailbox
-from shmps.memory import carve
 from shmps.messages import ENTER, PULL, PUSH, START, Record
 from shmps.parameters import Parameters
 from shmps.redo import checksum
 from shmps.server import Server
-from shmps.signals import blocked
 from shmps.store import Shape
+from shmps.system.memory import carve
+from shmps.system.signals import blocked
 from shmps.updaters import Updater
 
 

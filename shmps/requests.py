@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps.failpoints import reach
 from shmps.mailbox import Log, Mailbox
 from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Message, Record
 from shmps.store import Shape
+from shmps.system.failpoints import reach
 
 Callback = Callable[[Any], None]
 

@@ -8,12 +8,12 @@ from shmps.course import Course
 from shmps.crew import GRACE, PAUSE, Crew
 from shmps.errors import NodeDied, UsageError
 from shmps.events import Event
-from shmps.failpoints import reach
 from shmps.messages import PEER, PING, SERVER, SETTLE, SETTLED, Record
 from shmps.nodes import Node
 from shmps.roster import Deaths
 from shmps.runs import Run
-from shmps.signals import cleaning_up
+from shmps.system.failpoints import reach
+from shmps.system.signals import cleaning_up
 
 _BOOT = 60.0  # seconds that a process has until its first sign of life
 

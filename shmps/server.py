@@ -12,7 +12,6 @@ import numpy as np
 from shmps.chain import Chain
 from shmps.consistency import Consistency, VectorClock
 from shmps.errors import UpdaterFailed
-from shmps.failpoints import reach
 from shmps.mailbox import Mailbox
 from shmps.messages import (
     ANSWER,
@@ -37,6 +36,7 @@ from shmps.messages import (
 from shmps.parameters import Parameters
 from shmps.redo import Redo
 from shmps.store import DELAY_BINS
+from shmps.system.failpoints import reach
 from shmps.updaters import Push, Step, Updater
 
 _rank = operator.attrgetter("sender")

@@ -6,7 +6,7 @@ import numpy as np
 
 from shmps.checks import whole
 from shmps.errors import UsageError
-from shmps.memory import Fields, NamelessMemory, carve
+from shmps.system.memory import Fields, NamelessMemory, carve
 
 RING = 4
 DELAY_BINS = 4096  # the last one counts every delay from there up

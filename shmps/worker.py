@@ -9,7 +9,6 @@ import numpy as np
 from shmps.checks import matrix, positive, sorted_keys, whole, writeable
 from shmps.consistency import Consistency
 from shmps.errors import NodeDied, UsageError
-from shmps.failpoints import reach
 from shmps.mailbox import Log, Mailbox
 from shmps.messages import (
     ALL,
@@ -36,6 +35,7 @@ from shmps.overview import Pulse
 from shmps.parameters import Copy, Parameters
 from shmps.requests import Callback, Requests
 from shmps.roster import BEGINNING
+from shmps.system.failpoints import reach
 from shmps.transport import Post
 from shmps.updaters import Step, Updater
 

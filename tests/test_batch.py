@@ -14,11 +14,11 @@ from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression, batch, p
 from shmps.batch import Descent, Layout, contribute
 from shmps.data import rows_of
 from shmps.errors import Diverged, NotConverged, UsageError
-from shmps.failpoints import Failpoint
 from shmps.kernels import curvature_matrix, moments
 from shmps.lbfgs import LBFGS, curvature_of_moments, whole_curvature
 from shmps.messages import SERVER, WORKER
 from shmps.runs import RESPAWN
+from shmps.system.failpoints import Failpoint
 from shmps.updaters import Replace
 
 

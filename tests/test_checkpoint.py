@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from processes import alive, children_of
 
-from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, checkpoint, load, scratch
+from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, checkpoint, load
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.failpoints import Failpoint, arm
 from shmps.messages import SERVER, WORKER
 from shmps.runs import RESPAWN
+from shmps.system import scratch
+from shmps.system.failpoints import Failpoint, arm
 
 ROOT = Path(__file__).parent.parent
 DEADLINE = 30.0  # seconds; only a hang takes as long

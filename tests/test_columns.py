@@ -10,7 +10,7 @@ from shmps import LogisticRegression, checkpoint, columns, mapped
 from shmps.callbacks import Callback
 from shmps.columns import Columns
 from shmps.data import rows_of
-from shmps.memory import own_memory
+from shmps.system.memory import own_memory
 
 ROWS, FEATURES, WIDE = 60, 12, 3000
 PLACES = {

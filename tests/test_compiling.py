@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from numba.core.caching import CacheImpl
 
-from shmps import choices, compiling, datasets
-from shmps.compiling import compiled
+from shmps import choices, datasets
 from shmps.errors import NotCached
 from shmps.formats import FORMATS, save
 from shmps.models import Model
+from shmps.system import compiling
+from shmps.system.compiling import compiled
 from shmps.updaters import SCHEDULES
 
 ROOT = Path(__file__).parent.parent

@@ -11,11 +11,11 @@ import tempfile
 import numpy as np
 import pytest
 
-from shmps import failpoints, scratch
 from shmps.errors import DataError
 from shmps.formats import load, save
 from shmps.models import Model
 from shmps.reading import mapped
+from shmps.system import failpoints, scratch
 
 OLDER, NEWER = (Model(np.full(3, value), 0.0, (0, 1)) for value in (1.0, 2.0))
 FILE_PLACES = ("scheduler: file half written", "scheduler: file whole", "scheduler: file named")

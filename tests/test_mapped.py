@@ -22,8 +22,8 @@ from bench import outofcore
 from shmps import LogisticRegression, datasets, kernels, minibatches
 from shmps.data import Rows, codes_of, encoded, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.memory import own_memory
 from shmps.reading import mapped, npy, svmlight
+from shmps.system.memory import own_memory
 
 ROWS, FEATURES = 300, 40
 PARAMS: dict[str, Any] = {"batch_size": 16, "epochs": 2}

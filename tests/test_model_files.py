@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from shmps.errors import DataError, OutOfSpace
-from shmps.files import HEADER_LIMIT
 from shmps.formats import load, save
 from shmps.models import Model
+from shmps.system.files import HEADER_LIMIT
 from shmps.version import __version__
 
 SMALL = Model(np.array([0.5, -0.0, 1 / 3]), -0.1, (-1, 1), {"lambda1": 1e-4, "mode": "async"})

@@ -9,10 +9,10 @@ import pytest
 import scipy.sparse
 
 from shmps import ASYNC, BOUNDED, SYNC, Cluster, LogisticRegression
-from shmps.failpoints import Failpoint
 from shmps.messages import PING, SERVER, WORKER, Record, pack
 from shmps.roster import Barrier
 from shmps.runs import CONTINUE, RESPAWN
+from shmps.system.failpoints import Failpoint
 
 KEYS, EPOCHS, WORKERS = 8, 8, 2
 MODES = {"sync": SYNC, "bounded": BOUNDED(1), "async": ASYNC}

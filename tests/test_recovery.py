@@ -15,9 +15,9 @@ import scipy.sparse
 from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, KVWorker, LogisticRegression
 from shmps.data import rows_of
 from shmps.errors import NodeDied, WorkerFailed
-from shmps.failpoints import SCHEDULER_PLACES, SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
 from shmps.messages import PING, SERVER, WORKER, Record, pack
 from shmps.runs import CONTINUE, RESPAWN
+from shmps.system.failpoints import SCHEDULER_PLACES, SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
 from shmps.trainer import Plan, train
 
 KEYS, WORKERS, PUSHES = 12, 3, 12
@@ -299,7 +299,7 @@ import os
 import signal
 import sys
 from shmps import Cluster
-from shmps.failpoints import arm
+from shmps.system.failpoints import arm
 from test_recovery import KEYS, MODES, add_deltas
 
 with Cluster(KEYS, servers=2, workers=2, consistency=MODES[sys.argv[2]]) as cluster:

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from shmps import Cluster, LogisticRegression, jobs
-from shmps.failpoints import Failpoint
 from shmps.messages import WORKER
 from shmps.pictures import charts
 from shmps.pictures.report import report, write_report
+from shmps.system.failpoints import Failpoint
 
 VOID = {"meta", "line", "circle", "rect", "path", "polyline"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

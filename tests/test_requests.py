@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from shmps.failpoints import arm, simulated
 from shmps.mailbox import DENSE, Log, Mailbox
-from shmps.memory import carve
 from shmps.messages import PULL, PUSH, WELCOME, Record
 from shmps.requests import Requests
 from shmps.store import Shape
+from shmps.system.failpoints import arm, simulated
+from shmps.system.memory import carve
 
 KEY = np.array([0])
 ONE = np.ones((1, 1))

@@ -4,7 +4,6 @@ import numpy as np
 
 from shmps import ASYNC, BOUNDED, SYNC, Add
 from shmps.mailbox import DENSE, Mailbox
-from shmps.memory import carve
 from shmps.messages import (
     ANSWER,
     ENTER,
@@ -24,6 +23,7 @@ from shmps.parameters import Parameters
 from shmps.redo import Redo
 from shmps.server import Server
 from shmps.store import Shape
+from shmps.system.memory import carve
 
 WORKERS, KEYS = 3, 8
 

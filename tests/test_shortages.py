@@ -8,12 +8,13 @@ import resource
 import numpy as np
 import pytest
 
-from shmps import files, outlet
+from shmps import outlet
 from shmps.errors import DataError, OutOfSpace
 from shmps.formats import load, save
-from shmps.memory import NamelessMemory
 from shmps.models import Model
 from shmps.reading import mapped, npy, svmlight, texts
+from shmps.system import files
+from shmps.system.memory import NamelessMemory
 
 CODES = {
     errno.ENOSPC: "make room",

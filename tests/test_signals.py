@@ -15,14 +15,15 @@ import pytest
 from processes import children_of, nodes_of
 
 import shmps
-from shmps import ASYNC, Cluster, LogisticRegression, cli, signals
+from shmps import ASYNC, Cluster, LogisticRegression, cli
 from shmps.crew import Crew
 from shmps.errors import UsageError
 from shmps.nodes import end
 from shmps.outlet import Outlets
+from shmps.system import signals
 
 PACKAGE = str(Path(shmps.__file__).parent)
-MODULES = ("cluster", "crew", "scheduler", "course", "nodes", "outlet", "process", "signals")
+MODULES = ("cluster", "crew", "scheduler", "course", "nodes", "outlet", "process", "system/signals")
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 STRIDE = 101  # every line would take minutes: each run of the tests tries so many of them

@@ -23,9 +23,10 @@ import pytest
 import tqdm
 from processes import alive, children_of, nodes_of
 
-from shmps import ASYNC, Cluster, failpoints
+from shmps import ASYNC, Cluster
 from shmps.errors import NodeDied, OutOfSpace
 from shmps.process import NodeProcess
+from shmps.system import failpoints
 
 DEADLINE = 60.0  # seconds; only a hang takes as long
 METHODS = ("spawn", "forkserver")

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from shmps import cores
 from shmps.errors import DataError, OutOfSpace
 from shmps.reading import svmlight
+from shmps.system import cores
 
 ROWS = [
     (1.0, {1: 0.25, 7: -1e-7}),

@@ -15,9 +15,9 @@ from scipy.sparse import csr_matrix
 from shmps import LogisticRegression, datasets, formats
 from shmps.data import read
 from shmps.errors import DataError, UsageError
-from shmps.memory import own_memory
 from shmps.reading import mapped, tables
 from shmps.reading.dialect import Dialect
+from shmps.system.memory import own_memory
 
 if importlib.util.find_spec("pyarrow") is None:  # each test imports it: see `conftest.LARGE`
     pytest.skip("pyarrow is not installed", allow_module_level=True)

@@ -13,9 +13,9 @@ import pytest
 from shmps import Cluster, LogisticRegression, jobs
 from shmps.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Timesheet
 from shmps.errors import UsageError
-from shmps.failpoints import Failpoint
 from shmps.messages import SERVER, WORKER
 from shmps.pictures.timeline import trace, write_trace
+from shmps.system.failpoints import Failpoint
 
 
 def data(rows=200):

@@ -7,9 +7,9 @@ import pytest
 
 from shmps.errors import OutOfSpace
 from shmps.mailbox import DENSE, Mailbox
-from shmps.memory import NamelessMemory, available_memory, carve
 from shmps.messages import PULL, PUSH, RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 from shmps.store import Shape, Store
+from shmps.system.memory import NamelessMemory, available_memory, carve
 from shmps.transport import Inboxes, Post
 
 fork = multiprocessing.get_context("fork")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shmps import console, files
+from shmps import console
 from shmps.arguments import add_reading
 from shmps.commands.rows import label_text, said
 from shmps.errors import DataError
 from shmps.reading.dialect import Dialect
+from shmps.system import files
 
 if TYPE_CHECKING:
     from shmps.models import Model

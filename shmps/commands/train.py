@@ -13,9 +13,8 @@ from typing import Any
 
 import tqdm
 
-from shmps import checkpoint, console, datasets, files, formats
+from shmps import checkpoint, console, datasets, formats
 from shmps.commands.rows import label_text, said, weights_of
-from shmps.cores import usable_cores
 from shmps.data import classes_of, encoded, origin_of
 from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.estimator import LogisticRegression
@@ -26,6 +25,8 @@ from shmps.pictures.report import write_report
 from shmps.pictures.timeline import write_trace
 from shmps.rehearsal import is_first
 from shmps.result import Progress
+from shmps.system import files
+from shmps.system.cores import usable_cores
 
 _INTERVAL = 20  # iterations between evaluations
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps import files
 from shmps.errors import DataError, UsageError
 from shmps.formats import liblinear, native, npz
 from shmps.models import Label, Model
+from shmps.system import files
 
 
 class Format(NamedTuple):

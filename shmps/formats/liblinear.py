@@ -21,8 +21,8 @@ from io import BufferedReader
 import numpy as np
 
 from shmps.errors import DataError
-from shmps.files import HEADER_LIMIT
 from shmps.models import Label, Model
+from shmps.system.files import HEADER_LIMIT
 
 START = b"solver_type "
 LOGISTIC = ("L2R_LR", "L1R_LR", "L2R_LR_DUAL")

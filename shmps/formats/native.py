@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from shmps import files
 from shmps.errors import DataError
-from shmps.files import HEADER_LIMIT
 from shmps.models import LABEL_TYPES, Label, Model
+from shmps.system import files
+from shmps.system.files import HEADER_LIMIT
 from shmps.version import __version__
 
 MAGIC = b"shmps model\n"

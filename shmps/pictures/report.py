@@ -5,13 +5,13 @@ from html import escape
 
 import numpy as np
 
-from shmps import files
 from shmps.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Spans
 from shmps.events import Event
 from shmps.pictures import charts
 from shmps.pictures.page import facts, figures, page, table
 from shmps.pictures.timeline import Node, nodes
 from shmps.result import Progress, Result
+from shmps.system import files
 
 _BINS = 300  # of the strip that shows a worker's time
 _MOST_ROWS = 200  # of a table behind a chart

@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from shmps import files
 from shmps.account import KINDS, Spans
 from shmps.errors import UsageError
 from shmps.events import Event
 from shmps.result import Progress, Result
+from shmps.system import files
 from shmps.version import __version__
 
 _SCHEDULER = ("scheduler", 0)

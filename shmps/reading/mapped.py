@@ -35,13 +35,13 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps import files, scratch
-from shmps.cores import on_all_cores
 from shmps.errors import DataError
 from shmps.reading import kinds, npy, svmlight
 from shmps.reading.dialect import Dialect
 from shmps.reading.stored import Stored
-from shmps.shortages import unreadable
+from shmps.system import files, scratch
+from shmps.system.cores import on_all_cores
+from shmps.system.shortages import unreadable
 from shmps.version import __version__
 
 FORMAT = 2
@@ -139,7 +139,7 @@ def convert(
 
     Holds a few times svmlight.BLOCK bytes in memory, or the longest line; with keep_names the names too. If
     it is killed there is no `target`, but a folder .NAME.tmp beside it, which the next call removes (see
-    `shmps.scratch`). Raises
+    `shmps.system.scratch`). Raises
     DataError, also if `target` is there already, OutOfSpace if the disk is full, and UsageError.
     """
     name, size = os.fspath(target), os.path.getsize(source) if os.path.exists(source) else 0

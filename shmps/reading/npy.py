@@ -15,8 +15,8 @@ from typing import Any, Self
 import numpy as np
 
 from shmps.errors import DataError, ShmpsError
-from shmps.files import write_all
-from shmps.shortages import unreadable
+from shmps.system.files import write_all
+from shmps.system.shortages import unreadable
 
 HEADER = 128  # bytes
 AT_ONCE = 1 << 24  # bytes, or entries, looked at at a time

@@ -19,13 +19,13 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps.cores import on_all_cores
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.reading import grammar, texts
 from shmps.reading.block import Block
 from shmps.reading.svmlight_faults import explained, token, word
 from shmps.reading.svmlight_heads import Head, WrongHead, of_text
 from shmps.reading.svmlight_kernels import FEATURE, FINE, INDEX_CEILING, NUMBER, WORD, census, parse
+from shmps.system.cores import on_all_cores
 
 INT32_MAX = 2**31 - 1
 PIECE = 1 << 19  # bytes: a millisecond to parse

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shmps.compiling import compiled
+from shmps.system.compiling import compiled
 
 kernel: Any = compiled(nogil=True, error_model="numpy")
 

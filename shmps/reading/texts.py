@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from shmps.cores import on_all_cores
 from shmps.errors import DataError, OutOfSpace, ShmpsError
-from shmps.memory import available_memory
 from shmps.reading import foreign
-from shmps.shortages import unreadable
+from shmps.system.cores import on_all_cores
+from shmps.system.memory import available_memory
+from shmps.system.shortages import unreadable
 
 PART = 1 << 22  # bytes read at a time
 BUFFER = 1 << 18  # and where it is copied once more: so much stays in the cache

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from shmps.errors import DataError
-from shmps.failpoints import reach
+from shmps.system.failpoints import reach
 
 MARK = ".shmps-unfinished"
 _FILE = re.compile(r"\.shmps-[0-9a-f]{16}\.tmp")

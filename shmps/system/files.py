@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from typing import Any
 
-from shmps import scratch
 from shmps.errors import DataError, OutOfSpace
-from shmps.failpoints import reach
-from shmps.shortages import shortage, unreadable
+from shmps.system import scratch
+from shmps.system.failpoints import reach
+from shmps.system.shortages import shortage, unreadable
 from shmps.version import __version__
 
 HEADER_LIMIT = 1 << 26  # bytes; names of features take most of them

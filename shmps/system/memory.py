@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shmps.cgroups import cgroups
 from shmps.errors import OutOfSpace
-from shmps.shortages import shortage
+from shmps.system.cgroups import cgroups
+from shmps.system.shortages import shortage
 
 _LINE = 64  # bytes in a cache line: no two arrays share one
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from shmps.cgroups import cpu_quota
+from shmps.system.cgroups import cpu_quota
 
 
 def usable_cores() -> int:
