@@ -14,7 +14,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
-from shmps import LogisticRegression, datasets
+from shmps import LogisticRegression
+from shmps.data import datasets
 from shmps.dist_lr import c_random
 from shmps.errors import UnstableRate, WorseThanConstant
 from shmps.kernels import gradient

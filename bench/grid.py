@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from bench import curves, dist_lr, figures
 from bench.record import markdown
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.stability import curvature, stable_rate
 
 FACTOR = 2 ** (1 / 3)

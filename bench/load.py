@@ -26,8 +26,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from bench.record import markdown, shown, spread
-from shmps import datasets
-from shmps.reading import mapped, svmlight
+from shmps.data import datasets, mapped, svmlight
 from shmps.system.cores import usable_cores
 
 ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB

@@ -26,8 +26,8 @@ from bench import load
 from bench.processes import children, memory_of
 from bench.record import ROOT, markdown
 from shmps import LogisticRegression
+from shmps.data import mapped
 from shmps.errors import NotConverged, OutOfSpace
-from shmps.reading import mapped
 
 SIZE, QUICK_SIZE = 2 * 10**9, 5 * 10**7  # bytes of text
 BUDGET, QUICK_BUDGET = 600 * 10**6, 130 * 10**6  # bytes of a process

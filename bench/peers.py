@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from bench import figures, solvers, wide
 from bench.record import markdown, shown, spread
-from shmps import LogisticRegression, datasets
+from shmps import LogisticRegression
+from shmps.data import datasets
 
 WITHIN = (1e-2, 1e-3, 1e-6)
 OURS, WHOLE = "shmps, 2 workers", "shmps, whole fit"

@@ -18,7 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.record import markdown, shown, spread
-from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression, datasets, server
+from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression, server
+from shmps.data import datasets
 from shmps.kernels import gather, scatter
 from shmps.redo import Redo
 

@@ -35,8 +35,9 @@ from tqdm import tqdm
 from bench import pipes
 from bench.processes import at_once
 from bench.record import markdown, shown, spread
-from shmps import LogisticRegression, datasets
-from shmps.data import rows_of, shard
+from shmps import LogisticRegression
+from shmps.data import datasets
+from shmps.data.rows import rows_of, shard
 from shmps.kernels import gradient
 from shmps.result import Result
 from shmps.system.cores import usable_cores

@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.record import ROOT, markdown, shown, spread
-from shmps import datasets
+from shmps.data import datasets
 from shmps.errors import ShmpsError
 
 COMMANDS = {

@@ -34,7 +34,7 @@ from bench.clicks import FEATURES, FIELDS, clicks
 from bench.processes import at_once
 from bench.record import markdown, shown, spread, usable_cores
 from shmps import FTRL, AdaGrad, LogisticRegression, Step
-from shmps.data import Rows, rows_of, shard
+from shmps.data.rows import Rows, rows_of, shard
 from shmps.minibatches import Batches
 from shmps.updaters import ByRule
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bench import dist_lr, figures
 from bench.curves import Curve, fall
 from bench.record import ROOT
-from shmps import datasets
+from shmps.data import datasets
 from shmps.errors import ShmpsError
 
 INTERVAL = 20  # iterations between two lines of the log

@@ -16,7 +16,7 @@ import numpy as np
 
 from shmps.account import COMPUTE, PULL, PUSH, Account, Timesheet
 from shmps.cluster import Cluster
-from shmps.data import Rows, lengths, shard
+from shmps.data.rows import Rows, lengths, shard
 from shmps.errors import Diverged
 from shmps.kernels import add_scaled, curvature_matrix, dot, moments
 from shmps.lbfgs import LBFGS, Solve, curvature_of_moments, whole_curvature

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shmps.data import MappedRows, Rows
+from shmps.data.rows import MappedRows, Rows
 from shmps.kernels import at, kernel
 from shmps.parameters import Copy
 from shmps.system.memory import available_memory, own_memory

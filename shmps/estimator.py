@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from shmps.conventions import offered_unless
-from shmps.data import encoded, opened, rows_of
+from shmps.data.rows import encoded, opened, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
 from shmps.inputs import (
     evaluated,

@@ -12,7 +12,10 @@ import numpy as np
 import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
-from shmps.data import (
+from shmps.data.dialect import Dialect
+from shmps.data.mapped import MappedLabels
+from shmps.data.numeric import column_name, dense_of, floats_of
+from shmps.data.rows import (
     Rows,
     as_training,
     classes_of,
@@ -26,9 +29,6 @@ from shmps.data import (
 )
 from shmps.errors import DataError, OutOfSpace, UsageError, warn
 from shmps.models import array_of, plain_labels
-from shmps.numeric import column_name, dense_of, floats_of
-from shmps.reading.dialect import Dialect
-from shmps.reading.mapped import MappedLabels
 from shmps.system.memory import available_memory
 
 _MOST_NAMES = 5  # of each kind, in an error

@@ -9,7 +9,7 @@ import numpy as np
 from shmps import batch, trainer
 from shmps.account import Account
 from shmps.cluster import Cluster
-from shmps.data import Rows, shared
+from shmps.data.rows import Rows, shared
 from shmps.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.parameters import Copy
 from shmps.process import DEFAULT, fork_server, threads_that_may_compute

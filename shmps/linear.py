@@ -6,7 +6,8 @@ import numpy as np
 import scipy.sparse
 
 from shmps.conventions import known_to_sklearn
-from shmps.data import names_of, origin_of, with_names
+from shmps.data.dialect import Dialect
+from shmps.data.rows import names_of, origin_of, with_names
 from shmps.errors import DataError, UsageError
 from shmps.inputs import (
     check_names,
@@ -17,7 +18,6 @@ from shmps.inputs import (
     trained,
 )
 from shmps.models import Model
-from shmps.reading.dialect import Dialect
 from shmps.settings import Settings
 
 

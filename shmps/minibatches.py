@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shmps.checks import as_size
-from shmps.data import Rows, lengths
+from shmps.data.rows import Rows, lengths
 from shmps.errors import OutOfSpace
 from shmps.kernels import localize, take_rows
 from shmps.system.memory import available_memory, own_memory

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from shmps.data import is_finite, names_of, to_csr
+from shmps.data.dialect import Dialect
+from shmps.data.numeric import dense_of
+from shmps.data.rows import is_finite, names_of, to_csr
+from shmps.data.tables import listed
 from shmps.errors import DataError, UsageError
 from shmps.metrics import log_losses, log_shares_of_classes, shares_of_classes, sigmoid
-from shmps.numeric import dense_of
-from shmps.reading.dialect import Dialect
-from shmps.reading.tables import listed
 
 Label = bool | int | float | str
 LABEL_TYPES = (bool, int, float, str)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from shmps.data import Rows
+from shmps.data.rows import Rows
 from shmps.kernels import BLOCK, class_gradients, gradient, margins
 from shmps.metrics import Metrics, evaluate, evaluate_classes, losses
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from shmps.data import Rows
+from shmps.data.rows import Rows
 from shmps.metrics import sigmoid
 
 _STEPS = 50  # towards the minimum

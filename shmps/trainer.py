@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shmps.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
-from shmps.data import Rows, shard
+from shmps.data.rows import Rows, shard
 from shmps.errors import Diverged
 from shmps.kernels import BLOCK
 from shmps.minibatches import Batch, Batches

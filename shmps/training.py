@@ -15,7 +15,7 @@ from shmps.callbacks import EarlyStopping
 from shmps.checkpoint import Checkpoints, resume
 from shmps.cluster import Cluster
 from shmps.columns import Columns
-from shmps.data import Rows, fingerprint
+from shmps.data.rows import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.events import Event
 from shmps.jobs import job_of

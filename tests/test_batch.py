@@ -12,7 +12,7 @@ import scipy.special
 
 from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression, batch, passes
 from shmps.batch import Descent, Layout, contribute
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.errors import Diverged, NotConverged, UsageError
 from shmps.kernels import curvature_matrix, moments
 from shmps.lbfgs import LBFGS, curvature_of_moments, whole_curvature

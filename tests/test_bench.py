@@ -7,7 +7,7 @@ import pytest
 from bench import __main__ as bench
 from bench import curves, load, report
 from bench.record import RESULTS
-from shmps.reading import svmlight
+from shmps.data import svmlight
 
 
 def curve(accuracy, log_loss=()):

@@ -10,8 +10,8 @@ import pytest
 import scipy.sparse
 
 from shmps import LogisticRegression, formats, mapped
+from shmps.data import npy, stored
 from shmps.errors import DataError
-from shmps.reading import npy, stored
 
 ROWS, FEATURES = 60, 12
 FAR = 2**31 - 1

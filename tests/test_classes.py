@@ -12,7 +12,7 @@ from naive import loss_and_gradient
 
 import shmps
 from shmps import LogisticRegression, kernels
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.errors import DataError, UsageError
 from shmps.metrics import evaluate_classes
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from processes import alive, children_of, on_terminal
 
-from shmps import cli, datasets, formats
+from shmps import cli, formats
+from shmps.data import datasets
 from shmps.models import Model
 
 ROOT = Path(__file__).parent.parent
@@ -237,7 +238,7 @@ def test_a_lack_of_memory_gives_advice_that_the_command_can_follow(shmps, monkey
     def read(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("shmps.data.read", read)
+    monkeypatch.setattr("shmps.data.rows.read", read)
     done = shmps("inspect", tmp_path / "wide")
     assert done.returncode == 6 and "out of memory; free some" in done.stderr and "--b" not in done.stderr
 

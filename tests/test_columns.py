@@ -9,7 +9,7 @@ import scipy.sparse
 from shmps import LogisticRegression, checkpoint, columns, mapped
 from shmps.callbacks import Callback
 from shmps.columns import Columns
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.system.memory import own_memory
 
 ROWS, FEATURES, WIDE = 60, 12, 3000

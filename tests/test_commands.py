@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from processes import stdin
 
-from shmps import LogisticRegression, datasets, formats
+from shmps import LogisticRegression, formats
 from shmps.commands import bench
+from shmps.data import datasets
 from shmps.models import Model
 
 MODEL = Model(np.array([2.0, -1.0, 0.0, 0.5]), 0.25, (-1.0, 1.0), {"mode": "async", "bound": None})

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numba.core.caching import CacheImpl
 
-from shmps import choices, datasets
+from shmps import choices
+from shmps.data import datasets
 from shmps.errors import NotCached
 from shmps.formats import FORMATS, save
 from shmps.models import Model

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps.data import encoded, rows_of, shard
+from shmps.data.rows import encoded, rows_of, shard
 from shmps.errors import DataError
 from shmps.minibatches import Batches, most_entries
 

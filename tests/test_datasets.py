@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shmps import datasets, downloads
+from shmps.data import datasets, downloads
 from shmps.errors import DataError, OutOfSpace, UsageError
 
 TRAIN, TEST = b"1 1:1 3:1\n-1 2:1\n", b"-1 1:1\n1 2:1 5:1 6:2\n"
@@ -175,7 +175,9 @@ def test_the_data_folder_is_the_argument_then_the_environment_then_the_checkout_
 ):
     assert datasets.data_folder() == ROOT / "data"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets, "__file__", str(tmp_path / "site-packages" / "shmps" / "datasets.py"))
+    monkeypatch.setattr(
+        datasets, "__file__", str(tmp_path / "site-packages" / "shmps" / "data" / "datasets.py")
+    )
     assert datasets.data_folder() == tmp_path / "cache" / "shmps"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))

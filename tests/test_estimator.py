@@ -10,8 +10,8 @@ import pytest
 import scipy.sparse as sp
 from processes import children_of, nodes_of
 
-from shmps import datasets
 from shmps.callbacks import Callback
+from shmps.data import datasets
 from shmps.errors import DataError, Diverged, ShmpsError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.result import Progress

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from shmps.data import hashing
 from shmps.errors import DataError
-from shmps.reading import hashing
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from naive import SGD as NaiveSGD
 from naive import AdaGrad as NaiveAdaGrad
 
 from shmps import ASYNC, BOUNDED, FTRL, HOGWILD, SGD, SYNC, AdaGrad, Add, Cluster, Consistency, Step, Updater
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorkerFailed
 from shmps.estimator import LogisticRegression
 

@@ -9,7 +9,7 @@ import scipy.sparse
 from naive import loss_and_gradient
 
 from shmps import kernels
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 
 
 @pytest.fixture

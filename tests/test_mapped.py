@@ -19,10 +19,10 @@ import pytest
 import scipy.sparse
 
 from bench import outofcore
-from shmps import LogisticRegression, datasets, kernels, minibatches
-from shmps.data import Rows, codes_of, encoded, fingerprint, is_finite, rows_of, to_csr
+from shmps import LogisticRegression, kernels, minibatches
+from shmps.data import datasets, mapped, npy, svmlight
+from shmps.data.rows import Rows, codes_of, encoded, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.reading import mapped, npy, svmlight
 from shmps.system.memory import own_memory
 
 ROWS, FEATURES = 300, 40

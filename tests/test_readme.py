@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shmps import datasets
+from shmps.data import datasets
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SECTION = README.split("## From the command line\n")[1].split("\n## ")[0]

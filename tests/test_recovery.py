@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse
 
 from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, KVWorker, LogisticRegression
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.errors import NodeDied, WorkerFailed
 from shmps.messages import PING, SERVER, WORKER, Record, pack
 from shmps.runs import CONTINUE, RESPAWN

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from shmps import outlet
+from shmps.data import mapped, npy, svmlight, texts
 from shmps.errors import DataError, OutOfSpace
 from shmps.formats import load, save
 from shmps.models import Model
-from shmps.reading import mapped, npy, svmlight, texts
 from shmps.system import files
 from shmps.system.memory import NamelessMemory
 

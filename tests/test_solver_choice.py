@@ -8,7 +8,7 @@ import scipy.sparse
 
 from shmps import commands
 from shmps.commands.train import _estimator
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorseThanConstant
 from shmps.estimator import LogisticRegression
 from shmps.metrics import constant_log_loss

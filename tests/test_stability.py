@@ -8,7 +8,7 @@ from naive import loss_and_gradient
 from scipy.optimize import minimize
 
 from shmps import LogisticRegression
-from shmps.data import rows_of, to_csr
+from shmps.data.rows import rows_of, to_csr
 from shmps.errors import UnstableRate
 from shmps.stability import curvature, stable_rate
 

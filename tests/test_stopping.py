@@ -16,7 +16,7 @@ from test_estimator import problem
 
 from shmps import ASYNC, HOGWILD, SGD, SYNC, Cluster, LogisticRegression, jobs, load, save
 from shmps.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.errors import DataError, Diverged, UsageError
 from shmps.messages import WORKER
 from shmps.runs import RESPAWN

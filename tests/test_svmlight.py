@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from shmps.data import svmlight
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.reading import svmlight
 
 A9A_LINES = 500  # as much of a9a as stays quick without the JIT
 

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
+from shmps.data import svmlight
 from shmps.errors import DataError, OutOfSpace
-from shmps.reading import svmlight
 from shmps.system import cores
 
 ROWS = [

@@ -12,11 +12,11 @@ import pytest
 from processes import stdin
 from scipy.sparse import csr_matrix
 
-from shmps import LogisticRegression, datasets, formats
-from shmps.data import read
+from shmps import LogisticRegression, formats
+from shmps.data import datasets, mapped, tables
+from shmps.data.dialect import Dialect
+from shmps.data.rows import read
 from shmps.errors import DataError, UsageError
-from shmps.reading import mapped, tables
-from shmps.reading.dialect import Dialect
 from shmps.system.memory import own_memory
 
 if importlib.util.find_spec("pyarrow") is None:  # each test imports it: see `conftest.LARGE`

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from shmps import formats
+from shmps.data import mapped, svmlight, texts
 from shmps.errors import DataError, OutOfSpace
 from shmps.models import Model
-from shmps.reading import mapped, svmlight, texts
 
 PACKERS = [gzip.compress, bz2.compress, lzma.compress]
 

@@ -8,7 +8,7 @@ import scipy.sparse
 from naive import loss_and_gradient
 
 from shmps import LogisticRegression, kernels
-from shmps.data import rows_of
+from shmps.data.rows import rows_of
 from shmps.errors import DataError, UsageError
 from shmps.metrics import evaluate
 

@@ -28,7 +28,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    from shmps.reading import mapped
+    from shmps.data import mapped
 
     silent = options.quiet or not sys.stderr.isatty()
     with tqdm.tqdm(disable=silent, unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:

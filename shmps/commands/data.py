@@ -40,7 +40,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from shmps import datasets
+    from shmps.data import datasets
 
     if options.name is not None:
         for path in datasets.fetch(options.name, data_dir=options.data_dir, progress=True):
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _sets(data_dir: str | None) -> list[dict[str, Any]]:
-    from shmps import datasets
+    from shmps.data import datasets
 
     folder = datasets.data_folder(data_dir)
     sets: list[dict[str, Any]] = []

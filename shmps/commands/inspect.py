@@ -12,8 +12,8 @@ import numpy as np
 from shmps import console
 from shmps.arguments import add_reading
 from shmps.commands.rows import label_text, said
+from shmps.data.dialect import Dialect
 from shmps.errors import DataError
-from shmps.reading.dialect import Dialect
 from shmps.system import files
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     from shmps import formats
-    from shmps.data import read
-    from shmps.reading import mapped
+    from shmps.data import mapped
+    from shmps.data.rows import read
 
     if (model_format := _format_of(options.data)) is not None:
         model = formats.load(options.data)
@@ -177,7 +177,7 @@ def _histogram(edges: list[float], counts: list[int]) -> str:
 
 
 def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
-    from shmps.data import origin_of
+    from shmps.data.rows import origin_of
 
     labels, counts = np.unique(y, return_counts=True)
     pairs = zip(labels.tolist(), counts.tolist(), strict=True)
@@ -192,7 +192,7 @@ def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
 
 def _of_mapped(path: str, verified: bool) -> dict[str, Any]:
     """From its description alone, whatever its size."""
-    from shmps.reading import mapped
+    from shmps.data import mapped
 
     meta = mapped.describe(path)
     dialect = Dialect.of(meta)

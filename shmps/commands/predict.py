@@ -8,8 +8,8 @@ import numpy as np
 from shmps import console
 from shmps.arguments import add_reading, add_weights
 from shmps.commands.rows import label_text, said, weights_of
+from shmps.data.dialect import Dialect
 from shmps.errors import DataError
-from shmps.reading.dialect import Dialect
 from shmps.system import files
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     from shmps import formats
-    from shmps.data import as_training, matched, origin_of, read
+    from shmps.data.rows import as_training, matched, origin_of, read
 
     if options.output != "-":
         files.check_target(

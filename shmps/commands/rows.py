@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from shmps.data import grammar, texts
+from shmps.data.dialect import Dialect
 from shmps.errors import DataError
-from shmps.reading import grammar, texts
-from shmps.reading.dialect import Dialect
 
 
 def said(options: argparse.Namespace) -> Dialect:

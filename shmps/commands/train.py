@@ -13,9 +13,10 @@ from typing import Any
 
 import tqdm
 
-from shmps import checkpoint, console, datasets, formats
+from shmps import checkpoint, console, formats
 from shmps.commands.rows import label_text, said, weights_of
-from shmps.data import classes_of, encoded, origin_of
+from shmps.data import datasets
+from shmps.data.rows import classes_of, encoded, origin_of
 from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event

@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from shmps.data import npy, readers, svmlight
+from shmps.data.dialect import Dialect
+from shmps.data.stored import Stored
 from shmps.errors import DataError
-from shmps.reading import kinds, npy, svmlight
-from shmps.reading.dialect import Dialect
-from shmps.reading.stored import Stored
 from shmps.system import files, scratch
 from shmps.system.cores import on_all_cores
 from shmps.system.shortages import unreadable
@@ -129,10 +129,10 @@ def convert(
     """Make the folder `target` of a text, which may be packed as for `svmlight.read`; returns its `describe`.
 
     source: svmlight text; or with hash_bits B, text with features by name, which become 2**B (see
-    shmps.reading.hashing); or CSV, if its name ends with .csv or its columns are told (see
-    shmps.reading.tables).
+    shmps.data.hashing); or CSV, if its name ends with .csv or its columns are told (see
+    shmps.data.tables).
     how, said: how the text is read, as one value or by the names of its fields (see
-    `shmps.reading.dialect.Dialect`): zero_based, label, delimiter, header, weight_column, hash_bits,
+    `shmps.data.dialect.Dialect`): zero_based, label, delimiter, header, weight_column, hash_bits,
     keep_names.
     limit: of svmlight indices, as for `svmlight.read`.
     on_progress: gets how many bytes of the source have been read, and how many it has.
@@ -143,7 +143,7 @@ def convert(
     DataError, also if `target` is there already, OutOfSpace if the disk is full, and UsageError.
     """
     name, size = os.fspath(target), os.path.getsize(source) if os.path.exists(source) else 0
-    reader = kinds.Reader(source, dataclasses.replace(how, **said), limit=limit)
+    reader = readers.Reader(source, dataclasses.replace(how, **said), limit=limit)
     dtypes = ARRAYS | {"indices": ARRAYS["indices"] if limit <= svmlight.INT32_MAX else "<i8"}
     what, remedy = "mapped data", "convert it again"
     with (

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps.reading.dialect import Dialect
+from shmps.data.dialect import Dialect
 
 
 class Block(NamedTuple):

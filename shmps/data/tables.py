@@ -3,7 +3,7 @@
 Without a header, columns are called by their numbers from 1. Features are numbered as their columns stand,
 without those of the label and of the weights, and every cell is a number. Rows that are read for a model are
 matched with the columns of training: by name, or by place where there is no header. Or features are hashed by
-name, as in shmps.reading.hashing: a cell that is a number is the feature `column` of that value,
+name, as in shmps.data.hashing: a cell that is a number is the feature `column` of that value,
 any other, an empty one too, is the feature `column=cell`, for 1. Each cell speaks for itself, whatever else
 is in its column: so the same row becomes the same features in every file. A row is what
 `FeatureHasher(2**bits).transform([{"age": 39, "job": "nurse"}])` makes of it, to the bit.
@@ -24,11 +24,11 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from shmps.data import hashing, texts
+from shmps.data.block import Block, NamedMatrix
+from shmps.data.dialect import Dialect
+from shmps.data.grammar import NUMBER
 from shmps.errors import DataError, UsageError
-from shmps.reading import hashing, texts
-from shmps.reading.block import Block, NamedMatrix
-from shmps.reading.dialect import Dialect
-from shmps.reading.grammar import NUMBER
 
 BLOCK = hashing.BLOCK  # bytes of text in memory at a time
 LABEL = "label"  # the column of the labels where nothing else is said

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shmps.data import grammar
+from shmps.data.svmlight.faults import INDEX_DIGITS
+from shmps.data.svmlight.kernels import FEATURE, NUMBER, WORD
 from shmps.errors import warn
-from shmps.reading import grammar
-from shmps.reading.svmlight_faults import INDEX_DIGITS
-from shmps.reading.svmlight_kernels import FEATURE, NUMBER, WORD
 
 WINDOW = 1 << 24  # bytes
 _FIRST_WORD = re.compile(rb"^[ \t]*([^ \t\r\n#][^ \t\r\n]*)", re.MULTILINE)

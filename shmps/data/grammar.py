@@ -2,7 +2,7 @@
 
 A number is written in ASCII digits: neither nan nor inf, no underscores, no hexadecimal digits. A label is a
 number, or text that a number, a feature or a cell of CSV can not be mistaken for. Words are separated by
-spaces and tabs. Lines are the matter of shmps.reading.texts.
+spaces and tabs. Lines are the matter of shmps.data.texts.
 """
 
 import math

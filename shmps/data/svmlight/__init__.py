@@ -1,6 +1,6 @@
 """Reader of svmlight / libsvm text: `label index:value index:value ... # comment`, one row a line.
 
-Rows may start in other ways too, see shmps.reading.svmlight_heads. Strict on purpose: a file that is not what
+Rows may start in other ways too, see shmps.data.svmlight.heads. Strict on purpose: a file that is not what
 it claims to be is refused with the place and the remedy, never read as something else. Numbers come out
 rounded as Python's `float` does, to the last bit.
 
@@ -19,12 +19,12 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from shmps.data import grammar, texts
+from shmps.data.block import Block
+from shmps.data.svmlight.faults import explained, token, word
+from shmps.data.svmlight.heads import Head, WrongHead, of_text
+from shmps.data.svmlight.kernels import FEATURE, FINE, INDEX_CEILING, NUMBER, WORD, census, parse
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.reading import grammar, texts
-from shmps.reading.block import Block
-from shmps.reading.svmlight_faults import explained, token, word
-from shmps.reading.svmlight_heads import Head, WrongHead, of_text
-from shmps.reading.svmlight_kernels import FEATURE, FINE, INDEX_CEILING, NUMBER, WORD, census, parse
 from shmps.system.cores import on_all_cores
 
 INT32_MAX = 2**31 - 1
@@ -56,7 +56,7 @@ def read(
     have them.
 
     labelled: whether every row must have a label; else no row may have one, and y is nan. weighted: whether
-    the labels of the training rows had weights (see shmps.reading.svmlight_heads).
+    the labels of the training rows had weights (see shmps.data.svmlight.heads).
 
     Plain text, gzip, bzip2 or xz, told apart by their first bytes. The peak of memory is the text and what
     comes out of it (12 bytes a non-zero, 12 a row; 16 more for a number of over 18 digits); besides, of an

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from shmps.reading import grammar
-from shmps.reading.svmlight_kernels import BAD_LABEL, BAD_VALUE
+from shmps.data import grammar
+from shmps.data.svmlight.kernels import BAD_LABEL, BAD_VALUE
 
 _TOKEN = re.compile(rb"[^ \t\r\n#]*")
 _WORD = re.compile(rb"[^ \t\r\n]*")

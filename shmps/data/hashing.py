@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from shmps.data import grammar, texts
+from shmps.data.block import Block
 from shmps.errors import DataError, UsageError
-from shmps.reading import grammar, texts
-from shmps.reading.block import Block
 
 BLOCK = 1 << 22  # bytes of text in memory at a time; as Python's words it takes thirty times as many
 MOST_BITS = 30  # scikit-learn counts features in 32 bits

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps.bounds import index_fault, pointer_fault
+from shmps.data import npy
+from shmps.data.bounds import index_fault, pointer_fault
 from shmps.errors import DataError
-from shmps.reading import npy
 
 PART = 2**18  # non-zeros that are read at a time: they stay in the cache
 _ROWS = 2**16  # whose pointers are read at a time

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from shmps.bounds import must_lie_within
+from shmps.data import mapped, npy, readers, svmlight, tables
+from shmps.data.block import Block
+from shmps.data.bounds import must_lie_within
+from shmps.data.dialect import Dialect
+from shmps.data.mapped import MappedLabels, MappedMatrix
+from shmps.data.stored import Stored
 from shmps.errors import DataError, UsageError
 from shmps.kernels import take_rows
-from shmps.reading import kinds, mapped, npy, svmlight, tables
-from shmps.reading.block import Block
-from shmps.reading.dialect import Dialect
-from shmps.reading.mapped import MappedLabels, MappedMatrix
-from shmps.reading.stored import Stored
 from shmps.system.memory import Fields, NamelessMemory, carve
 
 _PIECE = 2**20  # entries looked at at a time
@@ -194,7 +194,7 @@ def read(
     *,
     labelled: bool = True,
 ) -> Block:
-    """The rows of a text (by `kinds.read`), of a folder of mapped data (`mapped.load`), or of "-", stdin.
+    """The rows of a text (by `readers.read`), of a folder of mapped data (`mapped.load`), or of "-", stdin.
 
     How they were read is `origin_of(X)`. labelled: whether each row must have a label; without one y is nan.
 
@@ -205,7 +205,7 @@ def read(
             raise DataError("-: data is read from stdin, found it closed; name a file")
         path = "/dev/stdin"
     if not os.path.isdir(path):
-        return kinds.read(path, how, labelled=labelled)
+        return readers.read(path, how, labelled=labelled)
     X, y = mapped.load(path)
     how.check_folder(X.origin, os.fspath(path))
     return Block(X, y, mapped.weights(path), 0)
@@ -268,7 +268,7 @@ def as_training(path: str | os.PathLike[str], training: Dialect) -> Dialect:
     """Return how to read the rows at a path for a model whose training rows were read as `training`."""
     if os.path.isdir(path):  # made of text that may have been another than that of training
         return Dialect(hash_bits=training.hash_bits)
-    indices = {"zero_based": None} if kinds.is_csv(path, training) else {}
+    indices = {"zero_based": None} if readers.is_csv(path, training) else {}
     return dataclasses.replace(training, keep_names=None, names=None, **indices)
 
 

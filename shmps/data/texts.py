@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from shmps.data import foreign
 from shmps.errors import DataError, OutOfSpace, ShmpsError
-from shmps.reading import foreign
 from shmps.system.cores import on_all_cores
 from shmps.system.memory import available_memory
 from shmps.system.shortages import unreadable

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from shmps.data import hashing, svmlight, tables
+from shmps.data.block import Block, NamedMatrix
+from shmps.data.dialect import Dialect
 from shmps.errors import UsageError
-from shmps.reading import hashing, svmlight, tables
-from shmps.reading.block import Block, NamedMatrix
-from shmps.reading.dialect import Dialect
 
 _CSV = re.compile(r"\.[ct]sv(\.(gz|bz2|xz))?$", re.IGNORECASE)
 

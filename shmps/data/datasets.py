@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps.data import as_training, matched, origin_of, read
-from shmps.downloads import Source, Unreachable, bytes_of
+from shmps.data import svmlight
+from shmps.data.dialect import Dialect
+from shmps.data.downloads import Source, Unreachable, bytes_of
+from shmps.data.rows import as_training, matched, origin_of, read
 from shmps.errors import DataError, UsageError
-from shmps.reading import svmlight
-from shmps.reading.dialect import Dialect
 
 PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"
 LICENCE = (
@@ -138,7 +138,7 @@ def data_folder(data_dir: str | None = None) -> Path:
         if os.path.exists(given) and not os.path.isdir(given):
             raise DataError(f"{given}: the data folder is a folder, found a file; name another")
         return Path(given)
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = Path(__file__).resolve().parents[2]
     if (checkout / "run.py").is_file() and (checkout / "setup.cfg").is_file():
         return checkout / "data"
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "shmps"
