@@ -10,9 +10,9 @@ import math
 import os
 from typing import Any
 
-from shmps import formats
 from shmps.checks import not_negative, whole
-from shmps.models import Model
+from shmps.models import formats
+from shmps.models.model import Model
 from shmps.result import Progress, finite
 from shmps.system import files
 

@@ -23,7 +23,7 @@ from shmps.inputs import (
     warm,
 )
 from shmps.linear import LinearClassifier
-from shmps.models import array_of, plain_labels
+from shmps.models.model import array_of, plain_labels
 from shmps.result import Progress
 from shmps.runs import OnEvent
 from shmps.training import OnPause, Told, Training, told_of

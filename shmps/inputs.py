@@ -28,7 +28,7 @@ from shmps.data.rows import (
     to_csr,
 )
 from shmps.errors import DataError, OutOfSpace, UsageError, warn
-from shmps.models import array_of, plain_labels
+from shmps.models.model import array_of, plain_labels
 from shmps.system.memory import available_memory
 
 _MOST_NAMES = 5  # of each kind, in an error

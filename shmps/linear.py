@@ -17,7 +17,7 @@ from shmps.inputs import (
     scored_labels,
     trained,
 )
-from shmps.models import Model
+from shmps.models.model import Model
 from shmps.settings import Settings
 
 

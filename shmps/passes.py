@@ -10,7 +10,7 @@ import numpy as np
 
 from shmps.data.rows import Rows
 from shmps.kernels import BLOCK, class_gradients, gradient, margins
-from shmps.metrics import Metrics, evaluate, evaluate_classes, losses
+from shmps.models.metrics import Metrics, evaluate, evaluate_classes, losses
 
 _PIECE = 2**25  # non-zeros between two signs of life: a tenth of a second
 _MARGINS = 2**16  # that `log_loss` has at a time

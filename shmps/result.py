@@ -9,7 +9,7 @@ import numpy as np
 from shmps import console
 from shmps.account import Account, Spans
 from shmps.events import Event
-from shmps.metrics import Metrics
+from shmps.models.metrics import Metrics
 from shmps.stability import Stability
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from shmps.data.rows import Rows
-from shmps.metrics import sigmoid
+from shmps.models.metrics import sigmoid
 
 _STEPS = 50  # towards the minimum
 _ITERATIONS = 30  # of the power method

@@ -19,8 +19,8 @@ from shmps.data.rows import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.events import Event
 from shmps.jobs import job_of
-from shmps.metrics import Metrics, constant_log_loss
-from shmps.models import Model
+from shmps.models.metrics import Metrics, constant_log_loss
+from shmps.models.model import Model
 from shmps.parameters import Copy
 from shmps.passes import log_loss, measure
 from shmps.result import Delays, Progress, Result, shares_of, timeline_of

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps import LogisticRegression, formats, mapped
+from shmps import LogisticRegression, mapped
 from shmps.data import npy, stored
 from shmps.errors import DataError
+from shmps.models import formats
 
 ROWS, FEATURES = 60, 12
 FAR = 2**31 - 1

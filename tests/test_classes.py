@@ -14,7 +14,7 @@ import shmps
 from shmps import LogisticRegression, kernels
 from shmps.data.rows import rows_of
 from shmps.errors import DataError, UsageError
-from shmps.metrics import evaluate_classes
+from shmps.models.metrics import evaluate_classes
 
 ROWS, FEATURES, CLASSES = 90, 7, 4
 NAMES = np.array(["ash", "elm", "fir", "oak"])

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from processes import alive, children_of, on_terminal
 
-from shmps import cli, formats
+from shmps import cli
 from shmps.data import datasets
-from shmps.models import Model
+from shmps.models import formats
+from shmps.models.model import Model
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--data", "synth:a9a", "--workers", "2", "--epochs", "2"]

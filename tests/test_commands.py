@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from processes import stdin
 
-from shmps import LogisticRegression, formats
+from shmps import LogisticRegression
 from shmps.commands import bench
 from shmps.data import datasets
-from shmps.models import Model
+from shmps.models import formats
+from shmps.models.model import Model
 
 MODEL = Model(np.array([2.0, -1.0, 0.0, 0.5]), 0.25, (-1.0, 1.0), {"mode": "async", "bound": None})
 ROWS = "1 1:1\n1 2:1\n1 4:1\n-1 1:1 2:3\n"

@@ -16,8 +16,8 @@ from numba.core.caching import CacheImpl
 from shmps import choices
 from shmps.data import datasets
 from shmps.errors import NotCached
-from shmps.formats import FORMATS, save
-from shmps.models import Model
+from shmps.models.formats import FORMATS, save
+from shmps.models.model import Model
 from shmps.system import compiling
 from shmps.system.compiling import compiled
 from shmps.updaters import SCHEDULES

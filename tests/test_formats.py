@@ -9,8 +9,8 @@ import scipy.sparse as sp
 
 import shmps
 from shmps.errors import DataError, UsageError
-from shmps.formats import FORMATS, check, load, save
-from shmps.models import Model
+from shmps.models.formats import FORMATS, check, load, save
+from shmps.models.model import Model
 from shmps.system.files import HEADER_LIMIT
 
 TRICKY = Model(np.array([0.5, -0.0, 1 / 3, 5e-324, -1.7e308]), 0.1, (-1, 1), {"mode": "async"})

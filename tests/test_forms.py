@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from processes import stdin
 
-from shmps import LogisticRegression, formats
+from shmps import LogisticRegression
 from shmps.errors import DataError, UsageError
+from shmps.models import formats
 
 TRAIN = ["--workers", 1, "--solver", "lbfgs", "--intercept", "--quiet"]
 

@@ -13,8 +13,8 @@ import pytest
 
 from shmps.data import mapped
 from shmps.errors import DataError
-from shmps.formats import load, save
-from shmps.models import Model
+from shmps.models.formats import load, save
+from shmps.models.model import Model
 from shmps.system import failpoints, scratch
 
 OLDER, NEWER = (Model(np.full(3, value), 0.0, (0, 1)) for value in (1.0, 2.0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shmps.errors import UsageError
-from shmps.metrics import evaluate, log_losses, sigmoid
+from shmps.models.metrics import evaluate, log_losses, sigmoid
 
 
 def rows(seed, n=300, distinct=None):

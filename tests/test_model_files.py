@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from shmps.errors import DataError, OutOfSpace
-from shmps.formats import load, save
-from shmps.models import Model
+from shmps.models.formats import load, save
+from shmps.models.model import Model
 from shmps.system.files import HEADER_LIMIT
 from shmps.version import __version__
 

@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from shmps.errors import DataError, UsageError
-from shmps.metrics import sigmoid
-from shmps.models import Model
+from shmps.models.metrics import sigmoid
+from shmps.models.model import Model
 
 SMALL = Model(np.array([0.5, -0.0, 1 / 3]), -0.1, (-1, 1), {"lambda1": 1e-4, "mode": "async"})
 

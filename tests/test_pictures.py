@@ -10,7 +10,7 @@ import pytest
 from processes import on_terminal
 
 from shmps.events import Event
-from shmps.metrics import Metrics
+from shmps.models.metrics import Metrics
 from shmps.pictures import live
 from shmps.result import Delays, Progress
 

@@ -11,8 +11,8 @@ import pytest
 from shmps import outlet
 from shmps.data import mapped, npy, svmlight, texts
 from shmps.errors import DataError, OutOfSpace
-from shmps.formats import load, save
-from shmps.models import Model
+from shmps.models.formats import load, save
+from shmps.models.model import Model
 from shmps.system import files
 from shmps.system.memory import NamelessMemory
 
@@ -117,6 +117,6 @@ def test_a_limit_on_the_size_of_files_ends_a_command_with_6(shmps, here, command
 
 
 def test_a_shortage_that_no_module_expects_is_a_sentence_with_6(shmps, here, monkeypatch):
-    monkeypatch.setattr("shmps.models.Model.predict", failing(errno.EMFILE))
+    monkeypatch.setattr("shmps.models.model.Model.predict", failing(errno.EMFILE))
     done = shmps("predict", "m", "rows")
     assert done.returncode == 6 and "Too many open files" in done.stderr and "ulimit -n" in done.stderr

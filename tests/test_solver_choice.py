@@ -11,7 +11,7 @@ from shmps.commands.train import _estimator
 from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorseThanConstant
 from shmps.estimator import LogisticRegression
-from shmps.metrics import constant_log_loss
+from shmps.models.metrics import constant_log_loss
 from shmps.passes import log_loss, measure
 from shmps.settings import OF_MINIBATCHES
 

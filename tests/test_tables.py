@@ -12,11 +12,12 @@ import pytest
 from processes import stdin
 from scipy.sparse import csr_matrix
 
-from shmps import LogisticRegression, formats
+from shmps import LogisticRegression
 from shmps.data import datasets, mapped, tables
 from shmps.data.dialect import Dialect
 from shmps.data.rows import read
 from shmps.errors import DataError, UsageError
+from shmps.models import formats
 from shmps.system.memory import own_memory
 
 if importlib.util.find_spec("pyarrow") is None:  # each test imports it: see `conftest.LARGE`

@@ -14,10 +14,10 @@ import zlib
 import numpy as np
 import pytest
 
-from shmps import formats
 from shmps.data import mapped, svmlight, texts
 from shmps.errors import DataError, OutOfSpace
-from shmps.models import Model
+from shmps.models import formats
+from shmps.models.model import Model
 
 PACKERS = [gzip.compress, bz2.compress, lzma.compress]
 

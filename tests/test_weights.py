@@ -10,7 +10,7 @@ from naive import loss_and_gradient
 from shmps import LogisticRegression, kernels
 from shmps.data.rows import rows_of
 from shmps.errors import DataError, UsageError
-from shmps.metrics import evaluate
+from shmps.models.metrics import evaluate
 
 ROWS, FEATURES = 120, 4
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shmps import formats
-from shmps.models import Model
+from shmps.models import formats
+from shmps.models.model import Model
 
 ROOT = Path(__file__).parent.parent
 READ = ("0", "63")  # its number on x86-64, on aarch64

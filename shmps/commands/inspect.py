@@ -17,7 +17,7 @@ from shmps.errors import DataError
 from shmps.system import files
 
 if TYPE_CHECKING:
-    from shmps.models import Model
+    from shmps.models.model import Model
 
 BINS, BAR = 12, 40  # of the histogram; columns of its longest bar
 SOME = 5  # labels that are shown
@@ -43,9 +43,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    from shmps import formats
     from shmps.data import mapped
     from shmps.data.rows import read
+    from shmps.models import formats
 
     if (model_format := _format_of(options.data)) is not None:
         model = formats.load(options.data)
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _format_of(path: str) -> str | None:
     """A model's format; None for data."""
-    from shmps import formats
+    from shmps.models import formats
 
     try:
         with files.opened(path, "model") as (file, _):

@@ -13,7 +13,7 @@ from shmps.errors import DataError
 from shmps.system import files
 
 if TYPE_CHECKING:
-    from shmps.models import Model
+    from shmps.models.model import Model
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -44,8 +44,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    from shmps import formats
     from shmps.data.rows import as_training, matched, origin_of, read
+    from shmps.models import formats
 
     if options.output != "-":
         files.check_target(
@@ -95,7 +95,7 @@ def _shares(model: "Model", X: Any) -> str:
 def _tell_how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
     """Print the metrics of the predictions for rows X whose true labels are y (rows,), if all have one."""
     from shmps.inputs import listed
-    from shmps.metrics import evaluate, evaluate_classes
+    from shmps.models.metrics import evaluate, evaluate_classes
 
     places = {label: place for place, label in enumerate(model.labels)}
     truth = y.tolist()

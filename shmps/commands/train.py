@@ -13,7 +13,7 @@ from typing import Any
 
 import tqdm
 
-from shmps import checkpoint, console, formats
+from shmps import checkpoint, console
 from shmps.commands.rows import label_text, said, weights_of
 from shmps.data import datasets
 from shmps.data.rows import classes_of, encoded, origin_of
@@ -21,6 +21,7 @@ from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.estimator import LogisticRegression
 from shmps.events import Event
 from shmps.inputs import listed
+from shmps.models import formats
 from shmps.pictures import live
 from shmps.pictures.report import write_report
 from shmps.pictures.timeline import write_trace

@@ -21,7 +21,7 @@ from io import BufferedReader
 import numpy as np
 
 from shmps.errors import DataError
-from shmps.models import Label, Model
+from shmps.models.model import Label, Model
 from shmps.system.files import HEADER_LIMIT
 
 START = b"solver_type "

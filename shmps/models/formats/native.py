@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from shmps.errors import DataError
-from shmps.models import LABEL_TYPES, Label, Model
+from shmps.models.model import LABEL_TYPES, Label, Model
 from shmps.system import files
 from shmps.system.files import HEADER_LIMIT
 from shmps.version import __version__

@@ -12,7 +12,7 @@ from shmps.data.numeric import dense_of
 from shmps.data.rows import is_finite, names_of, to_csr
 from shmps.data.tables import listed
 from shmps.errors import DataError, UsageError
-from shmps.metrics import log_losses, log_shares_of_classes, shares_of_classes, sigmoid
+from shmps.models.metrics import log_losses, log_shares_of_classes, shares_of_classes, sigmoid
 
 Label = bool | int | float | str
 LABEL_TYPES = (bool, int, float, str)

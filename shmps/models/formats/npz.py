@@ -15,7 +15,7 @@ from io import BufferedReader
 import numpy as np
 
 from shmps.errors import DataError, UsageError
-from shmps.models import Model, array_of
+from shmps.models.model import Model, array_of
 
 START = b"PK\3\4"
 KEYS = ("coefficients", "intercept", "labels", "settings")

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps.errors import DataError, UsageError
-from shmps.formats import liblinear, native, npz
-from shmps.models import Label, Model
+from shmps.models.formats import liblinear, native, npz
+from shmps.models.model import Label, Model
 from shmps.system import files
 
 
