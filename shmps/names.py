@@ -3,9 +3,9 @@
 from shmps.cluster import Cluster
 from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.data import mapped
-from shmps.estimator import LogisticRegression
 from shmps.models.formats import load, save
 from shmps.models.model import Model
+from shmps.sklearn.estimator import LogisticRegression
 from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
 from shmps.version import __version__
 from shmps.worker import KVWorker

@@ -13,8 +13,8 @@ from processes import children_of, nodes_of
 from shmps.callbacks import Callback
 from shmps.data import datasets
 from shmps.errors import DataError, Diverged, ShmpsError, UsageError
-from shmps.estimator import LogisticRegression
 from shmps.result import Progress
+from shmps.sklearn.estimator import LogisticRegression
 
 ROWS, FEATURES = 201, 6  # an odd number, so that two shards differ in size
 

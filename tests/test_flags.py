@@ -6,8 +6,8 @@ import re
 import pytest
 
 from shmps import commands
-from shmps.estimator import LogisticRegression
 from shmps.flags import in_flags
+from shmps.sklearn.estimator import LogisticRegression
 
 DATA = ["--data", "rows.svm", "--json", "--quiet"]
 

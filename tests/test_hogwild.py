@@ -13,7 +13,7 @@ from naive import AdaGrad as NaiveAdaGrad
 from shmps import ASYNC, BOUNDED, FTRL, HOGWILD, SGD, SYNC, AdaGrad, Add, Cluster, Consistency, Step, Updater
 from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorkerFailed
-from shmps.estimator import LogisticRegression
+from shmps.sklearn.estimator import LogisticRegression
 
 ROWS, FEATURES = 300, 12
 

@@ -94,8 +94,8 @@ def _shares(model: "Model", X: Any) -> str:
 
 def _tell_how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
     """Print the metrics of the predictions for rows X whose true labels are y (rows,), if all have one."""
-    from shmps.inputs import listed
     from shmps.models.metrics import evaluate, evaluate_classes
+    from shmps.sklearn.inputs import listed
 
     places = {label: place for place, label in enumerate(model.labels)}
     truth = y.tolist()

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from shmps.conventions import known_to_sklearn
 from shmps.data.dialect import Dialect
 from shmps.data.mapped import MappedLabels
 from shmps.data.numeric import column_name, dense_of, floats_of
@@ -29,6 +28,7 @@ from shmps.data.rows import (
 )
 from shmps.errors import DataError, OutOfSpace, UsageError, warn
 from shmps.models.model import array_of, plain_labels
+from shmps.sklearn.conventions import known_to_sklearn
 from shmps.system.memory import available_memory
 
 _MOST_NAMES = 5  # of each kind, in an error

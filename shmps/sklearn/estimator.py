@@ -7,10 +7,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from shmps.conventions import offered_unless
 from shmps.data.rows import encoded, opened, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
-from shmps.inputs import (
+from shmps.models.model import array_of, plain_labels
+from shmps.result import Progress
+from shmps.runs import OnEvent
+from shmps.sklearn.classifier import LinearClassifier
+from shmps.sklearn.conventions import offered_unless
+from shmps.sklearn.inputs import (
     evaluated,
     held_out,
     importance_of,
@@ -22,10 +26,6 @@ from shmps.inputs import (
     relative,
     warm,
 )
-from shmps.linear import LinearClassifier
-from shmps.models.model import array_of, plain_labels
-from shmps.result import Progress
-from shmps.runs import OnEvent
 from shmps.training import OnPause, Told, Training, told_of
 
 _MANY_CLASSES, _FEW_ROWS = 100, 10  # so many classes of so few rows each are more likely names or amounts

@@ -5,20 +5,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from shmps.conventions import known_to_sklearn
 from shmps.data.dialect import Dialect
 from shmps.data.rows import names_of, origin_of, with_names
 from shmps.errors import DataError, UsageError
-from shmps.inputs import (
-    check_names,
-    matrix_of,
-    opened_again,
-    row_weights,
-    scored_labels,
-    trained,
-)
 from shmps.models.model import Model
 from shmps.settings import Settings
+from shmps.sklearn.conventions import known_to_sklearn
+from shmps.sklearn.inputs import check_names, matrix_of, opened_again, row_weights, scored_labels, trained
 
 
 class LinearClassifier(Settings):

@@ -1,0 +1,1 @@
+"""The estimator, and the conventions of scikit-learn that it follows."""
