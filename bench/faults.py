@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from bench.record import markdown, usable_cores
 from bench.schedule import KEYS, PUSHES, Schedule, failure
-from shmps.messages import ROLES, SERVER, WORKER
+from shmps.ps.messages import ROLES, SERVER, WORKER
 
 
 def replay(seed: int) -> str:

@@ -18,10 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.record import markdown, shown, spread
-from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression, server
+from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression
 from shmps.data import datasets
 from shmps.kernels import gather, scatter
-from shmps.redo import Redo
+from shmps.ps.server import partition
+from shmps.ps.server.redo_log import Redo
 
 KEYS, PARAMETERS = (1, 128, 1_000, 10_000), 100_000
 ROWS, WORKERS, SERVERS = (64, 256), 4, 2
@@ -93,7 +94,7 @@ def _ratio(seconds: dict[tuple[int, str], list[float]], size: int, variant: str)
 
 def _protected(variant: str) -> Any:
     """Nodes that are forked meanwhile update in place, or as they always do."""
-    return mock.patch.object(server, "Redo", InPlace if variant == "none" else Redo)
+    return mock.patch.object(partition, "Redo", InPlace if variant == "none" else Redo)
 
 
 def _push_seconds(variant: str, count: int, requests: int) -> float:

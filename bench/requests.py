@@ -15,7 +15,7 @@ the requests again, which do not count.
 
 What limits them. 128 keys: the interpreter, with 25 µs of a push_pull in worker and server together, beside 6
 of a bare round trip through two pipes. All values: memory, with four passes of a push over as many (see
-`shmps.redo`): to make one of the two that bring forth the after-image took no less time.
+`shmps.ps.server.redo_log`): to make one of the two that bring forth the after-image took no less time.
 
 Results, percentiles within a round, spreads over the rounds: "points": [{"parameters", "keys", "apart",
 "together"}], each {"p50_us", "p99_us"}; "all_keys": by dtype {"push_ms", "pull_ms", "push_pull_ms",

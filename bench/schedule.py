@@ -13,19 +13,19 @@ import numpy as np
 from bench.simulation import Node, Post, SimulatedCrew, SimulatedScheduler, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
 from shmps.bodies import serve
-from shmps.events import Event
-from shmps.mailbox import Log, Mailbox
-from shmps.messages import GROUPS, RESULT, SCHEDULER, SERVER, WORKER, Record
-from shmps.overview import Overview, Pulse
-from shmps.parameters import Parameters
-from shmps.redo import start_replica
-from shmps.roster import BEGINNING, Place
-from shmps.runs import CONTINUE, RESPAWN, Run
-from shmps.server import Server
-from shmps.store import Shape
+from shmps.ps.events import Event
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.mailbox import Log, Mailbox
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.status import Overview, Pulse
+from shmps.ps.messages import GROUPS, RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.ps.scheduler.membership import BEGINNING, Place
+from shmps.ps.scheduler.run import CONTINUE, RESPAWN, Run
+from shmps.ps.server.partition import Server
+from shmps.ps.server.redo_log import start_replica
+from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import simulated
 from shmps.system.memory import carve
-from shmps.worker import KVWorker
 
 KEYS, PUSHES, PUSHES_PER_EPOCH = 7, 4, 2
 UPDATER = Add()

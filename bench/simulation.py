@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from shmps.crew import Crew
-from shmps.messages import ROLES, SCHEDULER, SERVER, Address, Message, Record
-from shmps.overview import Overview
-from shmps.scheduler import Scheduler
+from shmps.ps.memory.status import Overview
+from shmps.ps.messages import ROLES, SCHEDULER, SERVER, Address, Message, Record
+from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.system.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
 
 Line = tuple[Address, int, Address]  # from a life of a node to another node

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmps.worker import KVWorker
+from shmps.ps.worker.kv import KVWorker
 
 KINDS = ("compute", "push", "pull", "wait", "sleep")
 COMPUTE, PUSH, PULL, WAIT, SLEEP = range(len(KINDS))

@@ -20,10 +20,10 @@ from shmps.data.rows import Rows, lengths, shard
 from shmps.errors import Diverged
 from shmps.kernels import add_scaled, curvature_matrix, dot, moments
 from shmps.lbfgs import LBFGS, Solve, curvature_of_moments, whole_curvature
-from shmps.messages import ALL
 from shmps.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.ps.messages import ALL
+from shmps.ps.worker.kv import KVWorker
 from shmps.trainer import Snapshot
-from shmps.worker import KVWorker
 
 _MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms
 _MOST_PRODUCTS = 8  # of two values of a row, per non-zero: about what two gradients cost

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shmps.consistency import Consistency
-from shmps.mailbox import Log, Mailbox
-from shmps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message, Record
 from shmps.outlet import Outlet, Outlets
-from shmps.overview import Pulse
-from shmps.parameters import Parameters
-from shmps.server import Server
-from shmps.store import Store
+from shmps.ps.consistency import Consistency
+from shmps.ps.memory.layout import Store
+from shmps.ps.memory.mailbox import Log, Mailbox
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.status import Pulse
+from shmps.ps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message, Record
+from shmps.ps.server.partition import Server
+from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import reach
 from shmps.transport import Inboxes, Post
 from shmps.updaters import Updater
-from shmps.worker import KVWorker
 
 
 def serve_partition(

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps.errors import DataError, ShmpsError, UsageError, warn
-from shmps.parameters import Copy
+from shmps.ps.memory.parameters import Copy
 from shmps.system import files, scratch
 from shmps.version import __version__
 

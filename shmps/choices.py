@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shmps.runs import CONTINUE, FAIL, RESPAWN
+from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
 
 ON_WORKER_DEATH = (RESPAWN, CONTINUE, FAIL)
 SOLVERS = ("auto", "lbfgs", "minibatch")

@@ -12,21 +12,21 @@ import numpy as np
 
 from shmps.bodies import Work, serve_partition
 from shmps.checks import initial_of, matrix, positive, replicas_of, whole
-from shmps.consistency import SYNC, Consistency
-from shmps.course import Course
 from shmps.crew import PAUSE, Crew
 from shmps.errors import UsageError
-from shmps.events import Event
 from shmps.nodes import method_of, named_shortages
 from shmps.outlet import Outlets
-from shmps.overview import Overview
-from shmps.parameters import Copy, Parameters
 from shmps.process import fork_server
-from shmps.redo import start_replica
+from shmps.ps.consistency import SYNC, Consistency
+from shmps.ps.events import Event
+from shmps.ps.memory.layout import Shape, Store
+from shmps.ps.memory.parameters import Copy, Parameters
+from shmps.ps.memory.status import Overview
+from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
+from shmps.ps.scheduler.run_state import Course
+from shmps.ps.scheduler.scheduler import Scheduler
+from shmps.ps.server.redo_log import start_replica
 from shmps.rehearsal import rehearse
-from shmps.runs import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
-from shmps.scheduler import Scheduler
-from shmps.store import Shape, Store
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
 from shmps.transport import Inboxes

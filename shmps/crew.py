@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from shmps.errors import NodeDied
-from shmps.messages import DIED, ROLES, SCHEDULER, SERVER, Record
 from shmps.nodes import Lifeline, Node, end
-from shmps.overview import Overview
+from shmps.ps.memory.status import Overview
+from shmps.ps.messages import DIED, ROLES, SCHEDULER, SERVER, Record
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
 from shmps.transport import Inboxes, Post

@@ -1,14 +1,14 @@
 """The public names: what `import shmps` gives."""
 
 from shmps.cluster import Cluster
-from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.data import mapped
 from shmps.models.formats import load, save
 from shmps.models.model import Model
+from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
+from shmps.ps.worker.kv import KVWorker
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
 from shmps.version import __version__
-from shmps.worker import KVWorker
 
 __all__ = [
     "ASYNC",

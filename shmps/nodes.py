@@ -16,8 +16,8 @@ from typing import Any
 
 from shmps.boot import join_group_of, signal_at_death_of
 from shmps.errors import NO_THREAD, OutOfSpace, UsageError
-from shmps.messages import ROLES
 from shmps.process import DEFAULT, METHODS, class_of, threads_that_may_compute
+from shmps.ps.messages import ROLES
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint, arm
 from shmps.system.shortages import shortage

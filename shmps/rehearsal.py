@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numba.core import event
 
-from shmps.consistency import ASYNC, SYNC
 from shmps.kernels import cut, gradient
-from shmps.mailbox import DENSE, Mailbox
-from shmps.messages import ENTER, PULL, PUSH, START, Record
-from shmps.parameters import Parameters
-from shmps.redo import checksum
-from shmps.server import Server
-from shmps.store import Shape
+from shmps.ps.consistency import ASYNC, SYNC
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.mailbox import DENSE, Mailbox
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.messages import ENTER, PULL, PUSH, START, Record
+from shmps.ps.server.partition import Server
+from shmps.ps.server.redo_log import checksum
 from shmps.system.memory import carve
 from shmps.system.signals import blocked
 from shmps.updaters import Updater

@@ -8,8 +8,8 @@ import numpy as np
 
 from shmps import console
 from shmps.account import Account, Spans
-from shmps.events import Event
 from shmps.models.metrics import Metrics
+from shmps.ps.events import Event
 from shmps.stability import Stability
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from shmps.checks import not_negative, positive, replicas_of, seed_of, size, whole
 from shmps.choices import HOGWILD_RATES, LEARNING_RATES, OF_MINIBATCHES, ON_WORKER_DEATH, SOLVERS
-from shmps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.dist_lr import DistLR
 from shmps.errors import UsageError
-from shmps.runs import CONTINUE, FAIL, RESPAWN
+from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
+from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
 from shmps.sklearn.conventions import Estimator
 from shmps.trainer import Plan
 from shmps.updaters import FTRL, SGD, AdaGrad, ByRule, Updater

@@ -15,8 +15,8 @@ from shmps.errors import Diverged
 from shmps.kernels import BLOCK
 from shmps.minibatches import Batch, Batches
 from shmps.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.ps.worker.kv import KVWorker
 from shmps.updaters import ByRule, Step
-from shmps.worker import KVWorker
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from shmps.cluster import Cluster
 from shmps.columns import Columns
 from shmps.data.rows import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
-from shmps.events import Event
 from shmps.jobs import job_of
 from shmps.models.metrics import Metrics, constant_log_loss
 from shmps.models.model import Model
-from shmps.parameters import Copy
 from shmps.passes import log_loss, measure
+from shmps.ps.events import Event
+from shmps.ps.memory.parameters import Copy
+from shmps.ps.scheduler.run import OnEvent
 from shmps.result import Delays, Progress, Result, shares_of, timeline_of
-from shmps.runs import OnEvent
 from shmps.settings import OF_MINIBATCHES, Settings
 from shmps.stability import Stability, curvature, stable_rate
 from shmps.trainer import Snapshot

@@ -11,7 +11,17 @@ import select
 import time
 from multiprocessing import reduction
 
-from shmps.messages import RECORD_BYTES, SCHEDULER, SERVER, WORKER, Address, Message, Record, pack, unpack
+from shmps.ps.messages import (
+    RECORD_BYTES,
+    SCHEDULER,
+    SERVER,
+    WORKER,
+    Address,
+    Message,
+    Record,
+    pack,
+    unpack,
+)
 
 _SPIN = 100e-6  # seconds
 _SLEEPS = 1000  # waits without spinning, where a core is wanted by others

@@ -1,15 +1,15 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
 from bench import simulation
-from shmps.course import Course
 from shmps.crew import Crew
-from shmps.messages import ENTER, PUSH, PUSH_PULL, START, Record
-from shmps.redo import Redo
-from shmps.requests import Requests
-from shmps.roster import BEGINNING, Barrier
-from shmps.scheduler import Scheduler
-from shmps.server import Server
-from shmps.worker import KVWorker
+from shmps.ps.messages import ENTER, PUSH, PUSH_PULL, START, Record
+from shmps.ps.scheduler.membership import BEGINNING, Barrier
+from shmps.ps.scheduler.run_state import Course
+from shmps.ps.scheduler.scheduler import Scheduler
+from shmps.ps.server.partition import Server
+from shmps.ps.server.redo_log import Redo
+from shmps.ps.worker.kv import KVWorker
+from shmps.ps.worker.requests import Requests
 
 
 def without_done(monkeypatch):

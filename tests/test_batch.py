@@ -16,8 +16,8 @@ from shmps.data.rows import rows_of
 from shmps.errors import Diverged, NotConverged, UsageError
 from shmps.kernels import curvature_matrix, moments
 from shmps.lbfgs import LBFGS, curvature_of_moments, whole_curvature
-from shmps.messages import SERVER, WORKER
-from shmps.runs import RESPAWN
+from shmps.ps.messages import SERVER, WORKER
+from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import Failpoint
 from shmps.updaters import Replace
 

@@ -20,8 +20,8 @@ from processes import alive, children_of
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, checkpoint, load
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.messages import SERVER, WORKER
-from shmps.runs import RESPAWN
+from shmps.ps.messages import SERVER, WORKER
+from shmps.ps.scheduler.run import RESPAWN
 from shmps.system import scratch
 from shmps.system.failpoints import Failpoint, arm
 

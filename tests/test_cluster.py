@@ -14,7 +14,7 @@ from numba import njit
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, AdaGrad, Cluster, Updater
 from shmps.errors import OutOfSpace, UpdaterFailed, UsageError, WorkerFailed
-from shmps.messages import SERVER
+from shmps.ps.messages import SERVER
 
 KEYS = 20
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shmps import ASYNC, BOUNDED, SYNC, Add, Cluster, Consistency, LogisticRegression
-from shmps.consistency import VectorClock
 from shmps.errors import UsageError
+from shmps.ps.consistency import VectorClock
 
 TICKS = 60
 

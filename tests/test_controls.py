@@ -12,8 +12,8 @@ from mutants import without_done, without_fencing, without_shipping_again, witho
 from test_recovery import KEYS, PUSHES, WORKERS, add_deltas, expected
 
 from shmps import ASYNC, Cluster
-from shmps.messages import SERVER
-from shmps.runs import RESPAWN
+from shmps.ps.messages import SERVER
+from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import Failpoint, simulated
 
 LOST = 5.0  # seconds until what does not come is given up: only a broken variant takes as long

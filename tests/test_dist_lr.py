@@ -6,7 +6,7 @@ from test_server import Bench
 
 from shmps import ASYNC, SGD, SYNC, LogisticRegression
 from shmps.dist_lr import DistLR, c_random
-from shmps.messages import PUSH
+from shmps.ps.messages import PUSH
 
 ROWS, FEATURES, ITERATIONS, C = 400, 9, 60, 1.0
 

@@ -15,7 +15,7 @@ from mutants import (
 
 from bench import __main__ as bench
 from bench.schedule import SYNC, Schedule, failure
-from shmps.mailbox import Log
+from shmps.ps.memory.mailbox import Log
 
 SCHEDULES, MOST = 500, 500
 

@@ -56,7 +56,7 @@ def test_a_push_whose_values_do_not_fit_the_dtype_leaves_no_slot_taken(cluster, 
 def test_a_pull_for_whose_values_there_is_no_memory_leaves_no_slot_taken(cluster):
     def work(kv):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("shmps.requests.np.empty", no_memory)
+            patch.setattr("shmps.ps.worker.requests.np.empty", no_memory)
             for keys in (None, [0]) * (SLOTS + 1):
                 with pytest.raises(MemoryError):
                     kv.pull(keys)

@@ -9,9 +9,9 @@ import pytest
 import scipy.sparse
 
 from shmps import ASYNC, BOUNDED, SYNC, Cluster, LogisticRegression
-from shmps.messages import PING, SERVER, WORKER, Record, pack
-from shmps.roster import Barrier
-from shmps.runs import CONTINUE, RESPAWN
+from shmps.ps.messages import PING, SERVER, WORKER, Record, pack
+from shmps.ps.scheduler.membership import Barrier
+from shmps.ps.scheduler.run import CONTINUE, RESPAWN
 from shmps.system.failpoints import Failpoint
 
 KEYS, EPOCHS, WORKERS = 8, 8, 2

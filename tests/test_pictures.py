@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from processes import on_terminal
 
-from shmps.events import Event
 from shmps.models.metrics import Metrics
 from shmps.pictures import live
+from shmps.ps.events import Event
 from shmps.result import Delays, Progress
 
 ROOT = Path(__file__).parent.parent

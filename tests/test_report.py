@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from shmps import Cluster, LogisticRegression, jobs
-from shmps.messages import WORKER
 from shmps.pictures import charts
 from shmps.pictures.report import report, write_report
+from shmps.ps.messages import WORKER
 from shmps.system.failpoints import Failpoint
 
 VOID = {"meta", "line", "circle", "rect", "path", "polyline"}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from shmps.mailbox import DENSE, Log, Mailbox
-from shmps.messages import PULL, PUSH, WELCOME, Record
-from shmps.requests import Requests
-from shmps.store import Shape
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.mailbox import DENSE, Log, Mailbox
+from shmps.ps.messages import PULL, PUSH, WELCOME, Record
+from shmps.ps.worker.requests import Requests
 from shmps.system.failpoints import arm, simulated
 from shmps.system.memory import carve
 

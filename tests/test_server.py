@@ -3,8 +3,10 @@
 import numpy as np
 
 from shmps import ASYNC, BOUNDED, SYNC, Add
-from shmps.mailbox import DENSE, Mailbox
-from shmps.messages import (
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.mailbox import DENSE, Mailbox
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.messages import (
     ANSWER,
     ENTER,
     LEAVE,
@@ -19,10 +21,8 @@ from shmps.messages import (
     WORKER,
     Record,
 )
-from shmps.parameters import Parameters
-from shmps.redo import Redo
-from shmps.server import Server
-from shmps.store import Shape
+from shmps.ps.server.partition import Server
+from shmps.ps.server.redo_log import Redo
 from shmps.system.memory import carve
 
 WORKERS, KEYS = 3, 8

@@ -23,7 +23,10 @@ from shmps.outlet import Outlets
 from shmps.system import signals
 
 PACKAGE = str(Path(shmps.__file__).parent)
-MODULES = ("cluster", "crew", "scheduler", "course", "nodes", "outlet", "process", "system/signals")
+MODULES = (
+    "cluster", "crew", "ps/scheduler/scheduler", "ps/scheduler/run_state", "nodes", "outlet", "process",
+    "system/signals",
+)  # fmt: skip
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 STRIDE = 101  # every line would take minutes: each run of the tests tries so many of them

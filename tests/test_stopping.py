@@ -18,8 +18,8 @@ from shmps import ASYNC, HOGWILD, SGD, SYNC, Cluster, LogisticRegression, jobs, 
 from shmps.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
 from shmps.data.rows import rows_of
 from shmps.errors import DataError, Diverged, UsageError
-from shmps.messages import WORKER
-from shmps.runs import RESPAWN
+from shmps.ps.messages import WORKER
+from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import WORKER_PLACES, Failpoint
 from shmps.trainer import Plan, train
 

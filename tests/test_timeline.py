@@ -13,8 +13,8 @@ import pytest
 from shmps import Cluster, LogisticRegression, jobs
 from shmps.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Timesheet
 from shmps.errors import UsageError
-from shmps.messages import SERVER, WORKER
 from shmps.pictures.timeline import trace, write_trace
+from shmps.ps.messages import SERVER, WORKER
 from shmps.system.failpoints import Failpoint
 
 

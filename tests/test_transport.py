@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from shmps.errors import OutOfSpace
-from shmps.mailbox import DENSE, Mailbox
-from shmps.messages import PULL, PUSH, RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
-from shmps.store import Shape, Store
+from shmps.ps.memory.layout import Shape, Store
+from shmps.ps.memory.mailbox import DENSE, Mailbox
+from shmps.ps.messages import PULL, PUSH, RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 from shmps.system.memory import NamelessMemory, available_memory, carve
 from shmps.transport import Inboxes, Post
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shmps.events import Event
+from shmps.ps.events import Event
 from shmps.result import Progress
 
 _BLOCKS = "▁▂▃▄▅▆▇█"

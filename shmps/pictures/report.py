@@ -6,10 +6,10 @@ from html import escape
 import numpy as np
 
 from shmps.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Spans
-from shmps.events import Event
 from shmps.pictures import charts
 from shmps.pictures.page import facts, figures, page, table
 from shmps.pictures.timeline import Node, nodes
+from shmps.ps.events import Event
 from shmps.result import Progress, Result
 from shmps.system import files
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from shmps.account import KINDS, Spans
 from shmps.errors import UsageError
-from shmps.events import Event
+from shmps.ps.events import Event
 from shmps.result import Progress, Result
 from shmps.system import files
 from shmps.version import __version__

@@ -10,8 +10,8 @@ import numpy as np
 from shmps.data.rows import encoded, opened, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
 from shmps.models.model import array_of, plain_labels
+from shmps.ps.scheduler.run import OnEvent
 from shmps.result import Progress
-from shmps.runs import OnEvent
 from shmps.sklearn.classifier import LinearClassifier
 from shmps.sklearn.conventions import offered_unless
 from shmps.sklearn.inputs import (

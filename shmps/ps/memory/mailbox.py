@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shmps.store import Shape
+from shmps.ps.memory.layout import Shape
 
 DENSE = -1  # the last slot; negative ones are for requests for all keys
 

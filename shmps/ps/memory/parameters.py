@@ -7,7 +7,7 @@ import numpy as np
 
 from shmps.errors import UsageError
 from shmps.kernels import gather
-from shmps.store import Shape
+from shmps.ps.memory.layout import Shape
 from shmps.updaters import Updater
 
 

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 
 from shmps.checks import matrix, positive, sorted_keys, whole, writeable
-from shmps.consistency import Consistency
 from shmps.errors import NodeDied, UsageError
-from shmps.mailbox import Log, Mailbox
-from shmps.messages import (
+from shmps.outlet import Outlet
+from shmps.ps.consistency import Consistency
+from shmps.ps.memory.mailbox import Log, Mailbox
+from shmps.ps.memory.parameters import Copy, Parameters
+from shmps.ps.memory.status import Pulse
+from shmps.ps.messages import (
     ALL,
     ANSWER,
     BARRIER,
@@ -30,11 +33,8 @@ from shmps.messages import (
     WORKERS,
     Record,
 )
-from shmps.outlet import Outlet
-from shmps.overview import Pulse
-from shmps.parameters import Copy, Parameters
-from shmps.requests import Callback, Requests
-from shmps.roster import BEGINNING
+from shmps.ps.scheduler.membership import BEGINNING
+from shmps.ps.worker.requests import Callback, Requests
 from shmps.system.failpoints import reach
 from shmps.transport import Post
 from shmps.updaters import Step, Updater

@@ -3,9 +3,9 @@
 Every server is the head of its own partition and the tail of its predecessor's.
 """
 
-from shmps.messages import SERVER, SHIP, SHIPPED, Message, Record
-from shmps.parameters import Parameters
-from shmps.redo import Redo
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.messages import SERVER, SHIP, SHIPPED, Message, Record
+from shmps.ps.server.redo_log import Redo
 from shmps.system.failpoints import reach
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shmps.events import Event
 from shmps.outlet import Outlets
+from shmps.ps.events import Event
 
 OnReport = Callable[[int, Any], None]
 OnEvent = Callable[[Event], None]

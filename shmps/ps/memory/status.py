@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from shmps.messages import WORKER
-from shmps.parameters import Parameters
-from shmps.store import Shape
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.messages import WORKER
 
 
 class Overview:

@@ -7,8 +7,9 @@ from typing import Any
 
 from shmps.crew import Crew
 from shmps.errors import WorkerFailed
-from shmps.events import Event
-from shmps.messages import (
+from shmps.nodes import Node
+from shmps.ps.events import Event
+from shmps.ps.messages import (
     BARRIER,
     ENTER,
     EPOCH,
@@ -24,9 +25,8 @@ from shmps.messages import (
     WORKER,
     Record,
 )
-from shmps.nodes import Node
-from shmps.roster import Barrier, Deaths, Division, Place
-from shmps.runs import CONTINUE, FAIL, RESPAWN, Run
+from shmps.ps.scheduler.membership import Barrier, Deaths, Division, Place
+from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, Run
 
 
 class Course:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps.mailbox import Log, Mailbox
-from shmps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Message, Record
-from shmps.store import Shape
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.mailbox import Log, Mailbox
+from shmps.ps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Message, Record
 from shmps.system.failpoints import reach
 
 Callback = Callable[[Any], None]

@@ -9,11 +9,12 @@ import operator
 
 import numpy as np
 
-from shmps.chain import Chain
-from shmps.consistency import Consistency, VectorClock
 from shmps.errors import UpdaterFailed
-from shmps.mailbox import Mailbox
-from shmps.messages import (
+from shmps.ps.consistency import Consistency, VectorClock
+from shmps.ps.memory.layout import DELAY_BINS
+from shmps.ps.memory.mailbox import Mailbox
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.messages import (
     ANSWER,
     ENTER,
     LEAVE,
@@ -33,9 +34,8 @@ from shmps.messages import (
     Message,
     Record,
 )
-from shmps.parameters import Parameters
-from shmps.redo import Redo
-from shmps.store import DELAY_BINS
+from shmps.ps.server.redo_log import Redo
+from shmps.ps.server.replication import Chain
 from shmps.system.failpoints import reach
 from shmps.updaters import Push, Step, Updater
 

@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from shmps.course import Course
 from shmps.crew import GRACE, PAUSE, Crew
 from shmps.errors import NodeDied, UsageError
-from shmps.events import Event
-from shmps.messages import PEER, PING, SERVER, SETTLE, SETTLED, Record
 from shmps.nodes import Node
-from shmps.roster import Deaths
-from shmps.runs import Run
+from shmps.ps.events import Event
+from shmps.ps.messages import PEER, PING, SERVER, SETTLE, SETTLED, Record
+from shmps.ps.scheduler.membership import Deaths
+from shmps.ps.scheduler.run import Run
+from shmps.ps.scheduler.run_state import Course
 from shmps.system.failpoints import reach
 from shmps.system.signals import cleaning_up
 

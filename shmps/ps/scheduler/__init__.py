@@ -1,0 +1,1 @@
+"""The scheduler: it starts and watches the nodes, and keeps the state of a run."""

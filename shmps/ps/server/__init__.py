@@ -1,0 +1,1 @@
+"""A server: its partition of the parameters, the redo log and the replica."""

@@ -1,0 +1,1 @@
+"""A worker: the key-value client and its requests."""
