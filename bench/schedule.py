@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.simulation import Node, Post, SimulatedCrew, SimulatedScheduler, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
-from shmps.bodies import serve
+from shmps.engines.processes.bodies import serve
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import Log, Mailbox

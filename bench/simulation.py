@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from shmps.crew import Crew
+from shmps.engines.processes.launcher import Crew
 from shmps.ps.memory.status import Overview
 from shmps.ps.messages import ROLES, SCHEDULER, SERVER, Address, Message, Record
 from shmps.ps.scheduler.scheduler import Scheduler
@@ -34,7 +34,7 @@ class Killed(BaseException):
 
 
 class Post:
-    """A node's pipes: what `shmps.transport.Post` is to a real one."""
+    """A node's pipes: what `shmps.engines.processes.pipes.Post` is to a real one."""
 
     def __init__(self, simulation: "Simulation", me: Address, life: int = 0):
         self._simulation, self._me, self._life = simulation, me, life
@@ -84,7 +84,7 @@ class Post:
 
 
 class Node:
-    """What `shmps.nodes.Node` and its process are to the scheduler: a thread that runs when it is told."""
+    """What the engine's `Node` and its process are to the scheduler: a thread that runs when it is told."""
 
     pid = 0
     fate, has_beaten = "died", True
@@ -207,7 +207,7 @@ class Simulation:
         self.deaths: collections.Counter[Address] = collections.Counter()
         self.steps = self.records = 0
         self.kept: dict[Line, collections.deque[list[Record]]] = {}  # none of them empty
-        self.behind: list[tuple[Post, int, Address, Record]] = []  # see `shmps.transport.Post.send_behind`
+        self.behind: list[tuple[Post, int, Address, Record]] = []  # see `pipes.Post.send_behind`
         self.inboxes: dict[Address, list[Record]] = collections.defaultdict(list)
         self.nodes: dict[Address, Node] = {}  # of each rank the last
         self.running: Any = None

@@ -53,7 +53,7 @@ def children(pid):
 def left():
     # The fork server stays; the processes that it has forked do not.
     own = children("self")
-    stay = [pid for pid in own if "from shmps.boot import serve" in open(f"/proc/{pid}/cmdline").read()]
+    stay = [pid for pid in own if "boot import serve" in open(f"/proc/{pid}/cmdline").read()]
     return len(own) - len(stay) + sum(len(children(pid)) for pid in stay)
 
 def descriptors():

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from shmps.bodies import Work, serve_partition
 from shmps.checks import initial_of, matrix, positive, replicas_of, whole
-from shmps.crew import PAUSE, Crew
+from shmps.engines.processes.bodies import Work, serve_partition
+from shmps.engines.processes.launcher import PAUSE, Crew
+from shmps.engines.processes.node import method_of, named_shortages
+from shmps.engines.processes.outlet import Outlets
+from shmps.engines.processes.pipes import Inboxes
+from shmps.engines.processes.process import fork_server
+from shmps.engines.processes.rehearsal import rehearse
 from shmps.errors import UsageError
-from shmps.nodes import method_of, named_shortages
-from shmps.outlet import Outlets
-from shmps.process import fork_server
 from shmps.ps.consistency import SYNC, Consistency
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape, Store
@@ -26,10 +28,8 @@ from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, R
 from shmps.ps.scheduler.run_state import Course
 from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.redo_log import start_replica
-from shmps.rehearsal import rehearse
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
-from shmps.transport import Inboxes
 from shmps.updaters import Add, Updater
 
 _MAX_KEYS = 2**14

@@ -10,8 +10,8 @@ from shmps import batch, trainer
 from shmps.account import Account
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, shared
+from shmps.engines.processes.process import DEFAULT, fork_server, threads_that_may_compute
 from shmps.minibatches import PER_WEIGHT, most_entries, must_fit
-from shmps.process import DEFAULT, fork_server, threads_that_may_compute
 from shmps.ps.memory.parameters import Copy
 from shmps.settings import Settings
 from shmps.updaters import ByRule, Replace

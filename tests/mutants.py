@@ -1,7 +1,7 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
 from bench import simulation
-from shmps.crew import Crew
+from shmps.engines.processes.launcher import Crew
 from shmps.ps.messages import ENTER, PUSH, PUSH_PULL, START, Record
 from shmps.ps.scheduler.membership import BEGINNING, Barrier
 from shmps.ps.scheduler.run_state import Course

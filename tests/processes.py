@@ -24,9 +24,9 @@ def nodes_of(pid: int) -> list[int]:
     nodes = []
     for child in children_of(pid):
         command = _command(child)
-        if "shmps.boot import serve" in command:
+        if "boot import serve" in command:
             nodes += children_of(child)
-        elif command == _command(pid) or "shmps.boot import main" in command:
+        elif command == _command(pid) or "boot import main" in command:
             nodes.append(child)
     return nodes
 

@@ -457,7 +457,7 @@ def test_a_rate_that_swings_is_said_once_and_dist_lr_is_a_rule(shmps):
 def test_that_numba_compiles_is_said_once(tmp_path):
     """A training would take seconds to compile: the file that it would leave is put there instead."""
     program = (
-        "from shmps.kernels import gradient; from shmps.rehearsal import is_first; "
+        "from shmps.kernels import gradient; from shmps.engines.processes.rehearsal import is_first; "
         "print(is_first(), gradient.stats.cache_path)"
     )
     command = [sys.executable, "-c", program]

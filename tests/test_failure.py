@@ -105,7 +105,7 @@ def test_an_interrupt_in_the_caller_ends_the_workers_and_goes_on():
 @pytest.mark.parametrize("moment", range(4))
 def test_an_interrupt_while_nodes_start_loses_none_of_them(moment, monkeypatch):
     """Whether it comes before or after a worker's process was started."""
-    from shmps.nodes import Node
+    from shmps.engines.processes.node import Node
 
     start, calls = Node.start, []
 

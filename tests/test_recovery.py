@@ -466,7 +466,7 @@ def test_nobody_is_taken_for_hung_while_nobody_looks():
 
 
 def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(monkeypatch):
-    from shmps.crew import Crew
+    from shmps.engines.processes.launcher import Crew
 
     launch, interrupts = Crew.launch, [1]
 

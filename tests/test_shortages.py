@@ -8,8 +8,8 @@ import resource
 import numpy as np
 import pytest
 
-from shmps import outlet
 from shmps.data import mapped, npy, svmlight, texts
+from shmps.engines.processes import outlet
 from shmps.errors import DataError, OutOfSpace
 from shmps.models.formats import load, save
 from shmps.models.model import Model

@@ -16,15 +16,16 @@ from processes import children_of, nodes_of
 
 import shmps
 from shmps import ASYNC, Cluster, LogisticRegression, cli
-from shmps.crew import Crew
+from shmps.engines.processes.launcher import Crew
+from shmps.engines.processes.node import end
+from shmps.engines.processes.outlet import Outlets
 from shmps.errors import UsageError
-from shmps.nodes import end
-from shmps.outlet import Outlets
 from shmps.system import signals
 
 PACKAGE = str(Path(shmps.__file__).parent)
 MODULES = (
-    "cluster", "crew", "ps/scheduler/scheduler", "ps/scheduler/run_state", "nodes", "outlet", "process",
+    "cluster", "ps/scheduler/scheduler", "ps/scheduler/run_state", "engines/processes/launcher",
+    "engines/processes/node", "engines/processes/outlet", "engines/processes/process",
     "system/signals",
 )  # fmt: skip
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
@@ -488,7 +489,7 @@ def test_of_two_clusters_the_first_may_be_left_first():
         second.__enter__()
         first.__exit__(None, None, None)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("shmps.crew.end", signal_at_the_end)
+            patch.setattr("shmps.engines.processes.launcher.end", signal_at_the_end)
             second.__exit__(None, None, None)
         assert heard == [signal.SIGUSR1] and signal.getsignal(signal.SIGUSR1) is mine
 

@@ -24,8 +24,8 @@ import tqdm
 from processes import alive, children_of, nodes_of
 
 from shmps import ASYNC, Cluster
+from shmps.engines.processes.process import NodeProcess
 from shmps.errors import NodeDied, OutOfSpace
-from shmps.process import NodeProcess
 from shmps.system import failpoints
 
 DEADLINE = 60.0  # seconds; only a hang takes as long
@@ -505,7 +505,7 @@ def test_a_node_that_can_start_no_thread_goes_with_its_parent_or_says_what_it_la
         ended.append(True)
 
     ended: list[bool] = []
-    monkeypatch.setattr("shmps.nodes._thread", SimpleNamespace(start_new_thread=fail))
+    monkeypatch.setattr("shmps.engines.processes.node._thread", SimpleNamespace(start_new_thread=fail))
     life()  # the kernel tells its nodes
     thread = threading.Thread(target=life_of_a_thread)
     thread.start()

@@ -5,12 +5,12 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.errors import OutOfSpace
 from shmps.ps.memory.layout import Shape, Store
 from shmps.ps.memory.mailbox import DENSE, Mailbox
 from shmps.ps.messages import PULL, PUSH, RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 from shmps.system.memory import NamelessMemory, available_memory, carve
-from shmps.transport import Inboxes, Post
 
 fork = multiprocessing.get_context("fork")
 

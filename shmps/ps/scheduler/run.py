@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shmps.outlet import Outlets
+from shmps.engines.processes.outlet import Outlets
 from shmps.ps.events import Event
 
 OnReport = Callable[[int, Any], None]

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from shmps.crew import Crew
+from shmps.engines.processes.launcher import Crew
+from shmps.engines.processes.node import Node
 from shmps.errors import WorkerFailed
-from shmps.nodes import Node
 from shmps.ps.events import Event
 from shmps.ps.messages import (
     BARRIER,

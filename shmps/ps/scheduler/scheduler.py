@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from shmps.crew import GRACE, PAUSE, Crew
+from shmps.engines.processes.launcher import GRACE, PAUSE, Crew
+from shmps.engines.processes.node import Node
 from shmps.errors import NodeDied, UsageError
-from shmps.nodes import Node
 from shmps.ps.events import Event
 from shmps.ps.messages import PEER, PING, SERVER, SETTLE, SETTLED, Record
 from shmps.ps.scheduler.membership import Deaths

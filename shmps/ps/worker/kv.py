@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from shmps.checks import matrix, positive, sorted_keys, whole, writeable
+from shmps.engines.processes.outlet import Outlet
+from shmps.engines.processes.pipes import Post
 from shmps.errors import NodeDied, UsageError
-from shmps.outlet import Outlet
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.mailbox import Log, Mailbox
 from shmps.ps.memory.parameters import Copy, Parameters
@@ -36,7 +37,6 @@ from shmps.ps.messages import (
 from shmps.ps.scheduler.membership import BEGINNING
 from shmps.ps.worker.requests import Callback, Requests
 from shmps.system.failpoints import reach
-from shmps.transport import Post
 from shmps.updaters import Step, Updater
 
 _MOST_REPORTED = 2**26  # bytes of reports, in the outlet,

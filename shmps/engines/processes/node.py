@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from multiprocessing import reduction
 from typing import Any
 
-from shmps.boot import join_group_of, signal_at_death_of
+from shmps.engines.processes.boot import join_group_of, signal_at_death_of
+from shmps.engines.processes.process import DEFAULT, METHODS, class_of, threads_that_may_compute
 from shmps.errors import NO_THREAD, OutOfSpace, UsageError
-from shmps.process import DEFAULT, METHODS, class_of, threads_that_may_compute
 from shmps.ps.messages import ROLES
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint, arm

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from shmps.engines.processes.node import Lifeline, Node, end
+from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.errors import NodeDied
-from shmps.nodes import Lifeline, Node, end
 from shmps.ps.memory.status import Overview
 from shmps.ps.messages import DIED, ROLES, SCHEDULER, SERVER, Record
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
-from shmps.transport import Inboxes, Post
 
 PAUSE = 0.1  # seconds between two looks at the nodes
 GRACE = 3.0  # seconds that nodes have to come to an end by themselves

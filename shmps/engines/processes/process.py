@@ -29,7 +29,7 @@ from multiprocessing.util import _args_from_interpreter_flags as _interpreter_fl
 from types import FrameType
 from typing import Any
 
-from shmps.boot import MOST_AT_ONCE, NUMBER, Inherited, import_script
+from shmps.engines.processes.boot import MOST_AT_ONCE, NUMBER, Inherited, import_script
 from shmps.errors import NodeDied
 from shmps.system import signals
 
@@ -340,7 +340,7 @@ def _interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess
     parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
     path = [*map(str, sys.path)]  # pathlib's are no literals
     call = f"{name}({descriptor}, {parent})"
-    code = f"import sys; sys.path[:] = {path}; from shmps.boot import {name}; {call}"
+    code = f"import sys; sys.path[:] = {path}; from shmps.engines.processes.boot import {name}; {call}"
     child = subprocess.Popen(
         [spawn.get_executable(), *_interpreter_flags(), "-c", code],
         stdin=subprocess.DEVNULL,

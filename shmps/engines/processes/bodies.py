@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shmps.outlet import Outlet, Outlets
+from shmps.engines.processes.outlet import Outlet, Outlets
+from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Store
 from shmps.ps.memory.mailbox import Log, Mailbox
@@ -16,7 +17,6 @@ from shmps.ps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message
 from shmps.ps.server.partition import Server
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import reach
-from shmps.transport import Inboxes, Post
 from shmps.updaters import Updater
 
 

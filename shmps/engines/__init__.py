@@ -1,0 +1,1 @@
+"""Engines: what runs the nodes and carries records between them."""

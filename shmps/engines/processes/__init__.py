@@ -1,0 +1,1 @@
+"""The nodes as processes of one machine: pipes, shared memory, start methods."""
