@@ -18,7 +18,7 @@ from tqdm import tqdm
 from bench import curves, dist_lr, figures
 from bench.record import markdown, shown, spread
 from bench.table import RATES, choose
-from shmps.result import Result
+from shmps.linear.result import Result
 
 SHARE = 0.8  # of the stability limit
 GAP, SWING, RATIO = 0.002, 0.01, 1.1

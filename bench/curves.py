@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.dist_lr import MARKS
 from bench.record import spread
-from shmps.result import Result
+from shmps.linear.result import Result
 
 Curve = dict[str, list[Any]]
 

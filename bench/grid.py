@@ -1,10 +1,10 @@
 """Accuracy and swing against the learning rate, for each mode and each delay: does the theory hold?
 
 Gradient descent with a delay of tau versions is stable below 2 sin(pi / (2 (2 tau + 1))) / curvature (see
-shmps.stability). Here on real processes: async with 1 to 9 workers and a tick time has delays of 0 to 8; SGD,
-whole shards, dist-lr's start, every rate of RATES. A run has settled if its log-loss on the test rows rises
-by no more than RISE above its least in the last half. The curvature is that at the optimum of the training
-rows.
+`shmps.linear.stability`). Here on real processes: async with 1 to 9 workers and a tick time has delays of 0
+to 8; SGD, whole shards, dist-lr's start, every rate of RATES. A run has settled if its log-loss on the test
+rows rises by no more than RISE above its least in the last half. The curvature is that at the optimum of
+the training rows.
 
 Results: "curvature"; "delays": [{"workers", "delay_p50" (median over the rates), "predicted" (the limit for
 it), "settled" (the highest rate below which all settled), "swung" (the least rate that did not; null: none),
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from bench import curves, dist_lr, figures
 from bench.record import markdown
 from shmps.data.rows import rows_of
-from shmps.stability import curvature, stable_rate
+from shmps.linear.stability import curvature, stable_rate
 
 FACTOR = 2 ** (1 / 3)
 RATES = tuple(round(0.1 * FACTOR**step, 3) for step in range(17))  # 0.1 to 4.03

@@ -39,7 +39,7 @@ from shmps import LogisticRegression
 from shmps.data import datasets
 from shmps.data.rows import rows_of, shard
 from shmps.kernels import gradient
-from shmps.result import Result
+from shmps.linear.result import Result
 from shmps.system.cores import usable_cores
 
 WORKERS = 4

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from bench import figures, wide
 from bench.record import markdown, shown, spread, usable_cores
 from shmps import LogisticRegression
-from shmps.result import Result
+from shmps.linear.result import Result
+from shmps.linear.training import OnPause
 from shmps.system.memory import available_memory
-from shmps.training import OnPause
 
 WORKERS, NONZEROS = (1, 2, 4, 8), (10**5, 10**6, 10**7, 10**8, 10**9)
 ROW, FEATURES = 50, 100_000

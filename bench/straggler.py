@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bench import curves, dist_lr, figures
 from bench.record import markdown, shown, spread
-from shmps.result import Result
+from shmps.linear.result import Result
 
 MODES: dict[str, dict[str, Any]] = {
     "sync": {"mode": "sync"},

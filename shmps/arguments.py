@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from shmps.choices import (
+from shmps.linear.choices import (
     FORMATS,
     HOGWILD_RATES,
     LEARNING_RATES,

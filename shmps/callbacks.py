@@ -11,9 +11,9 @@ import os
 from typing import Any
 
 from shmps.checks import not_negative, whole
+from shmps.linear.result import Progress, finite
 from shmps.models import formats
 from shmps.models.model import Model
-from shmps.result import Progress, finite
 from shmps.system import files
 
 

@@ -30,7 +30,7 @@ from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.redo_log import start_replica
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
-from shmps.updaters import Add, Updater
+from shmps.updaters.updaters import Add, Updater
 
 _MAX_KEYS = 2**14
 

@@ -7,7 +7,7 @@ from shmps.models.model import Model
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.worker.kv import KVWorker
 from shmps.sklearn.estimator import LogisticRegression
-from shmps.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
+from shmps.updaters.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
 from shmps.version import __version__
 
 __all__ = [

@@ -10,16 +10,17 @@ import scipy.optimize
 import scipy.sparse
 import scipy.special
 
-from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression, batch, passes
-from shmps.batch import Descent, Layout, contribute
+from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
 from shmps.data.rows import rows_of
 from shmps.errors import Diverged, NotConverged, UsageError
 from shmps.kernels import curvature_matrix, moments
-from shmps.lbfgs import LBFGS, curvature_of_moments, whole_curvature
+from shmps.linear import full_gradient, passes
+from shmps.linear.full_gradient import Descent, Layout, contribute
+from shmps.linear.lbfgs import LBFGS, curvature_of_moments, whole_curvature
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import Failpoint
-from shmps.updaters import Replace
+from shmps.updaters.updaters import Replace
 
 
 def problem(rows=400, features=12, seed=0):
@@ -327,10 +328,10 @@ def test_a_feature_that_no_sampled_row_has_is_not_thought_flat():
 def test_the_curvature_of_many_rows_is_taken_with_signs_of_life(monkeypatch):
     rows, beats = LAYOUT_ROWS, []
     for layout in (Layout((13,), rows.num_rows, True, stride) for stride in (0, 1, 3)):
-        once = batch._curvature(rows, layout, lambda: None)
+        once = full_gradient._curvature(rows, layout, lambda: None)
         with monkeypatch.context() as smaller:
             smaller.setattr(passes, "_PIECE", 100)
-            pieces = batch._curvature(rows, layout, lambda: beats.append(None))
+            pieces = full_gradient._curvature(rows, layout, lambda: beats.append(None))
         assert np.concatenate(pieces) == pytest.approx(np.concatenate(once)) and len(beats) > 5
         beats.clear()
 

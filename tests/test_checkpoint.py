@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from processes import alive, children_of
 
-from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, checkpoint, load
+from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, load
 from shmps.errors import DataError, OutOfSpace, UsageError
+from shmps.linear import checkpoint
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.scheduler.run import RESPAWN
 from shmps.system import scratch

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps import LogisticRegression, checkpoint, columns, mapped
+from shmps import LogisticRegression, mapped
 from shmps.callbacks import Callback
-from shmps.columns import Columns
 from shmps.data.rows import rows_of
+from shmps.linear import checkpoint, columns
+from shmps.linear.columns import Columns
 from shmps.system.memory import own_memory
 
 ROWS, FEATURES, WIDE = 60, 12, 3000

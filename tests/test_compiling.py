@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from numba.core.caching import CacheImpl
 
-from shmps import choices
 from shmps.data import datasets
 from shmps.errors import NotCached
+from shmps.linear import choices
 from shmps.models.formats import FORMATS, save
 from shmps.models.model import Model
 from shmps.system import compiling
 from shmps.system.compiling import compiled
-from shmps.updaters import SCHEDULES
+from shmps.updaters.updaters import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,7 +6,7 @@ import scipy.sparse
 
 from shmps.data.rows import encoded, rows_of, shard
 from shmps.errors import DataError
-from shmps.minibatches import Batches, most_entries
+from shmps.linear.minibatches import Batches, most_entries
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_no_batch_has_more_keys_than_announced(rows, size):
 
 def test_a_batch_that_memory_does_not_allow_to_keep_is_the_same_at_every_visit(rows, monkeypatch):
     kept = batches(rows, size=40)
-    monkeypatch.setattr("shmps.minibatches.available_memory", lambda: 0)
+    monkeypatch.setattr("shmps.linear.minibatches.available_memory", lambda: 0)
     cut_anew = batches(rows, size=40)
     for _ in range(2):
         for index in range(3):

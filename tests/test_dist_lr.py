@@ -5,8 +5,8 @@ import pytest
 from test_server import Bench
 
 from shmps import ASYNC, SGD, SYNC, LogisticRegression
-from shmps.dist_lr import DistLR, c_random
 from shmps.ps.messages import PUSH
+from shmps.updaters.dist_lr import DistLR, c_random
 
 ROWS, FEATURES, ITERATIONS, C = 400, 9, 60, 1.0
 

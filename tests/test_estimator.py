@@ -13,7 +13,7 @@ from processes import children_of, nodes_of
 from shmps.callbacks import Callback
 from shmps.data import datasets
 from shmps.errors import DataError, Diverged, ShmpsError, UsageError
-from shmps.result import Progress
+from shmps.linear.result import Progress
 from shmps.sklearn.estimator import LogisticRegression
 
 ROWS, FEATURES = 201, 6  # an odd number, so that two shards differ in size

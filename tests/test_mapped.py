@@ -19,10 +19,11 @@ import pytest
 import scipy.sparse
 
 from bench import outofcore
-from shmps import LogisticRegression, kernels, minibatches
+from shmps import LogisticRegression, kernels
 from shmps.data import datasets, mapped, npy, svmlight
 from shmps.data.rows import Rows, codes_of, encoded, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
+from shmps.linear import minibatches
 from shmps.system.memory import own_memory
 
 ROWS, FEATURES = 300, 40

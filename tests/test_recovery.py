@@ -15,10 +15,10 @@ import scipy.sparse
 from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, KVWorker, LogisticRegression
 from shmps.data.rows import rows_of
 from shmps.errors import NodeDied, WorkerFailed
+from shmps.linear.minibatch_worker import Plan, train
 from shmps.ps.messages import PING, SERVER, WORKER, Record, pack
 from shmps.ps.scheduler.run import CONTINUE, RESPAWN
 from shmps.system.failpoints import SCHEDULER_PLACES, SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
-from shmps.trainer import Plan, train
 
 KEYS, WORKERS, PUSHES = 12, 3, 12
 MODES = {"sync": SYNC, "bounded": BOUNDED(2), "async": ASYNC}

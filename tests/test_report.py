@@ -14,7 +14,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from shmps import Cluster, LogisticRegression, jobs
+from shmps import Cluster, LogisticRegression
+from shmps.linear import jobs
 from shmps.pictures import charts
 from shmps.pictures.report import report, write_report
 from shmps.ps.messages import WORKER

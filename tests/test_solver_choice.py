@@ -10,9 +10,9 @@ from shmps import commands
 from shmps.commands.train import _estimator
 from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorseThanConstant
+from shmps.linear.passes import log_loss, measure
+from shmps.linear.settings import OF_MINIBATCHES
 from shmps.models.metrics import constant_log_loss
-from shmps.passes import log_loss, measure
-from shmps.settings import OF_MINIBATCHES
 from shmps.sklearn.estimator import LogisticRegression
 
 OLD_DEFAULTS = {name: value for name, value in OF_MINIBATCHES.items() if value is not None}

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from shmps import LogisticRegression
 from shmps.data.rows import rows_of, to_csr
 from shmps.errors import UnstableRate
-from shmps.stability import curvature, stable_rate
+from shmps.linear.stability import curvature, stable_rate
 
 
 def delayed_descent(rate, steepness, delay, steps=20_000):

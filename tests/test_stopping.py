@@ -14,14 +14,15 @@ import scipy.sparse
 from processes import children_of
 from test_estimator import problem
 
-from shmps import ASYNC, HOGWILD, SGD, SYNC, Cluster, LogisticRegression, jobs, load, save
+from shmps import ASYNC, HOGWILD, SGD, SYNC, Cluster, LogisticRegression, load, save
 from shmps.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
 from shmps.data.rows import rows_of
 from shmps.errors import DataError, Diverged, UsageError
+from shmps.linear import jobs
+from shmps.linear.minibatch_worker import Plan, train
 from shmps.ps.messages import WORKER
 from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import WORKER_PLACES, Failpoint
-from shmps.trainer import Plan, train
 
 X, Y = problem()
 MANY = 10**7  # iterations: it ends by being stopped, or not at all

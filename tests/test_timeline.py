@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shmps import Cluster, LogisticRegression, jobs
-from shmps.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Timesheet
+from shmps import Cluster, LogisticRegression
 from shmps.errors import UsageError
+from shmps.linear import jobs
+from shmps.linear.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Timesheet
 from shmps.pictures.timeline import trace, write_trace
 from shmps.ps.messages import SERVER, WORKER
 from shmps.system.failpoints import Failpoint

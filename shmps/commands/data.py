@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import Any
 
-from shmps import choices, console
+from shmps import console
+from shmps.linear import choices
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

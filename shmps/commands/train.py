@@ -13,18 +13,19 @@ from typing import Any
 
 import tqdm
 
-from shmps import checkpoint, console
+from shmps import console
 from shmps.commands.rows import label_text, said, weights_of
 from shmps.data import datasets
 from shmps.data.rows import classes_of, encoded, origin_of
 from shmps.engines.processes.rehearsal import is_first
 from shmps.errors import DataError, ShmpsError, UsageError
+from shmps.linear import checkpoint
+from shmps.linear.result import Progress
 from shmps.models import formats
 from shmps.pictures import live
 from shmps.pictures.report import write_report
 from shmps.pictures.timeline import write_trace
 from shmps.ps.events import Event
-from shmps.result import Progress
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.sklearn.inputs import listed
 from shmps.system import files

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from shmps.linear.result import Progress
 from shmps.ps.events import Event
-from shmps.result import Progress
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40  # of a curve, in characters

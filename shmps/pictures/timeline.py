@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from shmps.account import KINDS, Spans
 from shmps.errors import UsageError
+from shmps.linear.account import KINDS, Spans
+from shmps.linear.result import Progress, Result
 from shmps.ps.events import Event
-from shmps.result import Progress, Result
 from shmps.system import files
 from shmps.version import __version__
 

@@ -8,8 +8,8 @@ import scipy.sparse
 from shmps.data.dialect import Dialect
 from shmps.data.rows import names_of, origin_of, with_names
 from shmps.errors import DataError, UsageError
+from shmps.linear.settings import Settings
 from shmps.models.model import Model
-from shmps.settings import Settings
 from shmps.sklearn.conventions import known_to_sklearn
 from shmps.sklearn.inputs import check_names, matrix_of, opened_again, row_weights, scored_labels, trained
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from shmps.data.rows import encoded, opened, rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
+from shmps.linear.result import Progress
+from shmps.linear.training import OnPause, Told, Training, told_of
 from shmps.models.model import array_of, plain_labels
 from shmps.ps.scheduler.run import OnEvent
-from shmps.result import Progress
 from shmps.sklearn.classifier import LinearClassifier
 from shmps.sklearn.conventions import offered_unless
 from shmps.sklearn.inputs import (
@@ -26,7 +27,6 @@ from shmps.sklearn.inputs import (
     relative,
     warm,
 )
-from shmps.training import OnPause, Told, Training, told_of
 
 _MANY_CLASSES, _FEW_ROWS = 100, 10  # so many classes of so few rows each are more likely names or amounts
 _LEARNED = (
@@ -53,12 +53,13 @@ class LogisticRegression(LinearClassifier):
     bound : int, optional
         Of bounded mode: ticks that a worker may be ahead of the slowest one [2]_.
     solver : {"auto", "lbfgs", "minibatch"}, default="auto"
-        lbfgs: full gradients (see `shmps.batch`) [3]_. auto: lbfgs, unless something is given that only
-        minibatches have: another mode than sync, an updater, learning_rate, schedule, batch_size or epochs
-        (at whatever value), l1, slow_worker, tick_time, join_at, replicas, checkpoint, resume, or
+        lbfgs: full gradients (see `shmps.linear.full_gradient`) [3]_. auto: lbfgs, unless something is given
+        that only minibatches have: another mode than sync, an updater, learning_rate, schedule, batch_size or
+        epochs (at whatever value), l1, slow_worker, tick_time, join_at, replicas, checkpoint, resume, or
         on_worker_death="continue". lbfgs itself refuses those.
     updater : {"adagrad", "sgd", "ftrl", "dist-lr"}, optional
-        The rule of the servers [4]_ [5]_; None: adagrad. l1 needs ftrl; for dist-lr see `shmps.dist_lr`.
+        The rule of the servers [4]_ [5]_; None: adagrad. l1 needs ftrl; for dist-lr see
+        `shmps.updaters.dist_lr`.
     learning_rate : float, optional
         None: the updater's own.
     schedule : {"constant", "1/t", "1/sqrt(t)", "1/(1+delay)"}, optional
@@ -140,11 +141,11 @@ class LogisticRegression(LinearClassifier):
         `partial_fit` take the same ones in the same order; of CSV in any order.
     n_iter_ : int
         Iterations of the busiest worker (lbfgs: rounds), up to the evaluation that stopped it.
-    history_ : list of shmps.result.Progress
+    history_ : list of shmps.linear.result.Progress
         The evaluations; metrics count rows by their weights.
-    staleness_ : shmps.result.Delays
+    staleness_ : shmps.linear.result.Delays
         Versions of the weights between a pull and its push.
-    result_ : shmps.result.Result
+    result_ : shmps.linear.result.Result
         All figures of the training.
 
     References

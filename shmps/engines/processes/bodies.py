@@ -17,7 +17,7 @@ from shmps.ps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message
 from shmps.ps.server.partition import Server
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import reach
-from shmps.updaters import Updater
+from shmps.updaters.updaters import Updater
 
 
 def serve_partition(

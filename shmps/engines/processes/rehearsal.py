@@ -18,7 +18,7 @@ from shmps.ps.server.partition import Server
 from shmps.ps.server.redo_log import checksum
 from shmps.system.memory import carve
 from shmps.system.signals import blocked
-from shmps.updaters import Updater
+from shmps.updaters.updaters import Updater
 
 
 def rehearse(updater: Updater, width: int, dtype: type = np.float64) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from shmps.errors import UsageError
 from shmps.kernels import gather
 from shmps.ps.memory.layout import Shape
-from shmps.updaters import Updater
+from shmps.updaters.updaters import Updater
 
 
 class Image(NamedTuple):

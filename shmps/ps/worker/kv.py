@@ -37,7 +37,7 @@ from shmps.ps.messages import (
 from shmps.ps.scheduler.membership import BEGINNING
 from shmps.ps.worker.requests import Callback, Requests
 from shmps.system.failpoints import reach
-from shmps.updaters import Step, Updater
+from shmps.updaters.updaters import Step, Updater
 
 _MOST_REPORTED = 2**26  # bytes of reports, in the outlet,
 _MOST_UNREAD = 256  # and reports that the scheduler has yet to hand over, before a worker waits
@@ -182,7 +182,8 @@ class KVWorker:
     def tick_in_place(self, update: Callable[[np.ndarray, np.ndarray, Step], float]) -> None:
         """`update(weights, state, step)` on the shared arrays (n, width) and (n, width, m), as one tick.
 
-        It returns what penalty its updates come to: by how much they raise the age (see `shmps.updaters`).
+        It returns what penalty its updates come to: by how much they raise the age (see
+        `shmps.updaters.updaters`).
         What `push_in_place` gives up is given up here too.
         """
         if not self.consistency.in_place:

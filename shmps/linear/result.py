@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from shmps import console
-from shmps.account import Account, Spans
+from shmps.linear.account import Account, Spans
+from shmps.linear.stability import Stability
 from shmps.models.metrics import Metrics
 from shmps.ps.events import Event
-from shmps.stability import Stability
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps.account import Account
 from shmps.callbacks import EarlyStopping
-from shmps.checkpoint import Checkpoints, resume
 from shmps.cluster import Cluster
-from shmps.columns import Columns
 from shmps.data.rows import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
-from shmps.jobs import job_of
+from shmps.linear.account import Account
+from shmps.linear.checkpoint import Checkpoints, resume
+from shmps.linear.columns import Columns
+from shmps.linear.jobs import job_of
+from shmps.linear.minibatch_worker import Snapshot
+from shmps.linear.passes import log_loss, measure
+from shmps.linear.result import Delays, Progress, Result, shares_of, timeline_of
+from shmps.linear.settings import OF_MINIBATCHES, Settings
+from shmps.linear.stability import Stability, curvature, stable_rate
 from shmps.models.metrics import Metrics, constant_log_loss
 from shmps.models.model import Model
-from shmps.passes import log_loss, measure
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
 from shmps.ps.scheduler.run import OnEvent
-from shmps.result import Delays, Progress, Result, shares_of, timeline_of
-from shmps.settings import OF_MINIBATCHES, Settings
-from shmps.stability import Stability, curvature, stable_rate
-from shmps.trainer import Snapshot
-from shmps.updaters import SGD, ByRule, Step, Updater
+from shmps.updaters.updaters import SGD, ByRule, Step, Updater
 
 OnPause = Callable[[int, int], None]  # ticks done, ticks planned
 ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # of weights as they are trained, and settings

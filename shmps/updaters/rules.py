@@ -12,7 +12,7 @@ import numpy as np
 from numba.extending import overload
 
 from shmps.kernels import at, kernel
-from shmps.prefetch import prefetch
+from shmps.updaters.prefetch import prefetch
 
 
 class SGDRule(NamedTuple):

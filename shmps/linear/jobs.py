@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from shmps import batch, trainer
-from shmps.account import Account
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, shared
 from shmps.engines.processes.process import DEFAULT, fork_server, threads_that_may_compute
-from shmps.minibatches import PER_WEIGHT, most_entries, must_fit
+from shmps.linear import full_gradient, minibatch_worker
+from shmps.linear.account import Account
+from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
+from shmps.linear.settings import Settings
 from shmps.ps.memory.parameters import Copy
-from shmps.settings import Settings
-from shmps.updaters import ByRule, Replace
+from shmps.updaters.updaters import ByRule, Replace
 
 _MOST_ROUNDS = 100
 
@@ -103,7 +103,7 @@ def _minibatches(
         entries=0 if consistency.in_place else entries,
         left_out=left_out,
     )
-    _rehearse(start_method, trainer.rehearse, rows, start.shape, plan, updater, consistency.in_place)
+    _rehearse(start_method, minibatch_worker.rehearse, rows, start.shape, plan, updater, consistency.in_place)
     cluster = Cluster(
         num_keys,
         width=problems,
@@ -122,16 +122,15 @@ def _minibatches(
     )
     planned, per_epoch = settings.ticks_planned(rows.num_rows), settings.ticks_per_epoch(rows.num_rows)
     args = rows, start.shape, plan
-    return Job(
-        cluster, "minibatch", trainer.train, args, cluster.weights, sum(planned), sum(per_epoch), cluster.stop
-    )
+    train, ticks = minibatch_worker.train, (sum(planned), sum(per_epoch))
+    return Job(cluster, "minibatch", train, args, cluster.weights, *ticks, cluster.stop)
 
 
 def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.ndarray, left_out: int) -> Job:
     problems = start.size // len(start)
-    must_fit(settings.plan().memory, rows, len(start), problems, batch.PER_WEIGHT, left_out=left_out)
-    layout = batch.Layout.of(rows, start.shape, bool(settings.fit_intercept))
-    _rehearse(start_method, batch.rehearse, rows, layout)
+    must_fit(settings.plan().memory, rows, len(start), problems, full_gradient.PER_WEIGHT, left_out=left_out)
+    layout = full_gradient.Layout.of(rows, start.shape, bool(settings.fit_intercept))
+    _rehearse(start_method, full_gradient.rehearse, rows, layout)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,
@@ -146,11 +145,11 @@ def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.n
         start_method=start_method,
     )
     most = settings.iterations or _MOST_ROUNDS
-    descent = batch.Descent(cluster, layout, start, settings.l2, settings.tol, most)
+    descent = full_gradient.Descent(cluster, layout, start, settings.l2, settings.tol, most)
     return Job(
         cluster,
         "lbfgs",
-        batch.contribute,
+        full_gradient.contribute,
         (rows, layout, settings.test_interval, settings.timeline),
         lambda: descent.weights,
         most * settings.workers,

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmps.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
 from shmps.data.rows import Rows, shard
 from shmps.errors import Diverged
 from shmps.kernels import BLOCK
-from shmps.minibatches import Batch, Batches
-from shmps.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.linear.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
+from shmps.linear.minibatches import Batch, Batches
+from shmps.linear.passes import mean_gradient, measure, pieces, rehearse_gradient
 from shmps.ps.worker.kv import KVWorker
-from shmps.updaters import ByRule, Step
+from shmps.updaters.updaters import ByRule, Step
 
 
 @dataclass(frozen=True)

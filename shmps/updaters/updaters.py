@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps import rules
 from shmps.checks import not_negative, positive
 from shmps.errors import UsageError
 from shmps.kernels import add_scaled, merge
-from shmps.rules import AdaGradRule, FTRLRule, SGDRule
+from shmps.updaters import rules
+from shmps.updaters.rules import AdaGradRule, FTRLRule, SGDRule
 
 
 class Step(NamedTuple):
@@ -117,7 +117,7 @@ class ByRule(Updater):
     """An updater with a formula for one value: it can be applied in place too."""
 
     def rule(self, step: Step) -> Any:
-        """The numbers of the formula at this step; see `shmps.rules`."""
+        """The numbers of the formula at this step; see `shmps.updaters.rules`."""
         raise NotImplementedError
 
     def update(self, keys, gradient, values, state, step):

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shmps.account import COMPUTE, PULL, PUSH, Account, Timesheet
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, lengths, shard
 from shmps.errors import Diverged
 from shmps.kernels import add_scaled, curvature_matrix, dot, moments
-from shmps.lbfgs import LBFGS, Solve, curvature_of_moments, whole_curvature
-from shmps.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.linear.account import COMPUTE, PULL, PUSH, Account, Timesheet
+from shmps.linear.lbfgs import LBFGS, Solve, curvature_of_moments, whole_curvature
+from shmps.linear.minibatch_worker import Snapshot
+from shmps.linear.passes import mean_gradient, measure, pieces, rehearse_gradient
 from shmps.ps.messages import ALL
 from shmps.ps.worker.kv import KVWorker
-from shmps.trainer import Snapshot
 
 _MOST_WHOLE = 512  # weights for which the whole curvature is taken: it is inverted in a few ms
 _MOST_PRODUCTS = 8  # of two values of a row, per non-zero: about what two gradients cost

@@ -1,0 +1,1 @@
+"""Updaters: the servers' rules for a gradient."""
