@@ -2,7 +2,7 @@
 
 import sys
 
-from shmps.command import main
+from shmps.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from processes import nodes_of
 
-from shmps import cli
+from shmps.cli import main as cli
 
 # The more memory a process has, the longer its forks take: three times as long with scikit-learn imported.
 LARGE = re.compile(r"importorskip|from sklearn")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from processes import alive, children_of, on_terminal
 
-from shmps import cli
+from shmps.cli import main as cli
 from shmps.data import datasets
 from shmps.models import formats
 from shmps.models.model import Model
@@ -287,7 +287,7 @@ def test_a_reader_that_has_gone_is_no_traceback(files):
     lines = "\n".join(["1 1:1"] * 50_000)
     (files / "long.svm").write_text(lines)
     arguments = ["predict", str(files / "model"), str(files / "long.svm")]
-    predict = f"import sys, shmps.cli; sys.exit(shmps.cli.main({arguments}))"
+    predict = f"import sys; from shmps.cli.main import main; sys.exit(main({arguments}))"
     with subprocess.Popen(
         [sys.executable, "-c", predict], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

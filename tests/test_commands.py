@@ -14,7 +14,7 @@ import pytest
 from processes import stdin
 
 from shmps import LogisticRegression
-from shmps.commands import bench
+from shmps.cli.commands import bench
 from shmps.data import datasets
 from shmps.models import formats
 from shmps.models.model import Model
@@ -106,7 +106,7 @@ def test_no_output_takes_the_place_of_a_part_of_mapped_data_of_stdin_or_of_anoth
     assert words in shmps("train", "--model", "a9a.t").stderr
     with open("rows.svm") as rows:
         told = subprocess.run(
-            [sys.executable, "-m", "shmps.cli", "predict", "model", "-", "--output", "rows.svm"],
+            [sys.executable, "-m", "shmps", "predict", "model", "-", "--output", "rows.svm"],
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
             stdin=rows,
             capture_output=True,

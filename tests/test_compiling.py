@@ -117,7 +117,7 @@ def test_a_user_without_a_home_compiles(monkeypatch):
 def test_a_command_runs_where_nothing_can_be_kept(tmp_path):
     save(Model(np.ones(2), 0.0, (0, 1)), tmp_path / "m")
     done = subprocess.run(
-        [sys.executable, "-c", "from shmps.command import main; main()", "inspect", tmp_path / "m"],
+        [sys.executable, "-c", "from shmps.cli.command import main; main()", "inspect", tmp_path / "m"],
         cwd=ROOT,
         env=os.environ
         | {"NUMBA_CACHE_DIR": "/proc/none", "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"},

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from shmps import commands
-from shmps.flags import in_flags
+from shmps.cli import commands
+from shmps.cli.flags import in_flags
 from shmps.sklearn.estimator import LogisticRegression
 
 DATA = ["--data", "rows.svm", "--json", "--quiet"]

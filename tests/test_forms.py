@@ -533,7 +533,7 @@ def test_a_model_that_an_interrupt_left_remembers_its_text(shmps, here, monkeypa
     def stop(bar, progress):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shmps.commands.train._Bar.evaluated", stop)
+    monkeypatch.setattr("shmps.cli.commands.train._Bar.evaluated", stop)
     flags = ["--delimiter", ";", "--epochs", 50, "--batch-size", 10, "--test-interval", 7, "--workers", 1]
     done = shmps("train", "--data", "train.csv", *flags, "--model", "m", "--quiet")
     assert done.returncode == 130 and "the model after iteration " in done.stderr

@@ -11,8 +11,8 @@ from processes import on_terminal
 
 from shmps.linear.result import Delays, Progress
 from shmps.models.metrics import Metrics
-from shmps.pictures import live
 from shmps.ps.events import Event
+from shmps.report import live
 
 ROOT = Path(__file__).parent.parent
 TRAIN = [sys.executable, "run.py", "--data", "synth:a9a", "--workers", "2", "--epochs", "2"]

@@ -74,7 +74,7 @@ def in_a_shell(line, folder):
     program = folder / "bin" / "shmps"
     program.parent.mkdir(exist_ok=True)
     root = Path(__file__).parent.parent
-    start = "import sys; from shmps.cli import main; sys.exit(main())"
+    start = "import sys; from shmps.cli.main import main; sys.exit(main())"
     program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{start}' \"$@\"\n")
     program.chmod(0o755)
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])

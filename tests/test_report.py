@@ -16,9 +16,9 @@ import pytest
 
 from shmps import Cluster, LogisticRegression
 from shmps.linear import jobs
-from shmps.pictures import charts
-from shmps.pictures.report import report, write_report
 from shmps.ps.messages import WORKER
+from shmps.report import charts
+from shmps.report.summary import report, write_report
 from shmps.system.failpoints import Failpoint
 
 VOID = {"meta", "line", "circle", "rect", "path", "polyline"}

@@ -15,7 +15,8 @@ import pytest
 from processes import children_of, nodes_of
 
 import shmps
-from shmps import ASYNC, Cluster, LogisticRegression, cli
+from shmps import ASYNC, Cluster, LogisticRegression
+from shmps.cli import main as cli
 from shmps.engines.processes.launcher import Crew
 from shmps.engines.processes.node import end
 from shmps.engines.processes.outlet import Outlets
@@ -181,7 +182,7 @@ def test_ctrl_c_and_sigterm_at_once_are_told_in_one_line(tmp_path):
         """
 import os, signal, sys
 from shmps import cli
-from shmps.commands import data
+from shmps.cli.commands import data
 
 def both(options):
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps import commands
-from shmps.commands.train import _estimator
+from shmps.cli import commands
+from shmps.cli.commands.train import _estimator
 from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorseThanConstant
 from shmps.linear.passes import log_loss, measure

@@ -14,8 +14,8 @@ from shmps import Cluster, LogisticRegression
 from shmps.errors import UsageError
 from shmps.linear import jobs
 from shmps.linear.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Timesheet
-from shmps.pictures.timeline import trace, write_trace
 from shmps.ps.messages import SERVER, WORKER
+from shmps.report.timeline import trace, write_trace
 from shmps.system.failpoints import Failpoint
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import alive
 
 from shmps.models import formats
 from shmps.models.model import Model
@@ -86,7 +87,7 @@ PRINTING = {
 
 
 def process(arguments, **streams):
-    program = "import sys; from shmps.cli import main; sys.exit(main())"
+    program = "import sys; from shmps.cli.main import main; sys.exit(main())"
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path}
     environment.pop("PYTHONUNBUFFERED", None)  # argparse ignores what it can not write at once
@@ -138,7 +139,7 @@ def test_ctrl_c_while_it_reads_is_a_sentence(here, arguments):
 def until_it_reads(pid):
     """The process sleeps in a read of its pipe."""
     while not reading(pid):
-        pass
+        assert alive(pid)
 
 
 def reading(pid):
@@ -147,7 +148,8 @@ def reading(pid):
 
 
 @pytest.mark.parametrize(
-    "program", [["run.py"], ["-c", "from shmps.command import main; main()", "data"], ["-m", "shmps", "data"]]
+    "program",
+    [["run.py"], ["-c", "from shmps.cli.command import main; main()", "data"], ["-m", "shmps", "data"]],
 )
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_modules_are_imported_ends_quietly(here, number, code, program):

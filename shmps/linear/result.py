@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shmps import console
+from shmps.cli import console
 from shmps.linear.account import Account, Spans
 from shmps.linear.stability import Stability
 from shmps.models.metrics import Metrics
@@ -115,7 +115,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what is not a number (the AUC of one class) is None. Without the timeline."""
         figures = asdict(replace(self, timeline=None))
-        del figures["timeline"]  # it has a format of its own: see shmps.pictures.timeline
+        del figures["timeline"]  # it has a format of its own: see shmps.report.timeline
         figures["settings"].pop("names", None)  # there may be millions: `shmps inspect` has those that matter
         return finite(
             figures

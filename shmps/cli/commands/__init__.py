@@ -2,7 +2,7 @@
 
 Importing numba and scipy takes a second, and `--help`, `--version` and the error for a wrong flag need
 neither. So modules with an `add` import them inside functions; the arguments of `train` are in
-shmps.arguments.
+shmps.cli.arguments.
 """
 
 import argparse
@@ -10,10 +10,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from shmps import arguments, completion, config
-from shmps.commands import bench, convert, data, inspect, predict
-from shmps.early import ending_at_signals
-from shmps.flags import flags_of
+from shmps.cli import arguments, completion, config
+from shmps.cli.commands import bench, convert, data, inspect, predict
+from shmps.cli.early import ending_at_signals
+from shmps.cli.flags import flags_of
 from shmps.version import __version__
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import tqdm
 
-from shmps import console
-from shmps.arguments import add_reading
-from shmps.commands.rows import said
+from shmps.cli import console
+from shmps.cli.arguments import add_reading
+from shmps.cli.commands.rows import said
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

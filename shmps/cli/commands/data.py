@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from shmps import console
+from shmps.cli import console
 from shmps.linear import choices
 
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shmps import console
-from shmps.arguments import add_reading, add_weights
-from shmps.commands.rows import label_text, said, weights_of
+from shmps.cli import console
+from shmps.cli.arguments import add_reading, add_weights
+from shmps.cli.commands.rows import label_text, said, weights_of
 from shmps.data.dialect import Dialect
 from shmps.errors import DataError
 from shmps.system import files

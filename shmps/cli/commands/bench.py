@@ -8,7 +8,7 @@ from typing import Any
 
 from shmps.errors import UsageError
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

@@ -7,10 +7,10 @@ import numpy as np
 
 from shmps.linear.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Spans
 from shmps.linear.result import Progress, Result
-from shmps.pictures import charts
-from shmps.pictures.page import facts, figures, page, table
-from shmps.pictures.timeline import Node, nodes
 from shmps.ps.events import Event
+from shmps.report import charts
+from shmps.report.page import facts, figures, page, table
+from shmps.report.timeline import Node, nodes
 from shmps.system import files
 
 _BINS = 300  # of the strip that shows a worker's time

@@ -6,8 +6,8 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from shmps.cli.flags import flags_of, meant, nearest
 from shmps.errors import DataError, UsageError
-from shmps.flags import flags_of, meant, nearest
 from shmps.system import files
 
 

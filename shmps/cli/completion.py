@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from shmps import console
+from shmps.cli import console
 from shmps.errors import UsageError
 
 SHELLS = ("bash", "zsh", "tcsh")

@@ -1,6 +1,6 @@
 """`shmps train`: progress on stderr, the table or a JSON object on stdout.
 
-Its arguments are in shmps.arguments.
+Its arguments are in shmps.cli.arguments.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from typing import Any
 
 import tqdm
 
-from shmps import console
-from shmps.commands.rows import label_text, said, weights_of
+from shmps.cli import console
+from shmps.cli.commands.rows import label_text, said, weights_of
 from shmps.data import datasets
 from shmps.data.rows import classes_of, encoded, origin_of
 from shmps.engines.processes.rehearsal import is_first
@@ -22,10 +22,10 @@ from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.linear import checkpoint
 from shmps.linear.result import Progress
 from shmps.models import formats
-from shmps.pictures import live
-from shmps.pictures.report import write_report
-from shmps.pictures.timeline import write_trace
 from shmps.ps.events import Event
+from shmps.report import live
+from shmps.report.summary import write_report
+from shmps.report.timeline import write_trace
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.sklearn.inputs import listed
 from shmps.system import files

@@ -4,14 +4,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from shmps.early import end_at_signals
+from shmps.cli.early import end_at_signals
 
 
 def main(before: Sequence[str] = ()) -> int:
     """Run it with the process's arguments after those `before`; returns the exit code."""
     end_at_signals()  # until cli has handlers of its own
 
-    from shmps.cli import main
+    from shmps.cli.main import main
 
     code = main([*before, *sys.argv[1:]])
     # All is done and said; a handler of Python's is gone before the process is. A signal that is blocked in

@@ -1,15 +1,14 @@
 """The command line: arguments in, an exit code out."""
 
 import signal
-import sys
 import warnings
 from typing import Any, NoReturn
 
 import tqdm
 
-from shmps import commands, console
+from shmps.cli import commands, console
+from shmps.cli.flags import in_flags, naming_flags
 from shmps.errors import OutOfSpace, ShmpsError
-from shmps.flags import in_flags, naming_flags
 from shmps.system.shortages import shortage
 
 
@@ -85,7 +84,3 @@ def _ignore(number: int, frame: Any) -> None: ...
 def _complain(message: str, code: int) -> int:
     console.say(message)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,1 +1,0 @@
-"""What a training was like, to look at: a page, a timeline, a panel while it runs."""
