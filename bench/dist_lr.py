@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from shmps import LogisticRegression
 from shmps.data import datasets
 from shmps.errors import UnstableRate, WorseThanConstant
-from shmps.kernels import gradient
+from shmps.linear.kernels import gradient
 from shmps.linear.result import Result
 from shmps.updaters.dist_lr import c_random
 

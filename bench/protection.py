@@ -20,7 +20,7 @@ from tqdm import tqdm
 from bench.record import markdown, shown, spread
 from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression
 from shmps.data import datasets
-from shmps.kernels import gather, scatter
+from shmps.ps.kernels import gather, scatter
 from shmps.ps.server import partition
 from shmps.ps.server.redo_log import Redo
 

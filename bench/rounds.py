@@ -38,7 +38,7 @@ from bench.record import markdown, shown, spread
 from shmps import LogisticRegression
 from shmps.data import datasets
 from shmps.data.rows import rows_of, shard
-from shmps.kernels import gradient
+from shmps.linear.kernels import gradient
 from shmps.linear.result import Result
 from shmps.system.cores import usable_cores
 

@@ -36,7 +36,7 @@ from bench.record import markdown, shown, spread, usable_cores
 from shmps import FTRL, AdaGrad, LogisticRegression, Step
 from shmps.data.rows import Rows, rows_of, shard
 from shmps.linear.minibatches import Batches
-from shmps.updaters.updaters import ByRule
+from shmps.updaters.descent import ByRule
 
 WORKERS, BATCH = 2, 256
 UPDATERS: dict[str, Callable[[float], ByRule]] = {"ftrl": FTRL, "adagrad": AdaGrad}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shmps.checks import initial_of, matrix, positive, replicas_of, whole
+from shmps.checks import positive, whole
 from shmps.engines.processes.bodies import Work, serve_partition
 from shmps.engines.processes.launcher import PAUSE, Crew
 from shmps.engines.processes.node import method_of, named_shortages
@@ -19,6 +19,7 @@ from shmps.engines.processes.pipes import Inboxes
 from shmps.engines.processes.process import fork_server
 from shmps.engines.processes.rehearsal import rehearse
 from shmps.errors import UsageError
+from shmps.ps.arguments import initial_of, matrix, replicas_of
 from shmps.ps.consistency import SYNC, Consistency
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape, Store
@@ -28,9 +29,10 @@ from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, R
 from shmps.ps.scheduler.run_state import Course
 from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.redo_log import start_replica
+from shmps.ps.updater import Updater
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
-from shmps.updaters.updaters import Add, Updater
+from shmps.updaters.add import Add
 
 _MAX_KEYS = 2**14
 

@@ -5,9 +5,11 @@ from shmps.data import mapped
 from shmps.models.formats import load, save
 from shmps.models.model import Model
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
+from shmps.ps.updater import Push, Step, Updater
 from shmps.ps.worker.kv import KVWorker
 from shmps.sklearn.estimator import LogisticRegression
-from shmps.updaters.updaters import FTRL, SGD, AdaGrad, Add, Push, Replace, Step, Updater
+from shmps.updaters.add import Add, Replace
+from shmps.updaters.descent import FTRL, SGD, AdaGrad
 from shmps.version import __version__
 
 __all__ = [

@@ -13,14 +13,14 @@ import scipy.special
 from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
 from shmps.data.rows import rows_of
 from shmps.errors import Diverged, NotConverged, UsageError
-from shmps.kernels import curvature_matrix, moments
 from shmps.linear import full_gradient, passes
 from shmps.linear.full_gradient import Descent, Layout, contribute
+from shmps.linear.kernels import curvature_matrix, moments
 from shmps.linear.lbfgs import LBFGS, curvature_of_moments, whole_curvature
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import Failpoint
-from shmps.updaters.updaters import Replace
+from shmps.updaters.add import Replace
 
 
 def problem(rows=400, features=12, seed=0):

@@ -11,9 +11,10 @@ import scipy.sparse
 from naive import loss_and_gradient
 
 import shmps
-from shmps import LogisticRegression, kernels
+from shmps import LogisticRegression
 from shmps.data.rows import rows_of
 from shmps.errors import DataError, UsageError
+from shmps.linear import kernels
 from shmps.models.metrics import evaluate_classes
 
 ROWS, FEATURES, CLASSES = 90, 7, 4

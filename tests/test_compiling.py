@@ -20,7 +20,7 @@ from shmps.models.formats import FORMATS, save
 from shmps.models.model import Model
 from shmps.system import compiling
 from shmps.system.compiling import compiled
-from shmps.updaters.updaters import SCHEDULES
+from shmps.updaters.descent import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,8 +8,10 @@ import pytest
 import scipy.sparse
 from naive import loss_and_gradient
 
-from shmps import kernels
+from shmps.data.kernels import take_rows
 from shmps.data.rows import rows_of
+from shmps.linear import kernels
+from shmps.ps.kernels import cut, gather, merge, scatter
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_merge_adds_sparse_vectors(sizes):
     expected = np.zeros((100, 2))
     expected[keys] += values
     expected[more] += 0.3 * more_values
-    union, sums = kernels.merge(keys, values, more, more_values, 0.3)
+    union, sums = merge(keys, values, more, more_values, 0.3)
     np.testing.assert_array_equal(union, np.union1d(keys, more))
     np.testing.assert_array_equal(sums, expected[union])
 
@@ -92,7 +94,7 @@ def test_merge_adds_sparse_vectors(sizes):
 @pytest.mark.parametrize("keys", [[], [0], [9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [2, 3, 7], [4, 5]])
 def test_cut_is_searchsorted(keys):
     keys, bounds, cuts = np.array(keys, np.int64), np.array([0, 3, 6, 10]), np.empty(4, np.int64)
-    assert kernels.cut(keys, bounds, cuts) == -1
+    assert cut(keys, bounds, cuts) == -1
     np.testing.assert_array_equal(cuts, np.searchsorted(keys, bounds))
 
 
@@ -100,7 +102,7 @@ def test_cut_is_searchsorted(keys):
     ("keys", "wrong"), [([-1, 2], 0), ([2, 2], 1), ([5, 3], 1), ([1, 10], 1), ([2**62], 0)]
 )
 def test_cut_finds_the_first_wrong_key(keys, wrong):
-    assert kernels.cut(np.array(keys), np.array([0, 3, 10]), np.empty(3, np.int64)) == wrong
+    assert cut(np.array(keys), np.array([0, 3, 10]), np.empty(3, np.int64)) == wrong
 
 
 def test_localize_is_unique_with_inverse():
@@ -117,7 +119,7 @@ def test_localize_is_unique_with_inverse():
 def test_take_rows_is_indexing(problem):
     X, _, _ = problem
     chosen = np.array([5, 5, 699, 0])
-    indptr, indices, data = kernels.take_rows(X.indptr, X.indices, X.data, chosen)
+    indptr, indices, data = take_rows(X.indptr, X.indices, X.data, chosen)
     np.testing.assert_array_equal(
         scipy.sparse.csr_matrix((data, indices, indptr), shape=(4, 20)).toarray(), X[chosen].toarray()
     )
@@ -128,11 +130,11 @@ def test_take_rows_is_indexing(problem):
 def test_gather_and_scatter_move_the_rows_of_the_keys_alone(keys, width):
     keys, rows = np.array(keys, np.int64), np.arange(6.0 * width).reshape(6, width)
     out = np.full((6, width), -1.0)
-    kernels.gather(rows, keys, out)
+    gather(rows, keys, out)
     np.testing.assert_array_equal(out, np.concatenate([rows[keys], np.full((6 - len(keys), width), -1.0)]))
     expected = rows.copy()
     expected[keys] = -rows[keys]
-    kernels.scatter(-out, keys, rows)
+    scatter(-out, keys, rows)
     np.testing.assert_array_equal(rows, expected)
 
 

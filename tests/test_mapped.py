@@ -19,11 +19,12 @@ import pytest
 import scipy.sparse
 
 from bench import outofcore
-from shmps import LogisticRegression, kernels
+from shmps import LogisticRegression
 from shmps.data import datasets, mapped, npy, svmlight
+from shmps.data.kernels import take_rows
 from shmps.data.rows import Rows, codes_of, encoded, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.linear import minibatches
+from shmps.linear import kernels, minibatches
 from shmps.system.memory import own_memory
 
 ROWS, FEATURES = 300, 40
@@ -442,7 +443,7 @@ def test_kernels_reach_beyond_two_to_the_31_non_zeros(large):
     kernels.gradient(*second, weights, False, 1, out)
     assert np.flatnonzero(out).tolist() == [3, 5]
     assert out[3] == pytest.approx(-3 / (1 + np.exp(margin[0]))) and second.nonzeros == 2
-    indptr, indices, data = kernels.take_rows(rows.indptr, rows.indices, rows.data, np.array([1, 1]))
+    indptr, indices, data = take_rows(rows.indptr, rows.indices, rows.data, np.array([1, 1]))
     assert indptr.tolist() == [0, 2, 4] and indices.tolist() == [3, 5] * 2 and data.tolist() == [3, 5] * 2
     out[:] = 0.0
     kernels.moments(second.indptr, second.indices, second.data, None, False, 1, out, np.zeros(FEATURES))

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
 
 from shmps.errors import OutOfSpace
 
@@ -41,9 +40,3 @@ def abandon_stdout() -> None:
     """What is still in its buffer goes nowhere, when Python flushes it on its way out."""
     with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def table(lines: Sequence[tuple[str, str]]) -> str:
-    """Names and what they are, in two columns."""
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)

@@ -15,10 +15,10 @@ from shmps.data import mapped, npy, readers, svmlight, tables
 from shmps.data.block import Block
 from shmps.data.bounds import must_lie_within
 from shmps.data.dialect import Dialect
+from shmps.data.kernels import take_rows
 from shmps.data.mapped import MappedLabels, MappedMatrix
 from shmps.data.stored import Stored
 from shmps.errors import DataError, UsageError
-from shmps.kernels import take_rows
 from shmps.system.memory import Fields, NamelessMemory, carve
 
 _PIECE = 2**20  # entries looked at at a time

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shmps.data.rows import MappedRows, Rows
-from shmps.kernels import at, kernel
 from shmps.ps.memory.parameters import Copy
+from shmps.system.compiling import at, kernel
 from shmps.system.memory import available_memory, own_memory
 
 _PER_WEIGHT = 80  # bytes that a weight which is left out saves, at least

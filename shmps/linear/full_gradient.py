@@ -17,11 +17,12 @@ import numpy as np
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, lengths, shard
 from shmps.errors import Diverged
-from shmps.kernels import add_scaled, curvature_matrix, dot, moments
 from shmps.linear.account import COMPUTE, PULL, PUSH, Account, Timesheet
+from shmps.linear.kernels import curvature_matrix, dot, moments
 from shmps.linear.lbfgs import LBFGS, Solve, curvature_of_moments, whole_curvature
 from shmps.linear.minibatch_worker import Snapshot
 from shmps.linear.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.ps.kernels import add_scaled
 from shmps.ps.messages import ALL
 from shmps.ps.worker.kv import KVWorker
 

@@ -14,7 +14,8 @@ from shmps.linear.account import Account
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.linear.settings import Settings
 from shmps.ps.memory.parameters import Copy
-from shmps.updaters.updaters import ByRule, Replace
+from shmps.updaters.add import Replace
+from shmps.updaters.descent import ByRule
 
 _MOST_ROUNDS = 100
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 
-from shmps.kernels import add_scaled, dot, solve_rank_one
+from shmps.linear.kernels import dot, solve_rank_one
+from shmps.ps.kernels import add_scaled
 
 MEMORY = 10  # pairs of steps and changes of the gradient
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo 1966)

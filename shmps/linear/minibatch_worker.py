@@ -11,12 +11,13 @@ import numpy as np
 
 from shmps.data.rows import Rows, shard
 from shmps.errors import Diverged
-from shmps.kernels import BLOCK
 from shmps.linear.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
+from shmps.linear.kernels import BLOCK
 from shmps.linear.minibatches import Batch, Batches
 from shmps.linear.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.ps.updater import Step
 from shmps.ps.worker.kv import KVWorker
-from shmps.updaters.updaters import ByRule, Step
+from shmps.updaters.descent import ByRule
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from shmps.checks import as_size
+from shmps.data.kernels import take_rows
 from shmps.data.rows import Rows, lengths
 from shmps.errors import OutOfSpace
-from shmps.kernels import localize, take_rows
+from shmps.linear.kernels import localize
 from shmps.system.memory import available_memory, own_memory
 
 PER_WEIGHT = 80  # bytes of a process for every key: its weight, copies of it, its place in a minibatch

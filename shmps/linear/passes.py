@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from shmps.data.rows import Rows
-from shmps.kernels import BLOCK, class_gradients, gradient, margins
+from shmps.linear.kernels import BLOCK, class_gradients, gradient, margins
 from shmps.models.metrics import Metrics, evaluate, evaluate_classes, losses
 
 _PIECE = 2**25  # non-zeros between two signs of life: a tenth of a second

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from shmps.cli import console
 from shmps.linear.account import Account, Spans
 from shmps.linear.stability import Stability
+from shmps.linear.text import table
 from shmps.models.metrics import Metrics
 from shmps.ps.events import Event
 
@@ -161,7 +161,7 @@ class Result:
 
     def table(self) -> str:
         """The table at the end of a run."""
-        return console.table(self.figures())
+        return table(self.figures())
 
 
 def shares_of(accounts: list[Account]) -> dict[str, float]:

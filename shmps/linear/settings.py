@@ -7,15 +7,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from shmps.checks import not_negative, positive, replicas_of, seed_of, size, whole
+from shmps.checks import not_negative, positive, seed_of, size, whole
 from shmps.errors import UsageError
 from shmps.linear.choices import HOGWILD_RATES, LEARNING_RATES, OF_MINIBATCHES, ON_WORKER_DEATH, SOLVERS
 from shmps.linear.minibatch_worker import Plan
+from shmps.ps.arguments import replicas_of
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
-from shmps.sklearn.conventions import Estimator
+from shmps.ps.updater import Updater
+from shmps.updaters.descent import FTRL, SGD, AdaGrad, ByRule
 from shmps.updaters.dist_lr import DistLR
-from shmps.updaters.updaters import FTRL, SGD, AdaGrad, ByRule, Updater
 
 # The values with which L-BFGS can be asked for, of the other parameters that it does not take as they are.
 _OF_LBFGS: dict[str, tuple[Any, ...]] = {
@@ -28,7 +29,7 @@ _LONGEST = 60_000  # ms
 _DESCENTS = {"sgd": SGD, "dist-lr": DistLR}
 
 
-class Settings(Estimator):
+class Settings:
     """The parameters of a training: what each means is told by `shmps.LogisticRegression`."""
 
     def __init__(

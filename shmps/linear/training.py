@@ -28,7 +28,8 @@ from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
 from shmps.ps.scheduler.run import OnEvent
-from shmps.updaters.updaters import SGD, ByRule, Step, Updater
+from shmps.ps.updater import Step, Updater
+from shmps.updaters.descent import SGD, ByRule
 
 OnPause = Callable[[int, int], None]  # ticks done, ticks planned
 ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # of weights as they are trained, and settings
@@ -293,7 +294,7 @@ class Training:
     def _kept_settings(self) -> dict[str, Any]:
         """What is kept of them with a result and a model: JSON-able."""
         settings, updater = self.settings, self._updater
-        kept = settings.get_params() | {"solver": self.solver, "mode": str(settings.consistency())}
+        kept = vars(settings) | {"solver": self.solver, "mode": str(settings.consistency())}
         kept |= self._origin
         for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
             del kept[name]  # they make no other model

@@ -10,11 +10,11 @@ from shmps.data.rows import names_of, origin_of, with_names
 from shmps.errors import DataError, UsageError
 from shmps.linear.settings import Settings
 from shmps.models.model import Model
-from shmps.sklearn.conventions import known_to_sklearn
+from shmps.sklearn.conventions import Estimator, known_to_sklearn
 from shmps.sklearn.inputs import check_names, matrix_of, opened_again, row_weights, scored_labels, trained
 
 
-class LinearClassifier(Settings):
+class LinearClassifier(Estimator, Settings):
     """`fit` sets coef_, intercept_, classes_, n_features_in_, and feature_names_in_ if columns have names.
 
     X is anywhere a matrix (n_samples, n_features), or the path of a data file: that is read as the training

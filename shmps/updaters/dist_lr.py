@@ -9,7 +9,7 @@ servers apply it, to the weights that they have.
 
 import numpy as np
 
-from shmps.updaters.updaters import SGD
+from shmps.updaters.descent import SGD
 
 
 class DistLR(SGD):

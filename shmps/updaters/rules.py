@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
-from shmps.kernels import at, kernel
+from shmps.system.compiling import at, kernel
 from shmps.updaters.prefetch import prefetch
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from shmps.cli import console
 from shmps.linear import choices
+from shmps.linear.text import table
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -81,4 +82,4 @@ def _told(known: dict[str, Any]) -> str:
     lines += [("licence", licence) for licence in licences]
     if not known["files"]:
         lines.append(("", "generated in the shape of a9a, from --seed; needs no file"))
-    return console.table(lines)
+    return table(lines)

@@ -14,6 +14,7 @@ from shmps.cli.arguments import add_reading
 from shmps.cli.commands.rows import label_text, said
 from shmps.data.dialect import Dialect
 from shmps.errors import DataError
+from shmps.linear.text import table
 from shmps.system import files
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _model_text(found: dict[str, Any]) -> str:
         ("settings", _settings(found["settings"])),
         *_columns_told(found["settings"].get("columns")),
     ]
-    parts = [console.table(lines)]
+    parts = [table(lines)]
     if found["largest"]:
         rows = [
             f"{weight['feature']:>12}  {weight['weight']:>+12.6g}"
@@ -220,7 +221,7 @@ def _labels(pairs: Iterable[tuple[Any, int]]) -> dict[str, int]:
 def _rows_text(found: dict[str, Any]) -> str:
     labels = [f"{label} in {count:,} rows" for label, count in (found["labels"] or {}).items()]
     a_row = found["nonzeros"] / found["rows"]
-    return console.table(
+    return table(
         [
             ("data", f"{found['data']} ({found['kind']})"),
             ("rows", f"{found['rows']:,}"),

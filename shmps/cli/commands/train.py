@@ -17,9 +17,9 @@ from shmps.cli import console
 from shmps.cli.commands.rows import label_text, said, weights_of
 from shmps.data import datasets
 from shmps.data.rows import classes_of, encoded, origin_of
-from shmps.engines.processes.rehearsal import is_first
 from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.linear import checkpoint
+from shmps.linear.kernels import gradient
 from shmps.linear.result import Progress
 from shmps.models import formats
 from shmps.ps.events import Event
@@ -29,6 +29,7 @@ from shmps.report.timeline import write_trace
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.sklearn.inputs import listed
 from shmps.system import files
+from shmps.system.compiling import is_kept
 from shmps.system.cores import usable_cores
 
 _INTERVAL = 20  # iterations between evaluations
@@ -171,7 +172,7 @@ def _say_what_starts(dataset: datasets.Dataset, classes: int, estimator: Logisti
         f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros{each}; "
         f"{estimator.consistency()}, workers: {estimator.workers}, servers: {estimator.servers}",
     )
-    if is_first():
+    if not is_kept(gradient):
         console.tell("numba compiles the kernels: once on this machine, some seconds")
     cores = usable_cores()
     if estimator.workers > cores:

@@ -15,9 +15,9 @@ from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message, Record
 from shmps.ps.server.partition import Server
+from shmps.ps.updater import Updater
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import reach
-from shmps.updaters.updaters import Updater
 
 
 def serve_partition(

@@ -3,22 +3,21 @@
 import contextlib
 import copy
 import threading
-from pathlib import Path
 
 import numpy as np
 from numba.core import event
 
-from shmps.kernels import cut, gradient
 from shmps.ps.consistency import ASYNC, SYNC
+from shmps.ps.kernels import cut
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import DENSE, Mailbox
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.messages import ENTER, PULL, PUSH, START, Record
 from shmps.ps.server.partition import Server
 from shmps.ps.server.redo_log import checksum
+from shmps.ps.updater import Updater
 from shmps.system.memory import carve
 from shmps.system.signals import blocked
-from shmps.updaters.updaters import Updater
 
 
 def rehearse(updater: Updater, width: int, dtype: type = np.float64) -> None:
@@ -48,12 +47,6 @@ def rehearse(updater: Updater, width: int, dtype: type = np.float64) -> None:
     cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
     as_workers_see_them = Parameters(shape, carve(fields, memory.toreadonly())[0])
     as_workers_see_them.read(keys, 0, updater, np.empty((2, width)))
-
-
-def is_first() -> bool:
-    """Whether numba has yet to compile, and to keep, what is used here, for this machine and this version."""
-    folder = gradient.stats.cache_path  # None where nothing can be kept: `compiling` tells that
-    return folder is not None and not any(Path(folder).glob("kernels.gradient-*.nbi"))
 
 
 class _Whole(threading.local, event.Listener):

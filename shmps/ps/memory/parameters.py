@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from shmps.errors import UsageError
-from shmps.kernels import gather
+from shmps.ps.kernels import gather
 from shmps.ps.memory.layout import Shape
-from shmps.updaters.updaters import Updater
+from shmps.ps.updater import Updater
 
 
 class Image(NamedTuple):

@@ -36,8 +36,8 @@ from shmps.ps.messages import (
 )
 from shmps.ps.server.redo_log import Redo
 from shmps.ps.server.replication import Chain
+from shmps.ps.updater import Push, Step, Updater
 from shmps.system.failpoints import reach
-from shmps.updaters.updaters import Push, Step, Updater
 
 _rank = operator.attrgetter("sender")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmps.kernels import digest, gather, scatter
+from shmps.ps.kernels import digest, gather, scatter
 from shmps.ps.memory.parameters import Image, Parameters
 from shmps.system.failpoints import reach
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from shmps.checks import matrix, positive, sorted_keys, whole, writeable
+from shmps.checks import positive, whole
 from shmps.engines.processes.outlet import Outlet
 from shmps.engines.processes.pipes import Post
 from shmps.errors import NodeDied, UsageError
+from shmps.ps.arguments import matrix, sorted_keys, writeable
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.mailbox import Log, Mailbox
 from shmps.ps.memory.parameters import Copy, Parameters
@@ -35,9 +36,9 @@ from shmps.ps.messages import (
     Record,
 )
 from shmps.ps.scheduler.membership import BEGINNING
+from shmps.ps.updater import Step, Updater
 from shmps.ps.worker.requests import Callback, Requests
 from shmps.system.failpoints import reach
-from shmps.updaters.updaters import Step, Updater
 
 _MOST_REPORTED = 2**26  # bytes of reports, in the outlet,
 _MOST_UNREAD = 256  # and reports that the scheduler has yet to hand over, before a worker waits
@@ -183,7 +184,7 @@ class KVWorker:
         """`update(weights, state, step)` on the shared arrays (n, width) and (n, width, m), as one tick.
 
         It returns what penalty its updates come to: by how much they raise the age (see
-        `shmps.updaters.updaters`).
+        `shmps.updaters.descent`).
         What `push_in_place` gives up is given up here too.
         """
         if not self.consistency.in_place:

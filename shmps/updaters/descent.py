@@ -1,6 +1,6 @@
-"""Server-side rules: how a gradient changes the weights, and how a tick's gradients become one.
+"""Server-side rules: how a gradient changes the weights.
 
-Every updater but `Add` minimises the same objective over the N training rows,
+These updaters minimise the same objective over the N training rows,
 
     (1/N) sum_i log(1 + exp(-y_i x_i.w))  +  l2/2 |w|^2  +  l1 |w|_1  (L1: FTRL only),
 
@@ -15,102 +15,14 @@ An own updater derives from `Updater`; see the README.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from shmps.checks import not_negative, positive
 from shmps.errors import UsageError
-from shmps.kernels import add_scaled, merge
+from shmps.ps.kernels import add_scaled
+from shmps.ps.updater import Step, Updater
 from shmps.updaters import rules
 from shmps.updaters.rules import AdaGradRule, FTRLRule, SGDRule
-
-
-class Step(NamedTuple):
-    """What an updater may know of the update it is asked for."""
-
-    tick: int  # 1, 2, ...: ticks of the worker that pushes, this one included
-    age: float  # penalty accrued before this update
-    delay: int = 0  # versions between its pull and itself; of a held tick: the most of its pushes
-    pushes: int = 1  # that it takes in; of a held tick: one per worker
-
-
-class Push(NamedTuple):
-    """One worker's part of a held tick, as `Updater.reduce` gets it."""
-
-    keys: np.ndarray  # (k,) int64, sorted, unique
-    values: np.ndarray  # (k, width), of the cluster's dtype
-    rows: float  # how many rows the gradient is the mean of
-    arrival: int  # 0 for the first of the tick to come
-
-
-class Updater:
-    """How a server applies a push; the base class of the rules below and of your own.
-
-    `state_width` float64 of state are kept beside every value, zero at the start.
-    """
-
-    state_width = 0
-    unpenalized = -1  # the one key without a penalty; -1: none
-
-    def update(self, keys, gradient, values, state, step: Step) -> None:
-        """Turn `values` (k, width) and `state` (k, width, state_width) into their after-images.
-
-        They are copies of what is stored under `keys` (k,): the server commits them before it copies them
-        into place, so that a server that dies in between leaves no half-applied update.
-        """
-        raise NotImplementedError
-
-    def reduce(self, pushes: list[Push]) -> tuple[np.ndarray, np.ndarray]:
-        """One push out of a held tick's, given in rank order: the mean, weighted by their rows."""
-        rows = sum(push.rows for push in pushes)
-        return total(pushes, [push.rows / rows for push in pushes])
-
-    def start(self, values, state) -> None:
-        """Make `state` (n, width, state_width) fit the initial `values` (n, width)."""
-
-    def penalty(self, step: Step) -> float:
-        """By how much this update's penalty raises the server's age."""
-        return 1.0
-
-    @property
-    def lazy(self) -> bool:
-        """Whether what is stored is not yet what it is worth: a penalty may be owed."""
-        return False
-
-    def catch_up(self, keys, values, state, age: float) -> None:
-        """Apply to `values` the penalty that they owe at `age`."""
-
-
-def total(pushes: list[Push], factors: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The union of the pushes' keys and the sum of factor * values.
-
-    Summed in the order given: float sums depend on it, and rank order keeps them the same in every run.
-    """
-    keys, values = pushes[0].keys, np.multiply(pushes[0].values, factors[0], dtype=np.float64)
-    for push, factor in zip(pushes[1:], factors[1:], strict=True):
-        if push.keys is keys or np.array_equal(push.keys, keys):
-            add_scaled(values, push.values, factor)
-        else:
-            keys, values = merge(keys, values, push.keys, push.values, factor)
-    return keys, values
-
-
-class Add(Updater):
-    """values += push: counters, sums, weights that are set by hand. A held tick is summed."""
-
-    def update(self, keys, gradient, values, state, step):
-        add_scaled(values, gradient, 1.0)
-
-    def reduce(self, pushes):
-        return total(pushes, [1.0] * len(pushes))
-
-
-class Replace(Add):
-    """values = push: what is read is the last tick's sum, an all-reduce."""
-
-    def update(self, keys, gradient, values, state, step):
-        values[:] = gradient
 
 
 class ByRule(Updater):

@@ -1,0 +1,21 @@
+"""Updaters without a rule of descent: `Add` sums what is pushed, `Replace` keeps the last tick's sum."""
+
+from shmps.ps.kernels import add_scaled
+from shmps.ps.updater import Updater, total
+
+
+class Add(Updater):
+    """values += push: counters, sums, weights that are set by hand. A held tick is summed."""
+
+    def update(self, keys, gradient, values, state, step):
+        add_scaled(values, gradient, 1.0)
+
+    def reduce(self, pushes):
+        return total(pushes, [1.0] * len(pushes))
+
+
+class Replace(Add):
+    """values = push: what is read is the last tick's sum, an all-reduce."""
+
+    def update(self, keys, gradient, values, state, step):
+        values[:] = gradient
