@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.simulation import Node, Post, SimulatedCrew, SimulatedScheduler, Simulation, Wrong
+from bench.simulation import Engine, Node, Post, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
-from shmps.engines.processes.bodies import serve
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import Log, Mailbox
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Overview, Pulse
 from shmps.ps.messages import GROUPS, RESULT, SCHEDULER, SERVER, WORKER, Record
+from shmps.ps.node import serve
 from shmps.ps.scheduler.membership import BEGINNING, Place
+from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run import CONTINUE, RESPAWN, Run
+from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.partition import Server
 from shmps.ps.server.redo_log import start_replica
 from shmps.ps.worker.kv import KVWorker
@@ -62,8 +64,8 @@ class Schedule(Simulation):
     def play(self) -> None:
         """Raises Wrong, or whatever the package raises, if anything is not as promised."""
         overview = Overview(self.parameters, self.arrays)
-        crew = SimulatedCrew(self, overview)
-        self.scheduler = SimulatedScheduler(self, crew, self.servers)
+        nodes = Nodes(Engine(self), overview)
+        self.scheduler = Scheduler(nodes, self.servers, node_timeout=None)
         with simulated(self.reached):
             try:
                 for rank in range(self.servers):
@@ -76,7 +78,7 @@ class Schedule(Simulation):
                     self.scheduler.check_servers()
             finally:
                 self.crashes_left = 0
-                crew.close()
+                nodes.close()
 
     def _begin(self, tick: int) -> None:
         self.tick, self.gone = tick, set()
@@ -105,8 +107,7 @@ class Schedule(Simulation):
         server = Server(rank, life, self.parameters, mailboxes, self.consistency, UPDATER)
         self.check_server(rank)  # what it found and finished
         server._redo.apply = self._watched(rank, server._redo.apply)  # type: ignore[method-assign]
-        post: Any = Post(self, (SERVER, rank), life)
-        serve(server, post, Pulse(self.arrays, self.shape, SERVER, rank))
+        serve(server, Post(self, (SERVER, rank), life), Pulse(self.arrays, self.shape, SERVER, rank))
 
     def _watched(self, rank: int, apply: Callable[[], None]) -> Callable[[], None]:
         """Every version is checked, and remembered."""
@@ -131,14 +132,13 @@ class Schedule(Simulation):
         post.send((SCHEDULER, 0), Record(RESULT, rank, life=life))
         post.flush()
 
-    def step(self) -> None:
+    def step(self) -> tuple[list[Record], list[Node]]:
         if self.removal and self.random.random() < self.removal:
-            course = self.scheduler.course
-            removable = [rank for rank in course.division.latest if rank] if course is not None else []
-            if removable:
+            run_state = self.scheduler.run_state
+            if run_state and (removable := [rank for rank in run_state.division.latest if rank]):
                 self.gone.add(rank := self.random.choice(removable))
-                course.remove_worker(rank)
-        super().step()
+                run_state.remove_worker(rank)
+        return super().step()
 
     def may_die(self, node: Node) -> bool:
         """Not the last that could go on."""

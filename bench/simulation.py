@@ -12,10 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from shmps.engines.processes.launcher import Crew
-from shmps.ps.memory.status import Overview
-from shmps.ps.messages import ROLES, SCHEDULER, SERVER, Address, Message, Record
-from shmps.ps.scheduler.scheduler import Scheduler
+from shmps.ps.messages import ROLES, SCHEDULER, Address, Message, Record
 from shmps.system.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
 
 Line = tuple[Address, int, Address]  # from a life of a node to another node
@@ -34,7 +31,7 @@ class Killed(BaseException):
 
 
 class Post:
-    """A node's pipes: what `shmps.engines.processes.pipes.Post` is to a real one."""
+    """A node's pipes; see `shmps.ps.engine.Post`."""
 
     def __init__(self, simulation: "Simulation", me: Address, life: int = 0):
         self._simulation, self._me, self._life = simulation, me, life
@@ -84,14 +81,13 @@ class Post:
 
 
 class Node:
-    """What the engine's `Node` and its process are to the scheduler: a thread that runs when it is told."""
+    """A thread that runs when it is told; see `shmps.ps.engine.Node`."""
 
     pid = 0
-    fate, has_beaten = "died", True
+    fate, has_beaten, hung, pinged = "died", True, False, False
 
     def __init__(self, simulation: "Simulation", role: int, rank: int, life: int, body: Callable[[], None]):
-        self.role, self.rank, self.life, self.process = role, rank, life, self
-        self.death = life  # instead of a descriptor
+        self.role, self.rank, self.life = role, rank, life
         self.exit_code: int | None = None
         self.noticed = False  # by the scheduler, that it has ended
         self._simulation, self._body = simulation, body
@@ -136,7 +132,10 @@ class Node:
             if self._thread is not None:
                 self.go()
 
-    def join(self, timeout: float | None = None) -> None: ...
+    def silence(self, beats: int, now: float, most: float) -> float:
+        return 0.0
+
+    def join(self, seconds: float | None = None) -> None: ...
 
     def close(self) -> None: ...
 
@@ -151,45 +150,36 @@ class Node:
         self._back.release()
 
 
-class SimulatedCrew(Crew):
-    """The real one, but of nodes in this process."""
+class Engine:
+    """The engine of a simulation: a turn of the scheduler's loop is a step; see `shmps.ps.engine.Engine`."""
 
-    def __init__(self, simulation: "Simulation", overview: Overview):
-        inboxes: Any = simulation
-        super().__init__("fork", inboxes, overview)
+    is_own = True
+
+    def __init__(self, simulation: "Simulation"):
         self._simulation = simulation
-        self.post: Any = Post(simulation, (SCHEDULER, 0))
+        self.post = Post(simulation, (SCHEDULER, 0))
 
-    def launch(self, role, rank, life, body, *args):
-        node: Any = Node(self._simulation, role, rank, life, lambda: body(rank, life, *args))
-        (self.servers if role == SERVER else self.workers)[rank] = node
-        self._simulation.nodes[role, rank] = self._watched[node.death] = node
-
-    def _forget(self, node: Any) -> None:
-        node.noticed = True
-        self._watched.pop(node.death, None)
-
-    def silence(self, node: Any) -> float:
+    def now(self) -> float:
         return 0.0
 
+    def launch(
+        self, role: int, rank: int, life: int, beats: int, body: Callable[..., None], *args: Any
+    ) -> Node:
+        node = Node(self._simulation, role, rank, life, lambda: body(rank, life, *args))
+        self._simulation.nodes[role, rank] = node
+        return node
 
-class SimulatedScheduler(Scheduler):
-    """The real one, but that a turn of its loop is a step of the simulation."""
+    def wait(self, seconds: float) -> tuple[list[Record], list[Node]]:
+        return self._simulation.step()
 
-    def __init__(self, simulation: "Simulation", crew: SimulatedCrew, servers: int):
-        super().__init__(crew, servers, node_timeout=None)
-        self._simulation = simulation
+    def forget(self, node: Node) -> None:
+        node.noticed = True
 
-    def _turn(self) -> None:
-        self._simulation.step()
+    def end(self, nodes: list[Node]) -> None:
+        for node in nodes:
+            node.kill()
 
-    def read(self) -> None:
-        for record in self._crew.post.receive_nowait():
-            self._take_in(record)
-
-    def notice(self, node: Any) -> None:
-        self.read()  # as in the real turn: a worker's last words are in the inbox by then
-        self._died(node)
+    def close(self) -> None: ...
 
 
 class Simulation:
@@ -211,13 +201,9 @@ class Simulation:
         self.inboxes: dict[Address, list[Record]] = collections.defaultdict(list)
         self.nodes: dict[Address, Node] = {}  # of each rank the last
         self.running: Any = None
-        self.scheduler: Any = None
+        self._for_scheduler: tuple[list[Record], list[Node]] = [], []
         self._past: list[tuple[Address, Address, Record]] = []
         self._latest: dict[tuple[Address, Address], int] = {}  # from, to: the last life that was read of
-
-    def read_end(self, address: Address) -> int:
-        """For the scheduler's poll, which is never asked."""
-        return 0
 
     def say(self, *words: Any) -> None:
         if self.trace is not None:
@@ -232,9 +218,13 @@ class Simulation:
             if self.trace is not None:
                 self.say("  ", _name(sender), "->", _name(address), record)
 
-    def step(self) -> None:
-        """One of all the things that may happen next. Raises Wrong if there is none."""
+    def step(self) -> tuple[list[Record], list[Node]]:
+        """One of all the things that may happen next; what the scheduler gets to know of it.
+
+        Raises Wrong if there is none.
+        """
         self.steps += 1
+        self._for_scheduler = [], []
         if self.crashes_left and self.random.random() < self.haste:
             self._plan_crash()
         if self.echo and self._past and self.random.random() < self.echo:
@@ -251,6 +241,7 @@ class Simulation:
             raise Wrong("all messages are delivered, and somebody waits" if not choices else "it has no end")
         act, subject = self.random.choice(choices)
         act(subject)
+        return self._for_scheduler
 
     def deliver(self, line: Line) -> None:
         """What its sender has kept longest is written."""
@@ -277,11 +268,11 @@ class Simulation:
 
     def _notice(self, node: Node) -> None:
         self.say("the scheduler notices the death of", node)
-        self.scheduler.notice(node)
+        self._for_scheduler = Post(self, (SCHEDULER, 0)).receive_nowait(), [node]
 
     def _read(self, _: None) -> None:
         self.say("the scheduler reads")
-        self.scheduler.read()
+        self._for_scheduler = Post(self, (SCHEDULER, 0)).receive_nowait(), []
 
     def _echo(self, sender: Address, address: Address, record: Record) -> None:
         """Again, if all who are concerned can know that it is of the past."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from shmps.checks import positive, whole
-from shmps.engines.processes.bodies import Work, serve_partition
-from shmps.engines.processes.launcher import PAUSE, Crew
+from shmps.engines.processes.launcher import Launcher
 from shmps.engines.processes.node import method_of, named_shortages
+from shmps.engines.processes.node_main import Work, serve_partition
 from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes
 from shmps.engines.processes.process import fork_server
@@ -25,8 +25,9 @@ from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape, Store
 from shmps.ps.memory.parameters import Copy, Parameters
 from shmps.ps.memory.status import Overview
+from shmps.ps.scheduler.nodes import PAUSE, Nodes
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
-from shmps.ps.scheduler.run_state import Course
+from shmps.ps.scheduler.run_state import RunState
 from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.redo_log import start_replica
 from shmps.ps.updater import Updater
@@ -161,7 +162,7 @@ class Cluster:
 
     @signals.held
     def __exit__(self, *exception: Any) -> None:
-        if not self._crew.is_own:
+        if not self._nodes.is_own:
             return
         if self._runner == threading.get_ident():  # by a callback of the run, which closes it at its end
             self._left = True
@@ -203,14 +204,10 @@ class Cluster:
         for _ in range(self._shape.workers):
             self._outlets.append(Outlets())
             resources.callback(self._outlets[-1].close)
-        self._crew = Crew(
-            self._start_method,
-            self._inboxes,
-            Overview(self._parameters, self._store.mailboxes()),
-            self._failpoints,
-        )
-        resources.callback(self._crew.close)
-        self._scheduler = Scheduler(self._crew, self.num_servers, self._node_timeout)
+        self._engine = Launcher(self._start_method, self._inboxes, self._failpoints)
+        self._nodes = Nodes(self._engine, Overview(self._parameters, self._store.mailboxes()))
+        resources.callback(self._nodes.close)
+        self._scheduler = Scheduler(self._nodes, self.num_servers, self._node_timeout)
         for rank in range(self.num_servers):
             self._scheduler.start_server(
                 rank, serve_partition, self._store, self._inboxes, self.consistency, self.updater
@@ -262,8 +259,8 @@ class Cluster:
         try:
             self._begin_run()
             try:
-                self._crew.overview.forget_commits()
-                self._crew.overview.stop(False)
+                self._nodes.overview.forget_commits()
+                self._nodes.overview.stop(False)
                 work = Work(
                     self.num_workers,
                     self._store,
@@ -274,7 +271,7 @@ class Cluster:
                 )
                 run = Run(
                     workers=self.num_workers,
-                    tick=self._crew.overview.tick if self._begun else 0,
+                    tick=self._nodes.overview.tick if self._begun else 0,
                     outlets=self._outlets,
                     body=work,
                     function=function,
@@ -290,7 +287,7 @@ class Cluster:
                 with named_shortages():
                     return self._scheduler.run(run)
             finally:
-                if self._crew.is_own:
+                if self._nodes.is_own:
                     self._end_run()
         finally:
             passage.close()
@@ -325,7 +322,7 @@ class Cluster:
         holds up nobody, in sync mode either.
         """
         self._must_be_running()
-        self._crew.overview.stop()
+        self._nodes.overview.stop()
 
     def add_worker(self) -> int:
         """One more worker for the run that goes on; its rank. To be called by a callback of `run`.
@@ -334,13 +331,13 @@ class Cluster:
         clock begins at the tick of the worker that asked first, at all servers, and its barriers are those
         that come after that (see `kv.barrier`).
         """
-        course = self._running_course()
-        rank = course.next_rank
+        run_state = self._running_state()
+        rank = run_state.next_rank
         if rank >= self._shape.workers:
             raise UsageError(
                 f"at most max_workers={self._shape.workers} workers take part, and have; make it more"
             )
-        course.division.join(rank)
+        run_state.division.join(rank)
         return rank
 
     def remove_worker(self, rank: int) -> None:
@@ -348,24 +345,24 @@ class Cluster:
 
         To be called by a callback of `run`. Others wait for it at barriers until its function has returned.
         """
-        course = self._running_course()
-        ranks = course.division.latest
+        run_state = self._running_state()
+        ranks = run_state.division.latest
         if rank not in ranks or len(ranks) == 1:
             raise UsageError(f"to be removed: one of the workers {ranks}, not the last; found {rank!r}")
-        course.remove_worker(rank)
+        run_state.remove_worker(rank)
 
     def _must_be_running(self) -> None:
         if not self._running.locked():
             raise UsageError("workers are added and removed while a run goes on: by its callbacks, say")
 
-    def _running_course(self) -> Course:
+    def _running_state(self) -> RunState:
         self._must_be_running()
-        assert self._scheduler.course is not None
-        return self._scheduler.course
+        assert self._scheduler.run_state is not None
+        return self._scheduler.run_state
 
     def node_pids(self) -> list[int]:
         """The processes of the servers, and of the workers if a run goes on."""
-        return self._crew.pids
+        return self._nodes.pids
 
     @property
     def events(self) -> list[Event]:
@@ -427,7 +424,7 @@ class Cluster:
     @signals.held
     def _must_be_open(self) -> Parameters:
         """The parameters. Looks after the servers before, unless a run does."""
-        is_own = self._open and self._crew.is_own
+        is_own = self._open and self._nodes.is_own
         if is_own:
             self._look_after_servers()
             while signals.waiting and signals.deliver():

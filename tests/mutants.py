@@ -1,10 +1,10 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
 from bench import simulation
-from shmps.engines.processes.launcher import Crew
 from shmps.ps.messages import ENTER, PUSH, PUSH_PULL, START, Record
 from shmps.ps.scheduler.membership import BEGINNING, Barrier
-from shmps.ps.scheduler.run_state import Course
+from shmps.ps.scheduler.nodes import Nodes
+from shmps.ps.scheduler.run_state import RunState
 from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.partition import Server
 from shmps.ps.server.redo_log import Redo
@@ -60,7 +60,7 @@ def without_fencing(monkeypatch):
 
     def replace(self, node):
         node.hung = True
-        self._crew._forget(node)
+        self._nodes._forget(node)
         self._replace_server(node, -9)
 
     monkeypatch.setattr(Scheduler, "_kill_hung", replace)
@@ -85,20 +85,20 @@ def without_shipping_again(monkeypatch):
 def without_who_joined(monkeypatch):
     def tell_a_successor(self, server):
         known = [worker for worker in self._entered if worker < self._run.workers]
-        self._crew.send_server(server, Record(START, size=len(known)))
+        self._nodes.send_server(server, Record(START, size=len(known)))
         for worker in known:
             self._tell_of_worker(server, worker)
 
-    monkeypatch.setattr(Course, "tell", tell_a_successor)
+    monkeypatch.setattr(RunState, "tell", tell_a_successor)
 
 
 def without_the_tick_at_which_they_joined(monkeypatch):
-    send = Crew.send_server
+    send = Nodes.send_server
 
     def forgetful(self, server, record):
         send(self, server, record._replace(number=0) if record.op == ENTER else record)
 
-    monkeypatch.setattr(Crew, "send_server", forgetful)
+    monkeypatch.setattr(Nodes, "send_server", forgetful)
 
 
 def without_waiting_for_all(monkeypatch):

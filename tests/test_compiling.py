@@ -152,7 +152,7 @@ def test_help_and_wrong_flags_import_neither_numba_nor_scipy():
     }
     script = f"""
 import sys
-from shmps import cli
+from shmps.cli import main as cli
 for line in {list(lines)}:
     print("returned", cli.main(line.split()))
 print("imported", sorted({{"numba", "scipy"}} & set(sys.modules)))

@@ -67,11 +67,11 @@ def test_a_server_that_dies_between_two_runs_is_replaced_and_keeps_everything():
     with Cluster(4, servers=2, workers=1, consistency=ASYNC) as cluster:
         cluster.run(lambda kv: kv.push(None, np.arange(4.0)))
         for question in (cluster.weights, cluster.ticks, cluster.versions, cluster.delays):
-            server = cluster._crew.servers[0]
+            server = cluster._nodes.servers[0]
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.join()
             question()
-            assert cluster._crew.servers[0].process.is_alive()
+            assert cluster._nodes.servers[0].process.is_alive()
             cluster.run(lambda kv: kv.push(None, np.ones(4)))
         assert cluster.weights().tolist() == [4.0, 5.0, 6.0, 7.0]
         assert [event.what for event in cluster.events] == ["died"] * 4

@@ -50,7 +50,7 @@ def test_so_it_is_on_the_command_line(small_cgroup, tmp_path):
     rows = tmp_path / "wide.svm"
     rows.write_text("1 1:1 20000000:1\n-1 2:1\n")
     arguments = ["train", "--workers", "1", "--data", str(rows)]
-    program = f"from shmps import cli; raise SystemExit(cli.main({arguments}))"
+    program = f"from shmps.cli.main import main; raise SystemExit(main({arguments}))"
     done = in_cgroup(small_cgroup, program)
     assert done.returncode == 6, done.stderr
     assert "must fit in memory" in done.stderr and "Traceback" not in done.stderr

@@ -130,7 +130,7 @@ def test_a_damaged_partition_is_made_anew_from_its_replica(what):
         assert cluster.replica_differences() == 0
         getattr(cluster._parameters, what).view(np.uint8).reshape(-1)[3] ^= 16
         assert cluster.replica_differences() == 1
-        server = cluster._crew.servers[0]
+        server = cluster._nodes.servers[0]
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.join()
         assert cluster.weights().tobytes() == before.tobytes()
@@ -403,7 +403,7 @@ def test_pushes_of_a_run_that_was_broken_off_are_not_taken_for_the_next_ones():
         with contextlib.suppress(WorkerFailed):
             cluster.run(break_off)
         before = cluster.weights()[0]
-        cluster._crew.failpoints = (failpoint,)
+        cluster._engine.failpoints = (failpoint,)
         cluster.run(push_twos, on_worker_death=RESPAWN)
         assert cluster.weights()[0] - before == 8.0
 
@@ -466,15 +466,15 @@ def test_nobody_is_taken_for_hung_while_nobody_looks():
 
 
 def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(monkeypatch):
-    from shmps.engines.processes.launcher import Crew
+    from shmps.ps.scheduler.nodes import Nodes
 
-    launch, interrupts = Crew.launch, [1]
+    launch, interrupts = Nodes.launch, [1]
 
-    def interrupted(crew, role, *args):
+    def interrupted(nodes, role, *args):
         if role == SERVER and interrupts:
             interrupts.pop()
             raise KeyboardInterrupt
-        launch(crew, role, *args)
+        launch(nodes, role, *args)
 
     def work(kv, pid):
         kv.push(None, np.ones(KEYS))
@@ -484,7 +484,7 @@ def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(mon
         kv.push(None, np.ones(KEYS))
 
     with Cluster(KEYS, servers=1, workers=2, consistency=ASYNC) as cluster:
-        monkeypatch.setattr(Crew, "launch", interrupted)
+        monkeypatch.setattr(Nodes, "launch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cluster.run(work, cluster.node_pids()[0])
         monkeypatch.undo()
@@ -518,7 +518,7 @@ def test_a_dead_workers_full_inbox_stops_nobody():
 
         def fill_and_kill(rank, value):
             if rank == 1 and not cluster.events:
-                worker = cluster._crew.workers[1].process
+                worker = cluster._nodes.workers[1].process
                 os.kill(worker.pid, signal.SIGSTOP)
                 with contextlib.suppress(BlockingIOError):
                     while True:

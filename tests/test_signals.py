@@ -17,17 +17,17 @@ from processes import children_of, nodes_of
 import shmps
 from shmps import ASYNC, Cluster, LogisticRegression
 from shmps.cli import main as cli
-from shmps.engines.processes.launcher import Crew
 from shmps.engines.processes.node import end
 from shmps.engines.processes.outlet import Outlets
 from shmps.errors import UsageError
+from shmps.ps.scheduler.nodes import Nodes
 from shmps.system import signals
 
 PACKAGE = str(Path(shmps.__file__).parent)
 MODULES = (
-    "cluster", "ps/scheduler/scheduler", "ps/scheduler/run_state", "engines/processes/launcher",
-    "engines/processes/node", "engines/processes/outlet", "engines/processes/process",
-    "system/signals",
+    "cluster", "ps/scheduler/scheduler", "ps/scheduler/run_state", "ps/scheduler/nodes",
+    "engines/processes/launcher", "engines/processes/node", "engines/processes/outlet",
+    "engines/processes/process", "system/signals",
 )  # fmt: skip
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -181,7 +181,7 @@ def test_ctrl_c_and_sigterm_at_once_are_told_in_one_line(tmp_path):
         tmp_path,
         """
 import os, signal, sys
-from shmps import cli
+from shmps.cli import main as cli
 from shmps.cli.commands import data
 
 def both(options):
@@ -204,7 +204,7 @@ def test_the_command_keeps_its_exit_code_when_signals_come_while_python_ends(tmp
         tmp_path,
         """
 import atexit, ctypes, os, signal, sys, threading, time
-from shmps import cli, command
+from shmps.cli import command, main as cli
 
 def while_python_ends(self):
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -288,8 +288,8 @@ def while_closed(monkeypatch):
     """Calling it with a function has that called while a cluster is cleaned up."""
 
     def call(function):
-        close = Crew.close
-        monkeypatch.setattr(Crew, "close", lambda crew: (function(), close(crew)))
+        close = Nodes.close
+        monkeypatch.setattr(Nodes, "close", lambda nodes: (function(), close(nodes)))
 
     return call
 
@@ -529,7 +529,7 @@ def test_signals_that_wait_are_delivered_in_the_main_thread_alone(monkeypatch):
 
 
 def test_a_callback_during_the_end_of_a_run_may_ask_while_a_signal_waits(monkeypatch):
-    end_workers, ticks, heard = Crew.end_workers, [], []
+    end_workers, ticks, heard = Nodes.end_workers, [], []
 
     def end_and_kill(self):
         end_workers(self)
@@ -537,7 +537,7 @@ def test_a_callback_during_the_end_of_a_run_may_ask_while_a_signal_waits(monkeyp
             os.kill(self.pids[0], signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGUSR1)
 
-    monkeypatch.setattr(Crew, "end_workers", end_and_kill)
+    monkeypatch.setattr(Nodes, "end_workers", end_and_kill)
     with (
         handled(signal.SIGUSR1, lambda number, frame: heard.append(number)),
         Cluster(4, servers=1, workers=1) as cluster,

@@ -66,7 +66,7 @@ def serve(descriptor: int, parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it would have it ignored here
-    importlib.import_module("shmps.engines.processes.bodies")
+    importlib.import_module("shmps.engines.processes.node_main")
     ends: dict[int, int] = {}  # pidfd -> where to tell of it
     with socket.socket(fileno=descriptor) as requests:
         while True:

@@ -1,10 +1,10 @@
 """One function on the workers of a cluster: what is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shmps.engines.processes.outlet import Outlets
+from shmps.ps.engine import Outlets
 from shmps.ps.events import Event
 
 OnReport = Callable[[int, Any], None]
@@ -19,7 +19,7 @@ class Run:
 
     workers: int
     tick: int  # at which their clocks start
-    outlets: list[Outlets]
+    outlets: Sequence[Outlets]
     body: Callable[..., None]  # body(rank, life, tick, function, args)
     function: Callable[..., Any]
     args: tuple[Any, ...]

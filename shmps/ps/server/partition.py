@@ -1,7 +1,7 @@
 """A server: a state machine without I/O.
 
 `Server.handle` takes a record and returns the answers to send; no pipe, clock or process is in it. The loop
-around it is `bodies.serve`.
+around it is `ps.node.serve`.
 """
 
 import collections

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from shmps.checks import positive, whole
-from shmps.engines.processes.outlet import Outlet
-from shmps.engines.processes.pipes import Post
 from shmps.errors import NodeDied, UsageError
 from shmps.ps.arguments import matrix, sorted_keys, writeable
 from shmps.ps.consistency import Consistency
+from shmps.ps.engine import Outlet, Post
 from shmps.ps.memory.mailbox import Log, Mailbox
 from shmps.ps.memory.parameters import Copy, Parameters
 from shmps.ps.memory.status import Pulse

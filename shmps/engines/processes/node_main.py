@@ -1,23 +1,21 @@
-"""What the processes of servers and workers do: put the parts together, and run."""
+"""What the processes of servers and workers run: the parts of a node over pipes and shared memory."""
 
-import pickle
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shmps.engines.processes.outlet import Outlet, Outlets
+from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Store
 from shmps.ps.memory.mailbox import Log, Mailbox
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse
-from shmps.ps.messages import FAILED, RESULT, SCHEDULER, SERVER, WORKER, Message, Record
+from shmps.ps.messages import SERVER, WORKER
+from shmps.ps.node import serve, work
 from shmps.ps.server.partition import Server
 from shmps.ps.updater import Updater
 from shmps.ps.worker.kv import KVWorker
-from shmps.system.failpoints import reach
 
 
 def serve_partition(
@@ -31,20 +29,6 @@ def serve_partition(
         Post(inboxes, (SERVER, rank)),
         Pulse(arrays, shape, SERVER, rank),
     )
-
-
-def serve(server: Server, post: Post, pulse: Pulse) -> None:
-    """Handle what arrives, for ever: a server ends by being killed."""
-    while True:
-        answers: list[Message] = []
-        records = post.receive()
-        pulse.beat()
-        for record in records:
-            reach("server: record taken")
-            answers += server.handle(record)
-        reach("server: before answers")
-        post.send_all(answers)
-        reach("server: after answers")
 
 
 @dataclass(frozen=True)
@@ -64,9 +48,9 @@ class Work:
         shape, arrays = self.store.shape, self.store.mailboxes()
         mailboxes = [Mailbox(arrays, shape, rank, server) for server in range(shape.servers)]
         post, last_words = Post(self.inboxes, (WORKER, rank)), self.outlets[rank].last_words
-        op = RESULT
-        try:
-            kv = KVWorker(
+
+        def make_kv() -> KVWorker:
+            return KVWorker(
                 rank,
                 life,
                 self.num_workers,
@@ -80,19 +64,5 @@ class Work:
                 post,
                 self.outlets[rank].reports,
             )
-            result = function(kv, *args)
-            kv.flush()
-            size = last_words.write(result)
-        except BaseException as exception:
-            op, size = FAILED, _write_failure(last_words, exception)
-        post.send((SCHEDULER, 0), Record(op, rank, size=size, life=life))
-        post.flush()
 
-
-def _write_failure(last_words: Outlet, exception: BaseException) -> int:
-    text = "".join(traceback.format_exception(exception))
-    try:
-        pickle.loads(pickle.dumps(exception))
-        return last_words.write((exception, text))
-    except Exception:  # not every exception survives pickling; its text always does
-        return last_words.write((None, text))
+        work(rank, life, post, last_words, make_kv, function, args)
