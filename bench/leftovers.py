@@ -134,6 +134,8 @@ def _end(script: subprocess.Popen[str], method: str, end: str, chance: random.Ra
     elif end == "kill scheduler of the stopped":
         for pid in nodes:
             processes.send(pid, signal.SIGSTOP)
+        while not all(map(_stopped, nodes)):  # a busy core may keep the signal from them
+            time.sleep(0.001)
         script.kill()
     elif end == "stop and interrupt":
         if nodes:
@@ -152,6 +154,14 @@ def _end(script: subprocess.Popen[str], method: str, end: str, chance: random.Ra
             processes.send(chance.choice(of_role), signal.SIGKILL)
         time.sleep(chance.uniform(0, GOING))
         script.terminate()
+
+
+def _stopped(pid: int) -> bool:
+    """Whether the process is stopped, or has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TtZX"
+    except OSError:
+        return True
 
 
 def _session(session: int) -> list[int]:

@@ -21,15 +21,15 @@ from bench.record import markdown, shown, spread
 from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression
 from shmps.data import datasets
 from shmps.ps.kernels import gather, scatter
-from shmps.ps.server import partition
-from shmps.ps.server.redo_log import Redo
+from shmps.ps.server import server
+from shmps.ps.server.redo_log import RedoLog
 
 KEYS, PARAMETERS = (1, 128, 1_000, 10_000), 100_000
 ROWS, WORKERS, SERVERS = (64, 256), 4, 2
 VARIANTS = ("none", "redo slot", "replica")
 
 
-class InPlace(Redo):
+class InPlace(RedoLog):
     """A server that is killed in the middle of an update leaves half of it behind."""
 
     def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +94,7 @@ def _ratio(seconds: dict[tuple[int, str], list[float]], size: int, variant: str)
 
 def _protected(variant: str) -> Any:
     """Nodes that are forked meanwhile update in place, or as they always do."""
-    return mock.patch.object(partition, "Redo", InPlace if variant == "none" else Redo)
+    return mock.patch.object(server, "RedoLog", InPlace if variant == "none" else RedoLog)
 
 
 def _push_seconds(variant: str, count: int, requests: int) -> float:

@@ -1,6 +1,6 @@
 """One schedule of `faults`: a cluster, its workers' requests, and what is promised of them.
 
-The package's own code from `Scheduler.run` to `Redo`, on the simulated ground of `simulation`. Workers
+The package's own code from `Scheduler.run` to `RedoLog`, on the simulated ground of `simulation`. Workers
 push whole numbers known beforehand, so that every sum can be recomputed to the last bit.
 """
 
@@ -23,8 +23,8 @@ from shmps.ps.scheduler.membership import BEGINNING, Place
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run import CONTINUE, RESPAWN, Run
 from shmps.ps.scheduler.scheduler import Scheduler
-from shmps.ps.server.partition import Server
 from shmps.ps.server.redo_log import start_replica
+from shmps.ps.server.server import Server
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import simulated
 from shmps.system.memory import carve

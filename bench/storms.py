@@ -1,8 +1,9 @@
 """Clusters one after the other in one process, each in a storm of signals or hit by one: what each leaves.
 
-A thread sends SIGINT to its own process every half millisecond, or once at a random instant, while a cluster
-starts, runs and is cleaned up. When the cluster has ended, the process is looked at: its children that are
-left, and nameless files and descriptors beyond those of before. A life of over DEADLINE seconds is a hang.
+A thread sends SIGINT to its own process, from a random instant on every half millisecond, or once, while a
+cluster starts, runs and is cleaned up. When the cluster has ended, the process is looked at: its children
+that are left (GRACE seconds later: a fork server reaps them when it comes to it), and nameless files and
+descriptors beyond those of before. A life of over DEADLINE seconds is a hang.
 """
 
 import json
@@ -16,12 +17,13 @@ from pathlib import Path
 from bench.record import ROOT
 
 DEADLINE = 60.0  # seconds
+GRACE = 5.0  # seconds
 KINDS = ("storm", "single")
 SCRIPT = """
 import json, os, random, signal, sys, threading, time
 from shmps import ASYNC, Cluster
 
-armed, lasting = False, 0.0
+armed, lasting, GRACE = False, 0.0, float(sys.argv[4])
 
 def interrupt(number, frame):
     if armed:
@@ -30,8 +32,8 @@ def interrupt(number, frame):
 def send(go, kind, end):
     while go.wait():
         go.clear()
+        end.wait(random.uniform(0, lasting))
         if kind == "single":
-            end.wait(random.uniform(0, lasting))
             os.kill(os.getpid(), signal.SIGINT)
         while kind == "storm" and not end.wait(0.0005):
             os.kill(os.getpid(), signal.SIGINT)
@@ -47,14 +49,17 @@ def life(method):
 def children(pid):
     found = []
     for task in os.listdir(f"/proc/{pid}/task"):
-        found += open(f"/proc/{pid}/task/{task}/children").read().split()
+        try:
+            found += open(f"/proc/{pid}/task/{task}/children").read().split()
+        except OSError:  # a thread that has ended
+            pass
     return found
 
 def left():
-    # The fork server stays; the processes that it has forked do not.
+    # One fork server stays; the processes that it has forked do not.
     own = children("self")
     stay = [pid for pid in own if "boot import serve" in open(f"/proc/{pid}/cmdline").read()]
-    return len(own) - len(stay) + sum(len(children(pid)) for pid in stay)
+    return len(own) - len(stay[:1]) + sum(len(children(pid)) for pid in stay[:1])
 
 def descriptors():
     links = []
@@ -86,6 +91,9 @@ def main(method, kind, lives):
             armed = False
         end.set()
         # Beyond the most so far: a fork server that a signal has ended comes back with the next life.
+        until = time.monotonic() + GRACE
+        while left() and time.monotonic() < until:
+            time.sleep(0.001)
         now = descriptors()
         more = [max(0, one - other) for one, other in zip(now, most)]
         most = [max(each) for each in zip(now, most)]
@@ -102,7 +110,7 @@ def run(folder: Path, method: str, kind: str, lives: int) -> dict[str, int]:
     path.write_text(SCRIPT)
     found = {"runs": 0, "processes": 0, "segments": 0, "descriptors": 0, "hangs": 0}
     with subprocess.Popen(
-        [sys.executable, path, method, kind, str(lives)],
+        [sys.executable, path, method, kind, str(lives), str(GRACE)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,

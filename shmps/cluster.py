@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from shmps.checks import positive, whole
-from shmps.engines.processes.launcher import Launcher
+from shmps.engines.processes.engine import ProcessEngine
 from shmps.engines.processes.node import method_of, named_shortages
-from shmps.engines.processes.node_main import Work, serve_partition
 from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes
 from shmps.engines.processes.process import fork_server
-from shmps.engines.processes.rehearsal import rehearse
+from shmps.engines.processes.roles import Work, serve_partition
+from shmps.engines.processes.warm_up import warm_up
 from shmps.errors import UsageError
 from shmps.ps.arguments import initial_of, matrix, replicas_of
 from shmps.ps.consistency import SYNC, Consistency
@@ -123,9 +123,9 @@ class Cluster:
         if restored is not None:
             restored.must_fit(self._shape, workers)
         self._start_method = method_of(start_method)
-        rehearse(self.updater, width, self._shape.dtype)
+        warm_up(self.updater, width, self._shape.dtype)
         if self._start_method == "forkserver":
-            fork_server.prepare(rehearse, self.updater, width, self._shape.dtype)
+            fork_server.prepare(warm_up, self.updater, width, self._shape.dtype)
         self._resources = contextlib.ExitStack()
         self._open = self._left = False
         self._running = threading.Lock()  # held by a run
@@ -204,7 +204,8 @@ class Cluster:
         for _ in range(self._shape.workers):
             self._outlets.append(Outlets())
             resources.callback(self._outlets[-1].close)
-        self._engine = Launcher(self._start_method, self._inboxes, self._failpoints)
+        self._engine = ProcessEngine(self._start_method, self._inboxes, self._failpoints)
+        resources.callback(self._engine.close)
         self._nodes = Nodes(self._engine, Overview(self._parameters, self._store.mailboxes()))
         resources.callback(self._nodes.close)
         self._scheduler = Scheduler(self._nodes, self.num_servers, self._node_timeout)

@@ -6,8 +6,8 @@ from shmps.ps.scheduler.membership import BEGINNING, Barrier
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run_state import RunState
 from shmps.ps.scheduler.scheduler import Scheduler
-from shmps.ps.server.partition import Server
-from shmps.ps.server.redo_log import Redo
+from shmps.ps.server.redo_log import RedoLog
+from shmps.ps.server.server import Server
 from shmps.ps.worker.kv import KVWorker
 from shmps.ps.worker.requests import Requests
 
@@ -27,7 +27,7 @@ def without_done(monkeypatch):
 
 def without_the_redo_slot(monkeypatch):
     """What a server that died had half applied stays so."""
-    monkeypatch.setattr(Redo, "recover", lambda self: True)
+    monkeypatch.setattr(RedoLog, "recover", lambda self: True)
 
 
 def without_lives(monkeypatch):
@@ -68,7 +68,7 @@ def without_fencing(monkeypatch):
 
 def without_shipping_again(monkeypatch):
     """A successor takes it that the replica has all that its predecessor had applied."""
-    recover = Redo.recover
+    recover = RedoLog.recover
 
     def recover_alone(self):
         sound = recover(self)
@@ -76,7 +76,7 @@ def without_shipping_again(monkeypatch):
             self._replica.versions[self._server] = self.version
         return sound
 
-    monkeypatch.setattr(Redo, "recover", recover_alone)
+    monkeypatch.setattr(RedoLog, "recover", recover_alone)
 
 
 # What a server's successor is told of those who had joined.

@@ -139,7 +139,7 @@ def test_a_server_that_dies_again_and_again_ends_the_run(capfd):
 
     class Broken(Add):
         def update(self, keys, gradient, values, state, step):
-            if step.tick > 2 and os.getpid() != caller:  # not in the rehearsal
+            if step.tick > 2 and os.getpid() != caller:  # not in the warm-up
                 raise RuntimeError("broken on purpose")
 
     def work(kv):

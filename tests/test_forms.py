@@ -270,7 +270,7 @@ def test_rows_whose_labels_a_model_lacks_get_no_metrics_but_a_line(shmps, here):
     train(shmps, "--data", "train")
     done = shmps("predict", "m", "other")
     assert done.returncode == 0 and done.stdout.count("\n") == 2
-    assert "no metrics" in done.stderr and "[0, 1], found [2]" in done.stderr.replace("'", "")
+    assert "no metrics" in done.stderr and "1 of 2 rows have others: [2.0]" in done.stderr, done.stderr
     assert shmps("predict", "m", "other", "--quiet").stderr == ""
 
 
@@ -282,6 +282,15 @@ def test_that_indices_count_from_0_is_for_svmlight_text_alone(name, flags, found
     for command in ("train", "--data", name), ("convert", name, "d"), ("inspect", name):
         done = shmps(*command, "--zero-based", *flags)
         assert done.returncode == 2 and "--zero-based" in done.stderr and found in done.stderr, done.stderr
+
+
+def test_a_model_of_svmlight_text_whose_indices_count_from_0_predicts_csv(shmps, here):
+    needs("text.csv")
+    (here / "train").write_text("".join(f"{each} 0:{each}\n" for each in (0, 1) * 20))
+    (here / "rows").write_text("y,a\n0,0\n1,1\n")
+    train(shmps, "--data", "train", "--zero-based")
+    done = shmps("predict", "m", "rows", "--label", "y")
+    assert (done.returncode, done.stdout) == (0, "0\n1\n"), done.stderr
 
 
 def test_columns_without_a_header_are_matched_by_their_number(shmps, here):

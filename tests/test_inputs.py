@@ -419,3 +419,13 @@ def test_weights_have_a_finite_sum(use):
     X, y = np.eye(4), np.array([0, 1, 0, 1])
     with pytest.raises(DataError, match="must have a finite sum, got weights up to 1e\\+308"):
         use(X, y, np.full(4, 1e308))
+
+
+def test_a_warm_start_does_not_guess_which_of_two_columns_with_one_name_is_which():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=["a", "a", "b"])
+    y = np.arange(20) % 2
+    model = LogisticRegression(warm_start=True).fit(X, y).fit(X, y)
+    for other in ["b", "a", "a"], ["a", "b", "b"]:
+        with pytest.raises(DataError, match="which must differ"):
+            model.fit(X.set_axis(other, axis=1), y)

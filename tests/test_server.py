@@ -21,8 +21,8 @@ from shmps.ps.messages import (
     WORKER,
     Record,
 )
-from shmps.ps.server.partition import Server
-from shmps.ps.server.redo_log import Redo
+from shmps.ps.server.redo_log import RedoLog
+from shmps.ps.server.server import Server
 from shmps.system.memory import carve
 
 WORKERS, KEYS = 3, 8
@@ -284,7 +284,7 @@ def test_all_keys_need_no_list():
 
 def test_a_successor_finishes_an_update_that_was_committed():
     server = Bench(ASYNC)
-    redo = Redo(server.parameters, 0)
+    redo = RedoLog(server.parameters, 0)
     values, _ = redo.prepare(np.array([2, 5]))
     values[:] = 7.0
     redo.commit(2, 1.0, {1: 1})
@@ -297,7 +297,7 @@ def test_a_successor_finishes_an_update_that_was_committed():
 
 def test_a_successor_drops_an_update_that_was_not_committed():
     server = Bench(ASYNC)
-    values, _ = Redo(server.parameters, 0).prepare(np.array([2]))
+    values, _ = RedoLog(server.parameters, 0).prepare(np.array([2]))
     values[:] = 7.0
     server.restart()
     assert server.weight(2) == 0.0 and server.server.version == 0

@@ -26,7 +26,7 @@ from shmps.system import signals
 PACKAGE = str(Path(shmps.__file__).parent)
 MODULES = (
     "cluster", "ps/scheduler/scheduler", "ps/scheduler/run_state", "ps/scheduler/nodes",
-    "engines/processes/launcher", "engines/processes/node", "engines/processes/outlet",
+    "engines/processes/engine", "engines/processes/node", "engines/processes/outlet",
     "engines/processes/process", "system/signals",
 )  # fmt: skip
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
@@ -490,7 +490,7 @@ def test_of_two_clusters_the_first_may_be_left_first():
         second.__enter__()
         first.__exit__(None, None, None)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("shmps.engines.processes.launcher.end", signal_at_the_end)
+            patch.setattr("shmps.engines.processes.engine.end", signal_at_the_end)
             second.__exit__(None, None, None)
         assert heard == [signal.SIGUSR1] and signal.getsignal(signal.SIGUSR1) is mine
 

@@ -200,6 +200,31 @@ for _ in range(2):
     assert done.stdout == "True 0\n" * 2, (done.returncode, done.stderr)
 
 
+def test_ctrl_c_while_the_fork_server_is_started_waits_until_it_is_known():
+    """Else it would be nobody's, and stay a zombie when it has ended."""
+    done = run(
+        """
+import os, signal
+from shmps import Cluster
+from shmps.engines.processes import process
+
+start = process._interpreter
+
+def interrupted(*args):
+    child = start(*args)
+    os.kill(os.getpid(), signal.SIGINT)
+    return child
+
+process._interpreter = interrupted
+try:
+    Cluster(4, servers=1, workers=1, start_method="forkserver")
+except KeyboardInterrupt:
+    print(process.fork_server._requests is not None)
+"""
+    )
+    assert done.stdout == "True\n", (done.returncode, done.stderr)
+
+
 def test_a_node_whose_descriptor_cannot_be_received_is_a_named_error_and_leaves_nothing(monkeypatch):
     receive = socket.recv_fds
 

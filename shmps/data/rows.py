@@ -264,12 +264,21 @@ def matched(X: Any, training: Dialect, num_features: int) -> tuple[scipy.sparse.
     return svmlight.fit_columns(X, num_features)
 
 
-def as_training(path: str | os.PathLike[str], training: Dialect) -> Dialect:
-    """Return how to read the rows at a path for a model whose training rows were read as `training`."""
+def as_training(
+    path: str | os.PathLike[str],
+    training: Dialect,
+    said: Dialect = Dialect(),  # noqa: B008  immutable
+) -> Dialect:
+    """Return how to read the rows at a path for a model whose training rows were read as `training`.
+
+    said: what the caller says of these rows, which counts more.
+    """
     if os.path.isdir(path):  # made of text that may have been another than that of training
-        return Dialect(hash_bits=training.hash_bits)
-    indices = {"zero_based": None} if readers.is_csv(path, training) else {}
-    return dataclasses.replace(training, keep_names=None, names=None, **indices)
+        return said.over(Dialect(hash_bits=training.hash_bits))
+    how = said.over(dataclasses.replace(training, keep_names=None, names=None))
+    if said.zero_based is None and (how.hash_bits is not None or readers.is_csv(path, how)):
+        return dataclasses.replace(how, zero_based=None)  # it was said of svmlight text
+    return how
 
 
 def opened(

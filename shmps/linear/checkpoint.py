@@ -99,6 +99,8 @@ def resume(folder: str, settings: dict[str, Any], data: dict[str, Any]) -> Copy:
     if not whole:
         raise DataError(_none_whole(folder, "; ".join(map(str, damaged)) or "none"))
     newest = whole[0]
+    if "classes" not in newest.header["data"]:  # as versions before 0.1 wrote it
+        data = {name: value for name, value in data.items() if name != "classes"}
     _compare(newest, "data", data, DataError)
     _compare(newest, "settings", settings, UsageError)
     for error in damaged:
@@ -126,11 +128,12 @@ def _none_whole(folder: str, found: str) -> str:
 
 def _compare(checkpoint: Checkpoint, what: str, here: dict[str, Any], kind: type[ShmpsError]) -> None:
     there = checkpoint.header[what]
-    # What only `here` has, the version that wrote the checkpoint did not keep.
-    differing = [name for name in there if there[name] != here.get(name)]
+    differing = [name for name in there | here if there.get(name) != here.get(name)]
     if differing:
         told = [name for name in differing if name != "sha256"]  # checksums say nothing to a person
-        found = ", ".join(f"{name} {there.get(name)} there and {here.get(name)} here" for name in told)
+        found = ", ".join(
+            f"{name} {there.get(name)!s:.80} there and {here.get(name)!s:.80} here" for name in told
+        )
         found = found or "one content there and another here"
         raise kind(
             f"{checkpoint.path}: a training goes on with the {what} that it began with, found {found}; "

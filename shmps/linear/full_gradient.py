@@ -21,7 +21,7 @@ from shmps.linear.account import COMPUTE, PULL, PUSH, Account, Timesheet
 from shmps.linear.kernels import curvature_matrix, dot, moments
 from shmps.linear.lbfgs import LBFGS, Solve, curvature_of_moments, whole_curvature
 from shmps.linear.minibatch_worker import Snapshot
-from shmps.linear.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.linear.passes import mean_gradient, measure, pieces, warm_up_gradient
 from shmps.ps.kernels import add_scaled
 from shmps.ps.messages import ALL
 from shmps.ps.worker.kv import KVWorker
@@ -241,7 +241,7 @@ class Descent:
         return lambda vector: solve(vector.reshape(features, -1)).ravel()
 
 
-def rehearse(rows: Rows, layout: Layout) -> None:
+def warm_up(rows: Rows, layout: Layout) -> None:
     """What a worker computes, of one row in this process: compiled here, it is there in every node.
 
     And what is computed here.
@@ -250,6 +250,6 @@ def rehearse(rows: Rows, layout: Layout) -> None:
     add_scaled(weights, weights, dot(weights, weights))
     flat = np.zeros(layout.shape[0])
     curvature_of_moments(flat, flat, flat)(weights.reshape(len(flat), -1))
-    rehearse_gradient(one, layout.shape, layout.intercept)
+    warm_up_gradient(one, layout.shape, layout.intercept)
     _curvature(one, layout, lambda: None)
     measure(one, np.zeros(layout.shape), layout.intercept)

@@ -65,18 +65,18 @@ def _start_method(settings: Settings) -> str:
     return settings.start_method or DEFAULT
 
 
-def _rehearse(start_method: str, rehearse: Callable[..., None], rows: Rows, *args: Any) -> None:
+def _warm_up(start_method: str, warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
     """Compile the kernels here, where forks find them, and in the fork server, if it forks the nodes."""
-    rehearse(rows, *args)
+    warm_up(rows, *args)
     if start_method == "forkserver":
-        fork_server.prepare(_rehearse_there, rehearse, rows.taken(np.zeros(1, np.int64)), *args)
+        fork_server.prepare(_warm_up_there, warm_up, rows.taken(np.zeros(1, np.int64)), *args)
 
 
-def _rehearse_there(rehearse: Callable[..., None], rows: Rows, *args: Any) -> None:
+def _warm_up_there(warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
     for array in rows:
         if array is not None:
             array.flags.writeable = False  # as in the nodes: see `data.rows_of`
-    rehearse(rows, *args)
+    warm_up(rows, *args)
 
 
 def _minibatches(
@@ -104,7 +104,7 @@ def _minibatches(
         entries=0 if consistency.in_place else entries,
         left_out=left_out,
     )
-    _rehearse(start_method, minibatch_worker.rehearse, rows, start.shape, plan, updater, consistency.in_place)
+    _warm_up(start_method, minibatch_worker.warm_up, rows, start.shape, plan, updater, consistency.in_place)
     cluster = Cluster(
         num_keys,
         width=problems,
@@ -131,7 +131,7 @@ def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.n
     problems = start.size // len(start)
     must_fit(settings.plan().memory, rows, len(start), problems, full_gradient.PER_WEIGHT, left_out=left_out)
     layout = full_gradient.Layout.of(rows, start.shape, bool(settings.fit_intercept))
-    _rehearse(start_method, full_gradient.rehearse, rows, layout)
+    _warm_up(start_method, full_gradient.warm_up, rows, layout)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,

@@ -14,7 +14,7 @@ from shmps.errors import Diverged
 from shmps.linear.account import COMPUTE, PULL, PUSH, SLEEP, Account, Timesheet
 from shmps.linear.kernels import BLOCK
 from shmps.linear.minibatches import Batch, Batches
-from shmps.linear.passes import mean_gradient, measure, pieces, rehearse_gradient
+from shmps.linear.passes import mean_gradient, measure, pieces, warm_up_gradient
 from shmps.ps.updater import Step
 from shmps.ps.worker.kv import KVWorker
 from shmps.updaters.descent import ByRule
@@ -256,7 +256,7 @@ def _sleep(kv: KVWorker, seconds: float) -> None:
         seconds -= 0.1
 
 
-def rehearse(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in_place: bool) -> None:
+def warm_up(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in_place: bool) -> None:
     """One row's gradient in this process: what numba compiles here is there in every node forked later."""
     one, num_keys = rows.example(), shape[0]
     if in_place:
@@ -265,5 +265,5 @@ def rehearse(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in
         updater.descend(next(_problems(one, shape)), plan.intercept, weights, state, Step(1, 0.0))
     batch: Batch = Batches(one, plan.batch_size, num_keys, plan.intercept, 0, 0, [0])[0]
     keys = num_keys if batch.keys is None else len(batch.keys)
-    rehearse_gradient(batch.rows, (keys, *shape[1:]), plan.intercept)
+    warm_up_gradient(batch.rows, (keys, *shape[1:]), plan.intercept)
     measure(one, np.zeros(shape), plan.intercept)

@@ -80,7 +80,7 @@ def log_loss(rows: Rows, weights: np.ndarray, intercept: bool) -> float:
     return total / mass
 
 
-def rehearse_gradient(rows: Rows, shape: tuple[int, ...], intercept: bool) -> None:
+def warm_up_gradient(rows: Rows, shape: tuple[int, ...], intercept: bool) -> None:
     """With weights as a pull gives them, and as a look: read-only is another type to numba."""
     weights, out = np.zeros(shape), np.empty(shape)
     mean_gradient(rows, weights, intercept, 1, out)

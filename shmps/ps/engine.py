@@ -2,11 +2,13 @@
 
 The scheduler, servers and workers use nothing else of an engine. `shmps.engines.processes` is one, with
 processes and pipes of this machine; `bench.simulation` is another, whose every choice comes from a seed.
+An engine also brings what its nodes run: it puts a `Server` or a `KVWorker` on the node's Post and memory, as
+`shmps.engines.processes.roles` does. `Cluster` makes these parts for `shmps.engines.processes`.
 
-    scheduler -- Engine.launch, end ------------> Node
-        |    <-- Engine.wait: records, deaths -----'|
-        '------- Post.send, send_behind -----> Post.receive
-                                    Outlets.write (results, reports)
+The scheduler launches nodes and ends them (`Engine.launch`, `end`), and waits for their records and deaths
+(`Engine.wait`). Nodes send records to each other and to the scheduler (`Post`); a worker's results and
+reports go through its `Outlets`. Parameters, mailboxes and the status of the nodes lie in memory that all
+nodes see (`shmps.ps.memory`).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +20,8 @@ from shmps.ps.messages import Address, Message, Record
 class Post(Protocol):
     """One node's inbox, and its way to the inboxes of the others.
 
-    - Only `receive` and `flush` wait; a record that the addressee has no room for is kept and sent later.
+    - Only `receive` and `flush` wait. A record that the addressee has no room for is kept, and sent by a
+      later call of `receive`, `receive_nowait` or `flush`.
     - Records from one life of a node to one address arrive whole, once, and in the order they were sent.
     - What a node had not sent when it died may be lost.
     """
@@ -59,7 +62,7 @@ class Outlet(Protocol):
 
 
 class Outlets(Protocol):
-    """The two outlets of a worker: its result must not overwrite a report that is not read yet."""
+    """The two outlets of a worker, so that its result does not overwrite a report that is not read yet."""
 
     @property
     def reports(self) -> Outlet:
@@ -96,10 +99,10 @@ class Node(Protocol):
         """Return the seconds since the count of beats changed; between two calls `most` at most."""
 
     def kill(self) -> None:
-        """Begin to end it. Until `exit_code` is known it may still run: nothing may take its place."""
+        """Begin to end it. No successor may be launched before `exit_code` is known."""
 
     def join(self, seconds: float | None = None) -> None:
-        """Wait until it has ended, at most `seconds`."""
+        """Wait until it has ended, at most `seconds`. Signals are delivered here, and may raise."""
 
     def close(self) -> None:
         """Give up what the engine holds for a node that has ended."""
@@ -117,24 +120,26 @@ class Engine(Protocol):
         """Whether this program started the engine; a fork of it must leave the nodes alone."""
 
     def now(self) -> float:
-        """Return the seconds on a clock that all nodes share."""
+        """Return the seconds on a clock that all nodes share: `time.monotonic`, but in a simulation."""
 
     def launch(
         self, role: int, rank: int, life: int, beats: int, body: Callable[..., None], *args: Any
     ) -> Node:
         """Run `body(rank, life, *args)` as a node, and watch it from then on.
 
-        beats: the count of signs of life that its predecessor left.
+        beats: the count of signs of life that its predecessor left. If it raises (OSError, for want of a
+        process or a descriptor), nothing runs and nothing is watched.
         """
 
     def wait(self, seconds: float) -> tuple[list[Record], Sequence[Node]]:
         """Wait for a record or a death, at most `seconds`; return the records, and the nodes that have ended.
 
-        A worker's last records are among them, or came before, when its death is returned.
+        A worker's last records are among them, or came before, when its death is returned. Signals are
+        delivered here: the call may raise KeyboardInterrupt (see `shmps.system.signals.poll`).
         """
 
     def forget(self, node: Any) -> None:
-        """Return the node's death no more."""
+        """Stop returning this node's death from `wait`."""
 
     def end(self, nodes: Any) -> None:
         """Kill those that run, and wait for their exits."""

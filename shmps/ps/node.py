@@ -8,7 +8,7 @@ from typing import Any
 from shmps.ps.engine import Outlet, Post
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import FAILED, RESULT, SCHEDULER, Message, Record
-from shmps.ps.server.partition import Server
+from shmps.ps.server.server import Server
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import reach
 

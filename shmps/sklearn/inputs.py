@@ -371,6 +371,11 @@ def warm(
     places = {name: place for place, name in enumerate(known.tolist())}
     if places.keys() != set(names):
         raise DataError(_other_names(set(names), set(known)))
+    if len(places) < len(known):
+        raise DataError(
+            "warm_start=True matches the features by their names, which must differ; give the columns in the "
+            "order of the fit before, or rename them"
+        )
     return coef[:, [places[name] for name in names]]
 
 

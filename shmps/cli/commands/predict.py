@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         )
     model = formats.load(options.model)
     training = Dialect.of(model.settings)
-    rows = read(options.data, said(options).over(as_training(options.data, training)), labelled=False)
+    rows = read(options.data, as_training(options.data, training, said(options)), labelled=False)
     _check_columns(options, origin_of(rows.X))
     X, dropped = matched(rows.X, training, model.num_features)
     weights = weights_of(options.sample_weight, rows.weights, X.shape[0])
@@ -102,9 +102,11 @@ def _tell_how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | 
     if any(label != label for label in truth) or (weights is not None and not weights.any()):
         return
     if strange := sorted({label for label in truth if label not in places}, key=str):
-        known = listed([label_text(label) for label in model.labels])
-        found = listed([label_text(label) for label in strange])
-        console.say(f"no metrics: they need rows with the labels of training, {known}, found {found}")
+        count = sum(label not in places for label in truth)
+        console.say(
+            f"no metrics: the labels must be those of training, {listed(list(model.labels))}; {count:,} of "
+            f"{len(truth):,} rows have others: {listed(strange)}"
+        )
         return
     numbers = np.array([places[label] for label in truth])
     margins = model.decision_function(X)

@@ -66,7 +66,7 @@ def serve(descriptor: int, parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it would have it ignored here
-    importlib.import_module("shmps.engines.processes.node_main")
+    importlib.import_module("shmps.engines.processes.roles")
     ends: dict[int, int] = {}  # pidfd -> where to tell of it
     with socket.socket(fileno=descriptor) as requests:
         while True:
@@ -160,7 +160,7 @@ def _forked(own: list[int], waiting: int, strange: list[int]) -> int:
     code = 1
     try:
         # Not SIGKILL: the death of the server is not that of its nodes. A node that is stopped goes on then,
-        # and looks whether its parent is there (`nodes.Lifeline`).
+        # and looks whether its parent is there (`node.Lifeline`).
         signal_at_death_of(server, signal.SIGCONT)
         join_group_of(group)
         _close([*strange, own[0]])

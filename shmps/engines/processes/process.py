@@ -29,7 +29,13 @@ from multiprocessing.util import _args_from_interpreter_flags as _interpreter_fl
 from types import FrameType
 from typing import Any
 
-from shmps.engines.processes.boot import MOST_AT_ONCE, NUMBER, Inherited, import_script
+from shmps.engines.processes.boot import (
+    MOST_AT_ONCE,
+    NUMBER,
+    Inherited,
+    import_script,
+    signal_at_death_of,
+)
 from shmps.errors import NodeDied
 from shmps.system import signals
 
@@ -107,10 +113,11 @@ class _Forked(popen_fork.Popen):
             for _ in range(2):
                 self._ends += os.pipe()
             self.sentinel, end, start, _ = self._ends
+            parent = os.getpid() if _in_main_thread() else 0
             with signals.blocked():
                 self.pid = os.fork()
                 if not self.pid:
-                    self._live(process)
+                    self._live(process, parent)
         except OSError:
             self.close()
             raise
@@ -118,14 +125,16 @@ class _Forked(popen_fork.Popen):
             self._ends.remove(each)
             os.close(each)
 
-    def _live(self, process: BaseProcess) -> None:
+    def _live(self, process: BaseProcess, parent: int) -> None:
         code = 1
         try:
             os.setpgid(0, 0)  # until it has asked for a signal at the parent's death: see `boot`
-            sentinel, _, parent, end = self._ends
+            if parent:
+                signal_at_death_of(parent, signal.SIGKILL)
+            sentinel, _, start, end = self._ends
             os.close(sentinel)
             os.close(end)
-            code = process._bootstrap(parent_sentinel=parent)  # type: ignore[attr-defined]
+            code = process._bootstrap(parent_sentinel=start)  # type: ignore[attr-defined]
         finally:
             os._exit(code)
 
@@ -233,15 +242,21 @@ class _Server:
         self._requests: socket.socket | None = None
         self._script: str | None = None  # that it has imported
 
+    @signals.held
     def prepare(self, function: Callable[..., Any], *args: Any) -> None:
         """Call `function(*args)` in the server: the processes that it forks later find imports and kernels.
 
         A task that needs the parent's script is skipped. If the server fails at it, the processes do it.
         """
         task = pickle.dumps((function, *args))
-        if b"__main__" not in task:
+        if b"__main__" in task:
+            return
+        passage = signals.Passage()  # no cluster is open yet
+        try:
             with self._lock, contextlib.suppress(OSError):
                 self._prepare(task)
+        finally:
+            passage.close()
 
     def _prepare(self, task: bytes) -> None:
         payload = _file_of(task)
@@ -335,9 +350,14 @@ def _file_of(*parts: bytes) -> int:
     return descriptor
 
 
+def _in_main_thread() -> bool:
+    """Whether this is the main thread: the kernel's signal at a parent's death follows the thread."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def _interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess.Popen[bytes]:
     """Run `boot.<name>(descriptor, parent)` in a new interpreter that inherits some descriptors."""
-    parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    parent = os.getpid() if _in_main_thread() else 0
     path = [*map(str, sys.path)]  # pathlib's are no literals
     call = f"{name}({descriptor}, {parent})"
     code = f"import sys; sys.path[:] = {path}; from shmps.engines.processes.boot import {name}; {call}"

@@ -110,9 +110,7 @@ class Nodes:
         self.workers.clear()
 
     def close(self) -> None:
-        try:
-            self.end_workers()
-            self._engine.end(list(self.servers.values()))
-        finally:
-            self._engine.close()
+        """End all nodes; the engine is closed by its owner."""
+        self.end_workers()
+        self._engine.end(list(self.servers.values()))
         del self.overview  # views of shared memory, which an exception's traceback might keep

@@ -119,7 +119,7 @@ class RunState:
         return bool(self._reports)
 
     def hand_over_report(self) -> None:
-        """The first of them; it takes time: nobody waits for it."""
+        """Hand the oldest report to the callback; records are taken in again after it."""
         record, value = self._reports.popleft()
         self._nodes.post.send((WORKER, record.sender), Record(READ, to=record.life))
         self._run.on_report(record.sender, value)

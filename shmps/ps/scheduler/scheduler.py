@@ -18,7 +18,9 @@ _BOOT = 60.0  # seconds that a process has until its first sign of life
 
 
 class Scheduler:
-    """Runs the nodes of one cluster. It has no thread of its own: it watches while `run` waits for workers.
+    """Runs the nodes of one cluster; it replaces servers, and `RunState` replaces workers.
+
+    It has no thread of its own: it watches while `run` waits for workers.
 
     Between two runs nobody waits for a node; a server that died then is replaced by the next call.
     `node_timeout`: seconds without a sign of life after which a node is taken for hung; None: never.

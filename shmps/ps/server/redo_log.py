@@ -37,7 +37,7 @@ class Slot(NamedTuple):
     books: Books
 
 
-class Redo:
+class RedoLog:
     """The redo slots of one server, a ring of them: that of version v is v modulo its length.
 
     1. `prepare` brings the before-image of the keys into the next slot, and the updater turns it into the

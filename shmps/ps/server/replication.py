@@ -5,7 +5,7 @@ Every server is the head of its own partition and the tail of its predecessor's.
 
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.messages import SERVER, SHIP, SHIPPED, Message, Record
-from shmps.ps.server.redo_log import Redo
+from shmps.ps.server.redo_log import RedoLog
 from shmps.system.failpoints import reach
 
 
@@ -15,14 +15,14 @@ class Chain:
     head, tail: their ranks; -1 without a replica. A tail is told nothing before we have met it.
     """
 
-    def __init__(self, rank: int, life: int, parameters: Parameters, redo: Redo):
+    def __init__(self, rank: int, life: int, parameters: Parameters, redo: RedoLog):
         servers = parameters.shape.servers
         self.head = self.tail = -1
         self._rank, self._life, self._redo = rank, life, redo
         self._lives: dict[int, int] = {}  # of neighbours
         if parameters.shape.replicas:
             self.head, self.tail = (rank - 1) % servers, (rank + 1) % servers
-            self._of_head = Redo(parameters, self.head)
+            self._of_head = RedoLog(parameters, self.head)
 
     def meet(self, neighbour: int, life: int) -> None:
         self._lives[neighbour] = life

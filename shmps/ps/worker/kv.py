@@ -265,7 +265,7 @@ class KVWorker:
     def report(self, value: Any) -> None:
         """Hand a picklable `value` to the caller of `run` (its `on_report`) while the run goes on.
 
-        Waits if 256 reports, or 64 MiB of them, have not been handed over yet.
+        Waits while 256 reports have not been handed over yet; after 64 MiB of reports, until all of them are.
         """
         self._wait_until(self._may_report)
         if not self._unread:

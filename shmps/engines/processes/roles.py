@@ -13,7 +13,7 @@ from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.node import serve, work
-from shmps.ps.server.partition import Server
+from shmps.ps.server.server import Server
 from shmps.ps.updater import Updater
 from shmps.ps.worker.kv import KVWorker
 

@@ -34,7 +34,7 @@ from shmps.ps.messages import (
     Message,
     Record,
 )
-from shmps.ps.server.redo_log import Redo
+from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.replication import Chain
 from shmps.ps.updater import Push, Step, Updater
 from shmps.system.failpoints import reach
@@ -62,7 +62,7 @@ class Server:
         self.clock = VectorClock()
         self._parameters, self._mailboxes = parameters, mailboxes
         self._delays = parameters.delays[rank].data
-        self._redo = Redo(parameters, rank)
+        self._redo = RedoLog(parameters, rank)
         if not self._redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
         self._chain = Chain(rank, life, parameters, self._redo)

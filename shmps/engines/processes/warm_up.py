@@ -13,14 +13,14 @@ from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import DENSE, Mailbox
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.messages import ENTER, PULL, PUSH, START, Record
-from shmps.ps.server.partition import Server
 from shmps.ps.server.redo_log import checksum
+from shmps.ps.server.server import Server
 from shmps.ps.updater import Updater
 from shmps.system.memory import carve
 from shmps.system.signals import blocked
 
 
-def rehearse(updater: Updater, width: int, dtype: type = np.float64) -> None:
+def warm_up(updater: Updater, width: int, dtype: type = np.float64) -> None:
     """Run every kernel that servers and clients use, on parameters of two keys, with values of `dtype`."""
     updater = copy.deepcopy(updater)
     shape = Shape(2, width, updater.state_width, servers=1, workers=2, max_keys=2, dtype=dtype)

@@ -12,7 +12,7 @@ from shmps.system import signals
 from shmps.system.failpoints import Failpoint
 
 
-class Launcher:
+class ProcessEngine:
     """See `shmps.ps.engine.Engine`. failpoints: those of nodes that have not been launched yet."""
 
     now = staticmethod(time.monotonic)  # which all processes share
