@@ -12,10 +12,10 @@ import numpy as np
 
 from shmps.checks import positive, whole
 from shmps.engines.processes.engine import ProcessEngine
+from shmps.engines.processes.fork_server import fork_server
 from shmps.engines.processes.node import method_of, named_shortages
 from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes
-from shmps.engines.processes.process import fork_server
 from shmps.engines.processes.roles import Work, serve_partition
 from shmps.engines.processes.warm_up import warm_up
 from shmps.errors import UsageError

@@ -231,7 +231,7 @@ def test_bad_input_is_an_error_with_its_exit_code_and_no_traceback(shmps, argume
 
 def test_a_lack_of_memory_gives_advice_that_the_command_can_follow(shmps, monkeypatch, tmp_path):
     (tmp_path / "wide").write_text("1 2147483647:1\n-1 1:1\n" * 4)
-    monkeypatch.setattr("shmps.sklearn.inputs.available_memory", lambda: 2**34)
+    monkeypatch.setattr("shmps.sklearn.start.available_memory", lambda: 2**34)
     done = shmps("train", "--data", tmp_path / "wide")
     assert done.returncode == 6 and "2,147,483,647 features need at least 65,536 MiB" in done.stderr
     assert "correct the largest index" in done.stderr and "--hash-bits" in done.stderr
@@ -239,7 +239,7 @@ def test_a_lack_of_memory_gives_advice_that_the_command_can_follow(shmps, monkey
     def read(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("shmps.data.rows.read", read)
+    monkeypatch.setattr("shmps.data.reading.read", read)
     done = shmps("inspect", tmp_path / "wide")
     assert done.returncode == 6 and "out of memory; free some" in done.stderr and "--b" not in done.stderr
 

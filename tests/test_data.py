@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps.data.rows import encoded, rows_of, shard
+from shmps.data.labels import encoded
+from shmps.data.rows import rows_of, shard
 from shmps.errors import DataError
 from shmps.linear.minibatches import Batches, most_entries
 

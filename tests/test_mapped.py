@@ -22,7 +22,8 @@ from bench import outofcore
 from shmps import LogisticRegression
 from shmps.data import datasets, mapped, npy, svmlight
 from shmps.data.kernels import take_rows
-from shmps.data.rows import Rows, codes_of, encoded, fingerprint, is_finite, rows_of, to_csr
+from shmps.data.labels import codes_of, encoded
+from shmps.data.rows import Rows, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.linear import kernels, minibatches
 from shmps.system.memory import own_memory

@@ -206,20 +206,20 @@ def test_ctrl_c_while_the_fork_server_is_started_waits_until_it_is_known():
         """
 import os, signal
 from shmps import Cluster
-from shmps.engines.processes import process
+from shmps.engines.processes import fork_server as module
 
-start = process._interpreter
+start = module.interpreter
 
 def interrupted(*args):
     child = start(*args)
     os.kill(os.getpid(), signal.SIGINT)
     return child
 
-process._interpreter = interrupted
+module.interpreter = interrupted
 try:
     Cluster(4, servers=1, workers=1, start_method="forkserver")
 except KeyboardInterrupt:
-    print(process.fork_server._requests is not None)
+    print(module.fork_server._requests is not None)
 """
     )
     assert done.stdout == "True\n", (done.returncode, done.stderr)

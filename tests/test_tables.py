@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from shmps import LogisticRegression
 from shmps.data import datasets, mapped, tables
 from shmps.data.dialect import Dialect
-from shmps.data.rows import read
+from shmps.data.reading import read
 from shmps.errors import DataError, UsageError
 from shmps.models import formats
 from shmps.system.memory import own_memory

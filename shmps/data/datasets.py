@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from shmps.data import svmlight
 from shmps.data.dialect import Dialect
 from shmps.data.downloads import Source, Unreachable, bytes_of
-from shmps.data.rows import as_training, matched, origin_of, read
+from shmps.data.reading import as_training, matched, origin_of, read
 from shmps.errors import DataError, UsageError
 
 PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"

@@ -1,27 +1,21 @@
 """Rows, in memory or mapped from the disk: their labels, and who has which."""
 
-import dataclasses
 import itertools
-import math
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
-from shmps.data import mapped, npy, readers, svmlight, tables
-from shmps.data.block import Block
+from shmps.data import mapped, npy
 from shmps.data.bounds import must_lie_within
-from shmps.data.dialect import Dialect
 from shmps.data.kernels import take_rows
 from shmps.data.mapped import MappedLabels, MappedMatrix
 from shmps.data.stored import Stored
-from shmps.errors import DataError, UsageError
+from shmps.errors import DataError
 from shmps.system.memory import Fields, NamelessMemory, carve
 
-_PIECE = 2**20  # entries looked at at a time
+PIECE = 2**20  # entries looked at at a time
 _FEW = 64  # one of so many rows is worth to be read by itself
 
 
@@ -188,120 +182,6 @@ def _map_rows(folder: str, labels: np.ndarray | None, importance: np.ndarray | N
     return rows_of(X, y if labels is None else labels, importance)
 
 
-def read(
-    path: str | os.PathLike[str],
-    how: Dialect = Dialect(),  # noqa: B008  immutable
-    *,
-    labelled: bool = True,
-) -> Block:
-    """The rows of a text (by `readers.read`), of a folder of mapped data (`mapped.load`), or of "-", stdin.
-
-    How they were read is `origin_of(X)`. labelled: whether each row must have a label; without one y is nan.
-
-    Raises UsageError for a folder that was made for other features than are asked for.
-    """
-    if path == "-":
-        if sys.stdin is None:
-            raise DataError("-: data is read from stdin, found it closed; name a file")
-        path = "/dev/stdin"
-    if not os.path.isdir(path):
-        return readers.read(path, how, labelled=labelled)
-    X, y = mapped.load(path)
-    how.check_folder(X.origin, os.fspath(path))
-    return Block(X, y, mapped.weights(path), 0)
-
-
-def origin_of(X: Any) -> Dialect:
-    """Return how the rows X were read; an empty Dialect for a matrix that was not read."""
-    return getattr(X, "origin", Dialect())
-
-
-def names_of(X: Any) -> np.ndarray | None:
-    """The names of the features (features,), where X was read from columns with names, or is a table whose
-    `columns` are named by strings.
-
-    Raises DataError if only some of them are.
-    """
-    if (read_names := origin_of(X).feature_names) is not None:
-        return np.array(read_names, dtype=object)
-    names = np.asarray(getattr(X, "columns", ()), dtype=object)
-    kinds = sorted({type(name).__name__ for name in names})
-    if len(kinds) > 1 and "str" in kinds:
-        raise DataError(
-            f"columns of X are named by strings, all or none, found names of the types {kinds}; "
-            f"X.columns.astype(str) are strings"
-        )
-    return names if kinds == ["str"] else None
-
-
-def with_names(origin: Dialect, names: np.ndarray | None) -> Dialect:
-    """How rows were read; of a table in memory with `names` (features,), that its columns have these."""
-    if names is None or origin.columns is not None:
-        return origin
-    return dataclasses.replace(origin, columns=tuple(names.tolist()))
-
-
-def matched(X: Any, training: Dialect, num_features: int) -> tuple[scipy.sparse.csr_matrix, int]:
-    """Return X (n, d) with the `num_features` columns of training, and the number of non-zeros dropped.
-
-    Raises DataError if the names of the columns differ from those in `training`, or if X is from CSV or
-    hashed text and has another number of columns.
-    """
-    found = origin_of(X).columns
-    if found is not None and training.columns is not None:
-        if set(found) != set(training.columns):
-            raise DataError(tables.other_columns(found, training.columns))
-        if found != training.columns and training.hash_bits is None:
-            raise DataError(
-                f"mapped rows have the columns of training in the order {tables.listed(training.columns)}, "
-                f"found {tables.listed(found)}; give the text itself, or convert it with that order"
-            )
-    if origin_of(X).fixes_width and X.shape[1] != num_features:
-        raise DataError(
-            f"rows of CSV, and hashed ones, have the {num_features} features of training, found "
-            f"{X.shape[1]}; read the same columns, with the same --label (label) and --hash-bits (hash_bits)"
-        )
-    return svmlight.fit_columns(X, num_features)
-
-
-def as_training(
-    path: str | os.PathLike[str],
-    training: Dialect,
-    said: Dialect = Dialect(),  # noqa: B008  immutable
-) -> Dialect:
-    """Return how to read the rows at a path for a model whose training rows were read as `training`.
-
-    said: what the caller says of these rows, which counts more.
-    """
-    if os.path.isdir(path):  # made of text that may have been another than that of training
-        return said.over(Dialect(hash_bits=training.hash_bits))
-    how = said.over(dataclasses.replace(training, keep_names=None, names=None))
-    if said.zero_based is None and (how.hash_bits is not None or readers.is_csv(path, how)):
-        return dataclasses.replace(how, zero_based=None)  # it was said of svmlight text
-    return how
-
-
-def opened(
-    X: Any,
-    y: Any,
-    sample_weight: Any = None,
-    how: Dialect = Dialect(),  # noqa: B008  immutable
-    labelled: bool = True,
-) -> tuple[Any, Any, Any]:
-    """Return X, y and the rows' weights unchanged; if X is a path, read them from there (see `read`)."""
-    if not isinstance(X, str | os.PathLike):
-        return X, y, sample_weight
-    if y is not None:
-        raise UsageError(f"the labels of {os.fspath(X)} are in it, found y as well; leave it out")
-    block = read(X, how, labelled=labelled)
-    if block.weights is not None and sample_weight is not None:
-        raise UsageError(
-            f"the weights of the rows come from one place, found sample_weight and those in {os.fspath(X)}; "
-            f"leave out one or the other"
-        )
-    return block.X, block.y, sample_weight if block.weights is None else block.weights
-
-
 def to_csr(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     """Any matrix as CSR with float64 values; what is CSR float64 already is not copied.
 
@@ -322,7 +202,7 @@ def is_finite(X: scipy.sparse.csr_matrix) -> bool:
     """Whether all values are. Of mapped data they are: it was seen to when it was made."""
     if isinstance(X, MappedMatrix) and X.meta:
         return True
-    return all(np.isfinite(X.data[begin : begin + _PIECE]).all() for begin in range(0, X.nnz, _PIECE))
+    return all(np.isfinite(X.data[begin : begin + PIECE]).all() for begin in range(0, X.nnz, PIECE))
 
 
 def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarray | None = None) -> Rows:
@@ -338,75 +218,6 @@ def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarr
     rows.stored = X.stored
     rows.as_stored = isinstance(labels, MappedLabels) and labels.folder == X.folder
     return rows
-
-
-def classes_of(y: np.ndarray) -> list[Any]:
-    """The labels in y (rows,), in increasing order. Of mapped data they are known.
-
-    Raises DataError where they have none.
-    """
-    if isinstance(y, MappedLabels) and y.classes is not None:
-        return y.classes
-    try:
-        return np.unique(y).tolist()
-    except TypeError as error:
-        kinds = sorted({type(label).__name__ for label in y.tolist()})
-        raise DataError(
-            f"labels are numbers or strings, all of one kind, found the types {', '.join(kinds)}; drop the "
-            f"rows without a label, or make them strings"
-        ) from error
-
-
-def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
-    """What training goes by for the labels y (rows,): of two classes -1.0 and +1.0, of more their numbers.
-
-    Mapped labels that are so already, as they are. Raises DataError for mapped labels of other classes.
-    """
-    # Few, and not yet looked at; text was looked up when it was read.
-    if isinstance(y, MappedLabels) and y.classes is not None and y.dtype.kind == "f":
-        _must_be_among(y, y.classes)
-    if isinstance(y, MappedLabels) and y.classes == classes and _are_codes(classes):
-        return y
-    if len(classes) == 2:
-        return np.where(y == classes[1], 1.0, -1.0)
-    return np.searchsorted(classes, y).astype(np.float64)
-
-
-def _must_be_among(y: MappedLabels, classes: list[Any]) -> None:
-    """Raises DataError for a label that is not one of the `classes`."""
-    for begin in range(0, len(y), _PIECE):
-        piece = np.asarray(y[begin : begin + _PIECE])
-        if sum(np.count_nonzero(piece == label) for label in classes) < len(piece):
-            row = int(np.argmin(np.isin(piece, classes)))
-            raise DataError(
-                f"{y.folder}: labels must be those that the folder lists, got {piece[row]} in row "
-                f"{begin + row} (from 0); it is damaged: convert the data again"
-            )
-
-
-def _are_codes(classes: list[Any]) -> bool:
-    return classes == ([-1.0, 1.0] if len(classes) == 2 else list(range(len(classes))))
-
-
-def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """The labels' codes (rows,), see `codes_of`, and the classes that they stand for, in increasing order.
-
-    Raises DataError unless there are two classes or more.
-    """
-    classes = classes_of(y)
-    if any(label != label or label in (-math.inf, math.inf) for label in classes):
-        raise DataError(f"{name}: labels name classes, found nan or inf; drop the rows without a label")
-    if len(classes) < 2:
-        raise DataError(
-            f"{name}: labels are of two classes or more, found {len(classes)} "
-            f"({', '.join(map(str, classes))}); 1 class is too few: add rows of a second class"
-        )
-    if len(classes) > 2 and any(isinstance(label, float) and not label.is_integer() for label in classes):
-        raise DataError(
-            f"{name}: labels name classes, found {len(classes)} numbers that are not whole "
-            f"({', '.join(map(str, classes[:5]))}, ...). Unknown label type: continuous; choose thresholds"
-        )
-    return codes_of(y, classes), tuple(classes)
 
 
 def fingerprint(rows: Rows, features: int, classes: Sequence[Any]) -> dict[str, Any]:
@@ -425,5 +236,5 @@ def shard(rows: Rows, rank: int, workers: int, beat: Callable[[], None] = lambda
 
 def lengths(rows: Rows) -> Iterator[np.ndarray]:
     """How many non-zeros each row has, some rows at a time."""
-    for begin in range(0, rows.num_rows, _PIECE):
-        yield rows.lengths(begin, min(begin + _PIECE, rows.num_rows))
+    for begin in range(0, rows.num_rows, PIECE):
+        yield rows.lengths(begin, min(begin + PIECE, rows.num_rows))

@@ -8,7 +8,9 @@ import numpy as np
 
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, shared
-from shmps.engines.processes.process import DEFAULT, fork_server, threads_that_may_compute
+from shmps.engines.processes.fork_server import fork_server
+from shmps.engines.processes.process import DEFAULT
+from shmps.engines.processes.threads import threads_that_may_compute
 from shmps.linear import full_gradient, minibatch_worker
 from shmps.linear.account import Account
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit

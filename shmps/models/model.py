@@ -9,7 +9,8 @@ import scipy.sparse
 
 from shmps.data.dialect import Dialect
 from shmps.data.numeric import dense_of
-from shmps.data.rows import is_finite, names_of, to_csr
+from shmps.data.reading import names_of
+from shmps.data.rows import is_finite, to_csr
 from shmps.data.tables import listed
 from shmps.errors import DataError, UsageError
 from shmps.models.metrics import log_losses, log_shares_of_classes, shares_of_classes, sigmoid

@@ -6,12 +6,15 @@ import numpy as np
 import scipy.sparse
 
 from shmps.data.dialect import Dialect
-from shmps.data.rows import names_of, origin_of, with_names
+from shmps.data.reading import names_of, origin_of, with_names
 from shmps.errors import DataError, UsageError
 from shmps.linear.settings import Settings
 from shmps.models.model import Model
 from shmps.sklearn.conventions import Estimator, known_to_sklearn
-from shmps.sklearn.inputs import check_names, matrix_of, opened_again, row_weights, scored_labels, trained
+from shmps.sklearn.inputs import check_names, matrix_of, opened_again
+from shmps.sklearn.labels import scored_labels
+from shmps.sklearn.start import trained
+from shmps.sklearn.weights import row_weights
 
 
 class LinearClassifier(Estimator, Settings):

@@ -7,7 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from shmps.data.rows import encoded, opened, rows_of
+from shmps.data.labels import encoded
+from shmps.data.reading import opened
+from shmps.data.rows import rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
 from shmps.linear.result import Progress
 from shmps.linear.training import OnPause, Told, Training, told_of
@@ -15,18 +17,10 @@ from shmps.models.model import array_of, plain_labels
 from shmps.ps.scheduler.run import OnEvent
 from shmps.sklearn.classifier import LinearClassifier
 from shmps.sklearn.conventions import offered_unless
-from shmps.sklearn.inputs import (
-    evaluated,
-    held_out,
-    importance_of,
-    initial,
-    known_labels,
-    labels_of,
-    named_classes,
-    opened_again,
-    relative,
-    warm,
-)
+from shmps.sklearn.inputs import evaluated, held_out, opened_again
+from shmps.sklearn.labels import known_labels, labels_of, named_classes
+from shmps.sklearn.start import initial, warm
+from shmps.sklearn.weights import importance_of, relative
 
 _MANY_CLASSES, _FEW_ROWS = 100, 10  # so many classes of so few rows each are more likely names or amounts
 _LEARNED = (

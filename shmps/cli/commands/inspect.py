@@ -45,7 +45,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     from shmps.data import mapped
-    from shmps.data.rows import read
+    from shmps.data.reading import read
     from shmps.models import formats
 
     if (model_format := _format_of(options.data)) is not None:
@@ -178,7 +178,7 @@ def _histogram(edges: list[float], counts: list[int]) -> str:
 
 
 def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
-    from shmps.data.rows import origin_of
+    from shmps.data.reading import origin_of
 
     labels, counts = np.unique(y, return_counts=True)
     pairs = zip(labels.tolist(), counts.tolist(), strict=True)

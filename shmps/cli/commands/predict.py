@@ -44,7 +44,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    from shmps.data.rows import as_training, matched, origin_of, read
+    from shmps.data.reading import as_training, matched, origin_of, read
     from shmps.models import formats
 
     if options.output != "-":
@@ -95,7 +95,7 @@ def _shares(model: "Model", X: Any) -> str:
 def _tell_how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
     """Print the metrics of the predictions for rows X whose true labels are y (rows,), if all have one."""
     from shmps.models.metrics import evaluate, evaluate_classes
-    from shmps.sklearn.inputs import listed
+    from shmps.sklearn.labels import listed
 
     places = {label: place for place, label in enumerate(model.labels)}
     truth = y.tolist()

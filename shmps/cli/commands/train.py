@@ -16,7 +16,8 @@ import tqdm
 from shmps.cli import console
 from shmps.cli.commands.rows import label_text, said, weights_of
 from shmps.data import datasets
-from shmps.data.rows import classes_of, encoded, origin_of
+from shmps.data.labels import classes_of, encoded
+from shmps.data.reading import origin_of
 from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.linear import checkpoint
 from shmps.linear.kernels import gradient
@@ -27,7 +28,7 @@ from shmps.report import live
 from shmps.report.summary import write_report
 from shmps.report.timeline import write_trace
 from shmps.sklearn.estimator import LogisticRegression
-from shmps.sklearn.inputs import listed
+from shmps.sklearn.labels import listed
 from shmps.system import files
 from shmps.system.compiling import is_kept
 from shmps.system.cores import usable_cores

@@ -15,7 +15,8 @@ from multiprocessing import reduction
 from typing import Any
 
 from shmps.engines.processes.boot import join_group_of, signal_at_death_of
-from shmps.engines.processes.process import DEFAULT, METHODS, class_of, threads_that_may_compute
+from shmps.engines.processes.process import DEFAULT, METHODS, class_of
+from shmps.engines.processes.threads import threads_that_may_compute
 from shmps.errors import NO_THREAD, OutOfSpace, UsageError
 from shmps.ps.messages import ROLES
 from shmps.system import signals

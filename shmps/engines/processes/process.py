@@ -9,67 +9,27 @@ This is multiprocessing's way, with three differences:
 - The parent's script is imported only if the task needs something that the script defines.
 """
 
-import atexit
 import contextlib
-import errno
 import os
-import pickle
-import re
-import select
 import signal
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import get_all_start_methods, popen_fork, popen_forkserver, popen_spawn_posix, spawn  # type: ignore[attr-defined]
 from multiprocessing.context import reduction, set_spawning_popen  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
-from multiprocessing.util import _args_from_interpreter_flags as _interpreter_flags  # type: ignore[attr-defined]
-from types import FrameType
-from typing import Any
 
-from shmps.engines.processes.boot import (
-    MOST_AT_ONCE,
-    NUMBER,
-    Inherited,
-    import_script,
-    signal_at_death_of,
+from shmps.engines.processes.boot import NUMBER, Inherited, signal_at_death_of
+from shmps.engines.processes.fork_server import (
+    file_of,
+    fork_server,
+    in_main_thread,
+    interpreter,
+    when_readable,
 )
-from shmps.errors import NodeDied
 from shmps.system import signals
 
 METHODS = tuple(get_all_start_methods())
 DEFAULT = "fork" if "fork" in METHODS else "spawn"
-# Threads of these modules wait, or draw: what they run is their own.
-_IDLE = re.compile(r"(tqdm|ipykernel|IPython|debugpy|joblib\.externals\.loky|multiprocessing\.queues)(\.|$)")
-_MOST_STARTS = 3  # of a process whose fork server dies
-_PATIENCE = 60.0  # seconds that a fork server has to start, and to answer
 _NEWS = 1.0  # seconds that a fork server has to tell the exit code of a process that has ended
-
-
-def threads_that_may_compute() -> list[str]:
-    """Return the names of the other threads of this program that may make a fork hang.
-
-    If a thread is in a matrix product, OpenBLAS waits in its fork handler for its own threads, and the
-    product never ends. The threads of notebooks and progress bars are left out: they compute nothing.
-    """
-    frames = sys._current_frames()
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if thread is not threading.current_thread()
-        and not _IDLE.match(_module_of(frames.get(thread.ident or 0)))
-    ]
-
-
-def _module_of(frame: FrameType | None) -> str:
-    """Return the module of a thread's target: of the outermost function that is not in `threading`."""
-    module = ""
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        module, frame = module if name == "threading" else name, frame.f_back
-    return module
 
 
 class NodeProcess(BaseProcess):
@@ -113,7 +73,7 @@ class _Forked(popen_fork.Popen):
             for _ in range(2):
                 self._ends += os.pipe()
             self.sentinel, end, start, _ = self._ends
-            parent = os.getpid() if _in_main_thread() else 0
+            parent = os.getpid() if in_main_thread() else 0
             with signals.blocked():
                 self.pid = os.fork()
                 if not self.pid:
@@ -182,7 +142,7 @@ class _Sent(popen_fork.Popen):
             prepared = reduction.ForkingPickler.dumps(preparation).tobytes()
         finally:
             set_spawning_popen(None)
-        return _file_of(prepared, pickled), preparation.get("init_main_from_path")
+        return file_of(prepared, pickled), preparation.get("init_main_from_path")
 
 
 class _Spawned(_Sent):
@@ -196,7 +156,7 @@ class _Spawned(_Sent):
 
     def _launch(self, process: BaseProcess) -> None:
         with self._sent(process) as (payload, theirs, _), signals.blocked():
-            self.pid = _interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
+            self.pid = interpreter("main", payload, [*self._descriptors, payload, theirs]).pid
 
     def pidfd(self) -> int:
         return _pidfd_of_child(self.pid)
@@ -217,158 +177,14 @@ class _Served(_Sent):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code; None while the process runs; 255 if the fork server cannot report it."""
-        if self.returncode is None and _when_readable(self._pidfd).poll(0 if flag else None):
-            told = _when_readable(self.sentinel).poll(1000 * _NEWS)
+        if self.returncode is None and when_readable(self._pidfd).poll(0 if flag else None):
+            told = when_readable(self.sentinel).poll(1000 * _NEWS)
             code = os.read(self.sentinel, NUMBER) if told else b""
             self.returncode = int.from_bytes(code, "little", signed=True) if code else 255
         return self.returncode
 
     def pidfd(self) -> int:
         return self._pidfd
-
-
-def _when_readable(descriptor: int) -> select.poll:
-    ready = select.poll()
-    ready.register(descriptor, select.POLLIN)
-    return ready
-
-
-class _Server:
-    """The fork server of this program: started when it is first needed, and again when it has died."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner, self._pid = os.getpid(), 0
-        self._requests: socket.socket | None = None
-        self._script: str | None = None  # that it has imported
-
-    @signals.held
-    def prepare(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function(*args)` in the server: the processes that it forks later find imports and kernels.
-
-        A task that needs the parent's script is skipped. If the server fails at it, the processes do it.
-        """
-        task = pickle.dumps((function, *args))
-        if b"__main__" in task:
-            return
-        passage = signals.Passage()  # no cluster is open yet
-        try:
-            with self._lock, contextlib.suppress(OSError):
-                self._prepare(task)
-        finally:
-            passage.close()
-
-    def _prepare(self, task: bytes) -> None:
-        payload = _file_of(task)
-        try:
-            self._send([payload], self._running())
-        finally:
-            os.close(payload)
-
-    def fork(self, descriptors: list[int], script: str | None) -> tuple[int, int]:
-        """Have the server fork a process (see `boot.serve`); return the pid and a pidfd.
-
-        Raises OSError if the server lacks what a process needs, NodeDied if `_MOST_STARTS` servers in a row
-        die or do not answer.
-        """
-        with self._lock:
-            for _ in range(_MOST_STARTS):
-                try:
-                    requests = self._running()
-                    if script not in (None, self._script):
-                        self._prepare(pickle.dumps((import_script, script)))
-                        self._script = script
-                    number, pidfds = self._ask(descriptors, requests)
-                    break
-                except BaseException as error:
-                    self._end()
-                    if not isinstance(error, ConnectionError):
-                        raise
-            else:
-                raise NodeDied("fork server", 0, -signal.SIGKILL)
-        if number > 0 and not pidfds:  # no descriptor was left for it
-            os.kill(number, signal.SIGKILL)
-            number = -errno.EMFILE
-        if number < 0:
-            raise OSError(-number, os.strerror(-number))
-        return number, pidfds[0]
-
-    def _running(self) -> socket.socket:
-        if self._owner != os.getpid():  # that of the parent of this fork
-            self._owner, self._requests = os.getpid(), None
-        if self._requests is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs, contextlib.ExitStack() as failed:
-                failed.enter_context(ours)
-                self._pid = _interpreter("serve", theirs.fileno(), [theirs.fileno()]).pid
-                failed.pop_all()
-            self._requests, self._script = ours, None
-            atexit.register(ours.close)
-        return self._requests
-
-    def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, list[int]]:
-        self._send(descriptors, requests)
-        if not signals.poll(_when_readable(requests.fileno()), _PATIENCE):
-            raise ConnectionResetError("the fork server does not answer")
-        answer, pidfds, *_ = socket.recv_fds(requests, NUMBER, 1)
-        if not answer:
-            raise ConnectionResetError("the fork server has died")
-        return int.from_bytes(answer, "little", signed=True), pidfds
-
-    def _send(self, descriptors: list[int], requests: socket.socket) -> None:
-        count = len(descriptors).to_bytes(NUMBER, "little")
-        for begin in range(0, len(descriptors), MOST_AT_ONCE):
-            socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
-
-    def _end(self) -> None:
-        """Kill the server, and a process whose answer was not read. One without an answer exits by itself."""
-        if self._requests is None:
-            return
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-        with self._requests as requests, contextlib.suppress(OSError):
-            self._requests = None
-            requests.setblocking(False)
-            for death in socket.recv_fds(requests, NUMBER, 1)[1]:
-                signal.pidfd_send_signal(death, signal.SIGKILL)
-                os.close(death)
-
-
-fork_server = _Server()
-
-
-def _file_of(*parts: bytes) -> int:
-    """A nameless file of these bytes."""
-    descriptor = os.memfd_create("shmps")
-    try:
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.writelines(parts)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _in_main_thread() -> bool:
-    """Whether this is the main thread: the kernel's signal at a parent's death follows the thread."""
-    return threading.current_thread() is threading.main_thread()
-
-
-def _interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess.Popen[bytes]:
-    """Run `boot.<name>(descriptor, parent)` in a new interpreter that inherits some descriptors."""
-    parent = os.getpid() if _in_main_thread() else 0
-    path = [*map(str, sys.path)]  # pathlib's are no literals
-    call = f"{name}({descriptor}, {parent})"
-    code = f"import sys; sys.path[:] = {path}; from shmps.engines.processes.boot import {name}; {call}"
-    child = subprocess.Popen(
-        [spawn.get_executable(), *_interpreter_flags(), "-c", code],
-        stdin=subprocess.DEVNULL,
-        pass_fds=inherited,
-        process_group=0,  # see `boot`
-    )
-    child.returncode = 0  # it is ours to wait for
-    return child
 
 
 class _Forking(NodeProcess):

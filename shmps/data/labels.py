@@ -1,0 +1,79 @@
+"""Labels of rows, as the codes that training uses."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from shmps.data.mapped import MappedLabels
+from shmps.data.rows import PIECE
+from shmps.errors import DataError
+
+
+def classes_of(y: np.ndarray) -> list[Any]:
+    """The labels in y (rows,), in increasing order. Of mapped data they are known.
+
+    Raises DataError where they have none.
+    """
+    if isinstance(y, MappedLabels) and y.classes is not None:
+        return y.classes
+    try:
+        return np.unique(y).tolist()
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in y.tolist()})
+        raise DataError(
+            f"labels are numbers or strings, all of one kind, found the types {', '.join(kinds)}; drop the "
+            f"rows without a label, or make them strings"
+        ) from error
+
+
+def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
+    """What training goes by for the labels y (rows,): of two classes -1.0 and +1.0, of more their numbers.
+
+    Mapped labels that are so already, as they are. Raises DataError for mapped labels of other classes.
+    """
+    # Few, and not yet looked at; text was looked up when it was read.
+    if isinstance(y, MappedLabels) and y.classes is not None and y.dtype.kind == "f":
+        _must_be_among(y, y.classes)
+    if isinstance(y, MappedLabels) and y.classes == classes and _are_codes(classes):
+        return y
+    if len(classes) == 2:
+        return np.where(y == classes[1], 1.0, -1.0)
+    return np.searchsorted(classes, y).astype(np.float64)
+
+
+def _must_be_among(y: MappedLabels, classes: list[Any]) -> None:
+    """Raises DataError for a label that is not one of the `classes`."""
+    for begin in range(0, len(y), PIECE):
+        piece = np.asarray(y[begin : begin + PIECE])
+        if sum(np.count_nonzero(piece == label) for label in classes) < len(piece):
+            row = int(np.argmin(np.isin(piece, classes)))
+            raise DataError(
+                f"{y.folder}: labels must be those that the folder lists, got {piece[row]} in row "
+                f"{begin + row} (from 0); it is damaged: convert the data again"
+            )
+
+
+def _are_codes(classes: list[Any]) -> bool:
+    return classes == ([-1.0, 1.0] if len(classes) == 2 else list(range(len(classes))))
+
+
+def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """The labels' codes (rows,), see `codes_of`, and the classes that they stand for, in increasing order.
+
+    Raises DataError unless there are two classes or more.
+    """
+    classes = classes_of(y)
+    if any(label != label or label in (-math.inf, math.inf) for label in classes):
+        raise DataError(f"{name}: labels name classes, found nan or inf; drop the rows without a label")
+    if len(classes) < 2:
+        raise DataError(
+            f"{name}: labels are of two classes or more, found {len(classes)} "
+            f"({', '.join(map(str, classes))}); 1 class is too few: add rows of a second class"
+        )
+    if len(classes) > 2 and any(isinstance(label, float) and not label.is_integer() for label in classes):
+        raise DataError(
+            f"{name}: labels name classes, found {len(classes)} numbers that are not whole "
+            f"({', '.join(map(str, classes[:5]))}, ...). Unknown label type: continuous; choose thresholds"
+        )
+    return codes_of(y, classes), tuple(classes)
