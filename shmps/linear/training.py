@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps.callbacks import EarlyStopping
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
 from shmps.linear.account import Account
+from shmps.linear.callbacks import EarlyStopping
 from shmps.linear.checkpoint import Checkpoints, resume
 from shmps.linear.columns import Columns
 from shmps.linear.jobs import job_of
