@@ -17,12 +17,13 @@ from shmps.engines.processes.node import method_of, named_shortages
 from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes
 from shmps.engines.processes.roles import Work, serve_partition
+from shmps.engines.processes.store import Store
 from shmps.engines.processes.warm_up import warm_up
 from shmps.errors import UsageError
 from shmps.ps.arguments import initial_of, matrix, replicas_of
 from shmps.ps.consistency import SYNC, Consistency
 from shmps.ps.events import Event
-from shmps.ps.memory.layout import Shape, Store
+from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Copy, Parameters
 from shmps.ps.memory.status import Overview
 from shmps.ps.scheduler.nodes import PAUSE, Nodes

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from shmps.engines.processes.pipes import Inboxes, Post
+from shmps.engines.processes.store import Store
 from shmps.errors import OutOfSpace
-from shmps.ps.memory.layout import Shape, Store
+from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import DENSE, Mailbox
 from shmps.ps.messages import PULL, PUSH, RECORD_BYTES, SCHEDULER, SERVER, WORKER, Record, pack, unpack
 from shmps.system.memory import NamelessMemory, available_memory, carve

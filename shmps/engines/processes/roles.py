@@ -6,8 +6,8 @@ from typing import Any
 
 from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes, Post
+from shmps.engines.processes.store import Store
 from shmps.ps.consistency import Consistency
-from shmps.ps.memory.layout import Store
 from shmps.ps.memory.mailbox import Log, Mailbox
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse
