@@ -4,14 +4,15 @@ Two files: the training rows of a9a (or of the generated set of its shape, writt
 generated into a temporary folder: rows of tf-idf-like values of ten digits, columns by Zipf's law. The files
 were just written or read: they come from the page cache, and what is measured is not the disk.
 
-Whole calls are timed, in pairs of ours and theirs; in every other pair theirs goes first. One pair goes
-before, and does not count; on it the two results are compared. Where scikit-learn is not installed it is
-left out, by name. Each file is also converted to mapped data, to the disk with its sums, and opened.
+Whole calls of shmps and of scikit-learn are timed in pairs; in every other pair scikit-learn goes first.
+One pair goes before, and does not count; on it the two results are compared. Where scikit-learn is not
+installed it is left out, by name. Each file is also converted to mapped data, to the disk with its sums,
+and opened.
 
 Results: "files": [{"file", "bytes", "rows", "features", "nonzeros", "seconds", "bytes_per_second",
-"convert_seconds", "open_seconds", "sklearn": null or {"seconds", "ratio": theirs to ours of the same pair,
-"identical": whether all arrays are, to the last bit}}]; "skipped": names of peers that are not installed.
-Spreads over the pairs.
+"convert_seconds", "open_seconds", "sklearn": null or {"seconds", "ratio": scikit-learn's to shmps's of the
+same pair, "identical": whether all arrays are, to the last bit}}]; "skipped": names of peers that are not
+installed. Spreads over the pairs.
 """
 
 import shutil
@@ -38,7 +39,7 @@ Reader = Callable[[str], Loaded]
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     pairs, rows = (3, ROWS // 8) if quick else (7, ROWS)
-    theirs, version = _sklearn()
+    peer, version = _sklearn()
     measured = []
     with tempfile.TemporaryDirectory() as folder, tqdm(desc="load", disable=None, leave=False) as bar:
         data = datasets.load(None)
@@ -46,7 +47,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         write(known, data.train_X, data.train_y, "%g")
         generate(generated, rows)
         for path in (known, generated):
-            measured.append(_measure(path, pairs, theirs, bar))
+            measured.append(_measure(path, pairs, peer, bar))
     settings = {
         "data": data.name,
         "note": data.note,
@@ -54,7 +55,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "cores": usable_cores(),
         "scikit-learn": version,
     }
-    return settings, {"files": measured, "skipped": [] if theirs else ["scikit-learn"]}
+    return settings, {"files": measured, "skipped": [] if peer else ["scikit-learn"]}
 
 
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
@@ -139,15 +140,15 @@ def _sklearn() -> tuple[Reader | None, str | None]:
     return lambda path: load_svmlight_file(path, zero_based=False), sklearn.__version__
 
 
-def _ours(path: str | Path) -> Loaded:
+def _shmps(path: str | Path) -> Loaded:
     X, y, *_ = svmlight.read(path)
     return X, y
 
 
-def _measure(path: Path, pairs: int, theirs: Reader | None, bar: Any) -> dict[str, Any]:
-    X, y = _ours(path)
-    identical = _identical((X, y), theirs(str(path))) if theirs else False
-    seconds: dict[Reader, list[float]] = {_ours: [], **({theirs: []} if theirs else {})}
+def _measure(path: Path, pairs: int, peer: Reader | None, bar: Any) -> dict[str, Any]:
+    X, y = _shmps(path)
+    identical = _identical((X, y), peer(str(path))) if peer else False
+    seconds: dict[Reader, list[float]] = {_shmps: [], **({peer: []} if peer else {})}
     for pair in range(pairs):
         for reader in list(seconds) if pair % 2 else list(seconds)[::-1]:
             began = time.perf_counter()
@@ -164,29 +165,29 @@ def _measure(path: Path, pairs: int, theirs: Reader | None, bar: Any) -> dict[st
         mapped.load(target)
         opening.append(time.perf_counter() - began)
         shutil.rmtree(target)
-    ours, size = seconds[_ours], path.stat().st_size
+    shmps, size = seconds[_shmps], path.stat().st_size
     return {
         "file": path.name,
         "bytes": size,
         "rows": X.shape[0],
         "features": X.shape[1],
         "nonzeros": X.nnz,
-        "seconds": spread(ours),
-        "bytes_per_second": spread(size / each for each in ours),
+        "seconds": spread(shmps),
+        "bytes_per_second": spread(size / each for each in shmps),
         "convert_seconds": spread(converting),
         "open_seconds": spread(opening),
-        "sklearn": theirs
+        "sklearn": peer
         and {
-            "seconds": spread(seconds[theirs]),
-            "ratio": spread(their / our for our, their in zip(ours, seconds[theirs], strict=True)),
+            "seconds": spread(seconds[peer]),
+            "ratio": spread(their / our for our, their in zip(shmps, seconds[peer], strict=True)),
             "identical": identical,
         },
     }
 
 
-def _identical(ours: Loaded, theirs: Loaded) -> bool:
+def _identical(shmps: Loaded, peer: Loaded) -> bool:
     """Shapes, indices, and values and labels to the last bit."""
-    (X, y), (other_X, other_y) = ours, theirs
+    (X, y), (other_X, other_y) = shmps, peer
     return (
         X.shape == other_X.shape
         and np.array_equal(X.indptr, other_X.indptr)

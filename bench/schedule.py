@@ -251,7 +251,7 @@ class Words:
 
 
 def ask(kv: KVWorker, schedule: Schedule) -> None:
-    """What a worker does: epochs of pushes, with as many barriers in each as the schedule has.
+    """The function of every worker: epochs of pushes, with the barriers that the schedule has in each.
 
     A worker in a dead one's place goes on in the epoch of the last push; a newcomer looks for its epoch.
     """

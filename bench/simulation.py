@@ -252,7 +252,7 @@ class Simulation:
         self.send_behind()
 
     def send_behind(self) -> None:
-        """What waits for other records of its sender and no longer has to."""
+        """Send the records whose sender has no other record on its way to the role that they wait for."""
         behind, self.behind = self.behind, []
         for post, role, address, record in behind:
             if post.keeps(role):

@@ -105,7 +105,7 @@ if __name__ == "__main__":
 
 
 def run(folder: Path, method: str, kind: str, lives: int) -> dict[str, int]:
-    """What so many clusters left: "runs" of them, "processes", "segments", "descriptors", "hangs"."""
+    """Run `lives` clusters; count "runs", and the "processes", "segments", "descriptors", "hangs" left."""
     path = folder / "storm.py"
     path.write_text(SCRIPT)
     found = {"runs": 0, "processes": 0, "segments": 0, "descriptors": 0, "hangs": 0}

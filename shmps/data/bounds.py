@@ -52,7 +52,7 @@ def must_lie_within(X: Any, name: str = "X") -> None:
 
 
 def pointer_fault(indptr: np.ndarray, most: int, first: int = 0) -> str:
-    """What is wrong with the pointers (rows + 1,) of the rows from `first` on; "" if nothing is.
+    """Describe the error in the pointers (rows + 1,) of the rows from `first` on; "" if there is none.
 
     most: the number of entries. The pointer of row 0 must be 0.
     """

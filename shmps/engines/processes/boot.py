@@ -104,7 +104,10 @@ def _prepare(descriptor: int) -> None:
 
 
 def _request(requests: socket.socket) -> tuple[int, list[int]] | None:
-    """Return how many descriptors were sent, and those for which there was room here; None at the end."""
+    """Return the number of descriptors of a request, and the descriptors that arrived; None at the end.
+
+    Fewer arrive than were sent if this process may open no more.
+    """
     descriptors: list[int] = []
     for messages in itertools.count(1):
         data, some, *_ = socket.recv_fds(requests, NUMBER, MOST_AT_ONCE)
