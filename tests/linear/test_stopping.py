@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse
+from problems import problem
 from processes import children_of
-from test_estimator import problem
 
 from shmps import ASYNC, HOGWILD, SGD, SYNC, Cluster, LogisticRegression, load, save
 from shmps.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
@@ -229,7 +229,7 @@ def test_a_checkpoint_is_left_when_everything_is_killed(tmp_path):
     )
     with subprocess.Popen(
         [sys.executable, "-c", program],
-        cwd=os.path.dirname(__file__),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -12,11 +12,10 @@ import sys
 import time
 import tracemalloc
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import alive, children_of
+from processes import ROOT, alive, children_of
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, load
 from shmps.errors import DataError, OutOfSpace, UsageError
@@ -26,7 +25,6 @@ from shmps.ps.scheduler.run import RESPAWN
 from shmps.system import scratch
 from shmps.system.failpoints import Failpoint, arm
 
-ROOT = Path(__file__).parent.parent
 DEADLINE = 30.0  # seconds; only a hang takes as long
 ITERATIONS = 24
 FORK = multiprocessing.get_context("fork")

@@ -4,17 +4,15 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from processes import on_terminal
+from processes import ROOT, on_terminal
 
 from shmps.linear.result import Delays, Progress
 from shmps.models.metrics import Metrics
 from shmps.ps.events import Event
 from shmps.report import live
 
-ROOT = Path(__file__).parent.parent
 TRAIN = [sys.executable, "run.py", "--data", "synth:a9a", "--workers", "2", "--epochs", "2"]
 DEADLINE = 60  # seconds; only a hang takes as long
 

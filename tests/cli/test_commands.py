@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import stdin
+from processes import ROOT, stdin
 
 from shmps import LogisticRegression
 from shmps.cli.commands import bench
@@ -107,7 +107,7 @@ def test_no_output_takes_the_place_of_a_part_of_mapped_data_of_stdin_or_of_anoth
     with open("rows.svm") as rows:
         told = subprocess.run(
             [sys.executable, "-m", "shmps", "predict", "model", "-", "--output", "rows.svm"],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=rows,
             capture_output=True,
             text=True,
@@ -291,7 +291,7 @@ def test_bench_takes_the_place_of_this_process_and_passes_all_on(shmps, monkeypa
 
     def taken(program, line, environment):
         assert line == [sys.executable, "-m", "bench", "kill", "--quick"]
-        assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(Path(__file__).parent.parent)
+        assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
         raise Gone
 
     monkeypatch.setattr(os, "execve", taken)

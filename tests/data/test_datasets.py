@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT
 
 from shmps.data import datasets, downloads
 from shmps.errors import DataError, OutOfSpace, UsageError
 
 TRAIN, TEST = b"1 1:1 3:1\n-1 2:1\n", b"-1 1:1\n1 2:1 5:1 6:2\n"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def source(url: str, content: bytes) -> downloads.Source:

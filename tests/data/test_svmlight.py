@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT
 from scipy.sparse import csr_matrix
 
 from shmps.data import svmlight
@@ -18,7 +19,7 @@ A9A_LINES = 500  # as much of a9a as stays quick without the JIT
 
 def a9a() -> Path:
     """The real file, or skip."""
-    folders = [os.environ.get("SHMPS_DATA_DIR"), str(Path(__file__).resolve().parent.parent / "data")]
+    folders = [os.environ.get("SHMPS_DATA_DIR"), str(ROOT / "data")]
     for folder in filter(None, folders):
         if (path := Path(folder) / "a9a").is_file():
             return path

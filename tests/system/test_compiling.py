@@ -6,12 +6,12 @@ import re
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numba.core.config
 import numpy as np
 import pytest
 from numba.core.caching import CacheImpl
+from processes import ROOT
 
 from shmps.data import datasets
 from shmps.errors import NotCached
@@ -21,8 +21,6 @@ from shmps.models.model import Model
 from shmps.system import compiling
 from shmps.system.compiling import compiled
 from shmps.updaters.descent import SCHEDULES
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)

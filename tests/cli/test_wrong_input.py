@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import alive
+from processes import ROOT, alive
 
 from shmps.models import formats
 from shmps.models.model import Model
 
-ROOT = Path(__file__).parent.parent
 READ = ("0", "63")  # its number on x86-64, on aarch64
 ROWS = "".join(f"{i % 2} {1 + i % 2}:1\n" for i in range(40))
 BAD = {

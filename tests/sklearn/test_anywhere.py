@@ -7,13 +7,12 @@ import subprocess
 import sys
 import threading
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from processes import children_of
-from test_estimator import problem
+from problems import problem
+from processes import ROOT, children_of
 
 from shmps import LogisticRegression
 
@@ -46,7 +45,7 @@ def test_python_dash_m_is_the_command():
 def test_the_package_is_typed():
     assert resources.files("shmps").joinpath("py.typed").is_file()
     options = configparser.ConfigParser()
-    options.read(Path(__file__).parent.parent / "setup.cfg")
+    options.read(ROOT / "setup.cfg")
     assert "py.typed" in options["options.package_data"]["shmps"]
 
 
@@ -119,7 +118,7 @@ else:
 
 def test_what_the_readme_shows_of_the_estimator_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     section = text.partition("\n## From Python\n")[2].partition("\n## ")[0]
     shown = [part.partition("```")[0] for part in section.split("```python\n")[1:]]
     names = {"X": X, "y": Y, "X_test": X, "y_test": Y, "weights": 1.0 + Y, "parts": [(X[:99], Y[:99])] * 2}

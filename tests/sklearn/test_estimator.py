@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from problems import FEATURES, ROWS, problem
 from processes import children_of, nodes_of
 
 from shmps.callbacks import Callback
@@ -15,17 +16,6 @@ from shmps.data import datasets
 from shmps.errors import DataError, Diverged, ShmpsError, UsageError
 from shmps.linear.result import Progress
 from shmps.sklearn.estimator import LogisticRegression
-
-ROWS, FEATURES = 201, 6  # an odd number, so that two shards differ in size
-
-
-def problem(seed=0, rows=ROWS, features=FEATURES):
-    """Sparse X (rows, features) and y in {0, 1} from a planted logistic model that leaves some noise."""
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(rows, features)) * (rng.random((rows, features)) < 0.6)
-    planted = rng.normal(size=features)
-    y = (rng.random(rows) < 1 / (1 + np.exp(-2 * X @ planted))).astype(int)
-    return X, y
 
 
 def descent(**params):

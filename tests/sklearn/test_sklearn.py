@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
-from test_estimator import problem
+from problems import problem
 
 from shmps import LogisticRegression
 from shmps.callbacks import EarlyStopping
