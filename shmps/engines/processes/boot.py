@@ -5,8 +5,9 @@ a node that was killed or stopped while it booted.
 
 A node does not outlive its parent, even if the node is stopped:
 
-- A new interpreter starts in a process group of its own. If the parent dies, the kernel sends SIGHUP and
-  SIGCONT to such an orphaned group when one of its processes is stopped.
+- A new process starts in a process group of its own. If the parent dies, the kernel sends SIGHUP and SIGCONT
+  to such an orphaned group when one of its processes is stopped. A fork gets its group from the parent. A new
+  interpreter gives it to itself (its parent waits in vfork): one that is stopped before it has done so stays.
 - The node then asks the kernel for a signal at the parent's death, and joins the parent's process group,
   because a terminal signals (Ctrl-Z) the whole group. The fork server stays in its own group. The processes
   that it forks start in that group, and then do the same as a spawned node.

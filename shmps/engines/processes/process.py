@@ -78,6 +78,11 @@ class _Forked(popen_fork.Popen):
                 self.pid = os.fork()
                 if not self.pid:
                     self._live(process, parent)
+                # A group of its own until it has asked for a signal at the parent's death: see `boot`. The
+                # parent makes it, since the process may be stopped before its first instruction.
+                with contextlib.suppress(OSError):  # it has ended
+                    os.setpgid(self.pid, self.pid)
+                os.write(self._ends[3], b"!")
         except OSError:
             self.close()
             raise
@@ -88,13 +93,13 @@ class _Forked(popen_fork.Popen):
     def _live(self, process: BaseProcess, parent: int) -> None:
         code = 1
         try:
-            os.setpgid(0, 0)  # until it has asked for a signal at the parent's death: see `boot`
             if parent:
                 signal_at_death_of(parent, signal.SIGKILL)
             sentinel, _, start, end = self._ends
             os.close(sentinel)
             os.close(end)
-            code = process._bootstrap(parent_sentinel=start)  # type: ignore[attr-defined]
+            if os.read(start, 1):
+                code = process._bootstrap(parent_sentinel=start)  # type: ignore[attr-defined]
         finally:
             os._exit(code)
 
