@@ -167,13 +167,13 @@ def _stopped(pid: int) -> bool:
 def _session(session: int) -> list[int]:
     """The processes of a session that are there, zombies not counted."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except OSError:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:  # it has ended; a glob would raise here
             continue
         if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(path.parent.name))
+            found.append(int(pid))
     return found
 
 

@@ -1,5 +1,6 @@
 """Processes: run at once and timed, looked at and signalled from outside."""
 
+import contextlib
 import multiprocessing
 import os
 import time
@@ -43,11 +44,10 @@ def send(pid: int, number: int) -> bool:
 def nameless_files(pid: int) -> int:
     """How many nameless files of shmps a process holds open."""
     count = 0
-    for path in Path(f"/proc/{pid}/fd").glob("*"):
-        try:
-            count += "memfd:shmps" in os.readlink(path)
-        except OSError:
-            continue
+    with contextlib.suppress(OSError):  # it has ended
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # it is closed
+                count += "memfd:shmps" in os.readlink(f"/proc/{pid}/fd/{name}")
     return count
 
 

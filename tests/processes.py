@@ -13,9 +13,11 @@ ROOT = Path(__file__).parent.parent
 def children_of(pid: int) -> list[int]:
     """The processes that any thread of `pid` started and that are still there."""
     children = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
-            children += [int(child) for child in path.read_text().split()]
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+                found = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                children += [int(child) for child in found.split()]
     return children
 
 
