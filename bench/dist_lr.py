@@ -1,10 +1,10 @@
 """The published sync/async table, and its setting: a9a in four shards, whole-shard gradients, one start.
 
 The table and the trace are those of dist-lr (github.com/ctliu3/dist-lr), a logistic regression on ps-lite.
-What its rules are was read from its source at its first commit: see `shmps.updaters.dist_lr`. Its
-configured learning rate of 0.01 is read as 1, since its parser never reaches the decimals. Row 0 of the
-shuffled training file is skipped, the rest cut into four parts; C = 1 of its objective is an l2 of 1 / rows
-of a part. Its iteration i is the state after i + 1 ticks.
+Its rules (see `shmps.updaters.dist_lr`) were read from its source at its first commit. Its configured
+learning rate of 0.01 is read as 1, since its parser never reaches the decimals. Row 0 of the shuffled
+training file is skipped, the rest cut into four parts; C = 1 of its objective is an l2 of 1 / rows of a
+part. Its iteration i is the state after i + 1 ticks.
 """
 
 import warnings

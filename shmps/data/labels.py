@@ -28,7 +28,7 @@ def classes_of(y: np.ndarray) -> list[Any]:
 
 
 def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
-    """What training goes by for the labels y (rows,): of two classes -1.0 and +1.0, of more their numbers.
+    """Return the codes of the labels y (rows,): -1.0 and +1.0 of two classes, the classes' numbers of more.
 
     Mapped labels that are so already, as they are. Raises DataError for mapped labels of other classes.
     """

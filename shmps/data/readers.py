@@ -105,7 +105,6 @@ def read(path: str | os.PathLike[str], how: Dialect, *, labelled: bool = True) -
 
     Raises DataError, OutOfSpace and UsageError.
     """
-    _check_zero_based(path, how)
     if not is_csv(path, how) and how.hash_bits is None and not how.keep_names:
         base, weighted = bool(how.zero_based), bool(how.weighted)
         block = svmlight.read(path, zero_based=base, labelled=labelled, weighted=weighted)

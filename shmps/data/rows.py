@@ -221,7 +221,7 @@ def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarr
 
 
 def fingerprint(rows: Rows, features: int, classes: Sequence[Any]) -> dict[str, Any]:
-    """What tells this data from other data: sizes, the labels, and the SHA-256 of each array."""
+    """Return what identifies the data: its sizes, its labels, and the SHA-256 of each array."""
     sizes = {"features": features, "rows": rows.num_rows, "non-zeros": rows.nonzeros}
     return sizes | {"classes": list(classes), "sha256": rows.sums()}
 

@@ -65,7 +65,7 @@ def deliver() -> bool:
     signals.waiting and signals.deliver()`: Python runs no handler between the look that finds none and the
     return.
     """
-    if not waiting or not _in_main_thread() or _must_wait(sys._getframe()):
+    if not waiting or not in_main_thread() or _must_wait(sys._getframe()):
         return False
     number, handler = waiting[0]
     del waiting[0]  # not popleft: Python could run the handler of another signal after the call
@@ -121,7 +121,7 @@ class Passage:
 
     def renew(self) -> None:
         """Put receivers in front of handlers that the program has set meanwhile, too."""
-        if not _in_main_thread():
+        if not in_main_thread():
             return
         for number in _ALL:
             handler = _signal.getsignal(number)
@@ -142,7 +142,7 @@ class Passage:
 
     def put_back(self) -> None:
         """Without the delivery."""
-        main = _in_main_thread()
+        main = in_main_thread()
         try:
             while self._receivers:
                 number, receiver = self._receivers[-1]
@@ -156,7 +156,8 @@ class Passage:
                 self.put_back()
 
 
-def _in_main_thread() -> bool:
+def in_main_thread() -> bool:
+    """Whether this is the main thread: it alone runs handlers, and nodes that it starts die with it."""
     return threading.current_thread() is threading.main_thread()
 
 
@@ -183,7 +184,7 @@ def blocked() -> Iterator[None]:
     its parent's handlers before it has set its own.
     """
     global _blocks
-    passage, main = Passage(), int(_in_main_thread())
+    passage, main = Passage(), int(in_main_thread())
     _blocks += main
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

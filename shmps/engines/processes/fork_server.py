@@ -147,14 +147,9 @@ def file_of(*parts: bytes) -> int:
     return descriptor
 
 
-def in_main_thread() -> bool:
-    """Whether this is the main thread: the kernel's signal at a parent's death follows the thread."""
-    return threading.current_thread() is threading.main_thread()
-
-
 def interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess.Popen[bytes]:
     """Run `boot.<name>(descriptor, parent)` in a new interpreter that inherits some descriptors."""
-    parent = os.getpid() if in_main_thread() else 0
+    parent = os.getpid() if signals.in_main_thread() else 0
     path = [*map(str, sys.path)]  # pathlib's are no literals
     call = f"{name}({descriptor}, {parent})"
     code = f"import sys; sys.path[:] = {path}; from shmps.engines.processes.boot import {name}; {call}"

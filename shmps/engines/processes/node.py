@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -126,7 +125,7 @@ class Node:
         *args: Any,
     ):
         self.role, self.rank, self.life = role, rank, life
-        by_main_thread = threading.current_thread() is threading.main_thread()
+        by_main_thread = signals.in_main_thread()
         self.process = class_of(start_method)(
             target=_live,
             args=(lifeline, by_main_thread, failpoints, body, *args),

@@ -21,7 +21,6 @@ from shmps.engines.processes.boot import NUMBER, Inherited, signal_at_death_of
 from shmps.engines.processes.fork_server import (
     file_of,
     fork_server,
-    in_main_thread,
     interpreter,
     when_readable,
 )
@@ -73,7 +72,7 @@ class _Forked(popen_fork.Popen):
             for _ in range(2):
                 self._ends += os.pipe()
             self.sentinel, end, start, _ = self._ends
-            parent = os.getpid() if in_main_thread() else 0
+            parent = os.getpid() if signals.in_main_thread() else 0
             with signals.blocked():
                 self.pid = os.fork()
                 if not self.pid:

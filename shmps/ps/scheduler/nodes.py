@@ -1,6 +1,6 @@
 """The nodes of one cluster, as the scheduler sees them: launched, told things, waited for and ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from shmps.errors import NodeDied
@@ -58,10 +58,9 @@ class Nodes:
 
     # Waiting.
 
-    def wait(self, seconds: float) -> tuple[list[Record], list[Node]]:
+    def wait(self, seconds: float) -> tuple[list[Record], Sequence[Node]]:
         """Wait for a record or a death, never for one of them alone; see `Engine.wait`."""
-        records, ended = self._engine.wait(seconds)
-        return records, list(ended)
+        return self._engine.wait(seconds)
 
     @property
     def watched(self) -> list[Node]:
