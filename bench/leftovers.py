@@ -4,7 +4,8 @@ Each run is a script of its own in a session of its own, with two servers and tw
 normally, by an exception in a worker, by Ctrl-C (to the whole group, as a terminal sends it), by SIGTERM, or
 by SIGKILL of a worker, of a server, of the fork server, of the scheduler (the script's process), of the
 scheduler when all else was stopped, or of all at once; or a node is stopped, and then Ctrl-C comes. This is
-at a random instant, in steady state or while it starts: when so many of its nodes, at random, have come.
+at a random instant, in steady state or while it starts: up to SOON after so many of its nodes, at random,
+have come. (Not at once: that would aim at the microseconds that `shmps.engines.processes.boot` names.)
 After the death of a worker or a server the script goes on, and is then ended by SIGTERM. A process is left
 if one of the session is there after GRACE seconds; a segment is left if one of them holds a nameless file of
 shmps then, or if /dev/shm has one that it had not before. A script that takes DEADLINE seconds to end hangs.
@@ -56,7 +57,7 @@ LEFT = ("processes", "segments", "descriptors", "hangs")
 GRACE = 5.0  # seconds
 DEADLINE = 60.0  # seconds: only a hang takes as long
 NODES = 4
-GOING = 0.1  # seconds within which the random instant lies
+SOON, GOING = 0.01, 0.1  # seconds within which the random instant lies, while it starts and then
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -104,6 +105,7 @@ def _run(path: Path, method: str, end: str, starting: bool, chance: random.Rando
             # Before them, most of the time goes into imports.
             while len(_session(script.pid)) <= most and script.poll() is None:
                 time.sleep(0.001)
+            time.sleep(chance.uniform(0, SOON))
         else:
             script.stdout.readline()
             time.sleep(chance.uniform(0, GOING))
