@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from bench.simulation import Engine, Node, Post, Simulation, Wrong
+from bench.simulation import Clock, Engine, Node, Post, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
-from shmps.ps.memory.mailbox import Log, Mailbox
+from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Overview, Pulse
-from shmps.ps.messages import GROUPS, RESULT, SCHEDULER, SERVER, WORKER, Record
-from shmps.ps.node import serve
+from shmps.ps.messages import GROUPS, SERVER, WORKER, Record
+from shmps.ps.node import serve, work
 from shmps.ps.scheduler.membership import BEGINNING, Place
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run import CONTINUE, RESPAWN, Run
 from shmps.ps.scheduler.scheduler import Scheduler
-from shmps.ps.server.redo_log import start_replica
+from shmps.ps.server.redo_log import RedoLog, start_replica
 from shmps.ps.server.server import Server
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import simulated
@@ -84,6 +84,8 @@ class Schedule(Simulation):
         self.tick, self.gone = tick, set()
         self.base, self.base_versions = self.parameters.weights[:, 0].copy(), self.parameters.versions.copy()
         self.first = dict.fromkeys(range(self.workers), tick)  # the clock at which each rank came in
+        self.reported: dict[int, tuple[int, int]] = {}  # of each rank the life and number of the last
+        self.handed_over: dict[int, tuple[int, int]] = {}
         self.places: dict[int, Place] = {}  # of each rank, the last barrier that it came to
         # By server and version: who had how many pushes applied, and the weights.
         self.states: list[dict[int, tuple[list[int], np.ndarray]]] = [{} for _ in range(self.servers)]
@@ -94,51 +96,57 @@ class Schedule(Simulation):
         )
 
     def _run(self) -> Run:
-        outlets: list[Any] = [Words() for _ in range(self.shape.workers)]
+        self.outlets = [Outlets() for _ in range(self.shape.workers)]
         return Run(
-            self.workers, self.tick, outlets, self._work, ask, (self,), _ignore, _ignore, self._happened,
-            self.policy, self.join_at,
-        )  # fmt: skip
+            workers=self.workers,
+            tick=self.tick,
+            outlets=self.outlets,
+            body=self._work,
+            function=ask,
+            args=(self,),
+            on_report=self._reported,
+            on_pause=_ignore,
+            on_event=self._happened,
+            on_worker_death=self.policy,
+            join_at=self.join_at,
+        )
 
     # The nodes' processes.
 
     def _serve(self, rank: int, life: int) -> None:
         mailboxes = [Mailbox(self.arrays, self.shape, worker, rank) for worker in range(self.shape.workers)]
-        server = Server(rank, life, self.parameters, mailboxes, self.consistency, UPDATER)
+        redo = CheckedRedoLog(self, rank)
+        server = Server(rank, life, self.parameters, redo, mailboxes, self.consistency, UPDATER)
         self.check_server(rank)  # what it found and finished
-        server._redo.apply = self._watched(rank, server._redo.apply)  # type: ignore[method-assign]
         serve(server, Post(self, (SERVER, rank), life), Pulse(self.arrays, self.shape, SERVER, rank))
-
-    def _watched(self, rank: int, apply: Callable[[], None]) -> Callable[[], None]:
-        """Every version is checked, and remembered."""
-
-        def apply_and_check() -> None:
-            apply()
-            self.check_server(rank)
-
-        return apply_and_check
 
     def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
         mailboxes = [Mailbox(self.arrays, self.shape, rank, server) for server in range(self.servers)]
-        post: Any = Post(self, (WORKER, rank), life)
-        log, pulse = Log(self.arrays, rank), Pulse(self.arrays, self.shape, WORKER, rank)
-        nowhere: Any = None
+        post, outlets = Post(self, (WORKER, rank), life), self.outlets[rank]
         kv = KVWorker(
-            rank, life, self.workers, tick, self.consistency, UPDATER, self.parameters, mailboxes, log, pulse,
-            post, nowhere,
-        )  # fmt: skip
-        function(kv, *args)
-        kv.flush()
-        post.send((SCHEDULER, 0), Record(RESULT, rank, life=life))
-        post.flush()
+            rank=rank,
+            life=life,
+            num_workers=self.workers,
+            tick=tick,
+            consistency=self.consistency,
+            updater=UPDATER,
+            parameters=self.parameters,
+            mailboxes=mailboxes,
+            log=PushLog(self.arrays, rank),
+            pulse=Pulse(self.arrays, self.shape, WORKER, rank),
+            post=post,
+            outlet=outlets.reports,
+            clock=Clock(self),
+        )
+        work(kv, post, outlets.last_words, function, args)
 
-    def step(self) -> tuple[list[Record], list[Node]]:
+    def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:
         if self.removal and self.random.random() < self.removal:
             run_state = self.scheduler.run_state
             if run_state and (removable := [rank for rank in run_state.division.latest if rank]):
                 self.gone.add(rank := self.random.choice(removable))
                 run_state.remove_worker(rank)
-        return super().step()
+        return super().step(may_idle)
 
     def may_die(self, node: Node) -> bool:
         """Not the last that could go on."""
@@ -151,6 +159,19 @@ class Schedule(Simulation):
             self.first[event.rank] = event.tick
         if event.outcome == "its rows go to the others":
             self.gone.add(event.rank)
+
+    def report(self, kv: KVWorker) -> None:
+        """Report the life of a worker and the number of its report."""
+        life, number = self.reported.get(kv.rank, (0, 0))
+        self.reported[kv.rank] = report = kv.life, number + 1 if life == kv.life else 1
+        kv.report(report)
+
+    def _reported(self, rank: int, report: tuple[int, int]) -> None:
+        """The reports of a life come in order, and none is left out."""
+        (life, number), (before, last) = report, self.handed_over.get(rank, (0, 0))
+        in_order = (life > before and number == 1) or (life == before and number == last + 1)
+        _must(in_order, f"a report of worker {rank} came out of order", report, (before, last))
+        self.handed_over[rank] = report
 
     def make(self, rank: int, number: int, life: int) -> np.ndarray:
         """The values of a push, others in every life: of those the last counts, which alone was committed."""
@@ -233,6 +254,8 @@ class Schedule(Simulation):
             _must(
                 (self.parameters.done[:, rank] == committed).all(), f"worker {rank} is not all in", committed
             )
+            reported = self.reported.get(rank), self.handed_over.get(rank)
+            _must(rank in self.gone or reported[0] == reported[1], f"worker {rank} lost a report", reported)
             _must(rank in self.gone or committed == self.tick + PUSHES, f"worker {rank} stopped", committed)
         for server in range(self.servers):
             self.check_server(server)
@@ -241,13 +264,37 @@ class Schedule(Simulation):
 def _ignore(*_: Any) -> None: ...
 
 
-class Words:
-    """A worker's last ones, of no interest here."""
+class CheckedRedoLog(RedoLog):
+    """Checks every version that a server applies, and remembers it."""
+
+    def __init__(self, schedule: Schedule, server: int):
+        super().__init__(schedule.parameters, server)
+        self._schedule, self._rank = schedule, server
+
+    def apply(self) -> None:
+        super().apply()
+        self._schedule.check_server(self._rank)
+
+
+class Outlet:
+    """Values by the offset at which they were written; see `shmps.ps.engine.Outlet`."""
 
     def __init__(self) -> None:
-        self.last_words = self
+        self._values: dict[int, Any] = {}
 
-    def read(self, size: int) -> None: ...
+    def write(self, value: Any, offset: int = 0) -> int:
+        self._values[offset] = value
+        return 1
+
+    def read(self, size: int, offset: int = 0) -> Any:
+        return self._values[offset]
+
+
+class Outlets:
+    """See `shmps.ps.engine.Outlets`."""
+
+    def __init__(self) -> None:
+        self.reports, self.last_words = Outlet(), Outlet()
 
 
 def ask(kv: KVWorker, schedule: Schedule) -> None:
@@ -271,6 +318,8 @@ def ask(kv: KVWorker, schedule: Schedule) -> None:
         for number in range(epoch * PUSHES_PER_EPOCH + 1, (epoch + 1) * PUSHES_PER_EPOCH + 1):
             if number > made:
                 push_and_pull(kv, schedule, number)
+            if schedule.random.random() < 0.2:
+                schedule.report(kv)
             if number % PUSHES_PER_EPOCH < schedule.barriers:
                 place = schedule.wait_for_all(kv, ranks, place)
 
@@ -281,15 +330,15 @@ def push_and_pull(kv: KVWorker, schedule: Schedule, number: int) -> None:
     if kind == "pull and push":
         dense = schedule.random.random() < 0.3
         keys = np.arange(KEYS) if dense else np.flatnonzero(schedule.touched[kv.rank, number - 1])
-        begin(kv, schedule, kv.start_pull, dense, keys, kv._requests.pushes)
+        begin(kv, schedule, kv.start_pull, dense, keys, kv.pushes)
     dense, keys = schedule.dense[kv.rank, number], np.flatnonzero(schedule.touched[kv.rank, number])
-    values = schedule.make(kv.rank, number, kv._life)[keys]
+    values = schedule.make(kv.rank, number, kv.life)[keys]
     start = kv.start_push_pull if kind == "push_pull" else kv.start_push
-    begin(kv, schedule, start, dense, keys, kv._requests.pushes + 1, values)
+    begin(kv, schedule, start, dense, keys, kv.pushes + 1, values)
 
 
 def begin(kv, schedule, start, dense, keys, number, *values) -> None:
-    seen = list(kv._requests.seen)
+    seen = kv.versions
 
     def check(answer) -> None:
         if start != kv.start_push:
@@ -328,7 +377,7 @@ def failure(schedule: Schedule) -> str:
         schedule.play()
     except Exception as last:
         error: BaseException = last
-        while error.__context__ is not None:  # what went wrong first
-            error = error.__context__
+        while inner := error.__cause__ or error.__context__:  # what went wrong first
+            error = inner
         return f"{type(error).__name__}: {error}"
     return ""

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from shmps.ps.messages import ROLES, SCHEDULER, Address, Message, Record
+from shmps.ps.messages import ROLES, SCHEDULER, Address, Delivery, Record
 from shmps.system.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, arm
 
 Line = tuple[Address, int, Address]  # from a life of a node to another node
 
 MOST_STEPS = 20_000
+_STEP = 0.001  # virtual seconds
 _PLACES = (*SERVER_PLACES, *TAIL_PLACES, *WORKER_PLACES)
 WAITING = "between two records"  # where a node dies that is at no failpoint
 
@@ -39,12 +40,13 @@ class Post:
     def send(self, address: Address, record: Record) -> None:
         self.send_all([(address, record)])
 
-    def send_all(self, messages: list[Message]) -> None:
+    def send_all(self, deliveries: list[Delivery]) -> None:
         """What goes to one address is written as one."""
         parcels: dict[Address, list[Record]] = {}
-        for address, record in messages:
+        for address, record in deliveries:
             parcels.setdefault(address, []).append(record)
         simulation = self._simulation
+        simulation.must_live(self._me, self._life)
         for address, parcel in parcels.items():
             line = (self._me, self._life, address)
             if line in simulation.kept or simulation.random.random() < simulation.lag:
@@ -84,7 +86,6 @@ class Node:
     """A thread that runs when it is told; see `shmps.ps.engine.Node`."""
 
     pid = 0
-    fate, has_beaten, hung, pinged = "died", True, False, False
 
     def __init__(self, simulation: "Simulation", role: int, rank: int, life: int, body: Callable[[], None]):
         self.role, self.rank, self.life = role, rank, life
@@ -104,6 +105,11 @@ class Node:
     def ready(self) -> bool:
         has_records = bool(self._simulation.inboxes[self.role, self.rank])
         return self.exit_code is None and (has_records or self._thread is None)
+
+    @property
+    def is_unnoticed(self) -> bool:
+        """Whether the node has ended and the scheduler does not know."""
+        return self.exit_code is not None and not self.noticed
 
     def go(self) -> None:
         """Let it run until it waits or ends."""
@@ -132,12 +138,10 @@ class Node:
             if self._thread is not None:
                 self.go()
 
-    def silence(self, beats: int, now: float, most: float) -> float:
-        return 0.0
-
     def join(self, seconds: float | None = None) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.noticed = True
 
     def _live(self) -> None:
         try:
@@ -150,6 +154,18 @@ class Node:
         self._back.release()
 
 
+class Clock:
+    """Every step of the simulation takes _STEP seconds; see `shmps.ps.engine.Clock`."""
+
+    def __init__(self, simulation: "Simulation"):
+        self._simulation = simulation
+
+    def now(self) -> float:
+        return _STEP * self._simulation.steps
+
+    def sleep(self, seconds: float) -> None: ...
+
+
 class Engine:
     """The engine of a simulation: a turn of the scheduler's loop is a step; see `shmps.ps.engine.Engine`."""
 
@@ -157,27 +173,15 @@ class Engine:
 
     def __init__(self, simulation: "Simulation"):
         self._simulation = simulation
-        self.post = Post(simulation, (SCHEDULER, 0))
+        self.post, self.clock = Post(simulation, (SCHEDULER, 0)), Clock(simulation)
 
-    def now(self) -> float:
-        return 0.0
-
-    def launch(
-        self, role: int, rank: int, life: int, beats: int, body: Callable[..., None], *args: Any
-    ) -> Node:
+    def launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> Node:
         node = Node(self._simulation, role, rank, life, lambda: body(rank, life, *args))
         self._simulation.nodes[role, rank] = node
         return node
 
     def wait(self, seconds: float) -> tuple[list[Record], list[Node]]:
-        return self._simulation.step()
-
-    def forget(self, node: Node) -> None:
-        node.noticed = True
-
-    def end(self, nodes: list[Node]) -> None:
-        for node in nodes:
-            node.kill()
+        return self._simulation.step(may_idle=not seconds)
 
     def close(self) -> None: ...
 
@@ -218,10 +222,10 @@ class Simulation:
             if self.trace is not None:
                 self.say("  ", _name(sender), "->", _name(address), record)
 
-    def step(self) -> tuple[list[Record], list[Node]]:
-        """One of all the things that may happen next; what the scheduler gets to know of it.
+    def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:
+        """Do one of all the things that may happen next; return what the scheduler gets to know of it.
 
-        Raises Wrong if there is none.
+        may_idle: whether the scheduler has something to do if nothing happens. Else that raises Wrong.
         """
         self.steps += 1
         self._for_scheduler = [], []
@@ -233,10 +237,12 @@ class Simulation:
         choices: list[tuple[Callable[..., None], Any]] = [
             *((self.deliver, line) for line in self.kept),
             *((self._let_go, node) for node in nodes if node.ready),
-            *((self._notice, node) for node in nodes if node.exit_code is not None and not node.noticed),
+            *((self._notice, node) for node in nodes if node.is_unnoticed),
         ]
         if self.inboxes[SCHEDULER, 0]:
             choices.append((self._read, None))
+        if not choices and may_idle:
+            return self._for_scheduler
         if not choices or self.steps > MOST_STEPS:
             raise Wrong("all messages are delivered, and somebody waits" if not choices else "it has no end")
         act, subject = self.random.choice(choices)
@@ -260,6 +266,12 @@ class Simulation:
             else:
                 post.send(address, record)
 
+    def must_live(self, address: Address, life: int) -> None:
+        """Raise Killed in a dead node that still runs: `ps.node.work` catches every exception."""
+        node = self.nodes.get(address)
+        if node is not None and node.life == life and node.exit_code is not None:
+            raise Killed
+
     def _let_go(self, node: Node) -> None:
         self.say(node, "goes on")
         node.go()
@@ -267,8 +279,11 @@ class Simulation:
             self.paused(node)
 
     def _notice(self, node: Node) -> None:
-        self.say("the scheduler notices the death of", node)
-        self._for_scheduler = Post(self, (SCHEDULER, 0)).receive_nowait(), [node]
+        """Tell the scheduler of this death, or of all deaths at once."""
+        all_at_once = self.random.random() < 0.3
+        ended = [each for each in self.nodes.values() if each.is_unnoticed] if all_at_once else [node]
+        self.say("the scheduler notices the death of", *ended)
+        self._for_scheduler = Post(self, (SCHEDULER, 0)).receive_nowait(), ended
 
     def _read(self, _: None) -> None:
         self.say("the scheduler reads")
@@ -296,6 +311,7 @@ class Simulation:
         """An armed place, in the node that runs."""
         if self.crashes_left and self.may_die(self.running):
             self._crash(self.running, place)
+            self.running.exit_code = -9
             raise Killed
 
     def _crash(self, node: Node, place: str) -> None:

@@ -1,14 +1,15 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
 from bench import simulation
-from shmps.ps.messages import ENTER, PUSH, PUSH_PULL, START, Record
+from shmps.ps.messages import PUSH, PUSH_PULL, Enter, Start
+from shmps.ps.scheduler.deaths import Death
 from shmps.ps.scheduler.membership import BEGINNING, Barrier
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run_state import RunState
 from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.server import Server
-from shmps.ps.worker.kv import KVWorker
+from shmps.ps.worker.client import Client
 from shmps.ps.worker.requests import Requests
 
 
@@ -22,7 +23,7 @@ def without_done(monkeypatch):
         push(self, record)
 
     for op in (PUSH, PUSH_PULL):
-        monkeypatch.setitem(Server._from_worker, op, push_again)
+        monkeypatch.setitem(Server._requests, op, push_again)
 
 
 def without_the_redo_slot(monkeypatch):
@@ -32,10 +33,10 @@ def without_the_redo_slot(monkeypatch):
 
 def without_lives(monkeypatch):
     """Everybody takes what was sent by or to a former life."""
-    handle, answer, take_in = Server.handle, Requests.answer, KVWorker._take_in
+    handle, answer, take_in = Server.handle, Requests.answer, Client.take_in
 
     def handle_any(self, record):
-        life = self._lives.get(record.sender) if record.op in self._from_worker else record.life
+        life = self._lives.get(record.sender) if record.op in self._requests else record.life
         return handle(self, record._replace(to=self.life, life=life or record.life))
 
     def answer_any(self, record):
@@ -46,24 +47,30 @@ def without_lives(monkeypatch):
 
     monkeypatch.setattr(Server, "handle", handle_any)
     monkeypatch.setattr(Requests, "answer", answer_any)
-    monkeypatch.setattr(KVWorker, "_take_in", take_in_any)
+    monkeypatch.setattr(Client, "take_in", take_in_any)
 
 
 def without_announcing_again(monkeypatch):
     """A request that a server took with it is not made again."""
     welcome = Requests.welcome
-    monkeypatch.setattr(Requests, "welcome", lambda self, record: welcome(self, record)[:0])
+    monkeypatch.setattr(Requests, "welcome", lambda self, *welcomed: welcome(self, *welcomed)[:0])
 
 
 def without_fencing(monkeypatch):
     """A node that hangs is replaced as if it had died."""
 
-    def replace(self, node):
-        node.hung = True
-        self._nodes._forget(node)
-        self._replace_server(node, -9)
+    def replace_alive(self):
+        for node in list(self._nodes.servers.values()):
+            watch = self._nodes._watches[node.life]
+            watch.look(self._nodes.overview.beats(node.role, node.rank), self._nodes.now())
+            if watch.has_lasted(self._node_timeout):
+                del self._nodes._watches[node.life]
+                self._replace_server(Death(node, "hung", -9))
+        turn(self)
 
-    monkeypatch.setattr(Scheduler, "_kill_hung", replace)
+    turn = Scheduler._turn
+    monkeypatch.setattr(Nodes, "kill_hung", lambda self, timeout, nodes=None: None)
+    monkeypatch.setattr(Scheduler, "_turn", replace_alive)
 
 
 def without_shipping_again(monkeypatch):
@@ -85,7 +92,7 @@ def without_shipping_again(monkeypatch):
 def without_who_joined(monkeypatch):
     def tell_a_successor(self, server):
         known = [worker for worker in self._entered if worker < self._run.workers]
-        self._nodes.send_server(server, Record(START, size=len(known)))
+        self._nodes.send_server(server, Start(len(known)))
         for worker in known:
             self._tell_of_worker(server, worker)
 
@@ -95,8 +102,8 @@ def without_who_joined(monkeypatch):
 def without_the_tick_at_which_they_joined(monkeypatch):
     send = Nodes.send_server
 
-    def forgetful(self, server, record):
-        send(self, server, record._replace(number=0) if record.op == ENTER else record)
+    def forgetful(self, server, message):
+        send(self, server, message._replace(tick=0) if isinstance(message, Enter) else message)
 
     monkeypatch.setattr(Nodes, "send_server", forgetful)
 
@@ -104,10 +111,10 @@ def without_the_tick_at_which_they_joined(monkeypatch):
 def without_waiting_for_all(monkeypatch):
     start = Server._start
 
-    def hasty(self, record):
-        start(self, record._replace(size=0))
+    def hasty(self, message):
+        start(self, message._replace(workers=0))
 
-    monkeypatch.setitem(Server._from_scheduler, START, hasty)
+    monkeypatch.setitem(Server._from_scheduler, Start, hasty)
 
 
 # What is known of a newcomer by others than the servers.

@@ -1,48 +1,61 @@
-"""The seam: what an engine implements. It runs the nodes, carries records between them, and keeps the time.
+"""The seam: what an engine implements. It runs nodes, carries records between them, and keeps the time.
 
-The scheduler, servers and workers use nothing else of an engine. `shmps.engines.processes` is one, with
-processes and pipes of this machine; `bench.simulation` is another, whose every choice comes from a seed.
-An engine also brings what its nodes run: it puts a `Server` or a `KVWorker` on the node's Post and memory, as
-`shmps.engines.processes.roles` does. `Cluster` makes these parts for `shmps.engines.processes`.
+                 Engine.launch, Node.kill            Post.send, Post.receive
+    scheduler ------------------------------> node <-------------------------> node
+        ^                                      |
+        +--- Engine.wait: records, deaths -----+--- Outlet: results, reports
 
-The scheduler launches nodes and ends them (`Engine.launch`, `end`), and waits for their records and deaths
-(`Engine.wait`). Nodes send records to each other and to the scheduler (`Post`); a worker's results and
-reports go through its `Outlets`. Parameters, mailboxes and the status of the nodes lie in memory that all
+The scheduler, servers and workers use nothing else of an engine. `shmps.engines.processes` runs nodes as
+processes of this machine, connected by pipes. `bench` has a second engine, a simulation that takes every
+choice from a seed.
+
+An engine also builds what its nodes run: a `Server` or a `KVWorker` on the node's Post and memory, as
+`shmps.engines.processes.roles` does. Parameters, mailboxes and the status of the nodes lie in memory that all
 nodes see (`shmps.ps.memory`).
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from shmps.ps.messages import Address, Message, Record
+from shmps.ps.messages import Address, Delivery, Record
+
+
+class Clock(Protocol):
+    """The time, on a clock that all nodes share. In a simulation it is virtual."""
+
+    def now(self) -> float:
+        """Return seconds; only differences mean anything."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let the calling node wait."""
 
 
 class Post(Protocol):
-    """One node's inbox, and its way to the inboxes of the others.
+    """The inbox of one node, and its way to the inboxes of the others.
 
-    - Only `receive` and `flush` wait. A record that the addressee has no room for is kept, and sent by a
-      later call of `receive`, `receive_nowait` or `flush`.
+    - Only `receive` and `flush` wait. If the addressee has no room for a record, the post keeps it and sends
+      it in a later call of `receive`, `receive_nowait` or `flush`.
     - Records from one life of a node to one address arrive whole, once, and in the order they were sent.
-    - What a node had not sent when it died may be lost.
+    - Records that a node had not sent when it died may be lost.
     """
 
     def send(self, address: Address, record: Record) -> None:
         """Send a record, now or later."""
 
-    def send_all(self, messages: list[Message]) -> None:
-        """Send several records; those to one address arrive together."""
+    def send_all(self, deliveries: list[Delivery]) -> None:
+        """Send several records. Those to one address arrive together."""
 
     def send_behind(self, role: int, address: Address, record: Record) -> None:
-        """Send a record after all that was sent to nodes of `role` before has left."""
+        """Send a record after all records to nodes of `role` that were sent before have left."""
 
     def receive(self) -> list[Record]:
-        """Wait for records and return them: one or more."""
+        """Wait for records and return one or more."""
 
     def receive_nowait(self) -> list[Record]:
         """Return the records that have arrived, perhaps none."""
 
     def flush(self) -> None:
-        """Wait until all that was sent has left."""
+        """Wait until all records have left."""
 
 
 class Outlet(Protocol):
@@ -66,7 +79,7 @@ class Outlets(Protocol):
 
     @property
     def reports(self) -> Outlet:
-        """For what `kv.report` is given."""
+        """For the values that a worker gives to `kv.report`."""
 
     @property
     def last_words(self) -> Outlet:
@@ -74,75 +87,57 @@ class Outlets(Protocol):
 
 
 class Node(Protocol):
-    """A server or worker that an engine runs. `hung` and `pinged` are the scheduler's notes."""
+    """A server or worker that an engine runs."""
 
     role: int
     rank: int
     life: int
-    hung: bool
-    pinged: bool
-    has_beaten: bool
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """The process id; 0 where a node is no process."""
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal that ended it."""
-
-    @property
-    def fate(self) -> str:
-        """What an `Event` says of its end: "hung" or "died"."""
-
-    def silence(self, beats: int, now: float, most: float) -> float:
-        """Return the seconds since the count of beats changed; between two calls `most` at most."""
+        """None while the node runs; minus the signal that ended it. Still known after `close`."""
 
     def kill(self) -> None:
-        """Begin to end it. No successor may be launched before `exit_code` is known."""
+        """Begin to end the node. No successor may be launched before `exit_code` is known."""
 
     def join(self, seconds: float | None = None) -> None:
-        """Wait until it has ended, at most `seconds`. Signals are delivered here, and may raise."""
+        """Wait until the node has ended, at most `seconds`. Signals are delivered here, and may raise."""
 
     def close(self) -> None:
-        """Give up what the engine holds for a node that has ended."""
+        """Release what the engine holds for a node that has ended. `Engine.wait` no longer returns it."""
 
 
 class Engine(Protocol):
-    """Launches and ends nodes, and waits for records and deaths."""
+    """Launches nodes, and waits for records and deaths."""
 
     @property
     def post(self) -> Post:
         """The scheduler's."""
 
     @property
+    def clock(self) -> Clock:
+        """The clock that all nodes share."""
+
+    @property
     def is_own(self) -> bool:
-        """Whether this program started the engine; a fork of it must leave the nodes alone."""
+        """Whether this program started the engine. A fork of the program must leave the nodes alone."""
 
-    def now(self) -> float:
-        """Return the seconds on a clock that all nodes share: `time.monotonic`, but in a simulation."""
+    def launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> Node:
+        """Run `body(rank, life, *args)` as a node, and watch the node from then on.
 
-    def launch(
-        self, role: int, rank: int, life: int, beats: int, body: Callable[..., None], *args: Any
-    ) -> Node:
-        """Run `body(rank, life, *args)` as a node, and watch it from then on.
-
-        beats: the count of signs of life that its predecessor left. If it raises (OSError, for want of a
-        process or a descriptor), nothing runs and nothing is watched.
+        If it raises (OSError, if a process or a descriptor is lacking), nothing runs and nothing is watched.
         """
 
     def wait(self, seconds: float) -> tuple[list[Record], Sequence[Node]]:
         """Wait for a record or a death, at most `seconds`; return the records, and the nodes that have ended.
 
-        A worker's last records are among them, or came before, when its death is returned. Signals are
-        delivered here: the call may raise KeyboardInterrupt (see `shmps.system.signals.poll`).
+        The last records of a worker come with its death or before it. Signals are delivered here: the call
+        may raise KeyboardInterrupt (see `shmps.system.signals.poll`).
         """
 
-    def forget(self, node: Any) -> None:
-        """Stop returning this node's death from `wait`."""
-
-    def end(self, nodes: Any) -> None:
-        """Kill those that run, and wait for their exits."""
-
     def close(self) -> None:
-        """Give up what the engine holds, after all nodes have ended."""
+        """Release what the engine holds, after all nodes have ended."""

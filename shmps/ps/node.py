@@ -1,4 +1,4 @@
-"""What a node does: a server's loop, and the frame of the function that a worker runs."""
+"""The loop of a server, and the frame around the function that a worker runs."""
 
 import pickle
 import traceback
@@ -7,16 +7,16 @@ from typing import Any
 
 from shmps.ps.engine import Outlet, Post
 from shmps.ps.memory.status import Pulse
-from shmps.ps.messages import FAILED, RESULT, SCHEDULER, Message, Record
+from shmps.ps.messages import SCHEDULER, Delivery, Failed, Record, Result
 from shmps.ps.server.server import Server
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import reach
 
 
 def serve(server: Server, post: Post, pulse: Pulse) -> None:
-    """Handle what arrives, for ever: a server ends by being killed."""
+    """Handle records without end: a server ends by being killed."""
     while True:
-        answers: list[Message] = []
+        answers: list[Delivery] = []
         records = post.receive()
         pulse.beat()
         for record in records:
@@ -28,19 +28,18 @@ def serve(server: Server, post: Post, pulse: Pulse) -> None:
 
 
 def work(
-    rank: int, life: int, post: Post, last_words: Outlet, make_kv: Callable[[], KVWorker],
-    function: Callable[..., Any], args: tuple[Any, ...],
-) -> None:  # fmt: skip
-    """Run `function(kv, *args)`; tell the scheduler its result, or the exception that it raised."""
-    op = RESULT
+    kv: KVWorker, post: Post, last_words: Outlet, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    """Run `function(kv, *args)`, and send its result, or the exception that it raised, to the scheduler."""
+    message: Result | Failed
     try:
-        kv = make_kv()
+        kv.enter()
         result = function(kv, *args)
         kv.flush()
-        size = last_words.write(result)
+        message = Result(last_words.write(result))
     except BaseException as exception:
-        op, size = FAILED, _write_failure(last_words, exception)
-    post.send((SCHEDULER, 0), Record(op, rank, size=size, life=life))
+        message = Failed(_write_failure(last_words, exception))
+    post.send((SCHEDULER, 0), Record.of(message, kv.rank, kv.life))
     post.flush()
 
 
@@ -49,5 +48,5 @@ def _write_failure(last_words: Outlet, exception: BaseException) -> int:
     try:
         pickle.loads(pickle.dumps(exception))
         return last_words.write((exception, text))
-    except Exception:  # not every exception survives pickling; its text always does
+    except Exception:  # an exception may not survive pickling; its text does
         return last_words.write((None, text))

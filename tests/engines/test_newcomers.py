@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 
 from shmps import ASYNC, BOUNDED, SYNC, Cluster, LogisticRegression
-from shmps.ps.messages import PING, SERVER, WORKER, Record, pack
+from shmps.ps.messages import SERVER, WORKER, Ping, Record, pack
 from shmps.ps.scheduler.membership import Barrier
 from shmps.ps.scheduler.run import CONTINUE, RESPAWN
 from shmps.system.failpoints import Failpoint
@@ -132,7 +132,7 @@ def test_a_newcomer_for_which_there_is_no_row_leaves(mode, batch_size):
 def fill(pipe):
     with contextlib.suppress(BlockingIOError):
         while True:
-            os.write(pipe, pack(Record(PING)))
+            os.write(pipe, pack(Record.of(Ping())))
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])

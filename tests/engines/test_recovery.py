@@ -16,7 +16,7 @@ from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, KVWorker, L
 from shmps.data.rows import rows_of
 from shmps.errors import NodeDied, WorkerFailed
 from shmps.linear.minibatch_worker import Plan, train
-from shmps.ps.messages import PING, SERVER, WORKER, Record, pack
+from shmps.ps.messages import SERVER, WORKER, Ping, Record, pack
 from shmps.ps.scheduler.run import CONTINUE, RESPAWN
 from shmps.system.failpoints import SCHEDULER_PLACES, SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
 
@@ -522,7 +522,7 @@ def test_a_dead_workers_full_inbox_stops_nobody():
                 os.kill(worker.pid, signal.SIGSTOP)
                 with contextlib.suppress(BlockingIOError):
                     while True:
-                        os.write(cluster._inboxes.write_end((WORKER, 1)), pack(Record(PING)))
+                        os.write(cluster._inboxes.write_end((WORKER, 1)), pack(Record.of(Ping())))
                 os.kill(worker.pid, signal.SIGKILL)
 
         cluster.run(work, on_report=fill_and_kill, on_worker_death=RESPAWN)

@@ -17,7 +17,6 @@ from processes import children_of, nodes_of
 import shmps
 from shmps import ASYNC, Cluster, LogisticRegression
 from shmps.cli import main as cli
-from shmps.engines.processes.node import end
 from shmps.engines.processes.outlet import Outlets
 from shmps.errors import UsageError
 from shmps.ps.scheduler.nodes import Nodes
@@ -26,7 +25,7 @@ from shmps.system import signals
 PACKAGE = str(Path(shmps.__file__).parent)
 MODULES = (
     "cluster", "ps/scheduler/scheduler", "ps/scheduler/run_state", "ps/scheduler/nodes",
-    "engines/processes/engine", "engines/processes/node", "engines/processes/outlet",
+    "ps/scheduler/deaths", "engines/processes/engine", "engines/processes/node", "engines/processes/outlet",
     "engines/processes/process", "system/signals",
 )  # fmt: skip
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
@@ -478,11 +477,12 @@ def test_of_two_clusters_the_first_may_be_left_first():
     """What is left of the second is protected all the same."""
     heard = []
 
-    def signal_at_the_end(nodes):
+    def signal_at_the_end(nodes, servers):
         os.kill(os.getpid(), signal.SIGUSR1)
         assert heard == []
-        end(nodes)
+        end(nodes, servers)
 
+    end = Nodes._end
     with handled(signal.SIGUSR1, lambda number, frame: heard.append(number)):
         mine = signal.getsignal(signal.SIGUSR1)
         first, second = Cluster(4, servers=1, workers=1), Cluster(4, servers=1, workers=1)
@@ -490,7 +490,7 @@ def test_of_two_clusters_the_first_may_be_left_first():
         second.__enter__()
         first.__exit__(None, None, None)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("shmps.engines.processes.engine.end", signal_at_the_end)
+            patch.setattr(Nodes, "_end", signal_at_the_end)
             second.__exit__(None, None, None)
         assert heard == [signal.SIGUSR1] and signal.getsignal(signal.SIGUSR1) is mine
 

@@ -15,7 +15,7 @@ from mutants import (
 
 from bench import __main__ as bench
 from bench.schedule import SYNC, Schedule, failure
-from shmps.ps.memory.mailbox import Log
+from shmps.ps.memory.mailbox import PushLog
 
 SCHEDULES, MOST = 500, 500
 
@@ -79,5 +79,5 @@ def with_many_deaths(seed):
 
 
 def test_what_a_life_did_not_commit_has_to_be_forgotten(monkeypatch):
-    monkeypatch.setattr(Log, "forget_uncommitted", lambda self: None)
+    monkeypatch.setattr(PushLog, "forget_uncommitted", lambda self: None)
     assert any(failure(with_many_deaths(seed)) for seed in range(4 * MOST))

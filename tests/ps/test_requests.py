@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from shmps.ps.memory.layout import Shape
-from shmps.ps.memory.mailbox import DENSE, Log, Mailbox
-from shmps.ps.messages import PULL, PUSH, WELCOME, Record
+from shmps.ps.memory.mailbox import DENSE, Mailbox, PushLog
+from shmps.ps.messages import PULL, PUSH, Welcome
 from shmps.ps.worker.requests import Requests
 from shmps.system.failpoints import arm, simulated
 from shmps.system.memory import carve
@@ -16,8 +16,8 @@ ONE = np.ones((1, 1))
 
 def begin_life(life, shape, arrays):
     """A new life of the worker, which the one server has welcomed; and what it announces at first."""
-    requests = Requests(0, life, shape, [Mailbox(arrays, shape, 0, 0)], Log(arrays, 0))
-    requests.welcome(Record(WELCOME, life=1, to=life))
+    requests = Requests(0, life, shape, [Mailbox(arrays, shape, 0, 0)], PushLog(arrays, 0))
+    requests.welcome(0, 1, Welcome(pushes=0, version=0))
     return requests, [(record.number, record.slot) for _, record in requests.recover()]
 
 

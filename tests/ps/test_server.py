@@ -8,18 +8,18 @@ from shmps.ps.memory.mailbox import DENSE, Mailbox
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.messages import (
     ANSWER,
-    ENTER,
-    LEAVE,
     PULL,
     PUSH,
     PUSH_PULL,
     SCHEDULER,
-    SETTLE,
-    SETTLED,
-    START,
-    WELCOME,
     WORKER,
+    Enter,
+    Leave,
     Record,
+    Settle,
+    Settled,
+    Start,
+    Welcome,
 )
 from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.server import Server
@@ -49,21 +49,24 @@ class Bench:
     def restart(self):
         """A successor, in a life of its own."""
         self.life += 1
-        self.server = Server(0, self.life, self.parameters, self.mailboxes, self.consistency, self.updater)
+        redo = RedoLog(self.parameters, 0)
+        self.server = Server(
+            0, self.life, self.parameters, redo, self.mailboxes, self.consistency, self.updater
+        )
 
     def start(self, tick=0):
         """A run with new lives of all workers; what is sent because of it."""
         self.first_life += 100
-        self.tell(START, size=WORKERS)
+        self.tell(Start(WORKERS))
         return [
             answer
             for worker in range(WORKERS)
-            for answer in self.tell(ENTER, slot=worker, timestamp=self.first_life + worker, number=tick)
+            for answer in self.tell(Enter(worker, self.first_life + worker, tick))
         ]
 
-    def tell(self, op, **fields):
-        """A record of the scheduler's; what is sent because of it."""
-        return self.server.handle(Record(op, to=self.life, **fields))
+    def tell(self, message):
+        """Handle a message of the scheduler; return the records to send."""
+        return self.server.handle(Record.of(message, to=self.life))
 
     def send(self, op, worker, number, keys=(0,), value=1.0, version=0, life=None, slot=0):
         """Send a request; the ranks that get an answer."""
@@ -89,7 +92,7 @@ def test_a_start_welcomes_every_worker():
     answers = server.start(tick=5)
     assert [address for address, _ in answers] == [(WORKER, worker) for worker in range(WORKERS)]
     for worker, (_, record) in enumerate(answers):
-        assert record.op == WELCOME and record.number == 5
+        assert record.message == Welcome(pushes=5, version=0)
         assert (record.life, record.to) == (server.life, server.first_life + worker)
 
 
@@ -140,14 +143,14 @@ def test_who_has_left_holds_nobody_up():
     server = Bench(SYNC)
     server.send(PUSH, 0, 1)
     server.send(PUSH, 1, 1)
-    answers = server.tell(LEAVE, slot=2)
+    answers = server.tell(Leave(2))
     assert [rank for (_, rank), _ in answers] == [0, 1]
 
 
 def test_a_push_held_of_one_who_has_left_is_in_no_tick():
     server = Bench(SYNC)
     server.send(PUSH, 2, 1, value=100.0)
-    server.tell(LEAVE, slot=2)
+    server.tell(Leave(2))
     assert server.send(PUSH, 0, 1) == []
     assert server.send(PUSH, 1, 1) == [0, 1]
     assert server.weight() == 2.0
@@ -207,7 +210,7 @@ def test_a_successor_stands_where_its_predecessor_stood_and_asks_for_what_was_he
     server.send(PUSH, 0, 2)  # held when the server dies
     server.restart()
     welcomes = server.start()
-    assert [record.number for _, record in welcomes] == [1, 1, 1]
+    assert [record.message.pushes for _, record in welcomes] == [1, 1, 1]
     for worker in (0, 1, 2):
         server.send(PUSH, worker, 2)
     assert server.weight() == 6.0
@@ -217,13 +220,13 @@ def test_a_worker_that_is_back_has_nothing_held_or_parked():
     server = Bench(BOUNDED(0))
     server.send(PUSH, 0, 1)
     assert server.send(PULL, 0, 1) == []  # parked: it is ahead
-    [(address, record)] = server.tell(ENTER, slot=0, timestamp=999)
-    assert address == (WORKER, 0) and (record.op, record.number, record.to) == (WELCOME, 1, 999)
+    [(address, record)] = server.tell(Enter(0, 999, tick=0))
+    assert address == (WORKER, 0) and (record.message.pushes, record.to) == (1, 999)
     server.send(PUSH, 1, 1)
     assert server.send(PUSH, 2, 1) == [2]  # the pull of the dead is not answered
     held = Bench(SYNC)
     held.send(PUSH, 0, 1, value=100.0)
-    held.tell(ENTER, slot=0, timestamp=999)
+    held.tell(Enter(0, 999, tick=0))
     held.send(PUSH, 0, 1, life=999)
     held.send(PUSH, 1, 1)
     held.send(PUSH, 2, 1)
@@ -232,18 +235,18 @@ def test_a_worker_that_is_back_has_nothing_held_or_parked():
 
 def test_nothing_is_done_before_all_workers_of_the_run_have_come_in():
     server = Bench(SYNC)
-    server.tell(START, size=2)
-    server.tell(ENTER, slot=0, timestamp=901)
+    server.tell(Start(2))
+    server.tell(Enter(0, 901, tick=0))
     assert server.send(PUSH, 0, 1, life=901) == []
-    server.tell(ENTER, slot=1, timestamp=902)
+    server.tell(Enter(1, 902, tick=0))
     assert server.weight() == 0.0
     assert server.send(PUSH, 1, 1, life=902) == [0, 1]
 
 
 def test_a_worker_that_comes_in_at_a_later_tick_holds_nobody_up_before_it():
     server = Bench(SYNC)
-    server.tell(LEAVE, slot=2)
-    server.tell(ENTER, slot=2, timestamp=999, number=2)
+    server.tell(Leave(2))
+    server.tell(Enter(2, 999, tick=2))
     for tick in (1, 2):
         server.send(PUSH, 0, tick)
         assert server.send(PUSH, 1, tick) == [0, 1]
@@ -272,8 +275,8 @@ def test_the_delay_is_the_versions_between_a_pull_and_its_push():
 
 def test_it_says_when_it_has_handled_what_came_before():
     server = Bench(ASYNC)
-    [(address, record)] = server.tell(SETTLE)
-    assert address == (SCHEDULER, 0) and (record.op, record.life) == (SETTLED, server.life)
+    [(address, record)] = server.tell(Settle(7))
+    assert address == (SCHEDULER, 0) and (record.message, record.life) == (Settled(7), server.life)
 
 
 def test_all_keys_need_no_list():

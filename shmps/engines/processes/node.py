@@ -111,7 +111,11 @@ class Lifeline:
 
 
 class Node:
-    """A server or worker process. `death` is a descriptor that becomes readable when it has ended."""
+    """A server or worker process.
+
+    death: a descriptor that becomes readable when the process has ended; -1 before `start` and after `close`.
+    closed: called before `death` is closed.
+    """
 
     def __init__(
         self,
@@ -121,6 +125,7 @@ class Node:
         life: int,
         lifeline: Lifeline,
         failpoints: list[Failpoint],
+        closed: Callable[["Node"], None],
         body: Callable[..., None],
         *args: Any,
     ):
@@ -133,22 +138,9 @@ class Node:
             daemon=True,
         )
         self.death = -1
-        self.hung = self.pinged = False
-        self.has_beaten = False
-        self._beats, self._looked, self._silent = 0, 0.0, 0.0
+        self._closed = closed
 
-    def silence(self, beats: int, now: float, most: float) -> float:
-        """Return the seconds since the count of beats changed; between two calls `most` at most."""
-        if beats != self._beats:
-            self._beats, self._silent, self.pinged, self.has_beaten = beats, 0.0, False, True
-        else:
-            self._silent += min(now - self._looked, most)
-        self._looked = now
-        return self._silent
-
-    def start(self, beats: int) -> None:
-        """`beats`: the count that its predecessor left."""
-        self._beats, self._looked = beats, time.monotonic()
+    def start(self) -> None:
         self.process.start()
         try:
             self.death = self.process.death()
@@ -188,31 +180,12 @@ class Node:
         exit_code = self.process.exitcode
         return 255 if exit_code is None else exit_code
 
-    @property
-    def fate(self) -> str:
-        """What an `Event` says of its end."""
-        return "hung" if self.hung else "died"
-
     def close(self) -> None:
         if self.death >= 0:
+            self._closed(self)
             os.close(self.death)
             self.death = -1
             self.process.release()
-
-
-def end(nodes: list[Node]) -> None:
-    """Kill the nodes that run, and wait for their exits.
-
-    Ending is killing: a node owns nothing that outlives it, so there is one way to end and it is exercised
-    all the time (Candea & Fox, Crash-Only Software, HotOS 2003).
-    """
-    running = [node for node in nodes if node.death >= 0]
-    for node in running:
-        node.kill()
-    for node in running:
-        node.join()
-        assert node.exit_code is not None  # taken, so that no zombie is left
-        node.close()
 
 
 def _live(

@@ -17,7 +17,7 @@ from shmps.ps.messages import (
     SERVER,
     WORKER,
     Address,
-    Message,
+    Delivery,
     Record,
     pack,
     unpack,
@@ -81,10 +81,10 @@ class Post:
         """Write `record` to the inbox at `address` now, or keep it until that pipe takes it; never blocks."""
         self._write(address, pack(record))
 
-    def send_all(self, messages: list[Message]) -> None:
+    def send_all(self, deliveries: list[Delivery]) -> None:
         """Like `send` for each, but what goes to one address goes in one write, and wakes it once."""
         parcels: dict[Address, bytes] = {}
-        for address, record in messages:
+        for address, record in deliveries:
             parcels[address] = parcels.get(address, b"") + pack(record)
         for address, data in parcels.items():
             for first in range(0, len(data), select.PIPE_BUF):  # which a pipe takes whole or not at all

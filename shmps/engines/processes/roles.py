@@ -1,18 +1,20 @@
-"""What the processes of servers and workers run: the parts of a node over pipes and shared memory."""
+"""What the processes of servers and workers run: a `Server` or `KVWorker` on pipes and shared memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from shmps.engines.processes.engine import SystemClock
 from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
 from shmps.ps.consistency import Consistency
-from shmps.ps.memory.mailbox import Log, Mailbox
+from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.node import serve, work
+from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.server import Server
 from shmps.ps.updater import Updater
 from shmps.ps.worker.kv import KVWorker
@@ -22,18 +24,22 @@ def serve_partition(
     rank: int, life: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
 ) -> None:
     shape, arrays = store.shape, store.mailboxes()
-    mailboxes = [Mailbox(arrays, shape, worker, rank) for worker in range(shape.workers)]
     parameters = Parameters(shape, store.parameters(writable=True))
-    serve(
-        Server(rank, life, parameters, mailboxes, consistency, updater),
-        Post(inboxes, (SERVER, rank)),
-        Pulse(arrays, shape, SERVER, rank),
+    server = Server(
+        rank=rank,
+        life=life,
+        parameters=parameters,
+        redo=RedoLog(parameters, rank),
+        mailboxes=[Mailbox(arrays, shape, worker, rank) for worker in range(shape.workers)],
+        consistency=consistency,
+        updater=updater,
     )
+    serve(server, Post(inboxes, (SERVER, rank)), Pulse(arrays, shape, SERVER, rank))
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker of a cluster does around the function that it is given."""
+    """The body of every worker of a cluster: make the client, and run the given function with it."""
 
     num_workers: int
     store: Store
@@ -46,23 +52,20 @@ class Work:
         self, rank: int, life: int, tick: int, function: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
         shape, arrays = self.store.shape, self.store.mailboxes()
-        mailboxes = [Mailbox(arrays, shape, rank, server) for server in range(shape.servers)]
-        post, last_words = Post(self.inboxes, (WORKER, rank)), self.outlets[rank].last_words
-
-        def make_kv() -> KVWorker:
-            return KVWorker(
-                rank,
-                life,
-                self.num_workers,
-                tick,
-                self.consistency,
-                self.updater,
-                Parameters(shape, self.store.parameters(writable=self.consistency.in_place)),
-                mailboxes,
-                Log(arrays, rank),
-                Pulse(arrays, shape, WORKER, rank),
-                post,
-                self.outlets[rank].reports,
-            )
-
-        work(rank, life, post, last_words, make_kv, function, args)
+        post = Post(self.inboxes, (WORKER, rank))
+        kv = KVWorker(
+            rank=rank,
+            life=life,
+            num_workers=self.num_workers,
+            tick=tick,
+            consistency=self.consistency,
+            updater=self.updater,
+            parameters=Parameters(shape, self.store.parameters(writable=self.consistency.in_place)),
+            mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
+            log=PushLog(arrays, rank),
+            pulse=Pulse(arrays, shape, WORKER, rank),
+            post=post,
+            outlet=self.outlets[rank].reports,
+            clock=SystemClock(),
+        )
+        work(kv, post, self.outlets[rank].last_words, function, args)

@@ -12,8 +12,8 @@ from shmps.ps.kernels import cut
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import DENSE, Mailbox
 from shmps.ps.memory.parameters import Parameters
-from shmps.ps.messages import ENTER, PULL, PUSH, START, Record
-from shmps.ps.server.redo_log import checksum
+from shmps.ps.messages import PULL, PUSH, Enter, Record, Start
+from shmps.ps.server.redo_log import RedoLog, checksum
 from shmps.ps.server.server import Server
 from shmps.ps.updater import Updater
 from shmps.system.memory import carve
@@ -33,10 +33,10 @@ def warm_up(updater: Updater, width: int, dtype: type = np.float64) -> None:
     arrays["rows"][:] = 1
     mailboxes = [Mailbox(arrays, shape, worker, 0) for worker in range(2)]
     for consistency in (SYNC, ASYNC):
-        server = Server(0, 1, parameters, mailboxes, consistency, updater)
-        server.handle(Record(START, size=2, to=1))
+        server = Server(0, 1, parameters, RedoLog(parameters, 0), mailboxes, consistency, updater)
+        server.handle(Record.of(Start(workers=2), to=1))
         for worker in range(2):
-            server.handle(Record(ENTER, slot=worker, timestamp=1 + worker, to=1))
+            server.handle(Record.of(Enter(worker, life=1 + worker, tick=0), to=1))
         # Pushes of a tick with the same keys, with other keys (the second worker has one), and with all.
         for number, slot, sizes in ((1, 0, (2, 2)), (2, 0, (2, 1)), (3, DENSE, (2, 2))):
             for worker, size in enumerate(sizes):

@@ -1,17 +1,17 @@
-"""The mailboxes: where a worker puts what it asks of the servers, and finds their answers; its redo log."""
+"""The mailboxes, in which workers and servers exchange keys and values; the redo log of a worker's pushes."""
 
 import numpy as np
 
 from shmps.ps.memory.layout import Shape
 
-DENSE = -1  # the last slot; negative ones are for requests for all keys
+DENSE = -1  # the last slot; negative slots are for requests for all keys
 
 
 class Mailbox:
     """The shared memory of one (worker, server) pair: the keys and values of a few requests.
 
-    `keys[slot]` (room,) and `values[slot]` (room, width); a negative slot has values for the whole partition
-    and needs no keys; `rows[slot]` is how many rows a pushed gradient is the mean of.
+    keys[slot] (room,) int64 and values[slot] (room, width) of a request with keys. A negative slot has values
+    for the whole partition and no keys. rows[slot]: the rows that a pushed gradient is the mean of.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, worker: int, server: int):
@@ -23,8 +23,8 @@ class Mailbox:
         self.rows = arrays["rows"][worker]
 
 
-class Log:
-    """A worker's redo log: which pushes lie in its mailboxes, so that whoever takes over can announce them.
+class PushLog:
+    """Which pushes lie in a worker's mailboxes, so that the worker's successor can announce them.
 
     A push counts once `commit` has stored its number, which is after the slots of all servers are filled.
     """
@@ -38,15 +38,15 @@ class Log:
 
     @property
     def committed(self) -> int:
-        """The number of the last push that is whole."""
+        """The number of the last committed push."""
         return int(self._committed[self._worker])
 
     def clear(self, slot: int) -> None:
-        """Before the slot is filled anew: what lies in it was answered."""
+        """Forget the answered push in `slot`, before the slot is filled again."""
         self._numbers[slot] = 0
 
     def note(self, slot: int, number: int, rows: float, sizes: list[int], versions: list[int]) -> None:
-        """Push `number` lies in `slot`: `sizes` keys for each server, computed from their `versions`."""
+        """Note push `number` in `slot`: `sizes` keys for each server, computed from their `versions`."""
         self._rows[slot] = rows
         self._sizes[slot], self._versions[slot] = sizes, versions
         self._numbers[slot] = number
@@ -55,11 +55,11 @@ class Log:
         self._committed[self._worker] = number
 
     def forget_uncommitted(self) -> None:
-        """What a former life noted and did not commit: the next makes those pushes anew, in any slots."""
+        """Forget what a former life noted and did not commit: this life makes those pushes again."""
         self._numbers[self._numbers > self.committed] = 0
 
     def pending(self, done: int) -> list[tuple[int, int, list[int], list[int]]]:
-        """Committed pushes above `done` in order: number, slot, sizes, versions."""
+        """Return committed pushes above `done` in order: number, slot, sizes, versions."""
         found = [
             (int(self._numbers[slot]), slot, self._sizes[slot].tolist(), self._versions[slot].tolist())
             for slot in (*self.slots, *self.dense_slots)

@@ -1,30 +1,34 @@
-"""The nodes of one cluster, as the scheduler sees them: launched, told things, waited for and ended."""
+"""The nodes of one cluster, as the scheduler sees them: launch, tell, wait, end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from shmps.errors import NodeDied
+from shmps.ps import messages
 from shmps.ps.engine import Engine, Node
 from shmps.ps.memory.status import Overview
-from shmps.ps.messages import DIED, ROLES, SERVER, Record
+from shmps.ps.messages import ROLES, SERVER, Ping, Record
+from shmps.ps.scheduler.deaths import Death, Watch
 
 PAUSE = 0.1  # seconds between two looks at the nodes
-GRACE = 3.0  # seconds that nodes have to come to an end by themselves
+GRACE = 3.0  # seconds that nodes have to end by themselves
 
 
 class Nodes:
-    """`servers` and `workers` are, by rank, the last that were launched.
+    """Launches the nodes of a cluster by an engine, watches them, and ends them.
 
-    Every node has a life, a number of its own (see `messages.Record`).
+    servers, workers: by rank, the node that was launched last. Every node has a life, a number of its own
+    (see `messages.Record`).
     """
 
     def __init__(self, engine: Engine, overview: Overview):
         self.servers: dict[int, Node] = {}
         self.workers: dict[int, Node] = {}
         self.overview = overview
-        self._engine, self.now, self.post = engine, engine.now, engine.post
+        self.now, self.post = engine.clock.now, engine.post
+        self._engine = engine
         self._life = 0
-        self._watched: list[Node] = []
+        self._watches: dict[int, Watch] = {}  # by life, of the nodes that are not closed
 
     def next_life(self) -> int:
         self._life += 1
@@ -32,84 +36,104 @@ class Nodes:
 
     def launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> None:
         """Run `body(rank, life, *args)` as a node."""
-        node = self._engine.launch(role, rank, life, self.overview.beats(role, rank), body, *args)
+        beats, began = self.overview.beats(role, rank), self.now()
+        node = self._engine.launch(role, rank, life, body, *args)
         (self.servers if role == SERVER else self.workers)[rank] = node
-        self._watched.append(node)
+        self._watches[life] = Watch(node, beats, began, most_pause=2 * PAUSE)
 
     @property
     def is_own(self) -> bool:
-        """Whether this process has started them. A fork of it, made by a callback, say, leaves them alone."""
+        """Whether this process launched the nodes. A fork of it, which a callback may make, did not."""
         return self._engine.is_own
 
     @property
     def pids(self) -> list[int]:
         return [node.pid for node in (*self.servers.values(), *self.workers.values())]
 
-    # Telling.
+    # Tell.
 
-    def send_server(self, rank: int, record: Record) -> None:
-        self.send(self.servers[rank], record)
+    def send_server(self, rank: int, message: Any) -> None:
+        self.send(self.servers[rank], message)
 
-    def send_worker(self, rank: int, record: Record) -> None:
-        self.send(self.workers[rank], record)
+    def send_worker(self, rank: int, message: Any) -> None:
+        self.send(self.workers[rank], message)
 
-    def send(self, node: Node, record: Record) -> None:
-        self.post.send((node.role, node.rank), record._replace(to=node.life))
+    def send(self, node: Node, message: Any) -> None:
+        self.post.send((node.role, node.rank), Record.of(message, to=node.life))
 
-    # Waiting.
+    # Watch.
 
     def wait(self, seconds: float) -> tuple[list[Record], Sequence[Node]]:
         """Wait for a record or a death, never for one of them alone; see `Engine.wait`."""
         return self._engine.wait(seconds)
 
-    @property
-    def watched(self) -> list[Node]:
-        """The nodes whose death `wait` returns."""
-        return list(self._watched)
+    def is_watched(self, node: Node) -> bool:
+        """Return whether `wait` returns the death of this node."""
+        return node.life in self._watches
 
-    def silence(self, node: Node) -> float:
-        """Return the seconds without a sign of life, of those in which the scheduler looked at the node."""
-        return node.silence(self.overview.beats(node.role, node.rank), self.now(), 2 * PAUSE)
+    def kill_hung(self, timeout: float, nodes: Iterable[Node] | None = None) -> None:
+        """Kill the nodes (default: all) that showed no sign of life for `timeout` seconds.
 
-    def await_exit(self, node: Node) -> int:
-        """Wait until it has ended, and watch it no more; return its exit code."""
+        Ping those that are silent for a quarter of it. A node that is killed here is not dead yet: its
+        successor comes after its exit.
+        """
+        lives = list(self._watches) if nodes is None else [node.life for node in nodes]
+        for watch in [self._watches[life] for life in lives if life in self._watches]:
+            node = watch.node
+            watch.look(self.overview.beats(node.role, node.rank), self.now())
+            if watch.has_lasted(timeout):
+                watch.is_hung = True
+                node.kill()
+            elif watch.silent > timeout / 4 and not watch.pinged:
+                watch.pinged = True
+                self.send(node, Ping())
+
+    def await_exit(self, node: Node) -> Death:
+        """Wait until a node has ended, and close it."""
         while (exit_code := node.exit_code) is None:
             node.join()
-        self._forget(node)
-        return exit_code
+        if watch := self._watches.pop(node.life, None):
+            node.close()
+        return Death(node, "hung" if watch and watch.is_hung else "died", exit_code)
 
-    def _forget(self, node: Node) -> None:
-        if node in self._watched:
-            self._watched.remove(node)
-            self._engine.forget(node)
+    # End.
 
-    # Ending.
-
-    def give_up(self, node: Node, exit_code: int) -> NoReturn:
-        """Nobody takes its place: everybody is told so, the caller by NodeDied."""
-        self.break_off(node.role, node.rank, exit_code)
-        raise NodeDied(ROLES[node.role], node.rank, exit_code)
+    def give_up(self, death: Death) -> NoReturn:
+        """End the run: no other node takes this one's place. Raises NodeDied."""
+        role, rank = death.node.role, death.node.rank
+        self.break_off(role, rank, death.exit_code)
+        raise NodeDied(ROLES[role], rank, death.exit_code)
 
     def break_off(self, role: int, rank: int, exit_code: int) -> None:
-        """Whoever waits for the dead gets an error, and a moment to clean up after itself."""
+        """Raise an error in every worker, and give the workers a moment to clean up."""
         for worker in self.workers:
-            self.send_worker(worker, Record(DIED, slot=role, size=rank, number=exit_code))
+            self.send_worker(worker, messages.Died(role, rank, exit_code))
         self.let_workers_end()
 
     def let_workers_end(self) -> None:
-        """They may still have to flush what they printed."""
+        """Wait at most GRACE seconds: workers may have output to flush."""
         until = self.now() + GRACE
-        for node in self.workers.values():
+        for node in filter(self.is_watched, self.workers.values()):
             node.join(max(0.0, until - self.now()))
 
     def end_workers(self) -> None:
-        for node in self.workers.values():
-            self._forget(node)
-        self._engine.end(list(self.workers.values()))
+        self._end(self.workers.values())
         self.workers.clear()
 
     def close(self) -> None:
-        """End all nodes; the engine is closed by its owner."""
+        """End all nodes. The owner of the engine closes it."""
         self.end_workers()
-        self._engine.end(list(self.servers.values()))
+        self._end(self.servers.values())
         del self.overview  # views of shared memory, which an exception's traceback might keep
+
+    def _end(self, nodes: Iterable[Node]) -> None:
+        """Kill the nodes that run, and wait for their exits.
+
+        Nodes own nothing that outlives them, so there is one way to end, which is exercised all the time
+        (Candea & Fox, Crash-Only Software, HotOS 2003).
+        """
+        running = [node for node in nodes if self.is_watched(node)]
+        for node in running:
+            node.kill()
+        for node in running:
+            self.await_exit(node)

@@ -1,37 +1,38 @@
-"""The state of a run: what its workers ask of the scheduler, and what the servers are told of them."""
+"""The state of one run: answers to workers' questions, results, and the replacement of workers that die."""
 
 import collections
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from shmps.errors import WorkerFailed
-from shmps.ps.engine import Node
 from shmps.ps.events import Event
 from shmps.ps.messages import (
-    BARRIER,
-    ENTER,
-    EPOCH,
-    FAILED,
-    LEAVE,
-    PART,
-    READ,
-    RELEASE,
-    REPORT,
-    RESULT,
     SERVER,
-    START,
     WORKER,
+    AskRanks,
+    AtBarrier,
+    Enter,
+    Failed,
+    HandedOver,
+    Leave,
     Record,
+    Release,
+    Report,
+    Result,
+    Sharer,
+    Start,
 )
-from shmps.ps.scheduler.membership import Barrier, Deaths, Division, Place
+from shmps.ps.scheduler.deaths import Death, Deaths
+from shmps.ps.scheduler.membership import Barrier, Division, Place
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, Run
 
 
 class RunState:
-    """How far a run is: barriers, the division of the rows, reports, results; its workers' lives and deaths.
+    """Barriers, the division of the rows, reports and results of a run; lives and deaths of its workers.
 
-    results: of the workers that have finished, by rank. What happens to workers `happened` is told.
+    results: the results of the workers that have finished, by rank.
+    happened: called with an Event when a worker is replaced, joins or leaves.
     """
 
     def __init__(self, run: Run, nodes: Nodes, happened: Callable[[Event], None]):
@@ -42,10 +43,10 @@ class RunState:
             self.division.join(run.workers, run.join_at)
         self.on_event, self.on_pause = run.on_event, run.on_pause
         self._run, self._nodes, self._happened = run, nodes, happened
-        self._entered = dict.fromkeys(ranks, run.tick)  # rank -> the tick at which it came in
+        self._entered = dict.fromkeys(ranks, run.tick)  # rank -> the tick at which it entered
         self._lives = {rank: nodes.next_life() for rank in ranks}
         self._barrier, self._openings_told = Barrier(ranks), 0
-        self._reports: collections.deque[tuple[Record, Any]] = collections.deque()
+        self._reports: collections.deque[tuple[int, int, Any]] = collections.deque()  # rank, life, value
         self._deaths = Deaths()
         self._abandoned: set[int] = set()
 
@@ -58,7 +59,7 @@ class RunState:
         return len(self.results) < len(self._entered) or self.has_reports
 
     def fall_silent(self) -> None:
-        """The run has ended: what was reported last is nobody's, whose callback may have raised."""
+        """Drop the reports that were not handed over, after the end of the run or an error of a callback."""
         self._reports.clear()
         self.on_pause = lambda: None
 
@@ -68,7 +69,7 @@ class RunState:
         return max((*self._entered, *self.division.latest)) + 1
 
     def remove_worker(self, rank: int) -> None:
-        """It leaves with the next epoch."""
+        """Leave a worker out from the next epoch on."""
         self.division.leave(rank)
         self._happened(Event("left", "worker", rank, self._nodes.overview.tick, at=self._nodes.now()))
 
@@ -76,115 +77,119 @@ class RunState:
         run = self._run
         self._nodes.launch(WORKER, rank, self._lives[rank], run.body, self._entered[rank], function, run.args)
 
-    # What the servers are told.
+    # Tell the servers.
 
     def tell(self, server: int) -> None:
-        """All that a server, new or not, must know of the run."""
-        self._nodes.send_server(server, Record(START, size=len(self._entered)))
+        """Tell a server, which may be new, everything about the run."""
+        self._nodes.send_server(server, Start(len(self._entered)))
         for worker in self._entered:
             self._tell_of_worker(server, worker)
         for worker in self.results:
-            self._nodes.send_server(server, Record(LEAVE, slot=worker))
+            self._nodes.send_server(server, Leave(worker))
 
     def _tell_of_worker(self, server: int, worker: int) -> None:
-        enter = Record(ENTER, slot=worker, timestamp=self._lives[worker], number=self._entered[worker])
-        self._nodes.send_server(server, enter)
+        self._nodes.send_server(server, Enter(worker, self._lives[worker], self._entered[worker]))
 
-    # What the workers ask.
+    # Answer the workers.
 
-    def take_in(self, record: Record) -> None:
-        """Raises WorkerFailed for a worker whose function has raised."""
+    def take_in(self, record: Record, message: Any) -> None:
+        """Handle a worker's message. Raises WorkerFailed if the worker's function has raised."""
         rank, node = record.sender, self._nodes.workers.get(record.sender)
-        if node is None or record.life != node.life:
-            return  # of a former life
-        outlets = self._run.outlets[rank]
-        if record.op == BARRIER:
-            self._release(self._barrier.enter(rank, (record.version, record.number)))
-        elif record.op == EPOCH:
-            self._divide(record)
-        elif record.op == REPORT:
-            self._reports.append((record, outlets.reports.read(record.size, record.number)))
-        elif record.op == RESULT:
-            self.results[rank] = outlets.last_words.read(record.size)
-            for server in self._nodes.servers:
-                self._nodes.send_server(server, Record(LEAVE, slot=rank))
-            self._release(self._barrier.finish(rank))
-        elif record.op == FAILED:
-            exception, text = outlets.last_words.read(record.size)
-            self._nodes.break_off(WORKER, rank, 1)
-            raise WorkerFailed(rank, text) from exception
+        if node is not None and record.life == node.life:
+            self._handlers[type(message)](self, rank, message)
+
+    def _enter_barrier(self, rank: int, at: AtBarrier) -> None:
+        self._release(self._barrier.enter(rank, (at.epoch, at.number)))
+
+    def _keep_report(self, rank: int, report: Report) -> None:
+        value = self._run.outlets[rank].reports.read(report.size, report.offset)
+        self._reports.append((rank, self._lives[rank], value))
+
+    def _finish(self, rank: int, result: Result) -> None:
+        self.results[rank] = self._run.outlets[rank].last_words.read(result.size)
+        for server in self._nodes.servers:
+            self._nodes.send_server(server, Leave(rank))
+        self._release(self._barrier.finish(rank))
+
+    def _fail(self, rank: int, failed: Failed) -> None:
+        exception, text = self._run.outlets[rank].last_words.read(failed.size)
+        self._nodes.break_off(WORKER, rank, 1)
+        raise WorkerFailed(rank, text) from exception
 
     @property
     def has_reports(self) -> bool:
         return bool(self._reports)
 
     def hand_over_report(self) -> None:
-        """Hand the oldest report to the callback; records are taken in again after it."""
-        record, value = self._reports.popleft()
-        self._nodes.post.send((WORKER, record.sender), Record(READ, to=record.life))
-        self._run.on_report(record.sender, value)
+        """Give the oldest report to the callback, and tell the worker: it waits while too many are kept."""
+        rank, life, value = self._reports.popleft()
+        self._nodes.post.send((WORKER, rank), Record.of(HandedOver(), to=life))
+        self._run.on_report(rank, value)
 
     def _release(self, released: dict[int, Place]) -> None:
         if self._barrier.openings > self._openings_told:
             self._openings_told = self._barrier.openings
             self._run.on_barrier()
-        for rank, (epoch, count) in released.items():
-            self._nodes.send_worker(rank, Record(RELEASE, number=count, version=epoch))
+        for rank, place in released.items():
+            self._nodes.send_worker(rank, Release(*place))
 
-    def _divide(self, asked: Record) -> None:
-        """Answer who divides the rows in an epoch; who comes in because of it does so at the asker's tick.
+    def _divide(self, rank: int, asked: AskRanks) -> None:
+        """Tell a worker which ranks share the rows in an epoch. Newcomers of the epoch enter at its tick.
 
-        In sync mode no server can have applied a later tick, since the asker has not pushed it. The answer
-        waits until the servers' pipes have taken the newcomer's records, so that every server reads of the
-        newcomer before anything that the asker sends next. The scheduler goes on meanwhile: a server that
-        hangs is replaced.
+        In sync mode no server can have applied a later tick, since the worker that asks has not pushed it.
+        The answer waits until the servers' pipes have taken the newcomer's records, so that every server
+        reads of the newcomer before anything that the asking worker sends next. The scheduler does not wait:
+        it replaces a server that hangs.
         """
-        for rank in self.division.ask(asked.number):
-            self._entered[rank], self._lives[rank] = asked.version, self._nodes.next_life()
+        for newcomer in self.division.ask(asked.epoch):
+            self._entered[newcomer], self._lives[newcomer] = asked.tick, self._nodes.next_life()
             for server in self._nodes.servers:
-                self._tell_of_worker(server, rank)
-            self._barrier.add(rank, asked.number)
-            self._start_worker(rank, self._run.function)
-            self._happened(Event("joined", "worker", rank, asked.version, at=self._nodes.now()))
-        ranks = self.division.ranks(asked.number)
-        parts = [Record(PART, slot=rank, size=len(ranks), number=place) for place, rank in enumerate(ranks)]
-        for part in parts or [Record(PART)]:
-            self._nodes.post.send_behind(SERVER, (WORKER, asked.sender), part._replace(to=asked.life))
+                self._tell_of_worker(server, newcomer)
+            self._barrier.add(newcomer, asked.epoch)
+            self._start_worker(newcomer, self._run.function)
+            self._happened(Event("joined", "worker", newcomer, asked.tick, at=self._nodes.now()))
+        ranks = self.division.ranks(asked.epoch)
+        for part in [Sharer(each, len(ranks)) for each in ranks] or [Sharer(0, 0)]:
+            record = Record.of(part, to=self._lives[rank])
+            self._nodes.post.send_behind(SERVER, (WORKER, rank), record)
+
+    _handlers: ClassVar[dict[type, Callable[..., None]]] = {
+        AtBarrier: _enter_barrier, AskRanks: _divide, Report: _keep_report, Result: _finish, Failed: _fail,
+    }  # fmt: skip
 
     # Deaths of workers.
 
-    def lose(self, node: Node, exit_code: int) -> None:
-        """A worker has died: another takes its place, unless it had finished.
+    def lose(self, death: Death) -> None:
+        """Replace a worker that has died, unless it had finished.
 
-        Raises NodeDied if the run is not to go on after that, or it has died too often.
+        Raises NodeDied if the run may not go on after the death, or the worker has died too often.
         """
-        rank, policy = node.rank, self._run.on_worker_death
+        rank, policy = death.node.rank, self._run.on_worker_death
         if rank in self.results:
             return
         others = set(self.division.latest) & self._entered.keys() - {rank}
         alone = policy == CONTINUE and not others
         progress = self._nodes.overview.clock(rank)
-        if policy == FAIL or alone or self._deaths.one_too_many(WORKER, rank, progress):
-            self._nodes.give_up(node, exit_code)
-        self._replace(node, exit_code)
+        if policy == FAIL or alone or self._deaths.one_too_many(death.node, progress):
+            self._nodes.give_up(death)
+        self._replace(death)
 
-    def _replace(self, node: Node, exit_code: int) -> None:
-        began, rank = self._nodes.now(), node.rank
+    def _replace(self, death: Death) -> None:
+        began, rank = self._nodes.now(), death.node.rank
         again = self._nodes.overview.unacknowledged(rank)
         goes_on = self._run.on_worker_death == RESPAWN and rank not in self._abandoned
         if not goes_on:
             self._abandoned.add(rank)
             self.division.leave(rank)
-        node.close()
         self._lives[rank] = self._nodes.next_life()
         for server in self._nodes.servers:
             self._tell_of_worker(server, rank)
         self._start_worker(rank, self._run.function if goes_on else nobody)
         outcome = "started again" if goes_on else "its rows go to the others"
         tick = self._nodes.overview.tick
-        event = Event(node.fate, "worker", rank, tick, exit_code, outcome, 0.0, again, began)
+        event = Event(death.what, "worker", rank, tick, death.exit_code, outcome, None, again, began)
         self._happened(event.took(self._nodes.now() - began))
 
 
 def nobody(kv: Any, *args: Any) -> None:
-    """What takes the place of a worker that is given up: its committed pushes are completed, no more."""
+    """Take the place of a worker that is given up: complete its committed pushes, and do no more."""

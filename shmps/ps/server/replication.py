@@ -1,18 +1,27 @@
-"""Replication by chain (van Renesse & Schneider, OSDI 2004), of length two; a state machine without I/O.
+"""Chain replication (van Renesse & Schneider, OSDI 2004), chains of length two. A state machine without I/O.
 
-Every server is the head of its own partition and the tail of its predecessor's.
+Every server is the head of its own partition and the tail of its predecessor's:
+
+    head: apply version v, then Ship(v) ------> tail: copy redo slot v into the replica
+    head: acknowledge the push  <-------------- tail: Shipped(v)
+
+The tail refuses a gap. After a death, both neighbours learn of the new life by a Peer message, and the tail
+is brought up to date from the head's redo slots.
 """
 
+from typing import Any
+
 from shmps.ps.memory.parameters import Parameters
-from shmps.ps.messages import SERVER, SHIP, SHIPPED, Message, Record
+from shmps.ps.messages import SERVER, Delivery, Record, Ship, Shipped
 from shmps.ps.server.redo_log import RedoLog
 from shmps.system.failpoints import reach
 
 
 class Chain:
-    """What a server and its two neighbours tell each other. Methods return what is to be sent.
+    """What a server sends to its two neighbours. Methods return the records to send.
 
-    head, tail: their ranks; -1 without a replica. A tail is told nothing before we have met it.
+    head, tail: the neighbours' ranks; -1 without a replica. Nothing is sent to a neighbour before its life is
+    known.
     """
 
     def __init__(self, rank: int, life: int, parameters: Parameters, redo: RedoLog):
@@ -28,38 +37,35 @@ class Chain:
         self._lives[neighbour] = life
 
     def knows(self, record: Record) -> bool:
-        """Whether it is from the life of a neighbour that we have met."""
+        """Return whether the record comes from the known life of a neighbour."""
         return record.life == self._lives.get(record.sender)
 
     # As the head.
 
-    def ship(self, version: int) -> list[Message]:
-        """Tell the tail that our redo slot of `version` is to be copied."""
-        if self.tail not in self._lives:
-            return []
-        ship = Record(SHIP, self._rank, version=version, life=self._life, to=self._lives[self.tail])
-        return [((SERVER, self.tail), ship)]
+    def ship(self, version: int) -> list[Delivery]:
+        """Ask the tail to copy our redo slot of `version`."""
+        return self._send(self.tail, Ship(version)) if self.tail in self._lives else []
 
-    def ship_from(self, version: int) -> list[Message]:
-        """All later than that."""
+    def ship_from(self, version: int) -> list[Delivery]:
+        """Ask the tail to copy every later version."""
         versions = range(version + 1, self._redo.version + 1)
-        return [message for later in versions for message in self.ship(later)]
+        return [delivery for later in versions for delivery in self.ship(later)]
 
     # As the tail.
 
-    def ask(self) -> list[Message]:
-        """Tell the head what we have, and ask for the rest."""
-        have = self._shipped(self._of_head.replicated, self._lives[self.head])
-        return [((SERVER, self.head), have._replace(size=1))]
+    def ask(self) -> list[Delivery]:
+        """Tell the head which version the replica has, and ask for the rest."""
+        return self._send(self.head, Shipped(self._of_head.replicated, wants_rest=1))
 
-    def copy(self, ship: Record) -> list[Message]:
-        """Copy the head's version, unless it is in; a gap is refused, it will be shipped again."""
-        if ship.version == self._of_head.replicated + 1:
-            self._of_head.replicate(ship.version)
+    def copy(self, version: int) -> list[Delivery]:
+        """Copy the head's version unless the replica has it. Refuse a gap: the head ships it again."""
+        if version == self._of_head.replicated + 1:
+            self._of_head.replicate(version)
             reach("tail: copied")
-        if ship.version > self._of_head.replicated:
+        if version > self._of_head.replicated:
             return []
-        return [((SERVER, ship.sender), self._shipped(ship.version, ship.life))]
+        return self._send(self.head, Shipped(version, wants_rest=0))
 
-    def _shipped(self, version: int, to: int) -> Record:
-        return Record(SHIPPED, self._rank, version=version, life=self._life, to=to)
+    def _send(self, neighbour: int, message: Any) -> list[Delivery]:
+        record = Record.of(message, self._rank, self._life, to=self._lives[neighbour])
+        return [((SERVER, neighbour), record)]

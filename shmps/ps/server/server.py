@@ -1,11 +1,18 @@
 """A server: a state machine without I/O.
 
-`Server.handle` takes a record and returns the answers to send; no pipe, clock or process is in it. The loop
+    record --> Server.handle --> _push --> held until the mode allows --> _apply
+                                                                           | RedoLog: prepare, commit, apply
+                                                                           | Chain: ship to the replica
+    answers <-- _answer <-- _pull, or parked until the mode allows <-------+
+
+`Server.handle` takes a record and returns the records to send. It uses no pipe, clock or process. The loop
 around it is `ps.node.serve`.
 """
 
 import collections
 import operator
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,23 +23,23 @@ from shmps.ps.memory.mailbox import Mailbox
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.messages import (
     ANSWER,
-    ENTER,
-    LEAVE,
-    PEER,
-    PING,
     PULL,
     PUSH,
     PUSH_PULL,
     SCHEDULER,
-    SETTLE,
-    SETTLED,
-    SHIP,
-    SHIPPED,
-    START,
-    WELCOME,
     WORKER,
-    Message,
+    Delivery,
+    Enter,
+    Leave,
+    Peer,
+    Ping,
     Record,
+    Settle,
+    Settled,
+    Ship,
+    Shipped,
+    Start,
+    Welcome,
 )
 from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.replication import Chain
@@ -45,8 +52,8 @@ _rank = operator.attrgetter("sender")
 class Server:
     """Owns one partition: applies pushes to it and answers pulls from it.
 
-    In its life (see `messages.Record`) it takes only what is addressed to it, from the scheduler and from the
-    lives of workers that the scheduler has named.
+    A server takes only records that are addressed to its life (see `messages.Record`). They must come from
+    the scheduler, from a worker's life that the scheduler has named, or from the known life of a neighbour.
     """
 
     def __init__(
@@ -54,38 +61,39 @@ class Server:
         rank: int,
         life: int,
         parameters: Parameters,
+        redo: RedoLog,
         mailboxes: list[Mailbox],
         consistency: Consistency,
         updater: Updater,
     ):
         self.rank, self.life, self.consistency, self.updater = rank, life, consistency, updater
         self.clock = VectorClock()
-        self._parameters, self._mailboxes = parameters, mailboxes
+        self._parameters, self._redo, self._mailboxes = parameters, redo, mailboxes
         self._delays = parameters.delays[rank].data
-        self._redo = RedoLog(parameters, rank)
-        if not self._redo.recover():
+        if not redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
-        self._chain = Chain(rank, life, parameters, self._redo)
+        self._chain = Chain(rank, life, parameters, redo)
         self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
         self._lives: dict[int, int] = {}  # of the workers
-        self._awaited = 0  # workers that are in the run and have not come in yet
-        self._held: list[Record] = []  # pushes that came and are not applied, in order of arrival
-        self._last: dict[int, int] = {}  # of each worker's pushes, the last that was applied or is held
-        self._parked: list[Record] = []
-        self._answers: list[Message] = []
+        self._awaited = 0  # workers of the run that have not entered yet
+        self._held: list[Record] = []  # pushes that are not applied yet, in order of arrival
+        self._last: dict[int, int] = {}  # number of each worker's last push that is applied or held
+        self._parked: list[Record] = []  # pulls that may not be answered yet
+        self._answers: list[Delivery] = []
 
-    def handle(self, record: Record) -> list[Message]:
-        """Take one record; returns what is to be sent now, and to whom."""
+    def handle(self, record: Record) -> list[Delivery]:
+        """Handle one record and return the records to send."""
         answers = self._answers = []
         if record.to == self.life:
-            op = record.op
-            if op in self._from_worker:
+            if record.op in self._requests:
                 if record.life == self._lives.get(record.sender):
-                    self._from_worker[op](self, record)
-            elif op in self._from_scheduler:
-                self._from_scheduler[op](self, record)
-            elif self._chain.knows(record):
-                self._from_server[op](self, record)
+                    self._requests[record.op](self, record)
+            else:
+                message = record.message
+                if type(message) in self._from_scheduler:
+                    self._from_scheduler[type(message)](self, message)
+                elif self._chain.knows(record):
+                    self._from_server[type(message)](self, message)
         return answers
 
     @property
@@ -93,30 +101,23 @@ class Server:
         """Updates applied."""
         return self._redo.version
 
-    def _start(self, record: Record) -> None:
-        """A run, or its going on after this server's predecessor has died: nothing is held or parked."""
+    def _start(self, start: Start) -> None:
+        """Begin a run, or go on with it after the death of a predecessor: nothing is held or parked."""
         self.clock.start([])
         self._lives, self._last, self._held, self._parked = {}, {}, [], []
         self._unshipped.clear()
-        self._awaited = record.size
+        self._awaited = start.workers
 
-    def _enter(self, record: Record) -> None:
-        """A worker comes in, or a new life of one, which asks again what its last left unanswered."""
-        worker, done = record.slot, self._redo.done
-        done[worker] = self._last[worker] = max(done[worker], record.number)
+    def _enter(self, enter: Enter) -> None:
+        """Let a worker, or a new life of it, take part. A new life repeats what its last left unanswered."""
+        worker, done = enter.worker, self._redo.done
+        done[worker] = self._last[worker] = max(done[worker], enter.tick)
         self.clock.enter(worker, done[worker])
         self._held = [held for held in self._held if held.sender != worker]
         self._parked = [parked for parked in self._parked if parked.sender != worker]
-        self._lives[worker] = record.timestamp
-        welcome = Record(
-            WELCOME,
-            self.rank,
-            version=self.version,
-            number=done[worker],
-            life=self.life,
-            to=record.timestamp,
-        )
-        self._answers.append(((WORKER, worker), welcome))
+        self._lives[worker] = enter.life
+        welcome = Welcome(done[worker], self.version)
+        self._answers.append(((WORKER, worker), Record.of(welcome, self.rank, self.life, to=enter.life)))
         self._awaited = max(0, self._awaited - 1)
         if not self._awaited:
             self._apply_held()
@@ -124,15 +125,15 @@ class Server:
 
     def _push(self, record: Record) -> None:
         worker, number = record.sender, record.number
-        if number == self._last[worker] + 1:  # neither held already nor after a gap
+        if number == self._last[worker] + 1:  # not held already, and no gap before it
             self._last[worker] = number
             self._held.append(record)
             self._apply_held()
         elif number <= self._redo.done[worker]:
-            self._acknowledge(record)  # applied before
+            self._acknowledge(record)  # applied before, by this server or a predecessor
 
     def _apply_held(self) -> None:
-        """As far as the mode and the replica's backlog allow."""
+        """Apply held pushes as far as the mode and the replica's backlog allow."""
         while self._held and self._redo.has_room and not self._awaited:
             update = self._tick() if self.consistency.hold_pushes else self._held[:1]
             if not update:
@@ -142,7 +143,7 @@ class Server:
             self._apply(update)
 
     def _tick(self) -> list[Record]:
-        """The next push of all who are behind, in order of arrival; none before they are complete."""
+        """Return the next push of each worker at the least clock, as they arrived; [] if one is missing."""
         behind = self.clock.behind
         if len(self._held) < len(behind):
             return []
@@ -151,7 +152,7 @@ class Server:
         return tick if len(tick) == len(behind) else []
 
     def _gradient(self, update: list[Record]) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values of one update; a tick, which comes in order of arrival, is put in rank order."""
+        """Return keys and values of one update. The pushes of a tick are reduced in rank order."""
         if not self.consistency.hold_pushes:
             [record] = update
             return self._keys(record), self._values(record)
@@ -164,7 +165,7 @@ class Server:
         return self.updater.reduce(pushes)
 
     def _apply(self, update: list[Record]) -> None:
-        """Apply these pushes as one; then everything that waited for it."""
+        """Apply these pushes as one update, then answer what waited for it."""
         redo, version = self._redo, self._redo.version
         tick = most = 0
         for record in update:
@@ -177,8 +178,8 @@ class Server:
             values, state = redo.prepare(keys)
             returned: object = self.updater.update(keys, gradient, values, state, step)  # type: ignore[func-returns-value]
             if returned is not None:
-                found = type(returned).__name__
-                raise TypeError(f"update changes values and state in place and returns None, found {found}")
+                got = type(returned).__name__
+                raise TypeError(f"update must change values and state in place and return None, got {got}")
             age = step.age + self.updater.penalty(step)
         except Exception as error:
             raise UpdaterFailed(type(self.updater).__name__, self.rank, repr(error)) from error
@@ -193,21 +194,21 @@ class Server:
         self._answer_parked()
 
     def _acknowledge(self, record: Record) -> None:
-        """The push is in: say so, as soon as the replica has it too."""
+        """Complete an applied push once the replica has it too."""
         if self._redo.replica_is_current:
             self._complete(record)
         else:
             self._unshipped.append((self.version, record))
 
     def _complete(self, record: Record) -> None:
-        """Acknowledge a push, or go on with its pull."""
+        """Acknowledge a push; of a push-pull, go on with the pull."""
         if record.op == PUSH_PULL:
             self._pull(record)
         else:
             self._answer(record)
 
     def _pull(self, record: Record) -> None:
-        # Its own pushes go first: one may be held because the tail is behind.
+        # The worker's own pushes come first: one may be held because the tail is behind.
         worker = record.sender
         held = self._awaited or self._last[worker] > self._redo.done[worker]
         if held or not self.consistency.may_answer(record.number, self.clock.slowest):
@@ -236,37 +237,35 @@ class Server:
         )
         self._answers.append(((WORKER, record.sender), answer))
 
-    def _leave(self, record: Record) -> None:
-        """Worker `slot` has finished: nobody waits for it any more."""
-        self.clock.leave(record.slot)
+    def _leave(self, leave: Leave) -> None:
+        """Stop waiting for a worker that has finished."""
+        self.clock.leave(leave.worker)
         self._apply_held()
         self._answer_parked()
 
     # The replica: see `Chain`.
 
-    def _peer(self, record: Record) -> None:
-        """Neighbour `slot` has this life.
+    def _peer(self, peer: Peer) -> None:
+        """Note the life of a neighbour, and bring the replica up to date.
 
-        Which of the two hears of the other first is open, and what comes before is dropped: so the tail is
-        shipped what it lacks, and the head is told what we have, and asked for the rest.
+        Either server may learn of the other first, and earlier messages are dropped. So resend to the tail,
+        and ask the head for what is missing.
         """
         chain = self._chain
-        chain.meet(record.slot, record.timestamp)
-        if record.slot == chain.tail:
+        chain.meet(peer.server, peer.life)
+        if peer.server == chain.tail:
             self._answers += chain.ship_from(self._redo.replicated)
-            self._acknowledge_up_to(self._redo.replicated)  # a predecessor may have died before it said so
-        if record.slot == chain.head:
+            self._acknowledge_up_to(self._redo.replicated)  # a predecessor may have died before it did
+        if peer.server == chain.head:
             self._answers += chain.ask()
 
-    def _ship(self, record: Record) -> None:
-        """An update of the head's is to be copied."""
-        self._answers += self._chain.copy(record)
+    def _ship(self, ship: Ship) -> None:
+        self._answers += self._chain.copy(ship.version)
 
-    def _shipped(self, record: Record) -> None:
-        """The tail has our updates up to this version; with a `size` it asks for the rest."""
-        self._acknowledge_up_to(record.version)
-        if record.size:
-            self._answers += self._chain.ship_from(record.version)
+    def _shipped(self, shipped: Shipped) -> None:
+        self._acknowledge_up_to(shipped.version)
+        if shipped.wants_rest:
+            self._answers += self._chain.ship_from(shipped.version)
 
     def _acknowledge_up_to(self, version: int) -> None:
         while self._unshipped and self._unshipped[0][0] <= version:
@@ -275,18 +274,18 @@ class Server:
                 self._complete(push)
         self._apply_held()
 
-    def _settle(self, record: Record) -> None:
-        """All that came before this record has been handled: say so."""
-        self._answers.append(
-            ((SCHEDULER, 0), Record(SETTLED, self.rank, number=record.number, life=self.life))
-        )
+    def _settle(self, settle: Settle) -> None:
+        settled = Record.of(Settled(settle.question), self.rank, self.life)
+        self._answers.append(((SCHEDULER, 0), settled))
 
-    def _ping(self, record: Record) -> None:
-        """To have been woken is the sign of life."""
+    def _ping(self, ping: Ping) -> None:
+        """Do nothing: every record that a server takes is a sign of life."""
 
-    _from_scheduler = {START: _start, ENTER: _enter, LEAVE: _leave, SETTLE: _settle, PEER: _peer, PING: _ping}  # noqa: RUF012
-    _from_server = {SHIP: _ship, SHIPPED: _shipped}  # noqa: RUF012
-    _from_worker = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}  # noqa: RUF012
+    _from_scheduler: ClassVar[dict[type, Callable[..., None]]] = {
+        Start: _start, Enter: _enter, Leave: _leave, Settle: _settle, Peer: _peer, Ping: _ping,
+    }  # fmt: skip
+    _from_server: ClassVar[dict[type, Callable[..., None]]] = {Ship: _ship, Shipped: _shipped}
+    _requests: ClassVar[dict[int, Callable[..., None]]] = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}
 
     def _keys(self, record: Record) -> np.ndarray:
         if record.slot < 0:

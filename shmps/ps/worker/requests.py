@@ -1,4 +1,7 @@
-"""A worker's requests, a state machine without I/O: slots, numbers, answers, what is announced again."""
+"""A worker's requests: slots, numbers, answers, and what is announced again. A state machine without I/O.
+
+It writes keys and values into the mailboxes, and returns the records to send.
+"""
 
 import collections
 from collections.abc import Callable
@@ -7,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps.ps.memory.layout import Shape
-from shmps.ps.memory.mailbox import Log, Mailbox
-from shmps.ps.messages import ANSWER, PULL, PUSH, PUSH_PULL, SERVER, WELCOME, Message, Record
+from shmps.ps.memory.mailbox import Mailbox, PushLog
+from shmps.ps.messages import PULL, PUSH, PUSH_PULL, SERVER, Delivery, Record, Welcome
 from shmps.system.failpoints import reach
 
 Callback = Callable[[Any], None]
@@ -29,24 +32,25 @@ class Request(NamedTuple):
 
 
 class Requests:
-    """What one life of a worker has asked of the servers.
+    """The requests of one life of a worker.
 
-    `welcome` and `answer` take what servers send. A life of a server makes itself known by its welcome:
-    everything that it has not answered is then announced to it, in order.
+    `welcome` and `answer` handle what servers send. A new life of a server sends a Welcome; the requests that
+    the server has not answered are then announced to it, in order.
 
-    `mailboxes`: its own, by server.
+    mailboxes: this worker's, by server. under_way: unanswered requests by timestamp, in order. values: the
+    values of answered pulls by timestamp, until they are fetched. due: callbacks with their arguments.
+    callbacks_expected: callbacks of requests under way. seen: the version last read, by server. pushes: the
+    number of the last push. timestamp: the number of the last request.
     """
 
-    def __init__(self, rank: int, life: int, shape: Shape, mailboxes: list[Mailbox], log: Log):
+    def __init__(self, rank: int, life: int, shape: Shape, mailboxes: list[Mailbox], log: PushLog):
         servers = len(mailboxes)
         self.rank, self.life = rank, life
-        self.under_way: dict[int, Request] = {}  # by timestamp, in order
-        self.values: dict[int, np.ndarray] = {}  # that were read, by timestamp, until they are fetched
-        self.due: collections.deque[tuple[Callback, Any]] = collections.deque()  # with what they are to get
-        self.callbacks_expected = 0
-        self.seen = [0] * servers  # the version last read, by server
-        self.pushes = 0  # the number of the last one
-        self.timestamp = 0
+        self.under_way: dict[int, Request] = {}
+        self.values: dict[int, np.ndarray] = {}
+        self.due: collections.deque[tuple[Callback, Any]] = collections.deque()
+        self.callbacks_expected = self.pushes = self.timestamp = 0
+        self.seen = [0] * servers
         self._shape, self._mailboxes, self._log = shape, mailboxes, log
         self._everyone = frozenset(range(servers))
         self._lives = [0] * servers
@@ -70,13 +74,12 @@ class Requests:
         callback: Callback | None = None,
         out: np.ndarray | None = None,
     ) -> Request:
-        """Fill a free slot for all servers, each its part between two `cuts`: then the request counts.
+        """Fill a free slot of all mailboxes, commit a push, and return the request, to be announced.
 
-        If this raises, nothing was asked for and the slot is free again.
-
-        keys (k,), or None: all of them. values (k, width) and rows of a push, which is then committed.
+        keys (k,) int64, or None for all keys; values (k, width) and rows of a push. Server s gets the entries
+        cuts[s] to cuts[s + 1] - 1. If this raises, there is no request and the slot is free again.
         """
-        if out is None and op != PUSH:  # before the slot is taken: too little memory raises here
+        if out is None and op != PUSH:  # before the slot is taken, since too little memory raises here
             out = np.empty((cuts[-1], self._shape.width), self._shape.dtype)
         slot = self._free[keys is None].pop()
         try:
@@ -96,7 +99,7 @@ class Requests:
     def _fill(
         self, slot: int, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
     ) -> list[int]:
-        """Returns the number of keys for each server."""
+        """Write keys and values into a slot of all mailboxes; return the number of keys for each server."""
         self._log.clear(slot)
         sizes = []
         for mailbox, begin, end in zip(self._mailboxes, cuts, cuts[1:], strict=False):
@@ -116,10 +119,10 @@ class Requests:
         self.under_way[self.timestamp] = request
         return request
 
-    def recover(self) -> list[Message]:
-        """After all welcomes: what a former life of this worker had committed, to be announced.
+    def recover(self) -> list[Delivery]:
+        """Return the records that announce what a former life had committed. Call it after all welcomes.
 
-        Pushes that every server has applied need no more; the slots of the others are in use again.
+        The slots of pushes that some server has not applied are in use again.
         """
         self._log.forget_uncommitted()
         self.pushes = max(*self._done, self._log.committed)
@@ -128,7 +131,7 @@ class Requests:
             self._add(PUSH, slot, number, sizes, versions)
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
-    def announce(self, request: Request, server: int) -> Message:
+    def announce(self, request: Request, server: int) -> Delivery:
         record = Record(
             request.op,
             self.rank,
@@ -142,17 +145,15 @@ class Requests:
         )
         return (SERVER, server), record
 
-    def welcome(self, record: Record) -> list[Message]:
-        """A life of a server knows us; what is to be announced to it again."""
-        assert record.op == WELCOME
-        server = record.sender
-        if record.life <= self._lives[server]:
+    def welcome(self, server: int, life: int, welcome: Welcome) -> list[Delivery]:
+        """Note the life of a server; return the records that announce its unanswered requests again."""
+        if life <= self._lives[server]:
             return []
-        self._lives[server], self._done[server] = record.life, record.number
-        self.seen[server] = record.version
+        self._lives[server], self._done[server] = life, welcome.pushes
+        self.seen[server] = welcome.version
         return self._unanswered(server)
 
-    def _unanswered(self, server: int) -> list[Message]:
+    def _unanswered(self, server: int) -> list[Delivery]:
         return [
             self.announce(request, server)
             for request in self.under_way.values()
@@ -160,8 +161,7 @@ class Requests:
         ]
 
     def answer(self, record: Record) -> None:
-        """A server's. After the last one what was read is in `values`, or in `due` with its callback."""
-        assert record.op == ANSWER
+        """Note a server's answer. The last answer puts the values into `values`, or into `due`."""
         request = self.under_way.get(record.timestamp)
         if record.life != self._lives[record.sender] or request is None:
             return  # of a former life, or answered already
@@ -183,7 +183,7 @@ class Requests:
             self.values[request.timestamp] = values
 
     def _collect(self, request: Request) -> np.ndarray:
-        """The answers of all servers as one array: copied out, so that the slot is free again."""
+        """Copy the answers of all servers out of the slot, into one array."""
         sizes, slot, out = request.sizes, request.slot, request.out
         assert out is not None
         begin = 0

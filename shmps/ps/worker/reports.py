@@ -1,0 +1,32 @@
+"""The reports of a worker on their way to the caller of `run`. A state machine; it writes to an `Outlet`."""
+
+from typing import Any
+
+from shmps.ps.engine import Outlet
+from shmps.ps.messages import Report
+
+_MOST_BYTES = 2**26  # in the outlet
+_MOST_UNREAD = 256  # reports
+
+
+class Reports:
+    """Writes values one behind the other; at the start again after all of them were handed over."""
+
+    def __init__(self, outlet: Outlet):
+        self._outlet = outlet
+        self._bytes = self._unread = 0
+
+    @property
+    def has_room(self) -> bool:
+        return not self._unread or (self._bytes < _MOST_BYTES and self._unread < _MOST_UNREAD)
+
+    def write(self, value: Any) -> Report:
+        """Write a value and return the message that announces it. Raises OutOfSpace if it does not fit."""
+        offset = self._bytes if self._unread else 0
+        size = self._outlet.write(value, offset)
+        self._bytes = offset + size
+        self._unread += 1
+        return Report(size, offset)
+
+    def handed_over(self) -> None:
+        self._unread -= 1
