@@ -1,4 +1,9 @@
-"""The cluster: what others build on. Starts servers, runs functions in workers, gives back the parameters."""
+"""The cluster: a parameter server on an engine. It starts servers and runs functions in workers.
+
+with Cluster(...)  -> ProcessEngine: shared memory, pipes -> Scheduler.start_server
+cluster.run(work)  -> Scheduler.run -> a process for each worker -> work(kv, *args) -> results
+cluster.weights()  -> a copy out of the shared memory
+"""
 
 import contextlib
 import multiprocessing
@@ -14,10 +19,6 @@ from shmps.checks import positive, whole
 from shmps.engines.processes.engine import ProcessEngine
 from shmps.engines.processes.fork_server import fork_server
 from shmps.engines.processes.node import method_of, named_shortages
-from shmps.engines.processes.outlet import Outlets
-from shmps.engines.processes.pipes import Inboxes
-from shmps.engines.processes.roles import Work, serve_partition
-from shmps.engines.processes.store import Store
 from shmps.engines.processes.warm_up import warm_up
 from shmps.errors import UsageError
 from shmps.ps.arguments import initial_of, matrix, replicas_of
@@ -25,7 +26,6 @@ from shmps.ps.consistency import SYNC, Consistency
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Copy, Parameters
-from shmps.ps.memory.status import Overview
 from shmps.ps.scheduler.nodes import PAUSE, Nodes
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.ps.scheduler.run_state import RunState
@@ -42,34 +42,35 @@ _MAX_KEYS = 2**14
 class Cluster:
     """A parameter server on this host: `with Cluster(num_keys) as cluster: cluster.run(function, ...)`.
 
-    num_keys: keys are 0 to num_keys - 1, with `width` float64 each.
-    servers, workers: processes; the servers own equal ranges of the keys.
-    consistency: SYNC, BOUNDED(k), ASYNC or HOGWILD, where workers update in place (`kv.push_in_place`).
-    updater: how a push changes the values (default: `Add`, which adds it).
+    num_keys: keys are 0 to num_keys - 1, with `width` float64 values each.
+    servers, workers: processes. The servers own equal ranges of the keys.
+    consistency: SYNC, BOUNDED(k), ASYNC, or HOGWILD, in which workers update in place (`kv.push_in_place`).
+    updater: the rule by which a push changes the values (default: `Add`, which adds it).
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
-    restored: what `kv.copy_of_parameters` returned, to go on from instead of `initial`. The first run is then
-    the one in which it was taken: clocks go on, and `kv.resumed` counts a rank's pushes that are in the copy.
-    max_keys: of one request (default: num_keys, but at most 16384); mailboxes are sized for it.
-    slots, dense_slots: requests with keys, and requests for all keys, that a worker may have under way;
-    mailboxes have room for so many. One more waits until another is answered.
-    dtype: float64 or float32, of values that are pushed and pulled, on their way: half the memory to write
-    and to read. They are kept, added up and looked at as float64 all the same.
-    max_workers: the most that may ever take part (default: workers); mailboxes are made for it.
-    replicas: 1: every server keeps a copy of its predecessor's partition, from which one that is damaged is
-    made anew, and a push is acknowledged when it is in both (needs two servers).
-    node_timeout: seconds without a sign of life after which a node is taken for hung, killed and treated as
-    dead; None: never. Every call of a worker on its `kv` that waits is a sign of life, and `kv.beat`.
+    restored: the result of `kv.copy_of_parameters`, to go on from instead of `initial`. The first run is then
+    the one in which the copy was taken: clocks go on, and `kv.resumed` counts the pushes that are in the
+    copy.
+    max_keys: keys of one request at most (default: num_keys, but at most 16384). Mailboxes are sized for it.
+    slots, dense_slots: requests with keys, and requests for all keys, that a worker may have under way. One
+    more request waits until another is answered. Mailboxes have room for all of them.
+    dtype: float64 or float32, of the values of a push or pull on their way; float32 halves the memory
+    traffic. Parameters, sums and looks are float64 in both cases.
+    max_workers: the most workers that may ever take part (default: workers). Mailboxes are made for them.
+    replicas: 1: every server keeps a copy of its predecessor's partition, and a push is acknowledged when
+    both have it. A damaged partition is restored from the copy. Needs two servers.
+    node_timeout: seconds without a sign of life after which a node counts as hung, is killed, and is treated
+    as dead; None: never. Every call of a worker on its `kv` that waits is a sign of life, and `kv.beat`.
     failpoints: where nodes are to be killed, for tests.
-    start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (they must be
-    importable, and the script needs a main guard).
+    start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (functions
+    must be importable, and the script needs a main guard).
 
-    One thread runs a function at a time; a second call of `run` meanwhile is refused. Any thread may call
-    `stop`, `ticks`, `delays`, `versions`, `weights`, `events`, `node_pids`, `copy_of_parameters` and
-    `replica_differences`, also while another thread is in `run`. `add_worker`, `remove_worker` and `write`
-    during a run are for the thread that is in `run`: call them in its callbacks.
+    One thread runs a function at a time; a second call of `run` meanwhile raises UsageError. Any thread may
+    call `stop`, `ticks`, `delays`, `versions`, `weights`, `events`, `node_pids`, `copy_of_parameters` and
+    `replica_differences`, also while another thread is in `run`. During a run, `add_worker`, `remove_worker`
+    and `write` are for the thread that is in `run`: call them in its callbacks.
 
-    Raises UsageError for arguments that break a rule, UpdaterFailed for an updater that does not stand a
-    first trial, OutOfSpace if the shared arrays do not fit in memory.
+    Raises UsageError for arguments that break a rule, UpdaterFailed for an updater that fails a first trial,
+    OutOfSpace if the shared arrays do not fit in memory.
     """
 
     def __init__(
@@ -93,27 +94,25 @@ class Cluster:
         failpoints: Sequence[Failpoint] = (),
     ):
         if not isinstance(consistency, Consistency):
-            raise UsageError(f"consistency is SYNC, BOUNDED(k), ASYNC or HOGWILD, found {consistency!r}")
+            raise UsageError(f"consistency must be SYNC, BOUNDED(k), ASYNC or HOGWILD, got {consistency!r}")
         self.updater = Add() if updater is None else updater
         if not isinstance(self.updater, Updater):
-            raise UsageError(f"updater is an instance of a class derived from Updater, found {updater!r}")
+            raise UsageError(f"updater must be an instance of a class derived from Updater, got {updater!r}")
         whole("workers", workers, least=1)
         max_workers = workers if max_workers is None else whole("max_workers", max_workers, least=1)
         if max_workers < workers:
-            raise UsageError(f"max_workers is at least workers={workers}, found {max_workers}")
-        if max_keys is None:
-            max_keys = _MAX_KEYS
+            raise UsageError(f"max_workers must be at least workers={workers}, got {max_workers}")
         self._shape = Shape(
-            num_keys,
-            width,
-            self.updater.state_width,
-            servers,
-            max_workers,
-            max_keys,
-            replicas,
-            slots,
-            dtype,
-            dense_slots,
+            num_keys=num_keys,
+            width=width,
+            state_width=self.updater.state_width,
+            servers=servers,
+            workers=max_workers,
+            max_keys=_MAX_KEYS if max_keys is None else max_keys,
+            replicas=replicas,
+            slots=slots,
+            dtype=dtype,
+            dense_slots=dense_slots,
         )
         replicas_of(replicas, servers, consistency.in_place)
         self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
@@ -136,15 +135,15 @@ class Cluster:
     @signals.held
     def __enter__(self) -> "Cluster":
         if self._open:
-            raise UsageError("this Cluster is in use already; make another for a with block inside its own")
+            raise UsageError("a Cluster must not be in use when its with block begins; make another Cluster")
         if multiprocessing.current_process().daemon:
             raise UsageError(
-                "a cluster starts processes, which Python forbids to a daemonic one, such as a worker of "
-                "multiprocessing.Pool; use joblib's backends loky or threading, or concurrent.futures"
+                "a Cluster must not be used in a daemonic process, such as a worker of multiprocessing.Pool, "
+                "since it starts processes; use joblib's backends loky or threading, or concurrent.futures"
             )
         self._passage = signals.Passage()
         self._left = False
-        self._begun = False  # a first run begins at tick 0; in what was restored each rank is beyond it
+        self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
         try:
             with named_shortages():
                 self._start()
@@ -165,7 +164,7 @@ class Cluster:
     def __exit__(self, *exception: Any) -> None:
         if not self._nodes.is_own:
             return
-        if self._runner == threading.get_ident():  # by a callback of the run, which closes it at its end
+        if self._runner == threading.get_ident():  # in a callback of the run, whose end closes the cluster
             self._left = True
             self._scheduler.abandon()
             return
@@ -176,15 +175,15 @@ class Cluster:
 
     @signals.held
     def _leave(self, at_once: bool) -> None:
-        """Wait for another thread's run, or have it end at once, and close."""
+        """Wait for another thread's run, or end it at once, and close."""
         try:
-            # Where Python ends, that thread does not go on.
+            # When the interpreter finalizes, that thread does not go on.
             while not (sys.is_finalizing() or self._running.acquire(timeout=PAUSE)):
                 if at_once or signals.waiting:
                     self._scheduler.abandon()
             try:
                 self._scheduler.abandon()
-                with self._asking:  # another thread looks after the servers
+                with self._asking:  # another thread may look after the servers
                     self._close()
             finally:
                 if self._running.locked():
@@ -195,25 +194,31 @@ class Cluster:
                 pass
 
     def _start(self) -> None:
-        resources = self._resources
-        self._store = Store(self._shape)
-        resources.callback(self._store.close)
-        self._fill()
-        self._inboxes = Inboxes(self.num_servers, self._shape.workers)
-        resources.callback(self._inboxes.close)
-        self._outlets: list[Outlets] = []
-        for _ in range(self._shape.workers):
-            self._outlets.append(Outlets())
-            resources.callback(self._outlets[-1].close)
-        self._engine = ProcessEngine(self._start_method, self._inboxes, self._failpoints)
-        resources.callback(self._engine.close)
-        self._nodes = Nodes(self._engine, Overview(self._parameters, self._store.mailboxes()))
-        resources.callback(self._nodes.close)
+        self._engine = ProcessEngine(
+            shape=self._shape,
+            num_workers=self.num_workers,
+            consistency=self.consistency,
+            updater=self.updater,
+            start_method=self._start_method,
+            failpoints=self._failpoints,
+        )
+        self._resources.callback(self._engine.close)
+        self._parameters = self._engine.parameters()
+        self._fill(self._parameters)
+        self._nodes = Nodes(self._engine, self._engine.overview(self._parameters))
+        self._resources.callback(self._nodes.close)
         self._scheduler = Scheduler(self._nodes, self.num_servers, self._node_timeout)
         for rank in range(self.num_servers):
-            self._scheduler.start_server(
-                rank, serve_partition, self._store, self._inboxes, self.consistency, self.updater
-            )
+            self._scheduler.start_server(rank, self._engine.serve)
+
+    def _fill(self, parameters: Parameters) -> None:
+        if self._restored is None:
+            parameters.weights[:] = self._initial
+            self.updater.start(parameters.weights, self._shape.state_of(parameters.state))
+        else:
+            parameters.restore(self._restored)
+        if self._shape.replicas:
+            start_replica(parameters)
 
     @signals.cleaning_up
     def _close(self) -> None:
@@ -233,29 +238,33 @@ class Cluster:
         on_worker_death: str = FAIL,
         join_at: int | None = None,
     ) -> list[Any]:
-        """`function(kv, *args)` in every worker; their results in rank order.
+        """Run `function(kv, *args)` in every worker; return the results in rank order.
 
-        Each run has worker processes of its own (a few ms under fork); what is to last is in the parameters
-        or in the results, which must be picklable. `on_report(rank, value)` is called here for what a worker
-        hands to `kv.report`, `on_pause()` a few times per second, `on_event` for every `Event`: deaths, and
-        workers that come and go; and `on_barrier()` when all workers that have not finished are in a barrier,
-        before it opens.
+        Each run has worker processes of its own (a few ms under fork). Results must be picklable; only they
+        and the parameters outlive the run. A server that dies is replaced, and nothing is lost.
 
-        A server that dies is replaced, and nothing is lost. on_worker_death: "fail" (NodeDied), "respawn"
-        (the function is run again in the dead worker's place; `kv.resumed` tells how many of its pushes count
-        already), or "continue" (its committed pushes are completed, its result is None, and `kv.ranks`
-        leaves it out). join_at: the epoch (see `kv.ranks`) at which one more worker comes in, as by
-        `add_worker`.
+        on_report: called as `on_report(rank, value)` for each value that a worker gives to `kv.report`.
+        on_pause: called a few times per second.
+        on_event: called with every `Event`: a death, or a worker that joins or leaves.
+        on_barrier: called when all workers that have not finished are in a barrier, before it opens.
+        on_worker_death: "fail" (NodeDied), "respawn" (the function runs again in the dead worker's place;
+        `kv.resumed` counts the pushes that are applied already), or "continue" (the dead worker's committed
+        pushes are completed, its result is None, and `kv.ranks` leaves it out).
+        join_at: the epoch (see `kv.ranks`) at which one more worker joins, as by `add_worker`.
 
-        Raises WorkerFailed (from the worker's own exception) if the function raises, NodeDied if a process
-        dies that is not replaced, or one has died three times without progress.
+        All callbacks run in the calling process. An exception of a callback ends the run.
+
+        Raises WorkerFailed (from the worker's own exception) if the function raises; NodeDied if a process
+        dies that is not replaced, or has died three times without progress.
         """
         if on_worker_death not in (FAIL, RESPAWN, CONTINUE):
             raise UsageError(
-                f"on_worker_death is {FAIL!r}, {RESPAWN!r} or {CONTINUE!r}; found {on_worker_death!r}"
+                f"on_worker_death must be {FAIL!r}, {RESPAWN!r} or {CONTINUE!r}, got {on_worker_death!r}"
             )
         if join_at is not None and self.num_workers == self._shape.workers:
-            raise UsageError(f"one more worker needs a Cluster with max_workers above {self.num_workers}")
+            raise UsageError(
+                f"max_workers must be above {self.num_workers} for join_at, got {self.num_workers}"
+            )
         self._must_be_open()
         passage = signals.Passage()  # the program may have set other handlers meanwhile
         try:
@@ -263,19 +272,11 @@ class Cluster:
             try:
                 self._nodes.overview.forget_commits()
                 self._nodes.overview.stop(False)
-                work = Work(
-                    self.num_workers,
-                    self._store,
-                    self._inboxes,
-                    self._outlets,
-                    self.consistency,
-                    self.updater,
-                )
                 run = Run(
                     workers=self.num_workers,
                     tick=self._nodes.overview.tick if self._begun else 0,
-                    outlets=self._outlets,
-                    body=work,
+                    outlets=self._engine.outlets,
+                    body=self._engine.work,
                     function=function,
                     args=args,
                     on_report=partial(passage.call, on_report),
@@ -298,19 +299,18 @@ class Cluster:
 
     def _begin_run(self) -> None:
         if self._asker == threading.get_ident():
-            raise UsageError("a run begins outside of a signal's handler that interrupted another call")
+            raise UsageError("run must not be called by a signal's handler that interrupts another call")
         with self._asking:
             if not self._running.acquire(blocking=False):
                 raise UsageError(
-                    "a Cluster has one run at a time; wait for it to return, or make another Cluster"
+                    "run must not be called while another run goes on; wait for it, or make another Cluster"
                 )
             self._runner = threading.get_ident()
 
     @signals.cleaning_up
     def _end_run(self) -> None:
         try:
-            for outlets in self._outlets:
-                outlets.empty()
+            self._engine.empty_outlets()
         finally:
             self._runner = 0
             self._running.release()
@@ -318,44 +318,44 @@ class Cluster:
                 self._leave(at_once=True)
 
     def stop(self) -> None:
-        """Ask the functions of the run to end: `kv.stopping` is True from now on. By a callback of it, say.
+        """Ask the functions of the current run to end: `kv.stopping` is True from now on.
 
-        It is a word in shared memory that they look at when they like, and not at the same tick. Who leaves
-        holds up nobody, in sync mode either.
+        Workers poll a shared flag, so they may stop at different ticks. A worker that leaves never blocks the
+        others.
         """
         self._must_be_running()
         self._nodes.overview.stop()
 
     def add_worker(self) -> int:
-        """One more worker for the run that goes on; its rank. To be called by a callback of `run`.
+        """Add a worker to the current run; return its rank. Call it in a callback of `run`.
 
-        It comes in with the next epoch that a worker asks `kv.ranks` for: the function runs in it too, its
-        clock begins at the tick of the worker that asked first, at all servers, and its barriers are those
-        that come after that (see `kv.barrier`).
+        The worker joins with the next epoch that a worker asks `kv.ranks` for. It runs the same function. Its
+        clock begins, at all servers, at the tick of the worker that asked first, and its barriers are the
+        later ones (see `kv.barrier`).
         """
         run_state = self._running_state()
         rank = run_state.next_rank
         if rank >= self._shape.workers:
             raise UsageError(
-                f"at most max_workers={self._shape.workers} workers take part, and have; make it more"
+                f"max_workers of the Cluster must be above {rank} for one more worker, got {rank}"
             )
         run_state.division.join(rank)
         return rank
 
     def remove_worker(self, rank: int) -> None:
-        """It is left out from the next epoch that a worker asks `kv.ranks` for.
+        """Leave a worker out from the next epoch that a worker asks `kv.ranks` for.
 
-        To be called by a callback of `run`. Others wait for it at barriers until its function has returned.
+        Call it in a callback of `run`. The others wait for the worker at barriers until its function returns.
         """
         run_state = self._running_state()
         ranks = run_state.division.latest
         if rank not in ranks or len(ranks) == 1:
-            raise UsageError(f"to be removed: one of the workers {ranks}, not the last; found {rank!r}")
+            raise UsageError(f"cannot remove worker {rank!r}: the workers are {ranks}, and one must remain")
         run_state.remove_worker(rank)
 
     def _must_be_running(self) -> None:
         if not self._running.locked():
-            raise UsageError("workers are added and removed while a run goes on: by its callbacks, say")
+            raise UsageError("a run must go on; call this in a callback of run")
 
     def _running_state(self) -> RunState:
         self._must_be_running()
@@ -363,69 +363,72 @@ class Cluster:
         return self._scheduler.run_state
 
     def node_pids(self) -> list[int]:
-        """The processes of the servers, and of the workers if a run goes on."""
+        """Return the process ids of the servers, and during a run of the workers."""
         return self._nodes.pids
 
     @property
     def events(self) -> list[Event]:
-        """What has happened to nodes since the start."""
+        """All deaths, joins and leaves of nodes since the start."""
         return list(self._scheduler.events)
 
     def copy_of_parameters(self) -> Copy:
-        """What `Cluster(restored=...)` goes on from; a snapshot, if no run is going on."""
+        """Return what `Cluster(restored=...)` goes on from; a snapshot if no run goes on."""
         return self._must_be_open().copy(self.num_workers)
 
     def weights(self, begin: int = 0, end: int | None = None) -> np.ndarray:
-        """A copy of the values of the keys begin to end - 1, (k,) or (k, width).
+        """Return a copy of the values of the keys begin to end - 1: (k,) or (k, width) float64.
 
-        A snapshot, if no run is going on or all workers wait in `kv.barrier("all")`.
+        It is a snapshot if no run goes on, or while all workers wait in `kv.barrier("all")`.
         """
         parameters = self._must_be_open()
         begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
         return self._shape.flat(parameters.values(begin, end, self.updater))
 
     def write(self, values: Any, begin: int = 0) -> None:
-        """Put `values` (k,) or (k, width) in place of those of the keys begin to begin + k - 1.
+        """Replace the values of the keys begin to begin + k - 1 by `values` (k,) or (k, width).
 
-        Between two runs, or by `on_barrier` while all workers wait in `kv.barrier("all")`: at any other time
-        a server may be writing too. Raises UsageError if they do not fit, or if an updater's state or a
-        replica would no longer go with them.
+        Call it between two runs, or in `on_barrier` while all workers wait in `kv.barrier("all")`: at other
+        times a server may write too. Raises UsageError if the values do not fit, or if the cluster has
+        updater state or a replica, which would no longer agree with them.
         """
         parameters = self._must_be_open()
         if self._shape.replicas or self.updater.state_width:
-            raise UsageError("values are written past the servers where there is neither a replica nor state")
+            raise UsageError(
+                "write needs a Cluster without a replica and without updater state, got one with them"
+            )
         values = matrix(values, np.size(values) // self._shape.width, self._shape.width)
         if not 0 <= begin <= self._shape.num_keys - len(values):
             raise UsageError(
-                f"values are of keys from 0 to {self._shape.num_keys - 1}, found {len(values)} from {begin}"
+                f"keys must lie in 0 to {self._shape.num_keys - 1}, got {len(values)} values from key {begin}"
             )
         parameters.weights[begin : begin + len(values)] = values
 
     def ticks(self) -> np.ndarray:
-        """The clock of each worker at server 0, (workers,): also while a run goes on.
+        """Return the clock of each worker at server 0, (workers,) int64, also while a run goes on.
 
-        It counts the worker's pushes that were applied; a run begins with all clocks at the furthest.
+        A clock counts the worker's applied pushes. A run begins with all clocks at the furthest one.
         """
         return self._must_be_open().done[0, : self.num_workers].copy()
 
     def delays(self) -> np.ndarray:
-        """Histogram of the delay of all pushes so far: entry d counts (push, server) pairs d versions late.
+        """Return the histogram of the delay of all pushes so far, (4096,) int64.
 
-        The last entry, 4095, counts all from there up. (4096,) int64.
+        Entry d counts (push, server) pairs with a delay of d versions. Entry 4095 counts all longer delays
+        too.
         """
         return self._must_be_open().delays.sum(axis=0)
 
     def versions(self) -> np.ndarray:
-        """Updates applied at each server, (servers,)."""
+        """Return the number of updates that each server has applied, (servers,) int64."""
         return self._must_be_open().versions.copy()
 
     def replica_differences(self) -> int:
-        """Keys whose values or state are other bits in the replica: 0 when no run is going on."""
+        """Return the number of keys whose bits differ in the replica: 0 when no run goes on."""
         return self._must_be_open().replica_differences()
 
     @signals.held
     def _must_be_open(self) -> Parameters:
-        """The parameters. Looks after the servers before, unless a run does."""
+        """Return the parameters. Before that, replace servers that died, unless a run does."""
         is_own = self._open and self._nodes.is_own
         if is_own:
             self._look_after_servers()
@@ -434,14 +437,14 @@ class Cluster:
         parameters = self.__dict__.get("_parameters")  # another thread may leave the block meanwhile
         if parameters is None or not is_own:
             raise UsageError(
-                "a Cluster is used inside its with block, and by its own process: "
+                "a Cluster must be used inside its with block, and by its own process: "
                 "`with Cluster(...) as cluster:`"
             )
         return parameters
 
     def _look_after_servers(self) -> None:
         if self._asker == threading.get_ident():
-            return  # a signal's handler asks, which interrupted this
+            return  # the caller is a signal's handler that interrupted this function
         passage = signals.Passage()
         try:
             with self._asking:
@@ -453,13 +456,3 @@ class Cluster:
                     self._asker = 0
         finally:
             passage.close()
-
-    def _fill(self) -> None:
-        self._parameters = Parameters(self._shape, self._store.parameters(writable=True))
-        if self._restored is None:
-            self._parameters.weights[:] = self._initial
-            self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))
-        else:
-            self._parameters.restore(self._restored)
-        if self._shape.replicas:
-            start_replica(self._parameters)

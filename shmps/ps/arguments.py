@@ -1,4 +1,4 @@
-"""Rules for the keys, values and arrays that callers pass; UsageError gives the rule and what was found."""
+"""Rules for the keys, values and arrays that callers pass. A broken rule raises UsageError."""
 
 from typing import Any
 
@@ -9,65 +9,69 @@ from shmps.ps.kernels import cut
 
 
 def sorted_keys(keys: Any, bounds: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """Keys (k,), sorted and unique, from 0 to bounds[-1] - 1; as int64. They are cut: see `kernels.cut`."""
+    """Return keys (k,), sorted and unique, in [0, bounds[-1]), as int64. Fill `cuts`: see `kernels.cut`."""
     keys = np.asarray(keys)
     if keys.ndim != 1 or (keys.dtype.kind not in "iu" and keys.size):
-        raise UsageError(f"keys are (k,) int64, found shape {keys.shape} and dtype {keys.dtype}")
+        raise UsageError(f"keys must be (k,) int64, got shape {keys.shape} and dtype {keys.dtype}")
     keys = keys.astype(np.int64, copy=False)
     wrong = cut(keys, bounds, cuts)
     if wrong < 0:
         return keys
-    found = f"found {keys[wrong]} at position {wrong}"
+    got = f"got {keys[wrong]} at position {wrong}"
     if not 0 <= keys[wrong] < bounds[-1]:
-        raise UsageError(f"keys lie in [0, {bounds[-1]}), {found}")
-    raise UsageError(f"keys are sorted and unique, {found} after {keys[wrong - 1]}; use np.unique(keys)")
+        raise UsageError(f"keys must lie in [0, {bounds[-1]}), {got}")
+    raise UsageError(f"keys must be sorted and unique, {got} after {keys[wrong - 1]}; use np.unique(keys)")
 
 
 def matrix(values: Any, count: int, width: int) -> np.ndarray:
-    """Values (count, width), or (count,) if width is 1; as (count, width)."""
+    """Return values (count, width), or (count,) if width is 1, as (count, width)."""
     try:
         values = np.asarray(values)
     except ValueError as error:
-        raise UsageError(f"values are one array of numbers: {error}") from None
+        raise UsageError(f"values must be one array of numbers: {error}") from None
     wanted = (count,) if width == 1 else (count, width)
     if values.shape not in (wanted, (count, width)):
-        raise UsageError(f"values have the shape {wanted} here, found {values.shape}")
+        raise UsageError(f"values must have the shape {wanted}, got {values.shape}")
     if values.dtype.kind not in "fiub":
-        raise UsageError(f"values are float64, found dtype {values.dtype}")
+        raise UsageError(f"values must be float64, got dtype {values.dtype}")
     return values.reshape(count, width)
 
 
 def initial_of(initial: Any, num_keys: int, width: int) -> np.ndarray:
-    """A number, as (); or an array (num_keys,) if width is 1, or (num_keys, width), as (num_keys, width)."""
+    """Return a number as (); an array (num_keys,) (width 1) or (num_keys, width) as (num_keys, width)."""
     try:
         values = np.asarray(initial, dtype=np.float64)
     except (TypeError, ValueError):
-        raise UsageError(f"initial is a number or an array of numbers, found {initial!r:.80}") from None
+        raise UsageError(f"initial must be a number or an array of numbers, got {initial!r:.80}") from None
     if values.ndim == 0:
         return values
     if values.shape not in ((num_keys,), (num_keys, width)) or values.ndim == 1 < width:
-        raise UsageError(f"initial is a number or an array ({num_keys}, {width}), found shape {values.shape}")
+        raise UsageError(
+            f"initial must be a number or an array ({num_keys}, {width}), got shape {values.shape}"
+        )
     return values.reshape(num_keys, width)
 
 
 def writeable(out: Any, count: int, width: int, dtype: type) -> np.ndarray:
-    """An array for answers, (count, width) or (count,) if width is 1; as (count, width)."""
+    """Return an array for answers, (count, width), or (count,) if width is 1, as (count, width)."""
     wanted = (count,) if width == 1 else (count, width)
     fits = isinstance(out, np.ndarray) and out.shape == wanted and out.dtype == dtype
     if not (fits and out.flags.c_contiguous and out.flags.writeable):
         raise UsageError(
-            f"out is a contiguous, writeable {dtype.__name__} array of shape {wanted}, found {out!r:.80}"
+            f"out must be a contiguous, writeable {dtype.__name__} array of shape {wanted}, got {out!r:.80}"
         )
     return out.reshape(count, width)
 
 
 def replicas_of(replicas: Any, servers: int, in_place: bool) -> int:
-    """0, or 1 where there is another server to keep it, and all updates pass through servers."""
+    """Return the number of replicas: 0, or 1 if another server can keep it and servers apply all updates."""
     if replicas and in_place:
         raise UsageError(
-            f"a replica follows what servers apply, and hogwild workers update in place; found "
-            f"replicas={replicas!r}; leave out one or the other"
+            f"replicas must be 0 in hogwild mode, since workers update in place, got {replicas!r}; leave out "
+            f"one or the other"
         )
     if replicas not in (0, 1) or replicas >= servers:
-        raise UsageError(f"replicas is 0, or 1 with two servers or more; found {replicas!r} with {servers}")
+        raise UsageError(
+            f"replicas must be 0, or 1 with two servers or more, got {replicas!r} with servers={servers}"
+        )
     return int(replicas)

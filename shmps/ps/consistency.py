@@ -1,6 +1,7 @@
-"""When a pull may be answered and whether pushes wait for their tick: a value, and a vector clock.
+"""Consistency: when a pull may be answered, and whether pushes wait for their tick. The vector clock.
 
-Bulk-synchronous, stale-synchronous (Ho et al., NIPS 2013) and asynchronous training differ by it alone.
+Bulk-synchronous, stale-synchronous (Ho et al., NIPS 2013) and asynchronous training differ by this value
+alone.
 """
 
 import math
@@ -12,9 +13,11 @@ from shmps.errors import UsageError
 
 @dataclass(frozen=True)
 class Consistency:
-    """A pull at clock c is answered when c - slowest <= bound; held pushes are applied a tick at a time.
+    """When servers answer pulls and apply pushes.
 
-    `in_place`: workers update the shared arrays themselves, without a lock and without a server.
+    bound: a pull at clock c is answered when c - slowest <= bound, in ticks.
+    hold_pushes: pushes are held until the tick is complete, and applied as one update.
+    in_place: workers update the shared arrays themselves, without a lock and without a server.
     """
 
     bound: float
@@ -23,11 +26,11 @@ class Consistency:
 
     def __post_init__(self) -> None:
         if not self.bound >= 0:
-            raise UsageError(f"a bound is 0 or more ticks, found {self.bound!r}")
+            raise UsageError(f"bound must be 0 or more ticks, got {self.bound!r}")
         if self.in_place and (self.hold_pushes or math.isfinite(self.bound)):
             raise UsageError(
-                f"updates in place neither wait nor are held, found bound={self.bound!r}, "
-                f"hold_pushes={self.hold_pushes!r}; leave them out: HOGWILD"
+                f"in_place must come without a bound and hold_pushes, got bound={self.bound!r}, "
+                f"hold_pushes={self.hold_pushes!r}; use HOGWILD"
             )
 
     def __str__(self) -> str:
@@ -47,25 +50,25 @@ HOGWILD = Consistency(math.inf, in_place=True)
 
 
 def BOUNDED(bound: int) -> Consistency:
-    """Stale-synchronous: nobody reads more than `bound` ticks ahead of the slowest worker."""
-    return Consistency(whole("a bound (in ticks)", bound, least=0))
+    """Stale-synchronous: no worker reads when it is more than `bound` ticks ahead of the slowest one."""
+    return Consistency(whole("bound", bound, least=0))
 
 
 class VectorClock:
-    """Ticks per worker. Who has left no longer holds anybody up."""
+    """Ticks per worker. A worker that has left never blocks the others."""
 
     def __init__(self) -> None:
         self._ticks: dict[int, int] = {}
-        self._slowest: float | None = None  # until it is asked for
-        self._behind: list[int] | None = None  # likewise
+        self._slowest: float | None = None  # None: to be computed
+        self._behind: list[int] | None = None
 
     def start(self, clocks: list[int]) -> None:
-        """Forget everyone; workers 0, 1, ... stand at `clocks`."""
+        """Forget all workers; workers 0, 1, ... stand at `clocks`."""
         self._ticks = dict(enumerate(clocks))
         self._slowest = self._behind = None
 
     def enter(self, rank: int, clock: int) -> None:
-        """A worker comes in, or is back, at its clock."""
+        """Let a worker take part at this clock."""
         self._ticks[rank] = clock
         self._slowest = self._behind = None
 
@@ -79,7 +82,7 @@ class VectorClock:
 
     @property
     def behind(self) -> list[int]:
-        """Who stands at the least clock, in rank order."""
+        """The workers at the least clock, in rank order."""
         if self._behind is None:
             slowest = self.slowest
             self._behind = sorted(rank for rank, clock in self._ticks.items() if clock == slowest)
@@ -87,7 +90,7 @@ class VectorClock:
 
     @property
     def slowest(self) -> float:
-        """The least clock of those present; infinity when all have left."""
+        """The least clock of the workers that take part; infinity if there are none."""
         if self._slowest is None:
             self._slowest = min(self._ticks.values(), default=math.inf)
         return self._slowest

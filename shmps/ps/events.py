@@ -1,4 +1,4 @@
-"""What happened to nodes while a cluster was running, as a person and a program read it."""
+"""Events: deaths, joins and leaves of nodes while a cluster is running."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from shmps.errors import how_it_ended
 
 @dataclass(frozen=True)
 class Event:
-    """A death and what came of it, or a worker that came or went."""
+    """A death and its outcome, or a worker that joined or left. `str(event)` is a line of a log."""
 
     what: str  # "died", "hung", "joined", "left"
     role: str
@@ -15,11 +15,9 @@ class Event:
     tick: int  # of the furthest worker
     exit_code: int | None = None
     outcome: str = ""
-    seconds: float | None = (
-        None  # from the death's notice until a server's successor was at work, a worker's ran
-    )
-    announced_again: int = 0  # pushes that the successor had to be told of
-    at: float = 0.0  # time.monotonic(); in a training's result: seconds since it began
+    seconds: float | None = None  # from the notice of the death until the successor was at work
+    announced_again: int = 0  # pushes that were announced again to the successor
+    at: float = 0.0  # on the engine's clock; in the result of a training: seconds since its start
 
     def took(self, seconds: float) -> "Event":
         return replace(self, seconds=seconds)

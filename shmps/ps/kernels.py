@@ -1,4 +1,4 @@
-"""The numba functions over keys and values. Serial: the processes are the parallelism.
+"""Numba kernels over keys and values. They are serial: the parallelism is that of the processes.
 
 Shapes: `keys` (k,) int64 sorted and unique; `values` (k, width) float64; `state` (k, width, m).
 """
@@ -10,10 +10,10 @@ from shmps.system.compiling import kernel
 
 @kernel
 def cut(keys, bounds, cuts):
-    """Where sorted keys pass from server to server: server s has keys[cuts[s]:cuts[s + 1]].
+    """Cut sorted keys by server: server s has keys[cuts[s]:cuts[s + 1]].
 
-    `bounds`, `cuts` (servers + 1,). Returns the position of the first key that lies outside [0, bounds[-1])
-    or is not above the one before it; -1 if there is none.
+    bounds, cuts: (servers + 1,) int64. Return the position of the first key that lies outside [0, bounds[-1])
+    or is not above the key before it; -1 if there is none.
     """
     before, server = -1, 0
     for i in range(len(keys)):
@@ -30,9 +30,9 @@ def cut(keys, bounds, cuts):
 
 @kernel
 def gather(rows, keys, out):
-    """out[i] = rows[keys[i]]: rows (n, width), out (k or more, width); contiguous, as in all that follows.
+    """out[i] = rows[keys[i]]: rows (n, width), out (k or more, width). All arrays here are contiguous.
 
-    Keys without a gap, such as all of a partition, are one piece of memory: copied at its speed.
+    Keys without a gap, such as all keys of a partition, are one piece of memory, and one copy.
     """
     count, width = len(keys), rows.shape[1]
     if count > 0 and keys[-1] - keys[0] == count - 1:
@@ -78,17 +78,17 @@ def digest(keys, values, state):
 @kernel
 def add_scaled(total, values, factor):
     """total += factor * values, (k, width) each."""
-    into, more = total.ravel(), values.ravel()  # one loop, which the compiler makes a vector one
+    into, more = total.ravel(), values.ravel()  # one loop, which the compiler vectorizes
     for i in range(len(into)):
         into[i] += factor * more[i]
 
 
 @kernel
 def merge(keys, values, more_keys, more_values, factor):
-    """The sum of sparse `values` and `factor` times sparse `more_values`.
+    """Add sparse `values` and `factor` times sparse `more_values`.
 
-    Returns the union of the keys, sorted, and the sums (u, width). Two sorted lists are merged, so that the
-    cost follows the keys and not the size of the partition.
+    Return the sorted union of the keys, (u,), and the sums, (u, width). Merging two sorted lists costs time
+    in proportion to the keys, not to the size of the partition.
     """
     most = len(keys) + len(more_keys)
     width = values.shape[1]

@@ -1,4 +1,4 @@
-"""How a server applies a push: the interface of updaters, and the sum of a tick's pushes."""
+"""The interface of updaters, the rules by which a server applies pushes; the sum of a tick's pushes."""
 
 from typing import NamedTuple
 
@@ -8,65 +8,73 @@ from shmps.ps.kernels import add_scaled, merge
 
 
 class Step(NamedTuple):
-    """What an updater may know of the update it is asked for."""
+    """What an updater may use besides keys, values and state."""
 
-    tick: int  # 1, 2, ...: ticks of the worker that pushes, this one included
+    tick: int  # 1, 2, ...: ticks of the worker that pushes, including this one
     age: float  # penalty accrued before this update
-    delay: int = 0  # versions between its pull and itself; of a held tick: the most of its pushes
-    pushes: int = 1  # that it takes in; of a held tick: one per worker
+    delay: int = 0  # versions between the pull and this update; of a held tick: the longest delay
+    pushes: int = 1  # in this update; of a held tick: one per worker
 
 
 class Push(NamedTuple):
-    """One worker's part of a held tick, as `Updater.reduce` gets it."""
+    """The push of one worker in a held tick, as `Updater.reduce` gets it."""
 
     keys: np.ndarray  # (k,) int64, sorted, unique
     values: np.ndarray  # (k, width), of the cluster's dtype
-    rows: float  # how many rows the gradient is the mean of
-    arrival: int  # 0 for the first of the tick to come
+    rows: float  # the gradient is the mean over so many rows
+    arrival: int  # 0 for the first push of the tick that arrived
 
 
 class Updater:
-    """How a server applies a push; the base class of the rules below and of your own.
+    """The rule by which a server applies a push. Base class of `shmps.updaters` and of your own rules.
 
-    `state_width` float64 of state are kept beside every value, zero at the start.
+    state_width: float64 numbers of state beside every value, zero at the start.
+    unpenalized: the one key without a penalty; -1: none.
+
+    Example::
+
+        class Clipped(Updater):
+            def update(self, keys, gradient, values, state, step):
+                values -= 0.1 * np.clip(gradient, -1, 1)
     """
 
     state_width = 0
-    unpenalized = -1  # the one key without a penalty; -1: none
+    unpenalized = -1
 
     def update(self, keys, gradient, values, state, step: Step) -> None:
         """Turn `values` (k, width) and `state` (k, width, state_width) into their after-images.
 
-        They are copies of what is stored under `keys` (k,): the server commits them before it copies them
-        into place, so that a server that dies in between leaves no half-applied update.
+        keys (k,) int64; gradient (k, width). `values` and `state` are copies of what the server stores under
+        `keys`. The server commits them before it copies them into place, so that a server that dies in
+        between leaves no half-applied update.
         """
         raise NotImplementedError
 
     def reduce(self, pushes: list[Push]) -> tuple[np.ndarray, np.ndarray]:
-        """One push out of a held tick's, given in rank order: the mean, weighted by their rows."""
+        """Reduce the pushes of a held tick, given in rank order, to one: the mean, weighted by their rows."""
         rows = sum(push.rows for push in pushes)
         return total(pushes, [push.rows / rows for push in pushes])
 
     def start(self, values, state) -> None:
-        """Make `state` (n, width, state_width) fit the initial `values` (n, width)."""
+        """Set `state` (n, width, state_width) for the initial `values` (n, width)."""
 
     def penalty(self, step: Step) -> float:
-        """By how much this update's penalty raises the server's age."""
+        """Return the amount by which this update raises the server's age, in units of the penalty."""
         return 1.0
 
     @property
     def lazy(self) -> bool:
-        """Whether what is stored is not yet what it is worth: a penalty may be owed."""
+        """Whether a stored value may owe a penalty, which `catch_up` applies."""
         return False
 
     def catch_up(self, keys, values, state, age: float) -> None:
-        """Apply to `values` the penalty that they owe at `age`."""
+        """Apply to `values` (k, width) the penalty that they owe at `age`."""
 
 
 def total(pushes: list[Push], factors: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The union of the pushes' keys and the sum of factor * values.
+    """Return the union of the pushes' keys and the sum of factor * values.
 
-    Summed in the order given: float sums depend on it, and rank order keeps them the same in every run.
+    Float sums depend on the order. Rank order keeps them identical between runs.
     """
     keys, values = pushes[0].keys, np.multiply(pushes[0].values, factors[0], dtype=np.float64)
     for push, factor in zip(pushes[1:], factors[1:], strict=True):

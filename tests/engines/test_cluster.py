@@ -519,7 +519,7 @@ def test_no_push_is_overtaken_by_the_barrier_after_it():
         return float(kv.look()[0])
 
     with Cluster(1, servers=1, workers=workers, consistency=ASYNC) as cluster:
-        fcntl.fcntl(cluster._inboxes.write_end((SERVER, 0)), fcntl.F_SETPIPE_SZ, 4096)
+        fcntl.fcntl(cluster._engine.inboxes.write_end((SERVER, 0)), fcntl.F_SETPIPE_SZ, 4096)
         pid = cluster.node_pids()[0]
         assert cluster.run(work, pid) == [workers * pushes] * workers
 

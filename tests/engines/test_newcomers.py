@@ -141,7 +141,7 @@ def test_a_server_that_hangs_with_its_pipe_full_is_replaced_while_a_worker_comes
         for epoch in range(4):
             if kv.rank == 0 and epoch == 1:
                 os.kill(server, signal.SIGSTOP)
-                fill(cluster._inboxes.write_end((SERVER, 0)))
+                fill(cluster._engine.inboxes.write_end((SERVER, 0)))
             if kv.rank in kv.ranks(epoch):
                 kv.push([kv.rank], [1.0])
 

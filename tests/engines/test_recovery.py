@@ -522,7 +522,7 @@ def test_a_dead_workers_full_inbox_stops_nobody():
                 os.kill(worker.pid, signal.SIGSTOP)
                 with contextlib.suppress(BlockingIOError):
                     while True:
-                        os.write(cluster._inboxes.write_end((WORKER, 1)), pack(Record.of(Ping())))
+                        os.write(cluster._engine.inboxes.write_end((WORKER, 1)), pack(Record.of(Ping())))
                 os.kill(worker.pid, signal.SIGKILL)
 
         cluster.run(work, on_report=fill_and_kill, on_worker_death=RESPAWN)

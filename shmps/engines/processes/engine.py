@@ -1,38 +1,74 @@
 """The engine: nodes are processes of this machine. One poll waits for the pipe of records and for deaths."""
 
+import contextlib
 import select
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from shmps.engines.processes.clock import SystemClock
 from shmps.engines.processes.node import Lifeline, Node
+from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes, Post
+from shmps.engines.processes.roles import serve_partition, work_on
+from shmps.engines.processes.store import Store
+from shmps.ps.consistency import Consistency
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.status import Overview
 from shmps.ps.messages import SCHEDULER, Record
+from shmps.ps.updater import Updater
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
 
 
-class SystemClock:
-    """See `shmps.ps.engine.Clock`. All processes of a machine share `time.monotonic`."""
-
-    now = staticmethod(time.monotonic)
-    sleep = staticmethod(time.sleep)
-
-
 class ProcessEngine:
-    """See `shmps.ps.engine.Engine`.
+    """See `shmps.ps.engine.Engine`. It owns the shared memory, the pipes and the outlets of one cluster.
 
     failpoints: where nodes are to be killed. A failpoint goes to the first node of its role and rank that is
     launched.
+
+    Raises OSError or OutOfSpace if the system lacks something; nothing is left then.
     """
 
     clock = SystemClock()
 
-    def __init__(self, start_method: str, inboxes: Inboxes, failpoints: tuple[Failpoint, ...] = ()):
-        self.post = Post(inboxes, (SCHEDULER, 0))
+    def __init__(
+        self,
+        shape: Shape,
+        num_workers: int,
+        consistency: Consistency,
+        updater: Updater,
+        start_method: str,
+        failpoints: tuple[Failpoint, ...] = (),
+    ):
         self.failpoints = failpoints
         self._start_method = start_method
-        self._lifeline = Lifeline()
+        with contextlib.ExitStack() as resources:
+            store = self._store = Store(shape)
+            resources.callback(store.close)
+            inboxes = self.inboxes = Inboxes(shape.servers, shape.workers)
+            resources.callback(inboxes.close)
+            self.outlets: list[Outlets] = []
+            for _ in range(shape.workers):
+                self.outlets.append(Outlets())
+                resources.callback(self.outlets[-1].close)
+            self._lifeline = Lifeline()
+            resources.callback(self._lifeline.close)
+            self.close = resources.pop_all().close
+        self.serve = partial(
+            serve_partition, store=store, inboxes=inboxes, consistency=consistency, updater=updater
+        )
+        self.work = partial(
+            work_on,
+            num_workers=num_workers,
+            store=store,
+            inboxes=inboxes,
+            outlets=self.outlets,
+            consistency=consistency,
+            updater=updater,
+        )
+        self.post = Post(inboxes, (SCHEDULER, 0))
         self._watched: dict[int, Node] = {}  # by `Node.death`
         self._ready = select.poll()
         self._ready.register(self.post.inbox, select.POLLIN)
@@ -40,6 +76,12 @@ class ProcessEngine:
     @property
     def is_own(self) -> bool:
         return self._lifeline.is_own
+
+    def parameters(self) -> Parameters:
+        return Parameters(self._store.shape, self._store.parameters(writable=True))
+
+    def overview(self, parameters: Parameters) -> Overview:
+        return Overview(parameters, self._store.mailboxes())
 
     def launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> Node:
         kills = [point for point in self.failpoints if (point.role, point.rank) == (role, rank)]
@@ -61,5 +103,7 @@ class ProcessEngine:
         if self._watched.pop(node.death, None):
             self._ready.unregister(node.death)
 
-    def close(self) -> None:
-        self._lifeline.close()
+    def empty_outlets(self) -> None:
+        """Give back the memory of results and reports, after the end of a run."""
+        for outlets in self.outlets:
+            outlets.empty()

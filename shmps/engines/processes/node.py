@@ -1,4 +1,4 @@
-"""Node processes: how one is started, watched and ended, and what it does first."""
+"""Node processes: starting, killing, and the first lines that a node runs."""
 
 import _thread
 import contextlib
@@ -29,12 +29,12 @@ def method_of(start_method: str | None) -> str:
     Raises UsageError for an unknown method. Warns if the default is fork and a fork may hang.
     """
     if start_method not in (None, *METHODS):
-        raise UsageError(f"start_method is one of {', '.join(METHODS)}; found {start_method!r}")
+        raise UsageError(f"start_method must be one of {', '.join(METHODS)}, got {start_method!r}")
     if start_method is None and DEFAULT == "fork" and (threads := threads_that_may_compute()):
         warnings.warn(
-            f"nodes are forked while other threads are alive ({', '.join(threads[:3])}): if one of them is "
-            f"in a product of NumPy's, the fork hangs; pass start_method='forkserver', or 'fork' if they do "
-            f"not compute",
+            f"nodes are forked while other threads are alive ({', '.join(threads[:3])}): the fork hangs if "
+            f"one of them is in a matrix product of NumPy; pass start_method='forkserver', or 'fork' if they "
+            f"do not compute",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -43,14 +43,14 @@ def method_of(start_method: str | None) -> str:
 
 @contextlib.contextmanager
 def named_shortages() -> Iterator[None]:
-    """An OSError in the block becomes OutOfSpace if the system lacks something for the nodes."""
+    """Turn an OSError in the block into OutOfSpace if the system lacks something for the nodes."""
     try:
         yield
     except OSError as error:
         if (short := shortage(error, in_memory=True)) is None:
             raise
         raise OutOfSpace(
-            f"every node needs a process, about five descriptors and a file in memory, found {short.found} "
+            f"every node needs a process, about five descriptors and a file in memory, got {short.found} "
             f"({error.strerror}); use fewer workers and servers, or {short.remedy}"
         ) from error
 
@@ -60,9 +60,9 @@ class Lifeline:
 
     - On Linux the kernel kills the node if the parent's main thread started it. (The kernel's signal follows
       the thread that forked, not the process.)
-    - A thread in every node waits for a pidfd of the parent and then exits. The parent opens the pidfd, so it
-      cannot be another process's. This alone does not end a node that is stopped, or one in a kernel that
-      never releases the interpreter.
+    - A thread in every node waits for a pidfd of the parent, and then exits the node. The parent opens the
+      pidfd, so it cannot belong to another process. This way alone does not end a node that is stopped, or
+      one in a kernel that never releases the interpreter.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Lifeline:
 
     @property
     def is_own(self) -> bool:
-        """Whether this process is that one, and no fork of it."""
+        """Whether this process made the lifeline, and is not a fork of it."""
         return os.getpid() == self._parent
 
     def watch(self, by_main_thread: bool) -> None:
@@ -81,9 +81,9 @@ class Lifeline:
             signal_at_death_of(self._parent, signal.SIGKILL)
             join_group_of(self._parent)
         try:
-            # Not by threading, which waits for it to run: a time slice, where others want the cores.
+            # Not by threading, which waits until the thread runs: a time slice if the cores are busy.
             _thread.start_new_thread(self._go_with_parent, ())
-        except RuntimeError:  # a limit on processes, which counts threads
+        except RuntimeError:  # the limit on processes, which counts threads
             if not by_signal:
                 os._exit(NO_THREAD)
 
@@ -156,15 +156,15 @@ class Node:
         return self.process.pid
 
     def kill(self) -> None:
-        """SIGKILL, to this process and no other."""
+        """Send SIGKILL, to this process and no other."""
         if hasattr(signal, "pidfd_send_signal"):
-            with contextlib.suppress(OSError):  # it has ended, and `death` may be of a pipe
+            with contextlib.suppress(OSError):  # it has ended, and `death` may be a pipe
                 signal.pidfd_send_signal(self.death, signal.SIGKILL)
         else:
             self.process.kill()
 
     def join(self, seconds: float | None = None) -> None:
-        """Until it has ended, at most so long."""
+        """Wait until the process has ended, at most `seconds`."""
         signals.poll(self._ending(), seconds)
 
     def _ending(self) -> select.poll:
@@ -174,7 +174,7 @@ class Node:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal that ended it; 255 where that is not known."""
+        """None while the process runs; minus the signal that ended it; 255 if that is not known."""
         if self.death >= 0 and not self._ending().poll(0):
             return None
         exit_code = self.process.exitcode
@@ -195,10 +195,10 @@ def _live(
     body: Callable[..., None],
     *args: Any,
 ) -> None:
-    # Ctrl-C and the terminal's end reach its whole group: the parent decides.
+    # Ctrl-C and the terminal's end reach the whole process group: the parent decides.
     signals.begin_anew(ignored=(signal.SIGINT, signal.SIGHUP))
     lifeline.watch(by_main_thread)
     for failpoint in failpoints:
         arm(failpoint.place, failpoint.visit)
-    gc.freeze()  # what the parent had made is not searched for garbage, here least of all
+    gc.freeze()  # keep the garbage collector, in this process, from what the parent had made
     body(*args)

@@ -1,10 +1,9 @@
-"""What the processes of servers and workers run: a `Server` or `KVWorker` on pipes and shared memory."""
+"""What the processes of servers and workers run: a `Server` or a `KVWorker` on pipes and shared memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from shmps.engines.processes.engine import SystemClock
+from shmps.engines.processes.clock import SystemClock
 from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
@@ -21,7 +20,7 @@ from shmps.ps.worker.kv import KVWorker
 
 
 def serve_partition(
-    rank: int, life: int, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
+    rank: int, life: int, *, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
 ) -> None:
     shape, arrays = store.shape, store.mailboxes()
     parameters = Parameters(shape, store.parameters(writable=True))
@@ -37,35 +36,35 @@ def serve_partition(
     serve(server, Post(inboxes, (SERVER, rank)), Pulse(arrays, shape, SERVER, rank))
 
 
-@dataclass(frozen=True)
-class Work:
-    """The body of every worker of a cluster: make the client, and run the given function with it."""
-
-    num_workers: int
-    store: Store
-    inboxes: Inboxes
-    outlets: list[Outlets]
-    consistency: Consistency
-    updater: Updater
-
-    def __call__(
-        self, rank: int, life: int, tick: int, function: Callable[..., Any], args: tuple[Any, ...]
-    ) -> None:
-        shape, arrays = self.store.shape, self.store.mailboxes()
-        post = Post(self.inboxes, (WORKER, rank))
-        kv = KVWorker(
-            rank=rank,
-            life=life,
-            num_workers=self.num_workers,
-            tick=tick,
-            consistency=self.consistency,
-            updater=self.updater,
-            parameters=Parameters(shape, self.store.parameters(writable=self.consistency.in_place)),
-            mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
-            log=PushLog(arrays, rank),
-            pulse=Pulse(arrays, shape, WORKER, rank),
-            post=post,
-            outlet=self.outlets[rank].reports,
-            clock=SystemClock(),
-        )
-        work(kv, post, self.outlets[rank].last_words, function, args)
+def work_on(
+    rank: int,
+    life: int,
+    tick: int,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    *,
+    num_workers: int,
+    store: Store,
+    inboxes: Inboxes,
+    outlets: list[Outlets],
+    consistency: Consistency,
+    updater: Updater,
+) -> None:
+    shape, arrays = store.shape, store.mailboxes()
+    post = Post(inboxes, (WORKER, rank))
+    kv = KVWorker(
+        rank=rank,
+        life=life,
+        num_workers=num_workers,
+        tick=tick,
+        consistency=consistency,
+        updater=updater,
+        parameters=Parameters(shape, store.parameters(writable=consistency.in_place)),
+        mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
+        log=PushLog(arrays, rank),
+        pulse=Pulse(arrays, shape, WORKER, rank),
+        post=post,
+        outlet=outlets[rank].reports,
+        clock=SystemClock(),
+    )
+    work(kv, post, outlets[rank].last_words, function, args)

@@ -1,4 +1,4 @@
-"""The memory that all nodes share: how large it is, and which arrays lie in it."""
+"""The layout of the memory that all nodes share: which arrays lie in it, with their types and shapes."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from shmps.checks import whole
 from shmps.errors import UsageError
 from shmps.system.memory import Fields
 
-RING = 4
-DELAY_BINS = 4096  # the last one counts every delay from there up
+RING = 4  # redo slots of a server that has a replica
+DELAY_BINS = 4096  # the last bin counts all longer delays too
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that lay out the shared arrays. Raises UsageError for those that break a rule."""
+    """The sizes of the shared arrays. Raises UsageError for a size that breaks a rule."""
 
     num_keys: int
     width: int
@@ -24,8 +24,8 @@ class Shape:
     max_keys: int
     replicas: int = 0
     slots: int = 4  # requests with keys that a worker may have under way
-    dtype: type = np.float64  # of values in a mailbox; those of parameters are float64
-    dense_slots: int = 1  # requests for all keys that it may have under way
+    dtype: type = np.float64  # of values in a mailbox; parameters are float64
+    dense_slots: int = 1  # requests for all keys that a worker may have under way
 
     def __post_init__(self) -> None:
         for name in ("num_keys", "width", "servers", "workers", "max_keys", "slots"):
@@ -33,11 +33,10 @@ class Shape:
         whole("dense_slots", self.dense_slots, least=0)
         if self.servers > self.num_keys:
             raise UsageError(
-                f"every server owns at least one key: {self.servers} servers, {self.num_keys} keys; "
-                f"use fewer servers"
+                f"servers must be at most num_keys={self.num_keys}, since each owns a key, got {self.servers}"
             )
         if self.dtype not in (np.float64, np.float32):
-            raise UsageError(f"dtype is np.float64 or np.float32, found {self.dtype!r}")
+            raise UsageError(f"dtype must be np.float64 or np.float32, got {self.dtype!r}")
 
     @property
     def bounds(self) -> list[int]:
@@ -46,17 +45,17 @@ class Shape:
 
     @property
     def mailbox_bounds(self) -> list[int]:
-        """Server s finds a slot's keys at [mailbox_bounds[s], mailbox_bounds[s + 1])."""
+        """The keys of a slot for server s lie at [mailbox_bounds[s], mailbox_bounds[s + 1])."""
         bounds = self.bounds
         sizes = [min(self.max_keys, bounds[s + 1] - bounds[s]) for s in range(self.servers)]
         return [sum(sizes[:s]) for s in range(self.servers + 1)]
 
     def state_of(self, rows: np.ndarray) -> np.ndarray:
-        """State as it is stored, (k, width * m), as an updater sees it, (k, width, m)."""
+        """Reshape stored state (k, width * m) to (k, width, m), as updaters see it."""
         return rows.reshape(len(rows), self.width, self.state_width)
 
     def flat(self, values: np.ndarray) -> np.ndarray:
-        """Values (k, width) as users see them: (k,) if the width is 1."""
+        """Reshape values (k, width) to (k,) if the width is 1, as users see them."""
         return values[:, 0] if self.width == 1 else values
 
     def parameter_fields(self) -> Fields:
@@ -90,7 +89,7 @@ class Shape:
 
     @property
     def ring(self) -> int:
-        """Redo slots of a server: those that the replica does not have yet must stay."""
+        """Redo slots of a server. A slot must stay until the replica has its version."""
         return RING if self.replicas else 1
 
     def mailbox_fields(self) -> Fields:

@@ -1,4 +1,4 @@
-"""The parameters in shared memory: weights, updater state and the servers' books; their replica."""
+"""The parameters in shared memory: weights, updater state, clocks and versions; their replica."""
 
 import itertools
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from shmps.ps.updater import Updater
 
 
 class Image(NamedTuple):
-    """All partitions with their servers' books: the parameters themselves, or their replica."""
+    """All partitions: the parameters themselves, or their replica."""
 
     weights: np.ndarray  # (n, width)
     state: np.ndarray  # (n, width * m)
     versions: np.ndarray  # (servers,)
     ages: np.ndarray  # (servers,)
-    done: np.ndarray  # (servers, workers): the last push applied
+    done: np.ndarray  # (servers, workers): number of the last push applied
     checksums: np.ndarray  # (servers,) of weights and state
 
     @staticmethod
@@ -31,30 +31,30 @@ class Image(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """Of the parameters and books, at one instant if no server was writing: what a cluster can go on from."""
+    """A copy of the parameters from which a cluster can go on; of one instant if no server was writing."""
 
-    weights: np.ndarray  # (n, width), with whatever penalty they owe
+    weights: np.ndarray  # (n, width); they may owe a penalty
     state: np.ndarray  # (n, width * m)
     ages: np.ndarray  # (servers,)
     versions: np.ndarray  # (servers,)
-    ticks: np.ndarray  # (workers,): of each worker's pushes the last that all servers have applied
+    ticks: np.ndarray  # (workers,): number of each worker's last push that all servers have applied
 
     def must_fit(self, shape: Shape, workers: int) -> None:
-        """Raises UsageError if a cluster of this shape can not go on from it."""
-        found = self.weights.shape, self.state.shape, self.ticks.shape
+        """Raise UsageError if a cluster of this shape cannot go on from the copy."""
+        got = self.weights.shape, self.state.shape, self.ticks.shape
         wanted = (shape.num_keys, shape.width), (shape.num_keys, shape.width * shape.state_width), (workers,)
-        if found != wanted:
+        if got != wanted:
             raise UsageError(
-                f"a Cluster goes on from weights, state and ticks of the shapes {wanted}, found {found}; "
-                f"restore it with the num_keys, width, updater and workers of the copy"
+                f"restored must have weights, state and ticks of the shapes {wanted}, got {got}; use the "
+                f"num_keys, width, updater and workers of the copy"
             )
 
 
 class Parameters:
-    """Weights (n, width), updater state (n, width * m) and each server's books, as arrays.
+    """Weights (n, width), updater state (n, width * m), and clocks and versions of each server, as arrays.
 
-    Where workers update in place, each writes its own column of `done`, and in `strides` (workers,) what
-    penalty its own updates came to: so no two write the same number.
+    In hogwild mode each worker writes a column of `done` and an entry of `strides` (workers,), the penalty of
+    its updates, so that no two workers write the same number.
     """
 
     def __init__(self, shape: Shape, arrays: dict[str, np.ndarray]):
@@ -69,7 +69,7 @@ class Parameters:
         return Copy(self.weights.copy(), self.state.copy(), self.ages.copy(), self.versions.copy(), ticks)
 
     def restore(self, copy: Copy) -> None:
-        """With another number of servers, all are taken to be as old as the oldest: in sync mode they are."""
+        """Put the copy in place. With another number of servers all get the greatest age, as in sync mode."""
         self.weights[:], self.state[:] = copy.weights, copy.state
         same = len(copy.ages) == len(self.ages)
         self.ages[:] = copy.ages if same else copy.ages.max()
@@ -78,16 +78,16 @@ class Parameters:
         self.strides[0] = self.ages[0]
 
     def tick_in_place(self, worker: int, number: int, penalty: float) -> None:
-        """Tick `number` of this worker has raised the age by `penalty`.
+        """Note tick `number` of a worker, which raises the age by `penalty`.
 
-        The ages are added up anew every time: where two do it at once the next tick puts it right.
+        The sum is computed anew each time: if two workers do it at once, the next tick corrects it.
         """
         self.strides[worker] += penalty
         self.ages[:] = self.strides.sum()
         self.done[:, worker] = number
 
     def replica_differences(self) -> int:
-        """Keys under which weights or state are other bits in the replica; none without one."""
+        """Return the number of keys whose weights or state differ in the replica; 0 without a replica."""
         if not self.shape.replicas:
             return 0
         differs = np.zeros(len(self.weights), bool)
@@ -96,7 +96,7 @@ class Parameters:
         return int(differs.sum())
 
     def values(self, begin: int, end: int, updater: Updater) -> np.ndarray:
-        """A copy of those of the keys begin to end - 1, (k, width), with no penalty owed."""
+        """Return a copy of the values of the keys begin to end - 1, (k, width), with no penalty owed."""
         out = self.weights[begin:end].copy()
         if updater.lazy:
             for server, (first, last) in enumerate(itertools.pairwise(self.shape.bounds)):
@@ -106,7 +106,7 @@ class Parameters:
         return out
 
     def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
-        """The values under `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
+        """Copy the values of `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
         gather(self.weights, keys, out)
         if updater.lazy:
             state = np.empty((len(keys), self.state.shape[1]))

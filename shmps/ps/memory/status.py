@@ -1,4 +1,4 @@
-"""What the scheduler and the nodes know of each other without a message: counts in shared memory."""
+"""Counts in shared memory by which the scheduler and the nodes know of each other without a message."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from shmps.ps.messages import WORKER
 
 
 class Overview:
-    """What the scheduler reads of the nodes while they work."""
+    """The scheduler's view of the nodes while they work."""
 
     def __init__(self, parameters: Parameters, arrays: dict[str, np.ndarray]):
         self._parameters = parameters
@@ -16,31 +16,31 @@ class Overview:
         self._numbers, self._stopping = arrays["numbers"], arrays["stopping"]
 
     def stop(self, stopping: bool = True) -> None:
-        """Have `kv.stopping` be that, in all workers."""
+        """Set `kv.stopping` in all workers."""
         self._stopping[0] = stopping
 
     @property
     def tick(self) -> int:
-        """That of the furthest worker."""
+        """The tick of the furthest worker."""
         return int(self._parameters.done.max())
 
     def version(self, server: int) -> int:
         return int(self._parameters.versions[server])
 
     def clock(self, worker: int) -> int:
-        """Pushes that all servers have applied."""
+        """Return the number of the worker's last push that all servers have applied."""
         return int(self._parameters.done[:, worker].min())
 
     def unapplied(self, server: int) -> int:
-        """Committed pushes that this server has not applied."""
+        """Return the number of committed pushes that this server has not applied."""
         return int(np.maximum(self._committed - self._parameters.done[server], 0).sum())
 
     def unacknowledged(self, worker: int) -> int:
-        """Its committed pushes that not all servers have applied."""
+        """Return the number of the worker's committed pushes that some server has not applied."""
         return max(int(self._committed[worker]) - self.clock(worker), 0)
 
     def forget_commits(self) -> None:
-        """Of a run that was broken off: nobody goes on with them."""
+        """Forget the commits of a run that was broken off: no worker goes on with them."""
         self._committed[:] = 0
         self._numbers[:] = 0
 
@@ -49,7 +49,7 @@ class Overview:
 
 
 class Pulse:
-    """A node's sign of life, a count that only it raises; and whether it was asked to end what it does."""
+    """A node's sign of life, a count that only this node raises; and the flag that asks functions to end."""
 
     def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, role: int, rank: int):
         place = rank + (shape.servers if role == WORKER else 0)

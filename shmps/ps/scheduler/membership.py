@@ -1,40 +1,39 @@
-"""Who takes part in a run: barriers, the division of the rows, and when a death is one too many.
+"""Which workers take part in a run: barriers, and the division of the rows. State machines without I/O.
 
-State machines without I/O; the scheduler does what they decide.
+The scheduler asks them, and sends the records.
 """
 
-_MOST_DEATHS = 3  # without progress in between
-
-Place = tuple[int, int]  # where a worker is in its function: the last epoch it asked for, barriers since
+# Where a worker is in its function: the last epoch that it asked for, and the number of barriers since.
+Place = tuple[int, int]
 BEGINNING: Place = (-1, 0)  # no epoch yet
 
 
 class Barrier:
-    """Opens when all workers that have not finished are in it.
+    """Opens when all workers that have not finished are inside.
 
     A worker waits only at a place beyond the last one that its rank has passed. A respawned worker runs its
-    function again, and so comes to barriers that it has passed. A newcomer runs the function from the start,
-    and so comes to barriers of epochs before its own: it counts as having passed them, as the others have.
+    function again, and comes to barriers that its rank has passed. A newcomer runs the function from the
+    start, and comes to barriers of epochs before its own; it counts as having passed them.
     """
 
     def __init__(self, ranks: range):
-        self._passed = dict.fromkeys(ranks, BEGINNING)  # of the workers that have not finished
+        self._passed = dict.fromkeys(ranks, BEGINNING)  # by rank, without the workers that have finished
         self._inside: dict[int, Place] = {}
         self.openings = 0
 
     def enter(self, rank: int, place: Place) -> dict[int, Place]:
-        """A worker arrives; the workers to be released, by rank with their places."""
+        """Let a worker wait; return the workers to release, by rank with their places."""
         if place <= self._passed[rank]:
             return {rank: place}
         self._inside[rank] = place
         return self._advance()
 
     def add(self, rank: int, epoch: int) -> None:
-        """A newcomer takes part from the first barrier after the workers ask for `epoch`."""
+        """Let a newcomer take part from the first barrier of `epoch` on."""
         self._passed[rank] = epoch, 0
 
     def finish(self, rank: int) -> dict[int, Place]:
-        """Nobody waits for this worker any more; the workers to be released."""
+        """Stop waiting for a worker; return the workers to release."""
         self._passed.pop(rank, None)
         self._inside.pop(rank, None)
         return self._advance()
@@ -49,7 +48,10 @@ class Barrier:
 
 
 class Division:
-    """Which ranks divide the rows, by epoch. Changes hold from the first epoch that nobody has asked for."""
+    """Which ranks share the rows in each epoch.
+
+    A change takes effect in the first epoch that no worker has asked for yet.
+    """
 
     def __init__(self, ranks: range):
         self._from = [(0, list(ranks))]  # epoch, ranks
@@ -61,14 +63,14 @@ class Division:
         self._joining.append((rank, earliest))
 
     def leave(self, rank: int) -> None:
-        """From now on, or from the next epoch on, it is not to be counted on."""
+        """Leave a rank out from the next epoch on."""
         coming = [rank for rank, _ in self._joining]
         self._joining = [(other, earliest) for other, earliest in self._joining if other != rank]
         if rank not in coming:
             self._leaving.add(rank)
 
     def ask(self, epoch: int) -> list[int]:
-        """Somebody asks who divides the rows in `epoch`; the ranks that come in because of it."""
+        """Begin `epoch` unless it has begun; return the ranks that join with it."""
         joined: list[int] = []
         if epoch > self._begun:
             self._begun = epoch
@@ -85,20 +87,6 @@ class Division:
 
     @property
     def latest(self) -> list[int]:
-        """Who will divide the rows when all changes hold."""
+        """The ranks that share the rows once all changes have taken effect."""
         ranks = (*self._from[-1][1], *(rank for rank, _ in self._joining))
         return [rank for rank in ranks if rank not in self._leaving]
-
-
-class Deaths:
-    """Counts the deaths of each node since it last made progress."""
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[int, int], tuple[int, int]] = {}  # node -> progress, deaths at it
-
-    def one_too_many(self, role: int, rank: int, progress: int) -> bool:
-        """A node has died at `progress`, a number that grows; whether to give it up."""
-        before, deaths = self._seen.get((role, rank), (-1, 0))
-        deaths = deaths + 1 if progress == before else 1
-        self._seen[role, rank] = progress, deaths
-        return deaths >= _MOST_DEATHS

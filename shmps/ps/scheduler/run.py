@@ -1,4 +1,4 @@
-"""One function on the workers of a cluster: what is asked for."""
+"""A run: one function on the workers of a cluster."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ FAIL, RESPAWN, CONTINUE = "fail", "respawn", "continue"
 
 @dataclass(frozen=True)
 class Run:
-    """What `Cluster.run` was asked for."""
+    """The arguments of `Cluster.run`, and what the scheduler needs besides."""
 
     workers: int
-    tick: int  # at which their clocks start
+    tick: int  # at which the clocks start
     outlets: Sequence[Outlets]
     body: Callable[..., None]  # body(rank, life, tick, function, args)
     function: Callable[..., Any]

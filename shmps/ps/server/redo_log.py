@@ -1,4 +1,4 @@
-"""An update whole or not at all: after-images beside the partition, and on their way to its replica."""
+"""The redo log: after-images beside the partition, so that an update is applied wholly or not at all."""
 
 import itertools
 from typing import NamedTuple
@@ -11,15 +11,15 @@ from shmps.system.failpoints import reach
 
 
 class Books(NamedTuple):
-    """What a server notes of an update, in place or in a redo slot."""
+    """The age, the applied pushes and the checksum that go with an update, in place or in a redo slot."""
 
     age: np.ndarray  # (1,)
-    done: memoryview  # (workers,); its items are Python's numbers, unlike numpy's
+    done: memoryview  # (workers,); items are Python integers
     checksum: memoryview  # (1,)
 
     @staticmethod
     def of(ages: np.ndarray, done: np.ndarray, checksums: np.ndarray, server: int) -> "Books":
-        """Those of one server, out of everyone's."""
+        """Return views of one server's entries."""
         return Books(ages[server:], done[server].data, checksums.data[server:])
 
     def copy_from(self, other: "Books") -> None:
@@ -27,29 +27,30 @@ class Books(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """The after-image of one update to a server's partition, in its first `size[0]` entries."""
+    """The after-image of one update to a server's partition: the first `size[0]` entries of each array."""
 
-    keys: np.ndarray  # (n,); not filled where it would be with all keys of the partition
+    keys: np.ndarray  # (n,); not filled if the update has all keys of the partition
     values: np.ndarray  # (n, width)
     state: np.ndarray  # (n, width * m)
-    state_of_values: np.ndarray  # the same, (n, width, m)
+    state_of_values: np.ndarray  # `state` as (n, width, m)
     size: memoryview  # (1,)
     books: Books
 
 
 class RedoLog:
-    """The redo slots of one server, a ring of them: that of version v is v modulo its length.
+    """The redo slots of one server, a ring: version v lies in slot v modulo the length.
 
-    1. `prepare` brings the before-image of the keys into the next slot, and the updater turns it into the
-       after-image. 2. `commit` notes the new books and stores the new version in one aligned 8-byte store,
-       made in Python between two calls, so that no compiler can move it. 3. `apply` copies everything into
-       place, the version last. A successor that finds a committed version above the applied one repeats 3.
+    1. `prepare` copies the before-image of the keys into the next slot. The updater turns it into the
+       after-image.
+    2. `commit` notes age, applied pushes and checksum. Then it stores the new version in one aligned 8-byte
+       store, made in Python between two calls, so that no compiler can move it.
+    3. `apply` copies the slot into place, the version last.
 
-    With a replica the next server does 3 again, into its copy, once it is told of the version. A slot is not
-    used anew before that.
+    A successor that finds a committed version above the applied one repeats step 3. With a replica the next
+    server does step 3 too, into its copy, once it is told of the version; the slot is not used again before.
 
-    So a push makes three copies: the worker's of the gradient, into its mailbox, and those of 1 and 3. A pull
-    makes two, into the mailbox and out of it.
+    A push makes three copies: of the gradient into the mailbox, and those of steps 1 and 3. A pull makes two,
+    into the mailbox and out of it.
     """
 
     def __init__(self, parameters: Parameters, server: int):
@@ -85,17 +86,17 @@ class RedoLog:
 
     @property
     def version(self) -> int:
-        """Updates applied."""
+        """The number of updates applied."""
         return self._version[0]
 
     @property
     def age(self) -> float:
-        """Penalty accrued."""
+        """The penalty accrued."""
         return self._books.age.item(0)
 
     @property
     def done(self) -> memoryview:
-        """Of each worker the last push applied."""
+        """The number of the last push applied, by worker."""
         return self._books.done
 
     @property
@@ -104,7 +105,7 @@ class RedoLog:
 
     @property
     def replicated(self) -> int:
-        """The version up to which nothing is left to be told to the replica."""
+        """The version of the replica; without a replica the version itself."""
         return self.version if self._replica is None else int(self._replica.versions[self._server])
 
     @property
@@ -113,11 +114,11 @@ class RedoLog:
 
     @property
     def has_room(self) -> bool:
-        """Whether the next slot may be used."""
+        """Whether the replica has what lies in the next slot."""
         return self._replica is None or self.version - self.replicated < self._ring
 
     def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of values (k, width) and state (k, width, m) under `keys`, in the next slot."""
+        """Copy values (k, width) and state (k, width, m) of `keys` into the next slot; return its views."""
         slot, count = self._slots[(self.version + 1) % self._ring], len(keys)
         if count < len(slot.keys):
             slot.keys[:count] = keys
@@ -133,7 +134,7 @@ class RedoLog:
         return slot.keys[:count] if count < len(slot.keys) else self.all_keys
 
     def commit(self, count: int, age: float, done: dict[int, int]) -> None:
-        """The first `count` entries are the after-image; `done`: the last push applied, by worker."""
+        """Commit the first `count` entries of the slot. done: the number of each worker's push in this update."""
         version = self.version + 1
         slot = self._slots[version % self._ring]
         books, slot.size[0] = slot.books, count
@@ -149,11 +150,11 @@ class RedoLog:
         reach("server: committed")
 
     def apply(self) -> None:
-        """Copy the committed after-image into place; may be repeated."""
+        """Copy the committed after-image into place. It may be repeated."""
         self._copy(self.committed, self._here, self._books, "server: half applied")
 
     def replicate(self, version: int) -> None:
-        """Copy the after-image of the replica's next version into it; may be repeated."""
+        """Copy the after-image of the replica's next version into the replica. It may be repeated."""
         assert self._replica is not None
         self._copy(version, self._replica, self._books_of(self._replica), "tail: half applied")
 
@@ -168,10 +169,10 @@ class RedoLog:
         image.versions[self._server] = version
 
     def recover(self) -> bool:
-        """What a server does first: finish what was committed; whether the partition is sound.
+        """Apply what a predecessor had committed; return whether the partition is sound.
 
-        With a replica a damaged partition is made anew, from that and from the slots it lacks; without one
-        nothing is checked.
+        With a replica, a damaged partition is restored from the replica and from the slots that the replica
+        lacks. Without one, nothing is checked.
         """
         if self.committed > self.version:
             self.apply()
@@ -179,7 +180,7 @@ class RedoLog:
             return True
         self._here.weights[self._mine] = self._replica.weights[self._mine]
         self._here.state[self._mine] = self._replica.state[self._mine]
-        # Where a run has begun since, the books are later than those in the slots.
+        # A run may have begun since: its clocks are later than those in the slots.
         done = self.done.tolist()
         for version in range(self.replicated + 1, self.committed + 1):
             self._copy(version, self._here, self._books, "server: half applied")
@@ -188,17 +189,17 @@ class RedoLog:
 
     @property
     def sound(self) -> bool:
-        """Whether weights and state are those that the books were written for."""
+        """Whether weights and state have the noted checksum."""
         return checksum(self._here, self._mine) == self._books.checksum[0]
 
 
 def start_replica(parameters: Parameters) -> None:
-    """Before any server is at work: the replica and the checksums become those of the partitions."""
+    """Copy all partitions into the replica, and note their checksums. Call it before any server works."""
     for server, (begin, end) in enumerate(itertools.pairwise(parameters.shape.bounds)):
         parameters.here.checksums[server] = checksum(parameters.here, slice(begin, end))
     parameters.replica.copy_from(parameters.here)
 
 
 def checksum(image: Image, part: slice) -> int:
-    """Of the weights and the state of some keys: a sum, so that an update changes it by what it changes."""
+    """Return the checksum of some keys: a sum over keys, so that an update reads only the keys it changes."""
     return digest(np.arange(part.start, part.stop), image.weights[part], image.state[part])
