@@ -134,7 +134,7 @@ class RedoLog:
         return slot.keys[:count] if count < len(slot.keys) else self.all_keys
 
     def commit(self, count: int, age: float, done: dict[int, int]) -> None:
-        """Commit the first `count` entries of the slot. done: the number of each worker's push in this update."""
+        """Commit the first `count` entries of the slot. done: the push of each worker in this update."""
         version = self.version + 1
         slot = self._slots[version % self._ring]
         books, slot.size[0] = slot.books, count
