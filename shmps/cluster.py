@@ -5,10 +5,6 @@ cluster.run(work)  -> Scheduler.run -> a process for each worker -> work(kv, *ar
 cluster.weights()  -> a copy out of the shared memory
 """
 
-import contextlib
-import multiprocessing
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +14,7 @@ import numpy as np
 from shmps.checks import positive, whole
 from shmps.engines.processes.engine import ProcessEngine
 from shmps.engines.processes.fork_server import fork_server
+from shmps.engines.processes.lifetime import Lifetime
 from shmps.engines.processes.node import method_of, named_shortages
 from shmps.engines.processes.warm_up import warm_up
 from shmps.errors import UsageError
@@ -26,7 +23,7 @@ from shmps.ps.consistency import SYNC, Consistency
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Copy, Parameters
-from shmps.ps.scheduler.nodes import PAUSE, Nodes
+from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.ps.scheduler.run_state import RunState
 from shmps.ps.scheduler.scheduler import Scheduler
@@ -39,7 +36,7 @@ from shmps.updaters.add import Add
 _MAX_KEYS = 2**14
 
 
-class Cluster:
+class Cluster(Lifetime):
     """A parameter server on this host: `with Cluster(num_keys) as cluster: cluster.run(function, ...)`.
 
     num_keys: keys are 0 to num_keys - 1, with `width` float64 values each.
@@ -93,6 +90,7 @@ class Cluster:
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
     ):
+        super().__init__()
         if not isinstance(consistency, Consistency):
             raise UsageError(f"consistency must be SYNC, BOUNDED(k), ASYNC or HOGWILD, got {consistency!r}")
         self.updater = Add() if updater is None else updater
@@ -126,74 +124,9 @@ class Cluster:
         warm_up(self.updater, width, self._shape.dtype)
         if self._start_method == "forkserver":
             fork_server.prepare(warm_up, self.updater, width, self._shape.dtype)
-        self._resources = contextlib.ExitStack()
-        self._open = self._left = False
-        self._running = threading.Lock()  # held by a run
-        self._asking = threading.Lock()  # held by a call that looks after the servers between two runs
-        self._runner = self._asker = 0  # the threads that hold these
-
-    @signals.held
-    def __enter__(self) -> "Cluster":
-        if self._open:
-            raise UsageError("a Cluster must not be in use when its with block begins; make another Cluster")
-        if multiprocessing.current_process().daemon:
-            raise UsageError(
-                "a Cluster must not be used in a daemonic process, such as a worker of multiprocessing.Pool, "
-                "since it starts processes; use joblib's backends loky or threading, or concurrent.futures"
-            )
-        self._passage = signals.Passage()
-        self._left = False
-        self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
-        try:
-            with named_shortages():
-                self._start()
-            while signals.waiting and signals.deliver():
-                pass
-            self._open = True
-            return self
-        except BaseException:
-            try:
-                self._close()
-            finally:
-                self._passage.close()
-                while signals.waiting and signals.deliver():
-                    pass
-            raise
-
-    @signals.held
-    def __exit__(self, *exception: Any) -> None:
-        if not self._nodes.is_own:
-            return
-        if self._runner == threading.get_ident():  # in a callback of the run, whose end closes the cluster
-            self._left = True
-            self._scheduler.abandon()
-            return
-        try:
-            self._passage.renew()
-        finally:
-            self._leave(at_once=exception[0] is not None)
-
-    @signals.held
-    def _leave(self, at_once: bool) -> None:
-        """Wait for another thread's run, or end it at once, and close."""
-        try:
-            # When the interpreter finalizes, that thread does not go on.
-            while not (sys.is_finalizing() or self._running.acquire(timeout=PAUSE)):
-                if at_once or signals.waiting:
-                    self._scheduler.abandon()
-            try:
-                self._scheduler.abandon()
-                with self._asking:  # another thread may look after the servers
-                    self._close()
-            finally:
-                if self._running.locked():
-                    self._running.release()
-        finally:
-            self._passage.close()
-            while signals.waiting and signals.deliver():
-                pass
 
     def _start(self) -> None:
+        self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
         self._engine = ProcessEngine(
             shape=self._shape,
             num_workers=self.num_workers,
@@ -203,28 +136,27 @@ class Cluster:
             failpoints=self._failpoints,
         )
         self._resources.callback(self._engine.close)
+        # Views of the shared memory must be gone when the engine closes it.
+        self._resources.callback(lambda: self.__dict__.pop("_parameters", None))
         self._parameters = self._engine.parameters()
-        self._fill(self._parameters)
+        self._fill()
         self._nodes = Nodes(self._engine, self._engine.overview(self._parameters))
         self._resources.callback(self._nodes.close)
         self._scheduler = Scheduler(self._nodes, self.num_servers, self._node_timeout)
         for rank in range(self.num_servers):
             self._scheduler.start_server(rank, self._engine.serve)
 
-    def _fill(self, parameters: Parameters) -> None:
-        if self._restored is None:
-            parameters.weights[:] = self._initial
-            self.updater.start(parameters.weights, self._shape.state_of(parameters.state))
-        else:
-            parameters.restore(self._restored)
-        if self._shape.replicas:
-            start_replica(parameters)
+    def _finish_run(self) -> None:
+        self._engine.empty_outlets()
 
-    @signals.cleaning_up
-    def _close(self) -> None:
-        self._open = False
-        self.__dict__.pop("_parameters", None)  # the last view of the shared memory in this process
-        self._resources.close()
+    def _fill(self) -> None:
+        if self._restored is None:
+            self._parameters.weights[:] = self._initial
+            self.updater.start(self._parameters.weights, self._shape.state_of(self._parameters.state))
+        else:
+            self._parameters.restore(self._restored)
+        if self._shape.replicas:
+            start_replica(self._parameters)
 
     @signals.held
     def run(
@@ -296,26 +228,6 @@ class Cluster:
             passage.close()
             while signals.waiting and signals.deliver():
                 pass
-
-    def _begin_run(self) -> None:
-        if self._asker == threading.get_ident():
-            raise UsageError("run must not be called by a signal's handler that interrupts another call")
-        with self._asking:
-            if not self._running.acquire(blocking=False):
-                raise UsageError(
-                    "run must not be called while another run goes on; wait for it, or make another Cluster"
-                )
-            self._runner = threading.get_ident()
-
-    @signals.cleaning_up
-    def _end_run(self) -> None:
-        try:
-            self._engine.empty_outlets()
-        finally:
-            self._runner = 0
-            self._running.release()
-            if self._left:
-                self._leave(at_once=True)
 
     def stop(self) -> None:
         """Ask the functions of the current run to end: `kv.stopping` is True from now on.
@@ -441,18 +353,3 @@ class Cluster:
                 "`with Cluster(...) as cluster:`"
             )
         return parameters
-
-    def _look_after_servers(self) -> None:
-        if self._asker == threading.get_ident():
-            return  # the caller is a signal's handler that interrupted this function
-        passage = signals.Passage()
-        try:
-            with self._asking:
-                self._asker = threading.get_ident()
-                try:
-                    if self._open and not self._running.locked():
-                        self._scheduler.check_servers()
-                finally:
-                    self._asker = 0
-        finally:
-            passage.close()

@@ -65,6 +65,7 @@ def without_fencing(monkeypatch):
             watch.look(self._nodes.overview.beats(node.role, node.rank), self._nodes.now())
             if watch.has_lasted(self._node_timeout):
                 del self._nodes._watches[node.life]
+                self._nodes._engine._forget(node)
                 self._replace_server(Death(node, "hung", -9))
         turn(self)
 

@@ -94,7 +94,7 @@ def test_a_refused_out_rows_or_callback_leaves_no_slot_taken(cluster):
     def work(kv):
         for _ in range(SLOTS + 1):
             for out in (np.empty(KEYS), np.empty(1, np.float32), [0.0], np.empty(2 * KEYS, np.float32)[::2]):
-                with pytest.raises(UsageError, match="out is"):
+                with pytest.raises(UsageError, match="out must be"):
                     kv.pull(out=out)
             with pytest.raises(UsageError, match="rows"):
                 kv.push([0], [1.0], rows=np.nan)

@@ -10,21 +10,24 @@ _MOST_UNREAD = 256  # reports
 
 
 class Reports:
-    """Writes values one behind the other; at the start again after all of them were handed over."""
+    """Writes values one behind the other; at the start again after all of them were handed over.
+
+    bytes: the end of the last value.
+    """
 
     def __init__(self, outlet: Outlet):
         self._outlet = outlet
-        self._bytes = self._unread = 0
+        self.bytes = self._unread = 0
 
     @property
     def has_room(self) -> bool:
-        return not self._unread or (self._bytes < _MOST_BYTES and self._unread < _MOST_UNREAD)
+        return not self._unread or (self.bytes < _MOST_BYTES and self._unread < _MOST_UNREAD)
 
     def write(self, value: Any) -> Report:
         """Write a value and return the message that announces it. Raises OutOfSpace if it does not fit."""
-        offset = self._bytes if self._unread else 0
+        offset = self.bytes if self._unread else 0
         size = self._outlet.write(value, offset)
-        self._bytes = offset + size
+        self.bytes = offset + size
         self._unread += 1
         return Report(size, offset)
 
