@@ -311,7 +311,7 @@ def test_a_run_that_failed_leaves_no_push_behind_for_the_next():
         (lambda kv: kv.push(None, [1.0]), r"values must have the shape \(20,\)"),
         (lambda kv: kv.push([1], ["x"]), r"values must be float64, got dtype"),
         (lambda kv: kv.push([1], [1j]), r"values must be float64, got dtype complex128"),
-        (lambda kv: kv.push([1], [1.0], rows=0), "rows (is|must be)"),
+        (lambda kv: kv.push([1], [1.0], rows=0), r"rows (is|must be)"),
         (lambda kv: kv.pull(np.arange(11)), r"at most max_keys=10, got 11; raise max_keys"),
         (
             lambda kv: kv.pull([1], out=np.empty(2)),
@@ -544,7 +544,7 @@ def test_shortages_of_descriptors_are_said_and_leave_no_memory_behind():
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (lambda kv: kv.push([0], [1.0], rows="many"), "rows (is|must be)"),
+        (lambda kv: kv.push([0], [1.0], rows="many"), r"rows (is|must be)"),
         (lambda kv: kv.wait("first"), "timestamp must be one that this worker got"),
         (lambda kv: kv.start_pull([0], callback=3), "callback must be a function"),
         (lambda kv: kv.push([0, 1], [[1.0], [1.0, 2.0]]), "values must be one array of numbers"),

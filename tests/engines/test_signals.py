@@ -25,8 +25,8 @@ from shmps.system import signals
 PACKAGE = str(Path(shmps.__file__).parent)
 MODULES = (
     "cluster", "ps/scheduler/scheduler", "ps/scheduler/run_state", "ps/scheduler/nodes",
-    "ps/scheduler/deaths", "engines/processes/engine", "engines/processes/lifetime", "engines/processes/node", "engines/processes/outlet",
-    "engines/processes/process", "system/signals",
+    "ps/scheduler/deaths", "engines/processes/engine", "engines/processes/lifetime",
+    "engines/processes/node", "engines/processes/outlet", "engines/processes/process", "system/signals",
 )  # fmt: skip
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
