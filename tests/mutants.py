@@ -1,6 +1,7 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
 from bench import simulation
+from shmps.engines.processes.node import Node
 from shmps.ps.messages import PUSH, PUSH_PULL, Enter, Start
 from shmps.ps.scheduler.deaths import Death
 from shmps.ps.scheduler.membership import BEGINNING, Barrier
@@ -59,18 +60,18 @@ def without_announcing_again(monkeypatch):
 def without_fencing(monkeypatch):
     """A node that hangs is replaced as if it had died."""
 
-    def replace_alive(self):
-        for node in list(self._nodes.servers.values()):
-            watch = self._nodes._watches[node.life]
-            watch.look(self._nodes.overview.beats(node.role, node.rank), self._nodes.now())
-            if watch.has_lasted(self._node_timeout):
-                del self._nodes._watches[node.life]
-                self._nodes._engine._forget(node)
-                self._replace_server(Death(node, "hung", -9))
-        turn(self)
-
     turn = Scheduler._turn
-    monkeypatch.setattr(Nodes, "kill_hung", lambda self, timeout, nodes=None: None)
+
+    def replace_alive(self):
+        alive = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Node, "kill", lambda node: alive.append(node))
+            turn(self)
+        for node in alive:
+            del self._nodes._watches[node.life]
+            self._nodes._engine._forget(node)
+            self._replace_server(Death(node, "hung", -9))
+
     monkeypatch.setattr(Scheduler, "_turn", replace_alive)
 
 
