@@ -14,10 +14,10 @@ from shmps.checks import positive, whole
 from shmps.engines.processes.engine import ProcessEngine
 from shmps.engines.processes.fork_server import fork_server
 from shmps.engines.processes.node import method_of, named_shortages
-from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes
 from shmps.engines.processes.roles import Work, serve_partition
 from shmps.engines.processes.store import Store
+from shmps.engines.processes.value_files import WorkerFiles
 from shmps.engines.processes.warm_up import warm_up
 from shmps.errors import UsageError
 from shmps.ps.arguments import initial_of, matrix, replicas_of
@@ -201,9 +201,9 @@ class Cluster:
         self._fill()
         self._inboxes = Inboxes(self.num_servers, self._shape.workers)
         resources.callback(self._inboxes.close)
-        self._outlets: list[Outlets] = []
+        self._outlets: list[WorkerFiles] = []
         for _ in range(self._shape.workers):
-            self._outlets.append(Outlets())
+            self._outlets.append(WorkerFiles())
             resources.callback(self._outlets[-1].close)
         self._engine = ProcessEngine(self._start_method, self._inboxes, self._failpoints)
         resources.callback(self._engine.close)

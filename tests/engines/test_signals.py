@@ -18,7 +18,7 @@ import shmps
 from shmps import ASYNC, Cluster, LogisticRegression
 from shmps.cli import main as cli
 from shmps.engines.processes.node import end
-from shmps.engines.processes.outlet import Outlets
+from shmps.engines.processes.value_files import WorkerFiles
 from shmps.errors import UsageError
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.system import signals
@@ -26,7 +26,7 @@ from shmps.system import signals
 PACKAGE = str(Path(shmps.__file__).parent)
 MODULES = (
     "cluster", "ps/scheduler/scheduler", "ps/scheduler/run_state", "ps/scheduler/nodes",
-    "engines/processes/engine", "engines/processes/node", "engines/processes/outlet",
+    "engines/processes/engine", "engines/processes/node", "engines/processes/value_files",
     "engines/processes/process", "system/signals",
 )  # fmt: skip
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
@@ -497,7 +497,7 @@ def test_of_two_clusters_the_first_may_be_left_first():
 
 def test_signals_that_wait_are_delivered_in_the_main_thread_alone(monkeypatch):
     """Another thread, in a run of its own, comes by meanwhile."""
-    heard, turns, empty = [], threading.Semaphore(0), Outlets.empty
+    heard, turns, empty = [], threading.Semaphore(0), WorkerFiles.empty
 
     def go_on(kv):
         while not kv.stopping:
@@ -521,7 +521,7 @@ def test_signals_that_wait_are_delivered_in_the_main_thread_alone(monkeypatch):
         thread = threading.Thread(target=theirs.run, args=(go_on,), kwargs={"on_pause": turns.release})
         thread.start()
         turns.acquire()
-        monkeypatch.setattr(Outlets, "empty", empty_after_a_signal)
+        monkeypatch.setattr(WorkerFiles, "empty", empty_after_a_signal)
         ours.run(push_once)
         theirs.stop()
         thread.join()

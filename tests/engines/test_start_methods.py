@@ -208,14 +208,14 @@ import os, signal
 from shmps import Cluster
 from shmps.engines.processes import fork_server as module
 
-start = module.interpreter
+start = module.start_interpreter
 
 def interrupted(*args):
     child = start(*args)
     os.kill(os.getpid(), signal.SIGINT)
     return child
 
-module.interpreter = interrupted
+module.start_interpreter = interrupted
 try:
     Cluster(4, servers=1, workers=1, start_method="forkserver")
 except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shmps.data import mapped, npy, svmlight, texts
-from shmps.engines.processes import outlet
+from shmps.engines.processes.value_files import ValueFile
 from shmps.errors import DataError, OutOfSpace
 from shmps.models.formats import load, save
 from shmps.models.model import Model
@@ -39,11 +39,11 @@ def allocate():
 
 
 def report():
-    letter_box = outlet.Outlet()
+    file = ValueFile()
     try:
-        letter_box.write(np.zeros(9))
+        file.write(np.zeros(9))
     finally:
-        letter_box.close()
+        file.close()
 
 
 def read_text():

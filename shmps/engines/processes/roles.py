@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
+from shmps.engines.processes.value_files import WorkerFiles
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.mailbox import Log, Mailbox
 from shmps.ps.memory.parameters import Parameters
@@ -38,7 +38,7 @@ class Work:
     num_workers: int
     store: Store
     inboxes: Inboxes
-    outlets: list[Outlets]
+    outlets: list[WorkerFiles]
     consistency: Consistency
     updater: Updater
 
