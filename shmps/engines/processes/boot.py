@@ -18,19 +18,19 @@ import contextlib
 import ctypes
 import errno
 import importlib
-import itertools
 import os
 import pickle
 import select
 import signal
 import socket
+import struct
 import sys
 import traceback
 from collections.abc import Iterator
 from multiprocessing import process, reduction, spawn
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-NUMBER_BYTES = 8  # of a number that a parent and its fork server exchange
+NUMBER = struct.Struct("<q")  # in messages between a parent and its fork server: a count, a pid, a code
 MAX_DESCRIPTORS = 250  # per message; the kernel accepts 253
 _inherited: list[int] = []  # descriptors that came with the request for this process
 
@@ -107,14 +107,15 @@ def _receive(requests: socket.socket) -> tuple[int, list[int]] | None:
     Fewer descriptors arrive than were sent if this process may not open more.
     """
     descriptors: list[int] = []
-    for messages in itertools.count(1):
-        data, some, *_ = socket.recv_fds(requests, NUMBER_BYTES, MAX_DESCRIPTORS)
-        descriptors += some
+    room = 0  # for descriptors, in the messages that have come
+    while True:
+        data, some, *_ = socket.recv_fds(requests, NUMBER.size, MAX_DESCRIPTORS)
         if not data:
             return None
-        if messages * MAX_DESCRIPTORS >= (count := int.from_bytes(data, "little")):
+        descriptors += some
+        room += MAX_DESCRIPTORS
+        if room >= (count := NUMBER.unpack(data)[0]):
             return count, descriptors
-    raise AssertionError
 
 
 def _start(count: int, received: list[int], requests: socket.socket, exit_pipes: dict[int, int]) -> None:
@@ -134,7 +135,7 @@ def _start(count: int, received: list[int], requests: socket.socket, exit_pipes:
         to_close.remove(received[0])
         answer, pidfds = pid, [pidfd]
     with contextlib.suppress(BrokenPipeError):
-        socket.send_fds(requests, [answer.to_bytes(NUMBER_BYTES, "little", signed=True)], pidfds)
+        socket.send_fds(requests, [NUMBER.pack(answer)], pidfds)
         if pidfds:
             os.write(starting, b"!")
     _close(to_close)
@@ -182,7 +183,7 @@ def _report_exit(pidfd: int, exit_pipe: int) -> None:
     assert end is not None
     code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
     with contextlib.suppress(BrokenPipeError):
-        os.write(exit_pipe, code.to_bytes(NUMBER_BYTES, "little", signed=True))
+        os.write(exit_pipe, NUMBER.pack(code))
     _close([pidfd, exit_pipe])
 
 

@@ -15,7 +15,7 @@ from multiprocessing import spawn  # type: ignore[attr-defined]
 from multiprocessing.util import _args_from_interpreter_flags as _interpreter_flags  # type: ignore[attr-defined]
 from typing import Any
 
-from shmps.engines.processes.boot import MAX_DESCRIPTORS, NUMBER_BYTES, import_script, input_poll
+from shmps.engines.processes.boot import MAX_DESCRIPTORS, NUMBER, import_script, input_poll
 from shmps.errors import NodeDied
 from shmps.system import signals
 
@@ -104,13 +104,13 @@ class _ForkServer:
         self._send(descriptors, requests)
         if not signals.poll(input_poll(requests.fileno()), _TIMEOUT):
             raise ConnectionResetError("the fork server does not answer")
-        answer, pidfds, *_ = socket.recv_fds(requests, NUMBER_BYTES, 1)
+        answer, pidfds, *_ = socket.recv_fds(requests, NUMBER.size, 1)
         if not answer:
             raise ConnectionResetError("the fork server has died")
-        return int.from_bytes(answer, "little", signed=True), pidfds
+        return NUMBER.unpack(answer)[0], pidfds
 
     def _send(self, descriptors: list[int], requests: socket.socket) -> None:
-        count = len(descriptors).to_bytes(NUMBER_BYTES, "little")
+        count = NUMBER.pack(len(descriptors))
         for begin in range(0, len(descriptors), MAX_DESCRIPTORS):
             socket.send_fds(requests, [count], descriptors[begin : begin + MAX_DESCRIPTORS])
 
@@ -127,7 +127,7 @@ class _ForkServer:
         with self._requests as requests, contextlib.suppress(OSError):
             self._requests = None
             requests.setblocking(False)
-            for pidfd in socket.recv_fds(requests, NUMBER_BYTES, 1)[1]:
+            for pidfd in socket.recv_fds(requests, NUMBER.size, 1)[1]:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 os.close(pidfd)
 

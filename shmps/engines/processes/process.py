@@ -32,7 +32,7 @@ from multiprocessing import get_all_start_methods, popen_fork, popen_forkserver,
 from multiprocessing.context import reduction, set_spawning_popen  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
 
-from shmps.engines.processes.boot import NUMBER_BYTES, InheritedDescriptor, input_poll, signal_at_death_of
+from shmps.engines.processes.boot import NUMBER, InheritedDescriptor, input_poll, signal_at_death_of
 from shmps.engines.processes.fork_server import fork_server, nameless_file, start_interpreter
 from shmps.system import signals
 
@@ -201,8 +201,8 @@ class _ForkServerPopen(_TaskFilePopen):
         """Return the exit code; None while the process runs; 255 if the fork server cannot report it."""
         if self.returncode is None and input_poll(self._pidfd).poll(0 if flag else None):
             reported = input_poll(self.sentinel).poll(1000 * _EXIT_CODE_TIMEOUT)
-            code = os.read(self.sentinel, NUMBER_BYTES) if reported else b""
-            self.returncode = int.from_bytes(code, "little", signed=True) if code else 255
+            code = os.read(self.sentinel, NUMBER.size) if reported else b""
+            self.returncode = NUMBER.unpack(code)[0] if code else 255
         return self.returncode
 
     def pidfd(self) -> int:

@@ -24,7 +24,7 @@ from shmps.system.signals import blocked
 
 
 def warm_up(updater: Updater, width: int, dtype: type = np.float64) -> None:
-    """Run every kernel that servers and workers use: pushes and pulls of `dtype` on parameters of two keys."""
+    """Run every kernel of servers and workers, on parameters of two keys, with values of `dtype`."""
     updater = copy.deepcopy(updater)
     shape = Shape(2, width, updater.state_width, servers=1, workers=2, max_keys=2, dtype=dtype)
     fields, mailbox_fields = shape.parameter_fields(), shape.mailbox_fields()
