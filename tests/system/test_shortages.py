@@ -1,4 +1,4 @@
-"""Memory, disk or descriptors that run out end in OutOfSpace and exit code 6, whichever call notices it."""
+"""If memory, disk or descriptors run out, any call that fails raises OutOfSpace, with exit code 6."""
 
 import errno
 import mmap
@@ -116,7 +116,7 @@ def test_a_limit_on_the_size_of_files_ends_a_command_with_6(shmps, here, command
     assert "File too large" in done.stderr and "ulimit -f" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_shortage_that_no_module_expects_is_a_sentence_with_6(shmps, here, monkeypatch):
+def test_a_shortage_that_no_module_expects_gives_one_sentence_and_6(shmps, here, monkeypatch):
     monkeypatch.setattr("shmps.models.model.Model.predict", failing(errno.EMFILE))
     done = shmps("predict", "m", "rows")
     assert done.returncode == 6 and "Too many open files" in done.stderr and "ulimit -n" in done.stderr

@@ -5,10 +5,10 @@ fill up, and the parent would then wait for a node that was killed or stopped wh
 
 A node does not outlive its parent, even if the node is stopped:
 
-- A new process starts in a process group of its own. The death of the parent orphans this group. If one of
-  the processes in an orphaned group is stopped, the kernel sends SIGHUP and SIGCONT to the group. The parent
-  sets the group of a fork. A new interpreter sets its own group, while the parent waits in vfork: an
-  interpreter that is stopped before this call outlives the parent.
+- A new process starts in a process group of its own. The death of the parent orphans this group, and if a
+  process in it is stopped then, the kernel sends SIGHUP and SIGCONT to the group. The parent sets the group
+  of a fork. A new interpreter sets its own group, while the parent waits in vfork: an interpreter that is
+  stopped before this call outlives the parent.
 - The node then asks the kernel for a signal at the parent's death, and joins the parent's process group,
   because a terminal signals (Ctrl-Z) the whole group. The fork server stays in its own group. The processes
   that it forks start in that group, and then do the same as a spawned node.

@@ -93,8 +93,8 @@ class _ForkPopen(popen_fork.Popen):
                 self.pid = os.fork()
                 if not self.pid:
                     self._run_child(process, parent)
-                # A group of its own until it has asked for a signal at the parent's death: see `boot`. The
-                # parent sets it, since the child may be stopped before its first instruction.
+                # The child has a group of its own until it has asked for a signal at the parent's death: see
+                # `boot`. The parent sets it, since the child may be stopped before its first instruction.
                 with contextlib.suppress(OSError):  # the child has ended
                     os.setpgid(self.pid, self.pid)
                 os.write(starting, b"!")
