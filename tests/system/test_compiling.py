@@ -70,7 +70,7 @@ def test_without_a_writable_folder_kernels_compile_and_one_warning_says_so(monke
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
 @pytest.mark.parametrize("call", ["replace", "makedirs"])
-def test_a_disk_without_room_for_a_kernel_gives_one_warning_and_ends_nothing(call, code, folder, monkeypatch):
+def test_a_disk_that_refuses_a_kernel_gives_one_warning_and_ends_nothing(call, code, folder, monkeypatch):
     add, multiply = kernels()  # the cache could still be written
 
     def full(*args, **named):
