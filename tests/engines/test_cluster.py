@@ -1,4 +1,4 @@
-"""What a function on the cluster can do, and what it is told when it breaks a rule."""
+"""What a function on the cluster can do, and the errors that it gets when it breaks a rule."""
 
 import fcntl
 import mmap
@@ -148,10 +148,10 @@ def test_reports_arrive_in_order_and_whole(cluster):
 
 
 @pytest.mark.parametrize("group", ["workers", "all"])
-def test_a_barrier_holds_everyone_until_the_last_comes(cluster, group):
+def test_a_barrier_holds_all_workers_until_the_last_comes(cluster, group):
     def work(kv):
         for generation in range(1, 30):
-            if kv.rank == generation % 3:  # the last to come is another one each time
+            if kv.rank == generation % 3:  # another worker is the last to come each time
                 while kv.look([0, 1, 2]).sum() < 3 * generation - 1:
                     pass
             kv.push([kv.rank], [1.0])
@@ -162,7 +162,7 @@ def test_a_barrier_holds_everyone_until_the_last_comes(cluster, group):
     cluster.run(work)
 
 
-def test_the_barrier_of_all_nodes_opens_after_the_servers_handled_what_was_sent(cluster):
+def test_the_barrier_of_all_nodes_opens_after_the_servers_handled_all_requests(cluster):
     def work(kv):
         kv.start_push([kv.rank], [1.0])
         kv.barrier("all")
@@ -171,11 +171,11 @@ def test_the_barrier_of_all_nodes_opens_after_the_servers_handled_what_was_sent(
     assert cluster.run(work) == [[1.0] * 3] * 3
 
 
-def test_who_has_finished_holds_no_barrier_up(cluster):
+def test_a_worker_that_has_finished_holds_no_barrier_up(cluster):
     cluster.run(lambda kv: kv.barrier() if kv.rank else None)
 
 
-def test_what_a_worker_prints_is_seen(cluster, capfd):
+def test_the_output_of_a_worker_is_seen(cluster, capfd):
     cluster.run(lambda kv: print(f"worker {kv.rank} was here"))
     assert sorted(capfd.readouterr().out.splitlines()) == [f"worker {rank} was here" for rank in range(3)]
 
@@ -201,7 +201,7 @@ class Momentum(Updater):
         _with_momentum(gradient, values, state, 0.1, 0.9)
 
 
-def test_an_updater_of_ones_own():
+def test_an_updater_of_a_user():
     def work(kv):
         for _ in range(3):
             kv.push([4], [1.0])
@@ -223,7 +223,7 @@ def test_an_updater_that_raises_is_named_with_its_server_and_what_it_raised():
     assert isinstance(failure.value.__cause__, KeyError)
 
 
-def test_an_updater_that_returns_what_it_should_change_is_told_so():
+def test_an_updater_that_returns_values_instead_of_changing_them_is_refused():
     class Returning(Momentum):
         def update(self, keys, gradient, values, state, step):
             return values - gradient
@@ -244,10 +244,10 @@ def test_an_exception_reaches_the_caller_with_rank_and_traceback(cluster):
         cluster.run(fail_here)
     assert failure.value.rank == 1 and "in fail_here" in str(failure.value)
     assert isinstance(failure.value.__cause__, KeyError)
-    assert cluster.run(lambda kv: kv.pull([0]).tolist()) == [[0.0]] * 3  # and the cluster goes on
+    assert cluster.run(lambda kv: kv.pull([0]).tolist()) == [[0.0]] * 3  # the cluster goes on
 
 
-def test_an_exception_that_can_not_be_pickled_reaches_the_caller_as_text(cluster):
+def test_an_exception_that_cannot_be_pickled_reaches_the_caller_as_text(cluster):
     def fail(kv):
         class Local(Exception):
             pass
@@ -274,7 +274,7 @@ class Odd(Exception):
         super().__init__(one)
 
 
-def test_an_exception_that_can_not_be_unpickled_reaches_the_caller_as_text(cluster):
+def test_an_exception_that_cannot_be_unpickled_reaches_the_caller_as_text(cluster):
     def fail(kv):
         raise Odd("strange", 2)
 
@@ -411,23 +411,23 @@ def test_without_dense_slots_keys_have_to_be_named():
         assert made.run(work) == [[1.0] * KEYS]
 
 
-def test_a_report_does_not_wait_for_the_one_before_it_to_be_dealt_with():
+def test_a_report_does_not_wait_for_the_callback_of_the_one_before():
     def work(kv):
         for number in range(3):
             kv.report(number)
         kv.push([0], [1.0])
 
-    dealt_with = []
+    handled = []
 
     def on_report(rank, number):
-        while not dealt_with and not cluster.ticks()[0]:  # the push after the last report
+        while not handled and not cluster.ticks()[0]:  # the push after the last report
             assert time.monotonic() < deadline
-        dealt_with.append(number)
+        handled.append(number)
 
     deadline = time.monotonic() + 30
     with Cluster(4, servers=1, workers=1, consistency=ASYNC) as cluster:
         cluster.run(work, on_report=on_report)
-    assert dealt_with == [0, 1, 2]
+    assert handled == [0, 1, 2]
 
 
 def test_a_cluster_has_one_run_at_a_time(cluster):
@@ -442,7 +442,7 @@ def test_a_cluster_has_one_run_at_a_time(cluster):
 
 
 def test_the_parameters_stand_still_after_a_run_that_was_broken_off():
-    """What a stopped server had not handled when the run ended is in what is read after it."""
+    """Weights read after the run contain the pushes that a stopped server had not handled when it ended."""
 
     def work(kv, server):
         kv.barrier()
@@ -461,7 +461,7 @@ def test_the_parameters_stand_still_after_a_run_that_was_broken_off():
         timer.join()
 
 
-def test_a_server_that_never_comes_to_an_end_does_not_hold_the_end_up():
+def test_a_server_that_never_settles_does_not_hold_up_the_end_of_a_run():
     def work(kv, server):
         kv.barrier()
         os.kill(server, signal.SIGSTOP)
@@ -470,7 +470,7 @@ def test_a_server_that_never_comes_to_an_end_does_not_hold_the_end_up():
     with Cluster(KEYS, servers=1, workers=1, consistency=ASYNC) as cluster:
         with pytest.raises(WorkerFailed, match="broken off"):
             cluster.run(work, cluster.node_pids()[0])
-        assert cluster.run(lambda kv: kv.rank) == [0]  # which waits for a successor
+        assert cluster.run(lambda kv: kv.rank) == [0]  # the run waits for a successor
         assert [event.what for event in cluster.events] == ["hung"]
 
 
@@ -487,8 +487,8 @@ def test_reports_take_no_more_memory_than_their_limit():
     assert most <= 2**26 + 2**22 + 100
 
 
-def test_workers_that_report_without_end_are_told_of_one_by_one():
-    """However many reports come, they are handed over meanwhile; a worker waits where many are not yet."""
+def test_workers_that_report_without_end_wait_for_the_callbacks():
+    """Callbacks get reports while more arrive. A worker waits if many of its reports are not handed over."""
     handed_over = np.frombuffer(mmap.mmap(-1, 16), np.int64)
 
     def work(kv):
@@ -510,7 +510,7 @@ def test_no_push_is_overtaken_by_the_barrier_after_it():
     workers, pushes = 26, 4
 
     def work(kv, server):
-        kv.barrier()  # the server has let everyone in
+        kv.barrier()  # the server has let all workers in
         if kv.rank == 0:
             os.kill(server, signal.SIGSTOP)  # its pipe fills
         kv.barrier()
@@ -527,7 +527,7 @@ def test_no_push_is_overtaken_by_the_barrier_after_it():
         assert cluster.run(work, pid) == [workers * pushes] * workers
 
 
-def test_shortages_of_descriptors_are_said_and_leave_no_memory_behind():
+def test_shortages_of_descriptors_are_named_and_leave_no_memory_behind():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = set(map(int, os.listdir("/proc/self/fd")))
     free = [number for number in range(len(used) + 60) if number not in used]
@@ -538,7 +538,7 @@ def test_shortages_of_descriptors_are_said_and_leave_no_memory_behind():
                 cluster.run(lambda kv: None)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    # that no memory stays open is checked after every test
+    # A fixture checks after every test that no memory stays open.
 
 
 @pytest.mark.parametrize(
@@ -550,7 +550,7 @@ def test_shortages_of_descriptors_are_said_and_leave_no_memory_behind():
         (lambda kv: kv.push([0, 1], [[1.0], [1.0, 2.0]]), "values must be one array of numbers"),
     ],
 )
-def test_what_is_no_number_or_function_is_refused_by_name(request_, said):
+def test_an_argument_that_is_no_number_or_function_is_refused_by_name(request_, said):
     def work(kv):
         with pytest.raises(UsageError, match=said):
             request_(kv)
@@ -560,8 +560,8 @@ def test_what_is_no_number_or_function_is_refused_by_name(request_, said):
 
 
 def test_a_callback_that_raised_is_not_called_again():
-    """Of three reports that wait to be told, the second is too much."""
-    told = []
+    """Three reports wait, and the callback raises at the second."""
+    seen = []
 
     def work(kv):
         for number in range(3):
@@ -570,7 +570,7 @@ def test_a_callback_that_raised_is_not_called_again():
         kv.barrier()
 
     def on_report(rank, number):
-        told.append(number)
+        seen.append(number)
         while not cluster.ticks()[0]:
             pass  # then all three have been sent
         if number == 1:
@@ -582,4 +582,4 @@ def test_a_callback_that_raised_is_not_called_again():
     with Cluster(KEYS, servers=1, workers=1, consistency=ASYNC) as cluster:
         with pytest.raises(ZeroDivisionError):
             cluster.run(work, on_report=on_report)
-        assert told == [0, 1]
+        assert seen == [0, 1]

@@ -1,4 +1,4 @@
-"""Controls on real processes: a part of the protocol left out, and the very checks of test_recovery fail."""
+"""Controls on real processes: without one part of the protocol, the checks of test_recovery fail."""
 
 import contextlib
 import multiprocessing
@@ -16,7 +16,7 @@ from shmps.ps.messages import SERVER
 from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import Failpoint, simulated
 
-LOST = 5.0  # seconds until what does not come is given up: only a broken variant takes as long
+LOST = 5.0  # seconds to wait for a write that may not come; only a broken variant takes as long
 
 
 def is_exact(failpoint):
@@ -37,7 +37,7 @@ CONTROLS = [
 
 @pytest.mark.parametrize(("mutant", "place"), CONTROLS, ids=lambda value: getattr(value, "__name__", value))
 def test_one_kill_shows_what_is_missing(mutant, place, monkeypatch):
-    # The last update: after it none puts right what went wrong with it.
+    # The last update: no later update can repair it.
     failpoint = Failpoint(SERVER, 1, place, WORKERS * PUSHES)
     assert is_exact(failpoint)
     mutant(monkeypatch)
@@ -45,7 +45,7 @@ def test_one_kill_shows_what_is_missing(mutant, place, monkeypatch):
 
 
 def push_and_wake(kv, stopped):
-    """Push 1, 2, ... 12 to every key; then wake whoever was stopped, and see whether it writes."""
+    """Push 1, 2, ... 12 to every key; then wake the stopped server, and see whether it writes."""
     for number in range(1, 13):
         kv.push(None, np.full(KEYS, float(number)))
     with contextlib.suppress(ProcessLookupError):
@@ -53,11 +53,11 @@ def push_and_wake(kv, stopped):
         until = time.monotonic() + LOST
         while (kv.look() == 78.0).all() and time.monotonic() < until:
             pass
-        os.kill(stopped, signal.SIGKILL)  # it would take what its successor is sent
+        os.kill(stopped, signal.SIGKILL)  # otherwise it reads records for its successor
 
 
 def woken_servers_write():
-    """A server is stopped just before it commits its fifth update, replaced, and woken after the twelfth."""
+    """Stop a server just before its fifth commit; replace it; wake it after the twelfth. Does it write?"""
 
     def stop(place):
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -86,4 +86,4 @@ def test_a_stopped_server_that_is_not_killed_before_it_is_replaced_writes_again(
     without_fencing(monkeypatch)
     assert woken_servers_write()
     for node in multiprocessing.active_children():
-        node.join()  # the one that was replaced
+        node.join()  # reap the server that was replaced

@@ -1,4 +1,4 @@
-"""Whoever dies: nobody hangs, everybody waiting is told who died and how, and nothing stays behind."""
+"""When a node dies, no node hangs, all that wait learn which one died and how, and nothing stays behind."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ DEADLINE = 30.0  # seconds; only a hang takes as long
 
 
 def wait_for_death(kv, folder):
-    """Wait for somebody who dies; every worker records what it was told."""
+    """Wait until worker 0 dies; the other workers record the error that they get."""
     try:
         kv.barrier()
         if kv.rank == 0:
@@ -35,7 +35,7 @@ def wait_for_death(kv, folder):
 
 
 @pytest.mark.parametrize("consistency", [SYNC, ASYNC], ids=str)
-def test_the_death_of_a_worker_reaches_everyone_who_waits(consistency, tmp_path):
+def test_the_death_of_a_worker_reaches_all_workers_that_wait(consistency, tmp_path):
     with (
         Cluster(4, servers=2, workers=3, consistency=consistency) as cluster,
         pytest.raises(
@@ -51,7 +51,7 @@ def test_the_death_of_a_worker_reaches_everyone_who_waits(consistency, tmp_path)
 def test_a_dead_workers_function_is_not_run_again_and_the_cluster_goes_on(tmp_path):
     def die(kv):
         Path(tmp_path, f"{kv.rank}-{os.getpid()}").touch()
-        kv.barrier()  # else the news may reach a worker before its function is run
+        kv.barrier()  # otherwise a worker may learn of the death before it runs its function
         if kv.rank == 1:
             os._exit(7)
         kv.barrier()
@@ -77,7 +77,7 @@ def test_a_server_that_dies_between_two_runs_is_replaced_and_keeps_everything():
         assert [event.what for event in cluster.events] == ["died"] * 4
 
 
-def test_a_worker_that_never_asks_anything_does_not_hold_up_the_news():
+def test_a_worker_that_makes_no_request_does_not_delay_the_error():
     def busy(kv):
         if kv.rank == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -104,7 +104,7 @@ def test_an_interrupt_in_the_caller_ends_the_workers_and_goes_on():
 
 @pytest.mark.parametrize("moment", range(4))
 def test_an_interrupt_while_nodes_start_loses_none_of_them(moment, monkeypatch):
-    """Whether it comes before or after a worker's process was started."""
+    """The interrupt comes before or after the start of a worker's process."""
     from shmps.engines.processes.node import Node
 
     start, calls = Node.start, []
@@ -151,7 +151,7 @@ def test_a_server_that_dies_again_and_again_ends_the_run(capfd):
         pytest.raises(NodeDied, match="exit code 1"),
     ):
         cluster.run(work)
-    assert len(cluster.events) == 2  # two were replaced, the third death was one too many
+    assert len(cluster.events) == 2  # two servers were replaced; the third death was one too many
     last_words = capfd.readouterr().err.splitlines()[-1]
     assert "the updater Broken raised RuntimeError('broken on purpose') in server 0" in last_words
 

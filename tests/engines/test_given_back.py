@@ -1,4 +1,4 @@
-"""What a request takes is given back when something raises: slots, numbers, memory, values."""
+"""A request that raises gives back what it took: slots, numbers, memory, values."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ def cluster(request):
 
 
 def everything_works(kv):
-    """More requests than slots, of every form; each worker adds 1 to every key, 2 * SLOTS times."""
+    """Make more requests than slots, of every form. Each worker adds 1 to every key, 2 * SLOTS times."""
     for number in range(2 * SLOTS):
         kv.start_push(None if number % 2 else np.arange(KEYS), np.ones(KEYS))
         kv.pull(None if number % 2 else [0])
@@ -39,7 +39,7 @@ def everything_works(kv):
     ids=["push", "start_push", "push_pull"],
 )
 def test_a_push_whose_values_do_not_fit_the_dtype_leaves_no_slot_taken(cluster, request_):
-    """The last value is of the last server: the slot of the first is filled by then."""
+    """The last value belongs to the last server: the slot of the first server is filled by then."""
 
     def work(kv):
         values = np.ones(KEYS)
@@ -69,7 +69,7 @@ def test_a_pull_for_whose_values_there_is_no_memory_leaves_no_slot_taken(cluster
     assert cluster.weights().tolist() == [2.0 * 2 * SLOTS] * KEYS
 
 
-def test_a_callback_that_raises_costs_neither_a_slot_nor_what_others_asked_for(cluster):
+def test_a_callback_that_raises_takes_no_slot_and_loses_no_other_request(cluster):
     def work(kv):
         def fail(values):
             raise ZeroDivisionError
@@ -106,12 +106,12 @@ def test_a_refused_out_rows_or_callback_leaves_no_slot_taken(cluster):
     assert cluster.weights().tolist() == [2.0 * 2 * SLOTS] * KEYS
 
 
-def test_a_report_that_can_not_be_written_leaves_nothing_behind():
-    """Neither in the file, whose memory it would go on taking, nor among those that are not dealt with."""
+def test_a_report_that_cannot_be_written_leaves_nothing_behind():
+    """Neither bytes in the file, which would hold memory, nor an entry among the reports that wait."""
 
     def work(kv):
         def blocks():
-            return os.fstat(kv._outlet._descriptor).st_blocks
+            return os.fstat(kv._client.reports._outlet._descriptor).st_blocks
 
         kv.report("before")
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Workers that come in while others are at work: their barriers, their rows, and who waits meanwhile."""
+"""Workers that join a run: their barriers, their rows, and which workers wait meanwhile."""
 
 import contextlib
 import os
@@ -19,7 +19,10 @@ MODES = {"sync": SYNC, "bounded": BOUNDED(1), "async": ASYNC}
 
 
 def count_epochs(kv, often=True):
-    """Push 1 to the own key once an epoch, with two barriers in each, or one in every other; the epochs."""
+    """Push 1 to the worker's own key in each of its epochs, and return these.
+
+    often: two barriers in every epoch, else one in every other epoch.
+    """
     mine = []
     kv.barrier()
     for epoch in range(EPOCHS):
@@ -37,9 +40,8 @@ def count_epochs(kv, often=True):
             kv.barrier("all")
             pushed = kv.look([0])
             kv.barrier()
-            assert (
-                again or pushed == epoch + 1
-            )  # by worker 0, which is in this epoch too, between its barriers
+            # Worker 0 is between the two barriers of this epoch too.
+            assert again or pushed == epoch + 1
         elif epoch % 2:
             kv.barrier()
     return mine
@@ -78,7 +80,7 @@ def test_workers_that_a_callback_adds_and_removes_hold_no_barrier_up(mode):
 @pytest.mark.parametrize("policy", [RESPAWN, CONTINUE])
 @pytest.mark.parametrize("rank", [1, 2], ids=["another", "the newcomer"])
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_nobody_waits_for_ever_at_a_barrier_when_a_worker_dies_after_one_has_joined(mode, rank, policy):
+def test_no_worker_waits_for_ever_at_a_barrier_when_a_worker_dies_after_one_has_joined(mode, rank, policy):
     visit = 2 if rank == 2 else 6
     for place in ("worker: before commit", "worker: answered"):
         failpoint = Failpoint(WORKER, rank, place, visit)
@@ -96,7 +98,7 @@ def test_nobody_waits_for_ever_at_a_barrier_when_a_worker_dies_after_one_has_joi
             assert cluster.weights()[:3].tolist() == full
 
 
-def test_a_barrier_counts_from_the_epoch_at_which_a_worker_comes_in():
+def test_a_barrier_counts_from_the_epoch_at_which_a_worker_joins():
     def all_come(place, ranks):
         *first, last = ranks
         assert not any(barrier.enter(rank, place) for rank in first)
@@ -110,17 +112,17 @@ def test_a_barrier_counts_from_the_epoch_at_which_a_worker_comes_in():
         for behind in ((-1, 1), (0, 1), (1, 2), (1, 3), (2, 0)):
             assert barrier.enter(2, behind) == {2: behind}
     all_come((2, 1), [1, 0, 2])
-    assert barrier.enter(1, (1, 1)) == {1: (1, 1)}  # a life that goes on with epoch 1
-    assert not barrier.enter(0, (3, 1)) and not barrier.enter(2, (2, 2))  # by a function that ends early
+    assert barrier.enter(1, (1, 1)) == {1: (1, 1)}  # a new life that goes on with epoch 1
+    assert not barrier.enter(0, (3, 1)) and not barrier.enter(2, (2, 2))  # whose function ends early
     assert barrier.finish(1) == {0: (3, 1), 2: (2, 2)}
-    assert not barrier.enter(2, (3, 1)) and barrier.finish(2) == {}  # it died in there and was given up
+    assert not barrier.enter(2, (3, 1)) and barrier.finish(2) == {}  # it died in the barrier and was given up
     all_come((3, 2), [0])
     assert barrier.openings == 7
 
 
 @pytest.mark.parametrize("mode", ["sync", "async", "hogwild"])
 @pytest.mark.parametrize("batch_size", [0, 10])
-def test_a_newcomer_for_which_there_is_no_row_leaves(mode, batch_size):
+def test_a_newcomer_without_rows_leaves(mode, batch_size):
     settings = {"mode": mode, "batch_size": batch_size, "workers": 2, "iterations": 5}
     X, y = scipy.sparse.csr_matrix(np.eye(2)), [0, 1]
     alone, joined = (LogisticRegression(join_at=at, **settings).fit(X, y) for at in (None, 1))
@@ -136,7 +138,7 @@ def fill(pipe):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_server_that_hangs_with_its_pipe_full_is_replaced_while_a_worker_comes_in(mode):
+def test_a_server_that_hangs_with_its_pipe_full_is_replaced_while_a_worker_joins(mode):
     def work(kv, server):
         for epoch in range(4):
             if kv.rank == 0 and epoch == 1:

@@ -1,4 +1,4 @@
-"""Kill anything: no acknowledged push lost, none applied twice, and in sync mode the same bits in the end."""
+"""Kill any process: no acknowledged push is lost or applied twice, and sync mode ends with the same bits."""
 
 import contextlib
 import os
@@ -25,14 +25,14 @@ MODES = {"sync": SYNC, "bounded": BOUNDED(2), "async": ASYNC}
 
 
 def delta(rank, number):
-    """What worker `rank` adds with its push `number`: keys and whole numbers, so that sums are exact."""
+    """Return keys and values of push `number` of worker `rank`: whole numbers, so that sums are exact."""
     random = np.random.default_rng([rank, number])
     keys = np.sort(random.choice(KEYS, 5, replace=False))
     return keys, random.integers(1, 1000, size=5).astype(float)
 
 
 def add_deltas(kv):
-    """Pushes of every form; a new life goes on after what the last one had committed."""
+    """Push in every form. A new life goes on after the last push that the one before had committed."""
     for number in range(kv.resumed + 1, PUSHES + 1):
         keys, values = delta(kv.rank, number)
         if number % 3 == 0:
@@ -61,7 +61,7 @@ FAILPOINTS = [
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("point", FAILPOINTS, ids=lambda point: f"{point[2]}-{point[3]}")
-def test_every_push_arrives_exactly_once_whoever_is_killed_wherever(point, mode):
+def test_every_push_arrives_exactly_once_whichever_node_is_killed_wherever(point, mode):
     with Cluster(
         KEYS, servers=2, workers=WORKERS, consistency=MODES[mode], failpoints=[Failpoint(*point)]
     ) as cluster:
@@ -77,7 +77,7 @@ def assert_replica_is_the_partition(cluster):
     here, replica = cluster._parameters.here, cluster._parameters.replica
     for name, mine, theirs in zip(here._fields, here, replica, strict=True):
         assert name == "done" or mine.tobytes() == theirs.tobytes(), name
-    # A run begins with all clocks at the furthest: that is noted with the next update.
+    # A run begins with all clocks at the largest one. The replica gets that with the next update.
     assert (here.done >= replica.done).all()
 
 
@@ -100,8 +100,8 @@ def test_with_a_replica_every_push_arrives_once_and_in_both(point, mode):
         assert_replica_is_the_partition(cluster)
 
 
-def test_a_tail_that_is_slow_holds_pushes_up_and_loses_none():
-    """More versions than redo slots are under way while the tail is stopped."""
+def test_a_slow_tail_holds_pushes_up_and_loses_none():
+    """While the tail is stopped, more versions are under way than there are redo slots."""
 
     def work(kv, tail):
         if kv.rank == 0:
@@ -119,7 +119,7 @@ def test_a_tail_that_is_slow_holds_pushes_up_and_loses_none():
 
 
 @pytest.mark.parametrize("what", ["weights", "state"])
-def test_a_damaged_partition_is_made_anew_from_its_replica(what):
+def test_a_damaged_partition_is_restored_from_its_replica(what):
     def push(kv, numbers):
         for number in numbers:
             kv.push(*delta(0, number))
@@ -142,7 +142,7 @@ TRAINING = Plan(batch_size=16, epochs=4, iterations=None, test_interval=3, inter
 
 
 def trained(failpoints=(), plan=TRAINING, updater=AdaGrad, replicas=0, **run):
-    """The weights of a sync training with two servers, and what happened to nodes."""
+    """Return the weights of a sync training with two servers, and the events of its nodes."""
     random = np.random.default_rng(1)
     X = scipy.sparse.random(150, KEYS - 1, density=0.3, format="csr", random_state=2)
     rows = rows_of(X, np.where(random.random(150) < 0.4, 1.0, -1.0))
@@ -164,13 +164,13 @@ def test_a_killed_sync_training_ends_with_the_bits_of_the_undisturbed_one(point,
 
 
 @pytest.mark.parametrize("point", WITH_REPLICA, ids=lambda point: f"{point[1]}-{point[2]}-{point[3]}")
-def test_it_does_so_with_a_replica(point):
+def test_a_killed_sync_training_with_a_replica_ends_with_the_same_bits(point):
     killed, events = trained([Failpoint(*point)], replicas=1)
     assert len(events) == 1 and killed == trained()[0]
 
 
 @pytest.mark.parametrize("updater", [SGD, FTRL])
-def test_it_does_so_with_every_updater_and_a_worker_that_joins(updater):
+def test_a_killed_sync_training_with_a_newcomer_ends_with_the_same_bits(updater):
     plan = replace(TRAINING, elastic=True, epochs=3)
     undisturbed, events = trained(plan=plan, updater=updater, join_at=1)
     assert [event.what for event in events] == ["joined"]
@@ -180,14 +180,14 @@ def test_it_does_so_with_every_updater_and_a_worker_that_joins(updater):
         assert len(events) == 2 and killed == undisturbed
 
 
-def kill_somebody(cluster, random):
+def kill_a_node(cluster, random):
     pids = cluster.node_pids()
     with contextlib.suppress(ProcessLookupError):  # a worker that has finished
         os.kill(pids[random.integers(len(pids))], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_push_arrives_exactly_once_whenever_somebody_is_killed(mode):
+def test_every_push_arrives_exactly_once_whenever_a_node_is_killed(mode):
     random = np.random.default_rng(0)
     with Cluster(KEYS, servers=2, workers=WORKERS, consistency=MODES[mode]) as cluster:
         for round_ in range(1, 9):
@@ -199,7 +199,7 @@ def test_every_push_arrives_exactly_once_whenever_somebody_is_killed(mode):
             cluster.run(
                 report_and_add,
                 on_worker_death=RESPAWN,
-                on_report=lambda rank, value: kill_somebody(cluster, random) if rank == 0 else None,
+                on_report=lambda rank, value: kill_a_node(cluster, random) if rank == 0 else None,
             )
             assert cluster.weights().tolist() == (round_ * expected()).tolist()
         assert cluster.events
@@ -238,7 +238,7 @@ def test_a_worker_that_dies_again_and_again_is_given_up_with_its_exit_code():
     assert [event.outcome for event in cluster.events] == ["started again"] * 2
 
 
-def test_the_last_worker_that_dies_before_another_comes_is_missed():
+def test_the_death_of_the_last_worker_before_another_joins_is_an_error():
     def work(kv):
         for epoch in range(4):
             kv.ranks(epoch)
@@ -249,7 +249,7 @@ def test_the_last_worker_that_dies_before_another_comes_is_missed():
         cluster.run(work, on_worker_death=CONTINUE, join_at=3)
 
 
-def test_a_worker_that_is_back_passes_the_barriers_that_have_opened():
+def test_a_respawned_worker_passes_the_barriers_that_have_opened():
     def work(kv):
         for number in range(6):
             kv.barrier("all" if number % 2 else "workers")
@@ -264,7 +264,7 @@ def test_a_worker_that_is_back_passes_the_barriers_that_have_opened():
 
 @pytest.mark.parametrize("role", ["server", "worker"])
 def test_a_node_that_hangs_is_killed_before_another_takes_its_place(role):
-    """Stopped, replaced, and then woken up: it must not write a second time."""
+    """A stopped node that is replaced must never write again."""
 
     def work(kv, pid):
         for number in range(kv.resumed + 1, PUSHES + 1):
@@ -281,7 +281,7 @@ def test_a_node_that_hangs_is_killed_before_another_takes_its_place(role):
         assert (event.what, event.role) == ("hung", role)
 
 
-def test_who_waits_or_beats_is_not_taken_for_hung():
+def test_a_worker_that_waits_or_beats_is_not_taken_for_hung():
     def work(kv):
         if kv.rank == 0:
             until = time.monotonic() + 2.0
@@ -318,7 +318,7 @@ with Cluster(KEYS, servers=2, workers=2, consistency=MODES[sys.argv[2]]) as clus
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("place", SCHEDULER_PLACES)
-def test_if_the_scheduler_dies_everyone_goes(place, mode, tmp_path):
+def test_if_the_scheduler_dies_all_nodes_end(place, mode, tmp_path):
     from processes import alive, children_of
 
     script = tmp_path / "script.py"
@@ -335,11 +335,11 @@ def test_if_the_scheduler_dies_everyone_goes(place, mode, tmp_path):
             pass
 
 
-def test_to_pass_over_what_was_done_before_is_a_sign_of_life(monkeypatch):
+def test_skipping_minibatches_that_are_done_is_a_sign_of_life(monkeypatch):
     beats = []
     monkeypatch.setattr(KVWorker, "beat", lambda kv: beats.append(None))
 
-    def pass_over(kv, *args):
+    def skip(kv, *args):
         train(kv, *args)
         return len(beats)
 
@@ -349,7 +349,7 @@ def test_to_pass_over_what_was_done_before_is_a_sign_of_life(monkeypatch):
     with Cluster(KEYS, servers=1, workers=1, updater=SGD(0.1)) as cluster:
         copy = cluster.copy_of_parameters()._replace(ticks=np.array([50]))
     with Cluster(KEYS, servers=1, workers=1, updater=SGD(0.1), restored=copy) as cluster:
-        assert cluster.run(pass_over, rows, (KEYS,), plan) == [50]
+        assert cluster.run(skip, rows, (KEYS,), plan) == [50]
 
 
 def test_workers_join_and_leave_with_an_epoch_at_one_tick_for_all():
@@ -378,7 +378,7 @@ def test_workers_join_and_leave_with_an_epoch_at_one_tick_for_all():
         by_epoch = {}
         for taken in results:
             for epoch, ranks in taken:
-                assert by_epoch.setdefault(epoch, ranks) == ranks  # everyone says the same
+                assert by_epoch.setdefault(epoch, ranks) == ranks  # all workers agree
         for rank, taken in enumerate(results):
             assert [epoch for epoch, _ in taken] == [e for e, ranks in by_epoch.items() if rank in ranks]
         assert by_epoch[0] == (0, 1)
@@ -387,7 +387,7 @@ def test_workers_join_and_leave_with_an_epoch_at_one_tick_for_all():
         assert next(event.what for event in cluster.events) == "joined"
 
 
-def test_pushes_of_a_run_that_was_broken_off_are_not_taken_for_the_next_ones():
+def test_pushes_of_a_run_that_was_broken_off_are_not_taken_for_those_of_the_next():
     def break_off(kv):
         if kv.rank == 0:
             for _ in range(4):
@@ -410,7 +410,7 @@ def test_pushes_of_a_run_that_was_broken_off_are_not_taken_for_the_next_ones():
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("place", ["server: record taken", "server: committed", "server: after answers"])
-def test_a_server_that_dies_after_a_worker_has_joined_knows_it_again(mode, place):
+def test_a_server_that_dies_after_a_worker_has_joined_lets_it_in_again(mode, place):
     def work(kv):
         for epoch in range(12):
             if kv.rank in kv.ranks(epoch) and epoch - (2 if kv.rank == 2 else 0) >= kv.resumed:
@@ -436,11 +436,11 @@ def test_a_worker_that_joins_does_its_part(mode):
     assert "deaths" not in result.table()
     if mode == "sync":
         assert result.rows == 4 * 120
-    else:  # who is an epoch ahead when it comes in has done that with the rows of two
+    else:  # a worker that was an epoch ahead at the join did this epoch with a shard of two
         assert 4 * 120 <= result.rows <= 4 * 120 + 60
 
 
-def test_a_worker_that_is_removed_before_it_came_in_never_does():
+def test_a_worker_that_is_removed_before_it_joins_never_joins():
     def work(kv):
         return [kv.ranks(epoch) for epoch in range(4) if kv.report(epoch) is None]
 
@@ -453,8 +453,8 @@ def test_a_worker_that_is_removed_before_it_came_in_never_does():
         assert cluster.run(work, on_report=add_and_remove) == [[[0]] * 4]
 
 
-def test_nobody_is_taken_for_hung_while_nobody_looks():
-    """A callback that takes long, or a terminal's Ctrl-Z, is no silence of the nodes."""
+def test_no_node_is_taken_for_hung_while_the_scheduler_does_not_look():
+    """A long callback, or Ctrl-Z in the terminal, does not count as silence of the nodes."""
 
     def work(kv):
         kv.report(None)
@@ -465,7 +465,7 @@ def test_nobody_is_taken_for_hung_while_nobody_looks():
         assert cluster.events == []
 
 
-def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(monkeypatch):
+def test_a_server_whose_replacement_was_interrupted_is_replaced_later(monkeypatch):
     from shmps.ps.scheduler.nodes import Nodes
 
     launch, interrupts = Nodes.launch, [1]
@@ -495,7 +495,7 @@ def test_a_server_whose_replacement_was_interrupted_is_replaced_all_the_same(mon
 
 @pytest.mark.parametrize("visit", [5, 6, 7], ids=["unread", "just read", "after its first push"])
 def test_a_servers_successor_knows_of_a_worker_that_has_joined(visit):
-    """The fifth record that a server takes is that the second worker comes in."""
+    """The fifth record that a server takes says that the second worker joins."""
 
     def work(kv):
         for epoch in range(4):

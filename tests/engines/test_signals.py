@@ -1,4 +1,4 @@
-"""A signal at any step of a cluster's life: nothing stays behind, nobody hangs, and the signal is heard."""
+"""A signal at any step of a cluster's life: nothing stays behind or hangs, and the signal is delivered."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from processes import children_of, nodes_of
 import shmps
 from shmps import ASYNC, Cluster, LogisticRegression
 from shmps.cli import main as cli
-from shmps.engines.processes.outlet import Outlets
+from shmps.engines.processes.value_files import WorkerFiles
 from shmps.errors import UsageError
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.system import signals
@@ -26,17 +26,17 @@ PACKAGE = str(Path(shmps.__file__).parent)
 MODULES = (
     "cluster", "ps/scheduler/scheduler", "ps/scheduler/run_state", "ps/scheduler/nodes",
     "ps/scheduler/deaths", "engines/processes/engine", "engines/processes/lifetime",
-    "engines/processes/node", "engines/processes/outlet", "engines/processes/process", "system/signals",
+    "engines/processes/node", "engines/processes/value_files", "engines/processes/process", "system/signals",
 )  # fmt: skip
 OWN = {f"{PACKAGE}/{name}.py" for name in MODULES}
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-STRIDE = 101  # every line would take minutes: each run of the tests tries so many of them
+STRIDE = 101  # a run of the tests tries every 101st line: all lines would take minutes
 X = np.random.default_rng(0).normal(size=(40, 3))
 Y = X[:, 0] > 0
 
 
 class Terminated(BaseException):
-    """SIGTERM came."""
+    """Raised by the handler of SIGTERM."""
 
 
 def terminate(number, frame):
@@ -45,7 +45,7 @@ def terminate(number, frame):
 
 @contextmanager
 def signal_at(step: int, number: int) -> Iterator[list[int]]:
-    """Inside, this process gets the signal at the `step`-th line that it comes to in a cluster's modules."""
+    """Send this process a signal at the `step`-th line that it runs in a cluster's modules; yield a count."""
     lines = [0]
 
     def trace(frame, event, argument):
@@ -101,7 +101,7 @@ def descriptors() -> list[str]:
     for each in Path("/proc/self/fd").iterdir():
         try:
             found.append(f"{each.name} {os.readlink(each)}")
-        except OSError:  # the listing's own
+        except OSError:  # the descriptor of the listing itself
             continue
     return sorted(found)
 
@@ -114,7 +114,7 @@ def lines_of(life: Callable[[], None]) -> int:
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
 @pytest.mark.parametrize("life", [a_cluster, a_cluster_in_which_handlers_are_set, a_fit])
-def test_a_signal_at_any_line_leaves_nothing_behind_and_is_heard(life, number):
+def test_a_signal_at_any_line_leaves_nothing_behind_and_is_delivered(life, number):
     before = signal.signal(signal.SIGTERM, terminate)
     ctrl_c = signal.getsignal(signal.SIGINT)
     try:
@@ -132,9 +132,8 @@ def test_a_signal_at_any_line_leaves_nothing_behind_and_is_heard(life, number):
             assert signal.getsignal(signal.SIGTERM) is terminate, f"line {step}"
             assert signal.getsignal(signal.SIGINT) in (ctrl_c, interrupt), f"line {step}"
             assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set(), f"line {step}"
-            assert heard == (lines[0] >= step), (
-                f"line {step}"
-            )  # how often the scheduler looks is left to chance
+            # The run may end before this line: how often the scheduler polls varies.
+            assert heard == (lines[0] >= step), f"line {step}"
             assert children_of(os.getpid()) == children, f"line {step}"
             assert descriptors() == open_before, f"line {step}"
         life()  # no lock is left locked
@@ -152,8 +151,8 @@ def run_script(tmp_path, text: str, *arguments: str, **how) -> subprocess.Comple
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
-def test_the_command_ends_in_a_line_wherever_a_signal_comes(number, tmp_path, monkeypatch, capsys):
-    """In its own process a signal ends `shmps train` as it ends `fit`: its handlers are `cli._stop`."""
+def test_the_command_ends_with_one_line_wherever_a_signal_comes(number, tmp_path, monkeypatch, capsys):
+    """A signal ends `shmps train` in its own process as it ends `fit`: the handlers are `cli._stop`."""
     (tmp_path / "data.svm").write_text("".join(f"{label} 1:{label}\n" for label in (0, 1) * 20))
     arguments = ["train", "--data", str(tmp_path / "data.svm"), "--workers", "1", "--epochs", "1", "--quiet"]
     before = {each: signal.getsignal(each) for each in NUMBERS}
@@ -175,7 +174,7 @@ def test_the_command_ends_in_a_line_wherever_a_signal_comes(number, tmp_path, mo
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_ctrl_c_and_sigterm_at_once_are_told_in_one_line(tmp_path):
+def test_ctrl_c_and_sigterm_at_once_give_one_line(tmp_path):
     done = run_script(
         tmp_path,
         """
@@ -198,7 +197,7 @@ sys.exit(cli.main(["data"]))
 
 
 def test_the_command_keeps_its_exit_code_when_signals_come_while_python_ends(tmp_path):
-    """Python gives handlers up before its process ends, and threads of libraries block no signal."""
+    """Python drops its handlers before the process ends, and threads of libraries block no signal."""
     done = run_script(
         tmp_path,
         """
@@ -220,7 +219,7 @@ sys.exit(command.main())
     assert (done.returncode, done.stderr) == (7, "")
 
 
-def test_a_storm_of_signals_ends_in_the_first(tmp_path):
+def test_a_storm_of_signals_raises_the_first(tmp_path):
     done = run_script(
         tmp_path,
         """
@@ -235,7 +234,7 @@ def storm():
         time.sleep(0.0005)
 
 def outlive():
-    # Python's own end is no matter of ours.
+    # The end of Python itself is not tested here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ending.set()
 
@@ -255,8 +254,8 @@ except KeyboardInterrupt:
     assert done.stdout.splitlines() == ["False []", "[]"], (done.stdout, done.stderr)
 
 
-def test_a_signal_is_heard_in_a_callback_at_the_end_of_a_run(tmp_path):
-    """The death of a server is told while the run waits for its successor."""
+def test_a_signal_is_delivered_in_a_callback_at_the_end_of_a_run(tmp_path):
+    """The callback gets the death of a server while the run waits for the successor."""
     done = run_script(
         tmp_path,
         """
@@ -284,7 +283,7 @@ except KeyboardInterrupt:
 
 @pytest.fixture
 def while_closed(monkeypatch):
-    """Calling it with a function has that called while a cluster is cleaned up."""
+    """A function that has another function called while a cluster is cleaned up."""
 
     def call(function):
         close = Nodes.close
@@ -334,8 +333,8 @@ def push_until_stopped(kv):
         kv.push([0], [1.0])
 
 
-def test_a_signal_that_waited_goes_to_the_handler_that_it_came_for(while_closed):
-    """Not to one that an earlier cluster has found, nor to one that is set while it waits."""
+def test_a_signal_that_waited_goes_to_the_handler_that_was_set_when_it_came(while_closed):
+    """Not to a handler that an earlier cluster found, nor to one that is set while the signal waits."""
     heard, before = [], signal.getsignal(signal.SIGUSR1)
 
     def handle(name):
@@ -356,8 +355,7 @@ def test_a_signal_that_waited_goes_to_the_handler_that_it_came_for(while_closed)
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_handler_that_raises_while_the_handlers_are_put_back_keeps_none_from_its_place():
-
+def test_a_handler_that_raises_while_handlers_are_put_back_does_not_stop_the_others():
     @signals.held
     def put_back(passage):
         passage.close()
@@ -474,7 +472,7 @@ def test_a_handler_set_inside_the_block_may_call_the_one_before():
 
 
 def test_of_two_clusters_the_first_may_be_left_first():
-    """What is left of the second is protected all the same."""
+    """The rest of the second one is still protected."""
     heard = []
 
     def signal_at_the_end(nodes, servers):
@@ -496,8 +494,8 @@ def test_of_two_clusters_the_first_may_be_left_first():
 
 
 def test_signals_that_wait_are_delivered_in_the_main_thread_alone(monkeypatch):
-    """Another thread, in a run of its own, comes by meanwhile."""
-    heard, turns, empty = [], threading.Semaphore(0), Outlets.empty
+    """Another thread is in a run of its own meanwhile."""
+    heard, turns, empty = [], threading.Semaphore(0), WorkerFiles.empty
 
     def go_on(kv):
         while not kv.stopping:
@@ -521,14 +519,14 @@ def test_signals_that_wait_are_delivered_in_the_main_thread_alone(monkeypatch):
         thread = threading.Thread(target=theirs.run, args=(go_on,), kwargs={"on_pause": turns.release})
         thread.start()
         turns.acquire()
-        monkeypatch.setattr(Outlets, "empty", empty_after_a_signal)
+        monkeypatch.setattr(WorkerFiles, "empty", empty_after_a_signal)
         ours.run(push_once)
         theirs.stop()
         thread.join()
     assert heard == [threading.main_thread()]
 
 
-def test_a_callback_during_the_end_of_a_run_may_ask_while_a_signal_waits(monkeypatch):
+def test_a_callback_at_the_end_of_a_run_may_call_the_cluster_while_a_signal_waits(monkeypatch):
     end_workers, ticks, heard = Nodes.end_workers, [], []
 
     def end_and_kill(self):
@@ -546,8 +544,8 @@ def test_a_callback_during_the_end_of_a_run_may_ask_while_a_signal_waits(monkeyp
         assert ticks == [[1]] and heard == [signal.SIGUSR1]
 
 
-def test_a_handler_may_ask_while_servers_are_replaced(monkeypatch):
-    """It interrupts a question of the same thread."""
+def test_a_handler_may_call_the_cluster_while_servers_are_replaced(monkeypatch):
+    """The handler interrupts another call of the same thread."""
     ticks: list[list[int]] = []
     poll = signals.poll
 
@@ -575,7 +573,7 @@ def test_a_callback_that_leaves_the_block_ends_the_run():
         cluster.ticks()
 
 
-def test_questions_from_another_thread_while_the_block_is_left():
+def test_calls_from_another_thread_while_the_block_is_left():
     clusters: list[Cluster] = []
     strange: list[BaseException] = []
     ended = threading.Event()

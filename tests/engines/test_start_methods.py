@@ -1,4 +1,4 @@
-"""A node that is killed or stopped while it boots holds nobody up, and no node outlives its parent."""
+"""A node that is killed or stopped while it boots blocks nothing, and no node outlives its parent."""
 
 import contextlib
 import io
@@ -49,7 +49,7 @@ if __name__ == "__main__":
         results = cluster.run(work, np.zeros(2**20), on_worker_death="respawn", on_report=ready)
         print(results, cluster.weights().tolist() == [40.0] * 9, flush=True)
 elif number and not os.path.exists(marks):
-    # A node, or the fork server, boots: the first is hit.
+    # A node, or the fork server, boots. Only the first gets the signal.
     open(marks, "w").close()
     print("booting", os.getpid(), flush=True)
     os.kill(os.getpid(), number)
@@ -109,7 +109,7 @@ def push_often(kv, count):
         kv.push(None, np.ones(4))
 
 
-def test_the_death_of_the_fork_server_is_that_of_no_node():
+def test_nodes_survive_the_death_of_the_fork_server():
     with Cluster(4, servers=1, workers=2, consistency=ASYNC, start_method="forkserver") as cluster:
         before, killed = cluster.node_pids(), []
 
@@ -127,14 +127,14 @@ def test_the_death_of_the_fork_server_is_that_of_no_node():
 
 
 def push_after_a_barrier(kv, count):
-    """Not over before the scheduler has come to its loop, which opens the barrier."""
+    """Return only after the scheduler has reached its loop, which opens the barrier."""
     kv.barrier()
     push_often(kv, count)
 
 
 @pytest.mark.parametrize("stranger", [False, True])
-def test_an_exit_code_that_somebody_else_takes_is_no_error(stranger, monkeypatch):
-    """Another thread starts a process, or waits for any, right when a node has been started and has ended."""
+def test_an_exit_code_that_other_code_takes_is_no_error(stranger, monkeypatch):
+    """Another thread starts a process, or waits for any child, right after a node was started and ended."""
     death, killed = NodeProcess.death, []
 
     def end_first(process):
@@ -152,13 +152,13 @@ def test_an_exit_code_that_somebody_else_takes_is_no_error(stranger, monkeypatch
         assert cluster.weights().tolist() == [3.0] * 4
 
 
-def test_the_death_of_the_fork_server_right_after_a_start_is_that_of_no_node(monkeypatch):
-    """A node that runs must not get a successor beside it."""
+def test_a_node_survives_the_death_of_the_fork_server_right_after_its_start(monkeypatch):
+    """A node that runs must not get a successor."""
     death, killed = NodeProcess.death, []
 
     def end_fork_server_first(process):
         while not killed and len(os.listdir(f"/proc/{process.pid}/task")) < 2:
-            pass  # it looks after its parent's life only when the fork server has let it go on
+            pass  # the node starts the thread that watches its parent after the byte of the fork server
         if not killed:
             killed.extend(pid for pid in children_of(os.getpid()) if process.pid in children_of(pid))
             os.kill(killed[0], signal.SIGKILL)
@@ -174,7 +174,7 @@ def test_the_death_of_the_fork_server_right_after_a_start_is_that_of_no_node(mon
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_new_interpreter_that_cannot_be_started_is_a_named_error_and_leaves_nothing(method):
-    """In a session of its own: signals to the process group would end the tests too."""
+    """The script has a session of its own: a signal to its process group would end the tests too."""
     done = run(
         f"""
 import errno, os, subprocess
@@ -201,21 +201,21 @@ for _ in range(2):
 
 
 def test_ctrl_c_while_the_fork_server_is_started_waits_until_it_is_known():
-    """Else it would be nobody's, and stay a zombie when it has ended."""
+    """Otherwise nothing would reap the server, and it would stay a zombie."""
     done = run(
         """
 import os, signal
 from shmps import Cluster
 from shmps.engines.processes import fork_server as module
 
-start = module.interpreter
+start = module.start_interpreter
 
 def interrupted(*args):
     child = start(*args)
     os.kill(os.getpid(), signal.SIGINT)
     return child
 
-module.interpreter = interrupted
+module.start_interpreter = interrupted
 try:
     Cluster(4, servers=1, workers=1, start_method="forkserver")
 except KeyboardInterrupt:
@@ -240,7 +240,7 @@ def test_a_node_whose_descriptor_cannot_be_received_is_a_named_error_and_leaves_
     until_gone(nodes_of(os.getpid()))
 
 
-def test_a_path_of_pathlib_among_those_of_modules_stops_no_node(monkeypatch):
+def test_a_pathlib_path_in_sys_path_stops_no_node(monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path, Path("/nowhere")])
     with Cluster(4, servers=1, workers=1, start_method="spawn") as cluster:
         cluster.run(push_often, 1)
@@ -252,10 +252,10 @@ def test_a_thread_that_replaces_a_server_ends_before_the_cluster():
 
     def pause(place):
         replacing.set()
-        ended.wait(0.3)  # the end of the block comes while a server is replaced, if it may
+        ended.wait(0.3)  # the block ends while a server is replaced, unless it waits
 
     def ask():
-        with contextlib.suppress(Exception):  # the block may end before it reads
+        with contextlib.suppress(Exception):  # the block may end before the call reads
             cluster.ticks()
 
     with failpoints.simulated(pause):
@@ -326,7 +326,7 @@ print("ends")
 
 
 def test_a_thread_that_computes_goes_on_beside_a_fit():
-    """A fork would wait for ever in OpenBLAS, or end its threads in the middle of the product."""
+    """A fork would wait for ever in OpenBLAS, or end the threads of OpenBLAS during a product."""
     done = run("""
 import threading
 import numpy as np
@@ -357,7 +357,7 @@ thread.join()
     assert done.stdout == "True\n", done.stderr
 
 
-def test_a_cluster_says_what_a_fork_beside_other_threads_may_do():
+def test_a_cluster_warns_that_a_fork_beside_other_threads_may_hang():
     waits = threading.Event()
     thread = threading.Thread(target=waits.wait)
     thread.start()
@@ -371,7 +371,7 @@ def test_a_cluster_says_what_a_fork_beside_other_threads_may_do():
 
 
 def test_threads_of_progress_bars_do_not_compute(monkeypatch):
-    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 10)  # `cli.main` sets 0: no such thread
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 10)  # `cli.main` sets 0, which starts no thread
     with tqdm.tqdm(total=1, disable=False, file=io.StringIO()):
         assert any(isinstance(thread, tqdm.TMonitor) for thread in threading.enumerate())
         with warnings.catch_warnings(action="error"):
@@ -381,7 +381,7 @@ def test_threads_of_progress_bars_do_not_compute(monkeypatch):
 def leave_the_block_in_a_fork(cluster: Cluster) -> None:
     with cluster:
         if not (pid := os.fork()):
-            sys.exit(7)  # through the blocks that it is in
+            sys.exit(7)  # leaves the with blocks
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
         cluster.run(push_often, 1, on_report=lambda rank, value: fork_in_a_callback())
         assert cluster.weights().tolist() == [1.0] * 4 and cluster.events == []
@@ -415,8 +415,8 @@ def in_a_script(tmp_path, text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_fork_server_that_can_not_be_started_is_a_named_shortage(tmp_path):
-    """And nothing is killed in its place: the script's group is its own."""
+def test_a_fork_server_that_cannot_be_started_is_a_named_shortage(tmp_path):
+    """No other process is killed instead. The script has a process group of its own."""
     done = in_a_script(
         tmp_path,
         """
@@ -456,7 +456,7 @@ def test_a_fork_server_without_room_for_a_process_is_a_named_shortage():
     (server,) = servers
     limits = resource.prlimit(server, resource.RLIMIT_NOFILE)
     missing, open_there = 0, len(os.listdir(f"/proc/{server}/fd"))
-    for room in itertools.count(1, 2):  # too little for what is sent to it, or for the pipe that it makes
+    for room in itertools.count(1, 2):  # too few for a request, or for the pipe of the server
         resource.prlimit(server, resource.RLIMIT_NOFILE, (open_there + room, limits[1]))
         try:
             life()
@@ -469,7 +469,7 @@ def test_a_fork_server_without_room_for_a_process_is_a_named_shortage():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_program_that_ignores_the_ends_of_its_children_has_clusters(method, tmp_path):
+def test_a_program_that_ignores_sigchld_can_use_clusters(method, tmp_path):
     done = in_a_script(
         tmp_path,
         f"""
@@ -492,7 +492,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_a_start_for_which_there_are_too_few_descriptors_leaves_none_open(method):
+def test_a_start_with_too_few_descriptors_leaves_none_open(method):
     def life() -> None:
         with Cluster(4, servers=1, workers=1, consistency=ASYNC, start_method=method) as cluster:
             cluster.run(push_often, 1)
@@ -516,7 +516,7 @@ def test_a_start_for_which_there_are_too_few_descriptors_leaves_none_open(method
     assert missing > 2
 
 
-def test_a_node_that_can_start_no_thread_goes_with_its_parent_or_says_what_it_lacks(monkeypatch, capfd):
+def test_a_node_that_can_start_no_thread_ends_with_its_parent_or_names_the_shortage(monkeypatch, capfd):
     def fail(*args):
         raise RuntimeError("can't start new thread")
 
@@ -531,7 +531,7 @@ def test_a_node_that_can_start_no_thread_goes_with_its_parent_or_says_what_it_la
 
     ended: list[bool] = []
     monkeypatch.setattr("shmps.engines.processes.node._thread", SimpleNamespace(start_new_thread=fail))
-    life()  # the kernel tells its nodes
+    life()  # the kernel's signal ends these nodes with their parent
     thread = threading.Thread(target=life_of_a_thread)
     thread.start()
     thread.join()

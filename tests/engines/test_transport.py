@@ -60,10 +60,10 @@ def test_a_full_pipe_blocks_nobody_and_loses_nothing(inboxes):
     assert got[PULL] == got[PUSH] == list(range(records))
 
 
-def test_who_waits_for_an_answer_also_sends_what_was_kept(inboxes):
+def test_a_node_that_waits_for_an_answer_also_sends_its_kept_records(inboxes):
     def echo():
         post, records = Post(inboxes, (SERVER, 0)), []
-        while len(records) < 3000:  # no answer before all have come
+        while len(records) < 3000:  # answers only after all have come
             records += post.receive()
         post.send_all([((WORKER, 0), record) for record in records])
         post.flush()
@@ -79,7 +79,7 @@ def test_who_waits_for_an_answer_also_sends_what_was_kept(inboxes):
     assert got == list(range(3000))
 
 
-def test_a_record_may_wait_behind_those_for_others_and_its_sender_does_not(inboxes):
+def test_a_record_sent_behind_others_waits_for_them_and_its_sender_does_not(inboxes):
     scheduler, server, worker = (
         Post(inboxes, address) for address in ((SCHEDULER, 0), (SERVER, 0), (WORKER, 0))
     )
@@ -119,7 +119,7 @@ def test_a_mailbox_is_seen_by_both_sides():
     store.close()
 
 
-def test_workers_can_not_write_parameters():
+def test_workers_cannot_write_parameters():
     store = Store(Shape(4, 1, 0, 1, 1, 4))
     weights = store.parameters()["weights"]
     with pytest.raises(ValueError, match="read-only"):
@@ -137,6 +137,6 @@ def test_an_array_does_not_outlive_its_memory():
     assert array.tolist() == [2.0] * 4
 
 
-def test_too_little_memory_is_said_before_anything_is_allocated():
+def test_too_little_memory_is_an_error_before_anything_is_allocated():
     with pytest.raises(OutOfSpace, match="MiB are available"):
         NamelessMemory(available_memory() + 2**30)

@@ -1,4 +1,4 @@
-"""Kernels compile and run whether or not numba can keep what it compiles, and that is told once."""
+"""Kernels compile and run whether or not numba can cache them. A single warning says that it cannot."""
 
 import errno
 import os
@@ -25,14 +25,14 @@ from shmps.updaters.descent import SCHEDULES
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Where numba keeps the kernels of these tests."""
+    """The folder of numba's cache in these tests."""
     monkeypatch.setattr(compiling, "_told", False)
     monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path))
     return tmp_path
 
 
 def kernels():
-    """Two that have not been compiled in this process."""
+    """Return two kernels that have not been compiled in this process."""
 
     def add(a, b):
         return a + b
@@ -55,14 +55,14 @@ def use():
     assert (add(2, 3), multiply(2, 3)) == (5, 6)
 
 
-def test_what_is_compiled_is_kept_and_loaded(folder):
+def test_a_compiled_kernel_is_cached_and_loaded(folder):
     assert told_by(use) == []
     add, _ = kernels()
     add(2, 3)
     assert sum(add.stats.cache_hits.values()) == 1
 
 
-def test_without_a_folder_that_can_be_written_to_kernels_compile_and_this_is_told_once(monkeypatch):
+def test_without_a_writable_folder_kernels_compile_and_one_warning_says_so(monkeypatch):
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
     (message,) = told_by(use)
     assert "set NUMBA_CACHE_DIR" in message and "compiled at every start" in message
@@ -70,8 +70,8 @@ def test_without_a_folder_that_can_be_written_to_kernels_compile_and_this_is_tol
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
 @pytest.mark.parametrize("call", ["replace", "makedirs"])
-def test_a_disk_that_takes_no_kernel_is_told_once_and_ends_nothing(call, code, folder, monkeypatch):
-    add, multiply = kernels()  # there was room then
+def test_a_disk_that_refuses_a_kernel_gives_one_warning_and_ends_nothing(call, code, folder, monkeypatch):
+    add, multiply = kernels()  # the cache could still be written
 
     def full(*args, **named):
         raise OSError(code, os.strerror(code))
@@ -85,7 +85,7 @@ def test_a_disk_that_takes_no_kernel_is_told_once_and_ends_nothing(call, code, f
 
 @pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], np.random.bytes])
-def test_a_damaged_file_of_the_cache_is_compiled_anew_and_replaced(suffix, damage, folder):
+def test_a_damaged_file_in_the_cache_is_compiled_again_and_replaced(suffix, damage, folder):
     use()
     for path in folder.rglob("*" + suffix):
         path.write_bytes(damage(path.read_bytes()) if damage is not np.random.bytes else damage(500))
@@ -112,7 +112,7 @@ def test_a_user_without_a_home_compiles(monkeypatch):
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_command_runs_where_nothing_can_be_kept(tmp_path):
+def test_a_command_runs_where_nothing_can_be_cached(tmp_path):
     save(Model(np.ones(2), 0.0, (0, 1)), tmp_path / "m")
     done = subprocess.run(
         [sys.executable, "-c", "from shmps.cli.command import main; main()", "inspect", tmp_path / "m"],
@@ -125,7 +125,7 @@ def test_a_command_runs_where_nothing_can_be_kept(tmp_path):
     assert (done.returncode, done.stderr) == (0, "") and "features" in done.stdout
 
 
-def test_no_kernel_has_a_cache_that_is_not_decided_in_one_place():
+def test_one_module_decides_on_the_cache_of_every_kernel():
     others = [
         path.name
         for path in (ROOT / "shmps").rglob("*.py")
@@ -134,7 +134,7 @@ def test_no_kernel_has_a_cache_that_is_not_decided_in_one_place():
     assert others == []
 
 
-# --- what needs no kernel ---
+# --- commands that need no kernel ---
 
 
 def test_help_and_wrong_flags_import_neither_numba_nor_scipy():
@@ -162,7 +162,7 @@ print("imported", sorted({{"numba", "scipy"}} & set(sys.modules)))
     assert shown.endswith("imported []\n"), shown
 
 
-def test_what_flags_name_is_what_there_is():
+def test_the_choices_of_flags_are_the_choices_that_exist():
     assert tuple(FORMATS) == choices.FORMATS
     assert tuple(SCHEDULES) == choices.SCHEDULES
     assert tuple(datasets.SETS) == choices.SETS

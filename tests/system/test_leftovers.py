@@ -1,4 +1,4 @@
-"""A writer that is killed leaves nothing, or what the next writer removes; nobody removes anything else."""
+"""A killed writer leaves nothing, or files that the next writer removes. No writer removes other files."""
 
 import errno
 import fcntl
@@ -25,7 +25,7 @@ NOBODY = 65534
 
 
 def ended(function, *args, code):
-    """Run a function in a process of its own, which ends with a code."""
+    """Run a function in another process, and check the exit code."""
     process = multiprocessing.get_context("fork").Process(target=function, args=args)
     process.start()
     process.join()
@@ -34,7 +34,7 @@ def ended(function, *args, code):
 
 
 def killed(place, number, function, *args):
-    """The same in a process that a signal ends at a failpoint."""
+    """Run a function in another process, which a signal ends at a failpoint."""
 
     def run():
         with failpoints.simulated(lambda place: os.kill(os.getpid(), number)):
@@ -46,7 +46,7 @@ def killed(place, number, function, *args):
 
 @pytest.fixture(params=["unnamed", "no O_TMPFILE", "no locks either"])
 def file_system(request, monkeypatch):
-    """What file systems can do."""
+    """File systems with fewer and fewer features."""
     real = os.open
 
     def without_unnamed(path, flags, *args, **named):
@@ -77,7 +77,7 @@ def test_a_killed_writer_of_a_file_leaves_nothing_that_the_next_does_not_remove(
         assert os.listdir(tmp_path) == ["m"]
     save(NEWER, path)
     assert load(path).coefficients.tolist() == [2.0] * 3
-    # Without locks nobody can tell a leftover from a file that another process is writing.
+    # Without locks, a leftover looks like a file that another process is writing.
     assert len(os.listdir(tmp_path)) == 1 + (file_system == "no locks either")
 
 
@@ -116,7 +116,7 @@ def marked_link(path):
 
 
 @pytest.mark.parametrize("make", [file_of_a_user, folder_of_a_user, link_to_a_folder, marked_link, os.mkfifo])
-def test_a_conversion_removes_no_folder_that_none_made(make, tmp_path):
+def test_a_conversion_removes_no_folder_that_no_conversion_made(make, tmp_path):
     (tmp_path / "rows").write_text("1 1:1\n0 2:1\n")
     taken = tmp_path / ".d.tmp"
     make(taken)
@@ -128,7 +128,7 @@ def test_a_conversion_removes_no_folder_that_none_made(make, tmp_path):
     assert sorted((path, os.lstat(path).st_ino) for path in tmp_path.rglob("*")) == before
 
 
-def test_a_writer_removes_no_file_that_none_left(tmp_path):
+def test_a_writer_removes_no_file_that_no_writer_left(tmp_path):
     name = ".shmps-0123456789abcde{}.tmp"
     (tmp_path / name.format(0)).mkdir()
     (tmp_path / name.format(1)).symlink_to("target")
@@ -214,7 +214,7 @@ def test_where_the_group_cannot_be_kept_no_other_group_gets_its_rights():
         os.setuid(NOBODY)
         save(NEWER, path)
 
-    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: the folders above are root's alone
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: only root may enter the folders above it
         os.chmod(folder, 0o777)
         path = os.path.join(folder, "m")
         save(OLDER, path)

@@ -15,7 +15,7 @@ LIMIT = 400 * 2**20
 
 @pytest.fixture
 def small_cgroup():
-    """The file that takes a process into a memory cgroup with LIMIT bytes."""
+    """The file that moves a process into a memory cgroup of LIMIT bytes."""
     for root, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
         group = Path("/sys/fs/cgroup", root, f"shmps-test-{os.getpid()}")
         try:
@@ -38,7 +38,7 @@ def in_cgroup(procs, program):
     return subprocess.run(["sh", "-c", command, sys.executable, program], capture_output=True, text=True)
 
 
-def test_what_does_not_fit_in_the_cgroup_is_refused_before_it_is_touched(small_cgroup):
+def test_arrays_that_do_not_fit_in_the_cgroup_are_refused_before_they_are_touched(small_cgroup):
     program = "import shmps\nwith shmps.Cluster({}) as cluster: print(cluster.weights().sum())"
     fits, does_not = (in_cgroup(small_cgroup, program.format(keys)) for keys in (100_000, 20_000_000))
     assert (fits.returncode, fits.stdout) == (0, "0.0\n"), fits.stderr
@@ -46,7 +46,7 @@ def test_what_does_not_fit_in_the_cgroup_is_refused_before_it_is_touched(small_c
     assert "OutOfSpace: the shared arrays must fit in memory: they need" in does_not.stderr
 
 
-def test_so_it_is_on_the_command_line(small_cgroup, tmp_path):
+def test_a_command_that_does_not_fit_in_the_cgroup_ends_with_6(small_cgroup, tmp_path):
     rows = tmp_path / "wide.svm"
     rows.write_text("1 1:1 20000000:1\n-1 2:1\n")
     arguments = ["train", "--workers", "1", "--data", str(rows)]
@@ -81,7 +81,7 @@ def test_both_versions_of_cgroups_are_read(name, files, tmp_path, monkeypatch):
 
 
 def in_cgroups_of(folder, monkeypatch):
-    """This process is in the cgroups that the file `cgroup` in a folder says, and that are folders there."""
+    """Put this process in the cgroups that the file `cgroup` in `folder` lists; their files are there too."""
     places = {"/proc/self/cgroup": folder / "cgroup"}
     monkeypatch.setattr(cgroups, "ROOT", str(folder))
     monkeypatch.setattr(cgroups, "Path", lambda first, *more: Path(places.get(first, first), *more))
@@ -102,7 +102,7 @@ def in_cgroups_of(folder, monkeypatch):
     ],
     ids=str,
 )
-def test_cores_are_those_of_the_affinity_or_of_the_quota_if_that_is_less(files, cores, tmp_path, monkeypatch):
+def test_usable_cores_are_the_lesser_of_affinity_and_quota(files, cores, tmp_path, monkeypatch):
     (tmp_path / "cgroup").write_text("5:cpuset:/else\n4:cpu,cpuacct:/docker\n0::/pod/mine\n")
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Memory, disk or descriptors that run out end in OutOfSpace and exit code 6, whichever call notices it."""
+"""If memory, disk or descriptors run out, any call that fails raises OutOfSpace, with exit code 6."""
 
 import errno
 import mmap
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shmps.data import mapped, npy, svmlight, texts
-from shmps.engines.processes import outlet
+from shmps.engines.processes.value_files import ValueFile
 from shmps.errors import DataError, OutOfSpace
 from shmps.models.formats import load, save
 from shmps.models.model import Model
@@ -39,11 +39,11 @@ def allocate():
 
 
 def report():
-    letter_box = outlet.Outlet()
+    file = ValueFile()
     try:
-        letter_box.write(np.zeros(9))
+        file.write(np.zeros(9))
     finally:
-        letter_box.close()
+        file.close()
 
 
 def read_text():
@@ -116,7 +116,7 @@ def test_a_limit_on_the_size_of_files_ends_a_command_with_6(shmps, here, command
     assert "File too large" in done.stderr and "ulimit -f" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_shortage_that_no_module_expects_is_a_sentence_with_6(shmps, here, monkeypatch):
+def test_a_shortage_that_no_module_expects_gives_one_sentence_and_6(shmps, here, monkeypatch):
     monkeypatch.setattr("shmps.models.model.Model.predict", failing(errno.EMFILE))
     done = shmps("predict", "m", "rows")
     assert done.returncode == 6 and "Too many open files" in done.stderr and "ulimit -n" in done.stderr

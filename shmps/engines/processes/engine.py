@@ -8,10 +8,10 @@ from typing import Any
 
 from shmps.engines.processes.clock import SystemClock
 from shmps.engines.processes.node import Lifeline, Node
-from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.roles import serve_partition, work_on
 from shmps.engines.processes.store import Store
+from shmps.engines.processes.value_files import WorkerFiles
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Parameters
@@ -49,9 +49,9 @@ class ProcessEngine:
             resources.callback(store.close)
             inboxes = self.inboxes = Inboxes(shape.servers, shape.workers)
             resources.callback(inboxes.close)
-            self.outlets: list[Outlets] = []
+            self.outlets: list[WorkerFiles] = []
             for _ in range(shape.workers):
-                self.outlets.append(Outlets())
+                self.outlets.append(WorkerFiles())
                 resources.callback(self.outlets[-1].close)
             self._lifeline = Lifeline()
             resources.callback(self._lifeline.close)

@@ -5,7 +5,6 @@ import contextlib
 import errno
 import os
 import pickle
-import select
 import signal
 import socket
 import subprocess
@@ -16,66 +15,62 @@ from multiprocessing import spawn  # type: ignore[attr-defined]
 from multiprocessing.util import _args_from_interpreter_flags as _interpreter_flags  # type: ignore[attr-defined]
 from typing import Any
 
-from shmps.engines.processes.boot import MOST_AT_ONCE, NUMBER, import_script
+from shmps.engines.processes.boot import MAX_DESCRIPTORS, NUMBER, import_script, input_poll
 from shmps.errors import NodeDied
 from shmps.system import signals
 
-_MOST_STARTS = 3  # of a process whose fork server dies
-_PATIENCE = 60.0  # seconds that a fork server has to start, and to answer
+_MAX_SERVERS = 3  # servers in a row that may fail to start one process
+_TIMEOUT = 60.0  # seconds for a server to start and to answer
 
 
-def when_readable(descriptor: int) -> select.poll:
-    ready = select.poll()
-    ready.register(descriptor, select.POLLIN)
-    return ready
-
-
-class _Server:
-    """The fork server of this program: started when it is first needed, and again when it has died."""
+class _ForkServer:
+    """Starts the fork server when it is first needed, and again after its death."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner, self._pid = os.getpid(), 0
         self._requests: socket.socket | None = None
-        self._script: str | None = None  # that it has imported
+        self._script: str | None = None  # which the server has imported
 
     @signals.held
     def prepare(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function(*args)` in the server: the processes that it forks later find imports and kernels.
+        """Call `function(*args)` in the server: processes forked later find its imports and kernels.
 
-        A task that needs the parent's script is skipped. If the server fails at it, the processes do it.
+        A call that needs the parent's script is skipped, and a call that fails is ignored: the processes
+        then import and compile for themselves.
         """
-        task = pickle.dumps((function, *args))
-        if b"__main__" in task:
+        call = pickle.dumps((function, *args))
+        if b"__main__" in call:
             return
         passage = signals.Passage()  # no cluster is open yet
         try:
             with self._lock, contextlib.suppress(OSError):
-                self._prepare(task)
+                self._prepare(call)
         finally:
             passage.close()
 
-    def _prepare(self, task: bytes) -> None:
-        payload = file_of(task)
+    def _prepare(self, call: bytes) -> None:
+        file = nameless_file(call)
         try:
-            self._send([payload], self._running())
+            self._send([file], self._running())
         finally:
-            os.close(payload)
+            os.close(file)
 
     def fork(self, descriptors: list[int], script: str | None) -> tuple[int, int]:
         """Have the server fork a process (see `boot.serve`); return the pid and a pidfd.
 
-        Raises OSError if the server lacks what a process needs, NodeDied if `_MOST_STARTS` servers in a row
-        die or do not answer.
+        script: the path of the parent's script if the process needs it, else None. Raises OSError if the
+        server lacks what a process needs, and NodeDied if `_MAX_SERVERS` servers in a row die or do not
+        answer.
         """
         with self._lock:
-            for _ in range(_MOST_STARTS):
+            for _ in range(_MAX_SERVERS):
                 try:
                     requests = self._running()
                     if script not in (None, self._script):
                         self._prepare(pickle.dumps((import_script, script)))
                         self._script = script
-                    number, pidfds = self._ask(descriptors, requests)
+                    answer, pidfds = self._ask(descriptors, requests)
                     break
                 except BaseException as error:
                     self._end()
@@ -83,42 +78,47 @@ class _Server:
                         raise
             else:
                 raise NodeDied("fork server", 0, -signal.SIGKILL)
-        if number > 0 and not pidfds:  # no descriptor was left for it
-            os.kill(number, signal.SIGKILL)
-            number = -errno.EMFILE
-        if number < 0:
-            raise OSError(-number, os.strerror(-number))
-        return number, pidfds[0]
+        if answer > 0 and not pidfds:  # this process may not open another descriptor
+            os.kill(answer, signal.SIGKILL)
+            answer = -errno.EMFILE
+        if answer < 0:
+            raise OSError(-answer, os.strerror(-answer))
+        return answer, pidfds[0]
 
     def _running(self) -> socket.socket:
-        if self._owner != os.getpid():  # that of the parent of this fork
+        """Return the socket to the server, and start the server if none runs."""
+        if self._owner != os.getpid():  # a fork of the program leaves the program's server alone
             self._owner, self._requests = os.getpid(), None
         if self._requests is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs, contextlib.ExitStack() as failed:
-                failed.enter_context(ours)
-                self._pid = interpreter("serve", theirs.fileno(), [theirs.fileno()]).pid
+            own_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with server_end, contextlib.ExitStack() as failed:
+                failed.enter_context(own_end)
+                self._pid = start_interpreter("serve", server_end.fileno(), [server_end.fileno()]).pid
                 failed.pop_all()
-            self._requests, self._script = ours, None
-            atexit.register(ours.close)
+            self._requests, self._script = own_end, None
+            atexit.register(own_end.close)
         return self._requests
 
     def _ask(self, descriptors: list[int], requests: socket.socket) -> tuple[int, list[int]]:
+        """Send a request and return the answer: a pid with a pidfd, or a negative error number."""
         self._send(descriptors, requests)
-        if not signals.poll(when_readable(requests.fileno()), _PATIENCE):
+        if not signals.poll(input_poll(requests.fileno()), _TIMEOUT):
             raise ConnectionResetError("the fork server does not answer")
-        answer, pidfds, *_ = socket.recv_fds(requests, NUMBER, 1)
+        answer, pidfds, *_ = socket.recv_fds(requests, NUMBER.size, 1)
         if not answer:
             raise ConnectionResetError("the fork server has died")
-        return int.from_bytes(answer, "little", signed=True), pidfds
+        return NUMBER.unpack(answer)[0], pidfds
 
     def _send(self, descriptors: list[int], requests: socket.socket) -> None:
-        count = len(descriptors).to_bytes(NUMBER, "little")
-        for begin in range(0, len(descriptors), MOST_AT_ONCE):
-            socket.send_fds(requests, [count], descriptors[begin : begin + MOST_AT_ONCE])
+        count = NUMBER.pack(len(descriptors))
+        for begin in range(0, len(descriptors), MAX_DESCRIPTORS):
+            socket.send_fds(requests, [count], descriptors[begin : begin + MAX_DESCRIPTORS])
 
     def _end(self) -> None:
-        """Kill the server, and a process whose answer was not read. One without an answer exits by itself."""
+        """Kill the server, and the process of an answer that was not read.
+
+        A process that the server has not answered for exits by itself: it never reads its byte.
+        """
         if self._requests is None:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -127,16 +127,16 @@ class _Server:
         with self._requests as requests, contextlib.suppress(OSError):
             self._requests = None
             requests.setblocking(False)
-            for death in socket.recv_fds(requests, NUMBER, 1)[1]:
-                signal.pidfd_send_signal(death, signal.SIGKILL)
-                os.close(death)
+            for pidfd in socket.recv_fds(requests, NUMBER.size, 1)[1]:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
 
 
-fork_server = _Server()
+fork_server = _ForkServer()
 
 
-def file_of(*parts: bytes) -> int:
-    """A nameless file of these bytes."""
+def nameless_file(*parts: bytes) -> int:
+    """Return the descriptor of a nameless file in memory that contains `parts`."""
     descriptor = os.memfd_create("shmps")
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
@@ -147,10 +147,10 @@ def file_of(*parts: bytes) -> int:
     return descriptor
 
 
-def interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess.Popen[bytes]:
-    """Run `boot.<name>(descriptor, parent)` in a new interpreter that inherits some descriptors."""
+def start_interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess.Popen[bytes]:
+    """Run `boot.<name>(descriptor, parent)` in a new interpreter that inherits descriptors."""
     parent = os.getpid() if signals.in_main_thread() else 0
-    path = [*map(str, sys.path)]  # pathlib's are no literals
+    path = [*map(str, sys.path)]  # the repr of a pathlib.Path is no literal
     call = f"{name}({descriptor}, {parent})"
     code = f"import sys; sys.path[:] = {path}; from shmps.engines.processes.boot import {name}; {call}"
     child = subprocess.Popen(
@@ -159,5 +159,5 @@ def interpreter(name: str, descriptor: int, inherited: list[int]) -> subprocess.
         pass_fds=inherited,
         process_group=0,  # see `boot`
     )
-    child.returncode = 0  # it is ours to wait for
+    child.returncode = 0  # the caller waits for the process, not `subprocess`
     return child

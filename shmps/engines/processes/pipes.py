@@ -1,8 +1,16 @@
-"""Inboxes: one pipe per node, whose write end every other node holds.
+"""Inboxes: one pipe per node. Every other node holds the write end, and writes records of 64 bytes.
 
-No cycle of full pipes can stop the cluster. A write never blocks: what a pipe will not take is kept and
-tried again while the writer goes on reading its own inbox. And the kept records are few, since a worker has
-at most as many requests under way as its mailbox has slots, and a server only ever answers a request.
+    scheduler --+
+    worker 0 ---+--> os.write: a record whole, or not at all --> inbox of server 0 --> os.read --> server 0
+    worker 1 ---+                |                                    (a pipe)         many records
+    server 1 ---+                | the pipe is full
+                                 v
+                    kept by the sender's `Post`, per address; each `receive`, `receive_nowait` and
+                    `flush` of the sender tries again
+
+No cycle of full pipes can stop the cluster. A write never blocks: the sender keeps the records that a full
+pipe refuses, and goes on reading its own inbox. The kept records are few: a worker has at most as many
+requests under way as its mailbox has slots, and a server only answers requests.
 """
 
 import collections
@@ -23,13 +31,13 @@ from shmps.ps.messages import (
     unpack,
 )
 
-_SPIN = 100e-6  # seconds
-_SLEEPS = 1000  # waits without spinning, where a core is wanted by others
-_AT_ONCE = 1024 * RECORD_BYTES
+_SPIN = 100e-6  # seconds that `receive` spins before it sleeps
+_SLEEPS = 1000  # calls of `receive` that sleep at once after other processes wanted the core
+_READ_BYTES = 1024 * RECORD_BYTES
 
 
 class Inboxes:
-    """The pipes of a whole cluster, made before any node is started and inherited by all of them."""
+    """The pipes of a cluster: made before the first node is started, and inherited by all nodes."""
 
     def __init__(self, servers: int, workers: int):
         addresses = [
@@ -66,7 +74,7 @@ class Inboxes:
 
 
 class Post:
-    """One node's inbox, and its way to the inboxes of the others."""
+    """One node's inbox, and its access to the inboxes of the others (`shmps.ps.engine.Post`)."""
 
     def __init__(self, inboxes: Inboxes, address: Address):
         self.inbox = inboxes.read_end(address)
@@ -78,20 +86,21 @@ class Post:
         self._sleeps = 0
 
     def send(self, address: Address, record: Record) -> None:
-        """Write `record` to the inbox at `address` now, or keep it until that pipe takes it; never blocks."""
+        """Write `record` to the inbox of `address`, or keep it until the pipe has room; never block."""
         self._write(address, pack(record))
 
     def send_all(self, deliveries: list[Delivery]) -> None:
-        """Like `send` for each, but what goes to one address goes in one write, and wakes it once."""
-        parcels: dict[Address, bytes] = {}
+        """Send several records. Those to one address go in one write, which wakes the addressee once."""
+        data_for: dict[Address, bytes] = {}
         for address, record in deliveries:
-            parcels[address] = parcels.get(address, b"") + pack(record)
-        for address, data in parcels.items():
-            for first in range(0, len(data), select.PIPE_BUF):  # which a pipe takes whole or not at all
+            data_for[address] = data_for.get(address, b"") + pack(record)
+        for address, data in data_for.items():
+            # A pipe takes a write of up to PIPE_BUF bytes whole, or not at all.
+            for first in range(0, len(data), select.PIPE_BUF):
                 self._write(address, data[first : first + select.PIPE_BUF])
 
     def send_behind(self, role: int, address: Address, record: Record) -> None:
-        """Like `send`, but keep `record` until nothing is kept for nodes of `role`."""
+        """Send `record` once no record is kept for a node of `role`."""
         self._behind.append((role, address, record))
         self._send_behind()
 
@@ -105,7 +114,7 @@ class Post:
                 self.send(address, record)
 
     def _write(self, address: Address, data: bytes) -> None:
-        if address in self._kept:  # records of one sender arrive in the order they were sent
+        if address in self._kept:  # the records of one sender arrive in the order of its calls
             self._kept[address].append(data)
             return
         try:
@@ -114,11 +123,12 @@ class Post:
             self._kept[address] = collections.deque([data])
 
     def receive(self) -> list[Record]:
-        """The records in the inbox, at least one: waits for it.
+        """Wait for records and return them: one or more.
 
-        It yields the processor for a moment before it sleeps: waking an idle core can take longer than
-        the answer (`python -m bench requests`). Where others want the core it sleeps at once, for a while:
-        who sleeps is woken when an answer comes, who yields waits for others' time slices to end.
+        Spin for a moment before sleeping, and yield the core meanwhile: to wake an idle core can take longer
+        than the answer does (`python -m bench requests`). If other processes want the core, sleep at once in
+        the next `_SLEEPS` calls: an answer wakes a sleeper, but a process that has yielded waits until the
+        time slices of the others end.
         """
         if self._sleeps:
             self._sleeps -= 1
@@ -130,14 +140,17 @@ class Post:
                 self._sleeps = _SLEEPS
         while self._kept and not self._poll(None):
             pass
-        return unpack(os.read(self.inbox, _AT_ONCE))
+        return unpack(os.read(self.inbox, _READ_BYTES))
 
     def receive_nowait(self) -> list[Record]:
-        """The records in the inbox, perhaps none."""
-        return unpack(os.read(self.inbox, _AT_ONCE)) if self._poll(0) else []
+        """Return the records in the inbox, perhaps none."""
+        return unpack(os.read(self.inbox, _READ_BYTES)) if self._poll(0) else []
 
     def _poll(self, timeout: int | None) -> bool:
-        """Whether the inbox has records; waits for them, or until a full pipe takes more."""
+        """Write kept records as soon as a full pipe has room; return whether the inbox has records.
+
+        timeout: milliseconds to wait for either; None: until one of them comes.
+        """
         ready = select.poll()
         ready.register(self.inbox, select.POLLIN)
         for address in self._kept:
@@ -147,12 +160,12 @@ class Post:
         return self.inbox in descriptors
 
     def flush(self) -> None:
-        """Wait until everything is written: the last thing a node does."""
+        """Wait until every kept record is written. A node does this last."""
         while self._kept:
             self._poll(None)
 
     def _retry(self) -> None:
-        """Write what was kept, as far as the pipes take it now."""
+        """Write the kept records for which the pipes have room now."""
         for address, kept in list(self._kept.items()):
             try:
                 while kept:

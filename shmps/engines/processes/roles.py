@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from shmps.engines.processes.clock import SystemClock
-from shmps.engines.processes.outlet import Outlets
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
+from shmps.engines.processes.value_files import WorkerFiles
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.parameters import Parameters
@@ -46,7 +46,7 @@ def work_on(
     num_workers: int,
     store: Store,
     inboxes: Inboxes,
-    outlets: list[Outlets],
+    outlets: list[WorkerFiles],
     consistency: Consistency,
     updater: Updater,
 ) -> None:

@@ -1,11 +1,11 @@
-"""Threads of this program that may make a fork hang."""
+"""The threads of this program that may make a fork hang."""
 
 import re
 import sys
 import threading
 from types import FrameType
 
-# Threads of these modules wait, or draw: what they run is their own.
+# The threads of these modules wait or draw, and run no other code.
 _IDLE = re.compile(r"(tqdm|ipykernel|IPython|debugpy|joblib\.externals\.loky|multiprocessing\.queues)(\.|$)")
 
 
@@ -13,7 +13,7 @@ def threads_that_may_compute() -> list[str]:
     """Return the names of the other threads of this program that may make a fork hang.
 
     If a thread is in a matrix product, OpenBLAS waits in its fork handler for its own threads, and the
-    product never ends. The threads of notebooks and progress bars are left out: they compute nothing.
+    product never ends. The list leaves out the threads of notebooks and progress bars: they do not compute.
     """
     frames = sys._current_frames()
     return [
@@ -25,7 +25,7 @@ def threads_that_may_compute() -> list[str]:
 
 
 def _module_of(frame: FrameType | None) -> str:
-    """Return the module of a thread's target: of the outermost function that is not in `threading`."""
+    """Return the module of a thread's target, its outermost function outside `threading`."""
     module = ""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")

@@ -1,4 +1,7 @@
-"""A push and a pull in one process: numba compiles before the nodes are forked, and they inherit it."""
+"""Compile the kernels of servers and workers before the nodes are forked: forks inherit compiled kernels.
+
+While numba compiles or loads a kernel, Ctrl-C waits (`_HeldSignals`).
+"""
 
 import contextlib
 import copy
@@ -21,7 +24,7 @@ from shmps.system.signals import blocked
 
 
 def warm_up(updater: Updater, width: int, dtype: type = np.float64) -> None:
-    """Run every kernel that servers and clients use, on parameters of two keys, with values of `dtype`."""
+    """Run every kernel of servers and workers, on parameters of two keys, with values of `dtype`."""
     updater = copy.deepcopy(updater)
     shape = Shape(2, width, updater.state_width, servers=1, workers=2, max_keys=2, dtype=dtype)
     fields, mailbox_fields = shape.parameter_fields(), shape.mailbox_fields()
@@ -37,7 +40,7 @@ def warm_up(updater: Updater, width: int, dtype: type = np.float64) -> None:
         server.handle(Record.of(Start(workers=2), to=1))
         for worker in range(2):
             server.handle(Record.of(Enter(worker, life=1 + worker, tick=0), to=1))
-        # Pushes of a tick with the same keys, with other keys (the second worker has one), and with all.
+        # Three ticks: both workers push the same keys, different keys, and all keys.
         for number, slot, sizes in ((1, 0, (2, 2)), (2, 0, (2, 1)), (3, DENSE, (2, 2))):
             for worker, size in enumerate(sizes):
                 server.handle(Record(PUSH, worker, number, slot, size, number, life=1 + worker, to=1))
@@ -45,25 +48,27 @@ def warm_up(updater: Updater, width: int, dtype: type = np.float64) -> None:
     keys = np.arange(2)
     checksum(parameters.here, slice(0, 2))
     cut(keys, np.array(shape.bounds), np.empty(2, np.int64))
-    as_workers_see_them = Parameters(shape, carve(fields, memory.toreadonly())[0])
-    as_workers_see_them.read(keys, 0, updater, np.empty((2, width)))
+    view_of_workers = Parameters(shape, carve(fields, memory.toreadonly())[0])
+    view_of_workers.read(keys, 0, updater, np.empty((2, width)))
 
 
-class _Whole(threading.local, event.Listener):
-    """Ctrl-C waits until a kernel is compiled or loaded: raised in a callback of LLVM's it would be lost, and
-    elsewhere in the compiler leave behind what crashes later.
+class _HeldSignals(threading.local, event.Listener):
+    """Hold Ctrl-C back until a kernel is compiled or loaded.
+
+    A KeyboardInterrupt in a callback of LLVM would be lost. Elsewhere in the compiler it would leave a state
+    that crashes later.
     """
 
     def __init__(self) -> None:
-        self._held: list[contextlib.ExitStack] = []  # of this thread
+        self._blocks: list[contextlib.ExitStack] = []  # of this thread
 
     def on_start(self, event: event.Event) -> None:
-        self._held.append(contextlib.ExitStack())
-        self._held[-1].enter_context(blocked())
+        self._blocks.append(contextlib.ExitStack())
+        self._blocks[-1].enter_context(blocked())
 
     def on_end(self, event: event.Event) -> None:
-        if self._held:  # else it began before this module was imported
-            self._held.pop().close()
+        if self._blocks:  # empty if the compilation began before this module was imported
+            self._blocks.pop().close()
 
 
-event.register("numba:compiler_lock", _Whole())
+event.register("numba:compiler_lock", _HeldSignals())
