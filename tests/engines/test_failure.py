@@ -109,11 +109,11 @@ def test_an_interrupt_while_nodes_start_loses_none_of_them(moment, monkeypatch):
 
     start, calls = Node.start, []
 
-    def interrupted(node, beats):
+    def interrupted(node):
         calls.append(node)
         if len(calls) == moment // 2 + 1 and not moment % 2:
             os.kill(os.getpid(), signal.SIGINT)
-        start(node, beats)
+        start(node)
         if len(calls) == moment // 2 + 1 and moment % 2:
             os.kill(os.getpid(), signal.SIGINT)
 
