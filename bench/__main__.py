@@ -7,27 +7,10 @@ from types import ModuleType
 
 from tqdm import tqdm
 
-from bench import (
-    cure,
-    faults,
-    grid,
-    kill,
-    leftovers,
-    load,
-    outofcore,
-    peers,
-    protection,
-    record,
-    report,
-    requests,
-    rounds,
-    scaling,
-    start,
-    straggler,
-    table,
-    throughput,
-    trace,
-)
+from bench import record, report
+from bench.faults import faults, kill, leftovers
+from bench.speed import load, outofcore, peers, protection, requests, rounds, scaling, start, throughput
+from bench.story import cure, grid, straggler, table, trace
 from shmps.errors import ShmpsError
 
 # Each has `run(quick) -> (settings, results)` and `table(settings, results) -> str`, and a docstring whose

@@ -1,6 +1,6 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
-from bench import simulation
+from bench.faults import simulation
 from shmps.ps.messages import ENTER, PUSH, PUSH_PULL, START, Record
 from shmps.ps.scheduler.membership import BEGINNING, Barrier
 from shmps.ps.scheduler.nodes import Nodes

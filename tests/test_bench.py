@@ -5,8 +5,10 @@ import sys
 import pytest
 
 from bench import __main__ as bench
-from bench import curves, load, report
+from bench import report
 from bench.record import RESULTS
+from bench.speed import load
+from bench.story import curves
 from shmps.data import svmlight
 
 

@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from bench import pipes
 from bench.processes import at_once
 from bench.record import markdown, shown, spread
+from bench.speed import pipes
 from shmps import LogisticRegression
 from shmps.data import datasets
 from shmps.data.rows import rows_of, shard

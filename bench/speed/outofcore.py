@@ -22,9 +22,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench import load
 from bench.processes import children, memory_of
 from bench.record import ROOT, markdown
+from bench.speed import load
 from shmps import LogisticRegression
 from shmps.data import mapped
 from shmps.errors import NotConverged, OutOfSpace
@@ -94,7 +94,7 @@ def trained(data: Path, budget: int | None, settings: dict[str, Any]) -> dict[st
 def watched(*task: str) -> tuple[str, dict[str, int]]:
     """What a process printed, and the most memory that it and each of its children had, by what they are."""
     peaks: dict[str, int] = {}
-    command = [sys.executable, "-m", "bench.outofcore", *task]
+    command = [sys.executable, "-m", "bench.speed.outofcore", *task]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         nodes: list[int] = []  # in the order in which they were started: servers first
         while process.poll() is None:

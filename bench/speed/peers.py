@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import figures, solvers, wide
+from bench import figures
 from bench.record import markdown, shown, spread
+from bench.speed import solvers, wide
 from shmps import LogisticRegression
 from shmps.data import datasets
 

@@ -18,8 +18,9 @@ import numpy as np
 import scipy.sparse
 from tqdm import tqdm
 
-from bench import figures, wide
+from bench import figures
 from bench.record import markdown, shown, spread, usable_cores
+from bench.speed import wide
 from shmps import LogisticRegression
 from shmps.linear.result import Result
 from shmps.linear.training import OnPause

@@ -8,16 +8,17 @@ gradients at the rate that the benchmark `table` would choose. A remedy is a cur
 times the seconds of plain async of the same repeat.
 
 Results: "rows": [{"remedy", "rate", "ratio" (seconds, to plain async), "gap" (final accuracy, to fair sync),
-"final", "cures" (by the medians), and what bench.curves.summary says}].
+"final", "cures" (by the medians), and what bench.story.curves.summary says}].
 """
 
 from typing import Any
 
 from tqdm import tqdm
 
-from bench import curves, dist_lr, figures
+from bench import figures
 from bench.record import markdown, shown, spread
-from bench.table import RATES, choose
+from bench.story import curves, dist_lr
+from bench.story.table import RATES, choose
 from shmps.linear.result import Result
 
 SHARE = 0.8  # of the stability limit

@@ -10,7 +10,7 @@ After the death of a worker or a server the script goes on, and is then ended by
 if one of the session is there after GRACE seconds; a segment is left if one of them holds a nameless file of
 shmps then, or if /dev/shm has one that it had not before. A script that takes DEADLINE seconds to end hangs.
 
-Storms of signals come on top: see `bench.storms`.
+Storms of signals come on top: see `bench.faults.storms`.
 
 Results: "ends": [{"method" (of starting processes), "end", "runs", "processes", "segments", "descriptors" (of
 storms), "hangs"}].
@@ -29,7 +29,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench import processes, storms
+from bench import processes
+from bench.faults import storms
 from bench.record import ROOT, markdown
 
 SCRIPT = """

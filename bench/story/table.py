@@ -7,16 +7,18 @@ the log-loss on the training rows with the first seed. The seed shuffles the row
 start at dist-lr's own weights.
 
 Results: "rows": [{"rules": "dist-lr" or "fair", "mode", "rate" (of a tick), "tick_time_ms", "fall" (see
-bench.curves; above 0.83 in async, 0.75 in sync), and what bench.curves.summary says}]; "chosen": {mode:
-{"rates", "log_loss" (training), "rate"}}. At full speed evaluations come every 20 ticks, else after each.
+bench.story.curves; above 0.83 in async, 0.75 in sync), and what bench.story.curves.summary says}]; "chosen":
+{mode: {"rates", "log_loss" (training), "rate"}}. At full speed evaluations come every 20 ticks,
+else after each.
 """
 
 from typing import Any
 
 from tqdm import tqdm
 
-from bench import curves, dist_lr, figures
+from bench import figures
 from bench.record import markdown, shown, spread
+from bench.story import curves, dist_lr
 
 MODES = ("sync", "async")
 RATES = (0.25, 0.5, 1.0, 2.0, 2.5, 3.0, 4.0)  # of a tick: the mean step

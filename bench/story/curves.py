@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.dist_lr import MARKS
 from bench.record import spread
+from bench.story.dist_lr import MARKS
 from shmps.linear.result import Result
 
 Curve = dict[str, list[Any]]

@@ -29,10 +29,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from bench import figures, vowpal
-from bench.clicks import FEATURES, FIELDS, clicks
+from bench import figures
 from bench.processes import at_once
 from bench.record import markdown, shown, spread, usable_cores
+from bench.speed import vowpal
+from bench.speed.clicks import FEATURES, FIELDS, clicks
 from shmps import FTRL, AdaGrad, LogisticRegression, Step
 from shmps.data.rows import Rows, rows_of, shard
 from shmps.linear.minibatches import Batches

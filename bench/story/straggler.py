@@ -14,8 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench import curves, dist_lr, figures
+from bench import figures
 from bench.record import markdown, shown, spread
+from bench.story import curves, dist_lr
 from shmps.linear.result import Result
 
 MODES: dict[str, dict[str, Any]] = {

@@ -16,8 +16,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bench.faults.schedule import KEYS, PUSHES, Schedule, failure
 from bench.record import markdown, usable_cores
-from bench.schedule import KEYS, PUSHES, Schedule, failure
 from shmps.ps.messages import ROLES, SERVER, WORKER
 
 

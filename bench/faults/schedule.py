@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.simulation import Engine, Node, Post, Simulation, Wrong
+from bench.faults.simulation import Engine, Node, Post, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape

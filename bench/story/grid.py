@@ -19,8 +19,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench import curves, dist_lr, figures
+from bench import figures
 from bench.record import markdown
+from bench.story import curves, dist_lr
 from shmps.data.rows import rows_of
 from shmps.linear.stability import curvature, stable_rate
 

@@ -1,7 +1,7 @@
 """One sync and one async run under dist-lr's rules, in its log format, beside the published trace.
 
 Each is the command that anyone can type, run as a process of its own; the rows are those of the file, in its
-order. Results: {mode: {"command", "log": the lines of every 20th iteration, "curve" (see bench.curves),
+order. Results: {mode: {"command", "log": the lines of every 20th iteration, "curve" (see bench.story.curves),
 "delay_p50", "delay_p99", "seconds"}}.
 """
 
@@ -13,9 +13,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench import dist_lr, figures
-from bench.curves import Curve, fall
+from bench import figures
 from bench.record import ROOT
+from bench.story import dist_lr
+from bench.story.curves import Curve, fall
 from shmps.data import datasets
 from shmps.errors import ShmpsError
 

@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import figures, holders
+from bench import figures
 from bench.record import markdown, shown, spread
+from bench.speed import holders
 from shmps import ASYNC, SGD, Cluster, KVWorker
 from shmps.system.memory import available_memory
 
