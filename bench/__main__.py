@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from bench import record, report
 from bench.faults import faults, kill, leftovers
-from bench.speed import load, outofcore, peers, protection, requests, rounds, scaling, start, throughput
+from bench.speed import async_, load, outofcore, peers, protection, requests, scaling, start, sync
 from bench.story import cure, grid, straggler, table, trace
 from shmps.errors import ShmpsError
 
@@ -27,13 +27,13 @@ BENCHMARKS: dict[str, ModuleType] = {
     "leftovers": leftovers,
     "protection": protection,
     "peers": peers,
-    "sync": rounds,
+    "sync": sync,
     "scaling": scaling,
     "start": start,
     "requests": requests,
     "load": load,
     "outofcore": outofcore,
-    "async": throughput,
+    "async": async_,
 }
 REPORT = "report"
 

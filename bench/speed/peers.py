@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from bench import figures
 from bench.record import markdown, shown, spread
-from bench.speed import solvers, wide
+from bench.speed import rcv1_like, solvers
 from shmps import LogisticRegression
 from shmps.data import datasets
 
@@ -37,12 +37,12 @@ _PATIENCE = 10.0  # seconds: a setting that takes longer is the last to be tried
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     repeats = 2 if quick else 7
     a9a = datasets.load(None)
-    X, y = wide.generate(_ROWS_OF_TEN if quick else wide.ROWS)
+    X, y = rcv1_like.generate(_ROWS_OF_TEN if quick else rcv1_like.ROWS)
     few = X[:_ROWS_OF_TEN]
     sets = {
         a9a.name: (a9a.train_X, a9a.train_y),
         "rcv1-like": (X, y),
-        "ten classes": (few, wide.topics(few, 10)),
+        "ten classes": (few, rcv1_like.topics(few, 10)),
     }
     measured: list[dict[str, Any]] = []
     missing: list[str] = []

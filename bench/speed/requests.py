@@ -8,7 +8,7 @@ Async, SGD. Four things, taking turns in every round; every round is a new clust
     all keys    the same of FIXED_PARAMETERS values with keys=None, as float64 and as float32, beside one copy
                 of as many
     throughput  `push_pull` of FIXED_KEYS keys by several workers at once
-    others      `push_pull` of FIXED_KEYS keys by other means than shmps (see `holders.py`)
+    others      `push_pull` of FIXED_KEYS keys by other means than shmps (see `ipc.py`)
 
 A pull of all values goes before, so that the server has every page of the parameters mapped, and a tenth of
 the requests again, which do not count.
@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from bench import figures
 from bench.record import markdown, shown, spread
-from bench.speed import holders
+from bench.speed import ipc
 from shmps import ASYNC, SGD, Cluster, KVWorker
 from shmps.system.memory import available_memory
 
@@ -50,7 +50,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     fitting = [n for n in PARAMETERS if n * BYTES_PER_PARAMETER < available_memory() // 2]
     points = {(n, FIXED_KEYS) for n in fitting} | {(FIXED_PARAMETERS, k) for k in KEYS}
     points = {(n, k) for n, k in points if n in fitting}
-    means, missing = holders.means()
+    means, missing = ipc.means()
     seconds: dict[tuple[int, int], list[Any]] = {point: [] for point in sorted(points)}
     others: dict[str, list[np.ndarray]] = {name: [] for name in means}
     whole: dict[type, list[Any]] = {np.float64: [], np.float32: []}
@@ -85,7 +85,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         },
         "throughput": spread(rates),
         "others": [
-            {"name": name} | _percentiles(parts) | {"ratio": _ratio(parts, others[holders.OURS])}
+            {"name": name} | _percentiles(parts) | {"ratio": _ratio(parts, others[ipc.OURS])}
             for name, parts in others.items()
         ],
         "missing": missing,
@@ -134,7 +134,7 @@ def session(kv: KVWorker, count: int, requests: int, seed: int) -> tuple[np.ndar
         kv.push(some, values)
         return pulled
 
-    both = holders.timed(apart, keys, values), holders.timed(kv.push_pull, keys, values)
+    both = ipc.timed(apart, keys, values), ipc.timed(kv.push_pull, keys, values)
     return both[0][requests // 10 :], both[1][requests // 10 :]
 
 

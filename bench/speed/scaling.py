@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from bench import figures
 from bench.record import markdown, shown, spread, usable_cores
-from bench.speed import wide
+from bench.speed import rcv1_like
 from shmps import LogisticRegression
 from shmps.linear.result import Result
 from shmps.linear.training import OnPause
@@ -35,7 +35,7 @@ _LARGE, _FEW = 10**8, 3  # from so many non-zeros on: few visits of few rounds, 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     repeats, rounds = (2, 5) if quick else (7, 20)
-    X, y = wide.generate(20_000 if quick else wide.ROWS)
+    X, y = rcv1_like.generate(20_000 if quick else rcv1_like.ROWS)
     sizes = NONZEROS[:3] if quick else NONZEROS
     fitting = [n for n in sizes if _ROOM * n * BYTES_PER_NONZERO < available_memory()]
     visits = {n: repeats if n < _LARGE else min(repeats, _FEW) for n in fitting}

@@ -85,7 +85,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     kernel: list[float] = []
     bare: dict[str, list[float]] = {"sync": [], "async": []}
     trained: dict[Variant, list[Result]] = {variant: [] for variant in LOOPS + PUSHES}
-    with tqdm(total=(repeats + 1) * (1 + len(trained)), desc="rounds", disable=None, leave=False) as bar:
+    with tqdm(total=(repeats + 1) * (1 + len(trained)), desc="sync", disable=None, leave=False) as bar:
         for _ in range(repeats + 1):
             kernel.append(at_once(cores, lambda rank: _gradients(X, y, rank, cores, iterations)))
             for mode, rates in bare.items():
