@@ -1,9 +1,9 @@
-"""Crashes, delays and leftovers of the dead, by the thousand: is every push applied exactly once?
+"""Crashes, delays and leftovers of dead nodes in simulated schedules: is every push applied exactly once?
 
-Every schedule is a cluster of 1 to 3 servers and 1 to 3 workers, to which one may be added, in one process
-and under a simulated transport (see `schedule` and `simulation`). All choices are taken from its seed: who
-is next, who dies where, what comes late, what the workers ask for. A failing seed replays exactly:
-`python -m bench faults --seed N` tells what happened.
+Every schedule is a cluster of 1 to 3 servers and 1 to 3 workers, which one more worker may join. It runs in
+one process under a simulated transport (see `schedule` and `simulation`). Its seed determines all choices:
+which node runs next, which node dies where, which record is late, and what the workers request. A failing
+seed replays exactly: `python -m bench faults --seed N` prints what happens.
 
 Results: "schedules", "records" (that arrived), "steps" (of nodes, records and the scheduler), "seconds",
 "crashes": {role: {place: count}}, "failures": [{"seed", "what"}].
@@ -14,15 +14,15 @@ import multiprocessing
 import time
 from typing import Any
 
-from tqdm import tqdm
-
 from bench.faults.schedule import KEYS, PUSHES, Schedule, failure
-from bench.record import markdown, usable_cores
+from bench.record import markdown
+from bench.timing import progress
 from shmps.ps.messages import ROLES, SERVER, WORKER
+from shmps.system.cores import usable_cores
 
 
 def replay(seed: int) -> str:
-    """One schedule, told as it goes; how it ended."""
+    """Run one schedule and print every step; return how it ended."""
     return failure(Schedule(seed, trace=print)) or "all as promised"
 
 
@@ -30,15 +30,15 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     schedules = 2_000 if quick else 100_000
     crashes: collections.Counter[tuple[int, str]] = collections.Counter()
     failures, records, steps, began = [], 0, 0, time.perf_counter()
-    with multiprocessing.Pool(usable_cores()) as pool:
+    with multiprocessing.Pool(usable_cores()) as pool, progress("faults", schedules) as bar:
         outcomes = pool.imap(_outcome, range(schedules), chunksize=100)
-        bar = tqdm(outcomes, total=schedules, desc="faults", disable=None, leave=False)
-        for seed, (what, crashed, arrived, taken) in enumerate(bar):
+        for seed, (what, crashed, arrived, taken) in enumerate(outcomes):
             if what:
                 failures.append({"seed": seed, "what": what})
             crashes += crashed
             records += arrived
             steps += taken
+            bar.update()
     by_role: dict[str, dict[str, int]] = {ROLES[SERVER]: {}, ROLES[WORKER]: {}}
     for (role, place), count in sorted(crashes.items()):
         by_role[ROLES[role]][place.removeprefix(f"{ROLES[role]}: ")] = count
@@ -54,7 +54,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _outcome(seed: int) -> tuple[str, collections.Counter[tuple[int, str]], int, int]:
-    """What failed, or ""; crashes, records, steps."""
+    """Run one schedule; return its failure or "", crashes, records and steps."""
     schedule = Schedule(seed)
     return failure(schedule), schedule.crashes, schedule.records, schedule.steps
 
@@ -70,14 +70,14 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         for place, count in places.items()
     ]
     failures = [
-        f"failed: `python -m bench faults --seed {each['seed']}`: {each['what']}"
+        f"Failed: `python -m bench faults --seed {each['seed']}`: {each['what']}"
         for each in results["failures"]
     ]
     return "\n\n".join(
         [
-            markdown(["who died", "where", "times"], rows),
+            markdown(["node that died", "where", "times"], rows),
             f"{results['schedules']:,} schedules with {results['records']:,} records in "
-            f"{results['seconds']:,.0f} s; {len(failures)} failed",
+            f"{results['seconds']:,.0f} s; {len(failures)} failed.",
             *failures[:10],
         ]
     )

@@ -1,16 +1,18 @@
-"""Random SIGKILL and SIGSTOP of servers and workers while pushes go on: what is lost, doubled or wrong.
+"""Random SIGKILL and SIGSTOP of servers and workers during pushes: are pushes lost, doubled or wrong?
 
-Rounds of ROUND pushes per worker, sync, bounded and async in turn, with and without replicas, two servers and
-three workers, updater `Add`. What a push adds is a whole number that follows from (seed, rank, number), and
-one more key counts the pushes of its worker: so what must be there after a round can be computed to the last
-bit. Ten times per second one node, any, is killed; or it is stopped, and woken after a tenth of a second, or
-not at all: then it is taken for hung, killed, and replaced. One at a time: the next when the last was dealt
-with, and everyone has ticked since.
+A round is a new cluster with two servers, three workers and the updater `Add`; every worker makes ROUND
+pushes. The rounds alternate between sync, bounded and async, with and without replicas. Every push adds whole
+numbers that follow from (seed, rank, number), and one more key per worker counts the worker's pushes. So the
+exact weights after a round are known.
 
-Results: "rounds", "pushes", "kills", "stops" (woken), "hangs" (not woken), "deaths" by role, as the cluster
-told of them; "lost" and "doubled" (pushes), "wrong" (coordinates), "replica" (coordinates that differ from
-their copy), all of which must be 0; "pause_ms" of a server's death, from its notice to its successor's first
-answer, {"p50", "p99", "max"}; "left" (processes, segments) at the end, 0.
+Ten times per second a random node is killed or stopped. A stopped node is woken after a tenth of a second, or
+not at all; in the second case the cluster takes it for hung, kills it and replaces it. The next node is hit
+only after the cluster has dealt with the last one and all workers have ticked since.
+
+Results: "rounds", "pushes", "kills", "stops" (woken), "hangs" (not woken), "deaths" by role (the cluster's
+events); "lost" and "doubled" (pushes), "wrong" (coordinates), "replica" (coordinates that differ from their
+copy), all of which must be 0; "pause_ms" after a server's death, from its detection to the successor's first
+answer, {"p50", "p99", "max"}; "left" at the end (processes, segments), which must be 0.
 """
 
 import multiprocessing
@@ -20,19 +22,22 @@ import time
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from bench import processes
 from bench.record import markdown
+from bench.timing import progress
 from shmps import ASYNC, BOUNDED, SYNC, Cluster, KVWorker
 
-KEYS, WORKERS, SERVERS, ROUND = 41, 3, 2, 3000  # a prime, so that every stride visits different keys
+KEYS, WORKERS, SERVERS, ROUND = 41, 3, 2, 3000  # KEYS is a prime, so that every stride visits different keys
 MODES = (SYNC, BOUNDED(2), ASYNC)
-TIMEOUT = 0.5  # seconds without a sign of life
+TIMEOUT = 0.5  # seconds without a heartbeat after which a node counts as hung
+KINDS = {"kills": 0.9, "stops": 0.06, "hangs": 0.04}  # probability of each
+# Seconds after which the next node is hit even if the cluster reports no event.
+PATIENCE = {"kills": 0.5, "stops": 0.0, "hangs": 5 * TIMEOUT}
 
 
 def deltas(seed: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and values of all pushes of a worker, (ROUND, 9): eight keys, and its count at KEYS + rank."""
+    """Return the keys and values of all pushes of a worker, (ROUND, 9): 8 keys, and 1 at KEYS + rank."""
     random = np.random.default_rng([seed, rank])
     first, stride = random.integers(0, KEYS, (ROUND, 1)), random.integers(1, KEYS, (ROUND, 1))
     keys = np.sort((first + stride * np.arange(8)) % KEYS, axis=1)
@@ -61,43 +66,43 @@ def expected(seed: int) -> np.ndarray:
 
 
 class Killer:
-    """Kills, stops and wakes nodes of a cluster, one at a time; called now and then by `run`."""
+    """Kill, stop and wake nodes of a cluster, one at a time. `Cluster.run` calls it every 100 ms."""
 
     def __init__(self, cluster: Cluster, random: np.random.Generator, counts: dict[str, int]):
         self._cluster, self._random, self.counts = cluster, random, counts
         self._stopped: int | None = None
-        self._dealt_with, self._until, self._ticks = 0, 0.0, -1
+        self._events, self._until, self._ticks = 0, 0.0, -1  # at the last hit
 
     def __call__(self) -> None:
         if self._stopped is not None:
             processes.send(self._stopped, signal.SIGCONT)
             self._stopped = None
         events = len(self._cluster.events)
-        if events == self._dealt_with and time.monotonic() < self._until:
-            return  # the last is not dealt with
+        if events == self._events and time.monotonic() < self._until:
+            return  # the cluster has not dealt with the last hit
         ticks = int(self._cluster.ticks().min())
         if ticks <= self._ticks:
-            return  # three deaths without a tick would be one too many
-        self._dealt_with, self._ticks = events, ticks
+            return  # after three deaths without a tick the cluster gives a node up
+        self._events, self._ticks = events, ticks
         nodes = self._cluster.node_pids()
         pid = nodes[int(self._random.integers(len(nodes)))]
-        kind = self._random.choice(["kills", "stops", "hangs"], p=[0.9, 0.06, 0.04])
+        kind = str(self._random.choice(list(KINDS), p=list(KINDS.values())))
         if not processes.send(pid, signal.SIGKILL if kind == "kills" else signal.SIGSTOP):
             return
         self.counts[kind] += 1
         self._stopped = pid if kind == "stops" else None
-        # A worker that had finished is missed by nobody: then no event comes.
-        self._until = time.monotonic() + (0.0 if kind == "stops" else 0.5 if kind == "kills" else 5 * TIMEOUT)
+        # The death of a worker that has finished causes no event, so don't wait for one for ever.
+        self._until = time.monotonic() + PATIENCE[kind]
 
 
 def run(quick: bool, minutes: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     minutes = minutes or (0.5 if quick else 15.0)
     random, seed = np.random.default_rng(), int(time.time())
-    counts = {"kills": 0, "stops": 0, "hangs": 0}
+    counts = dict.fromkeys(KINDS, 0)
     found = {"lost": 0, "doubled": 0, "wrong": 0, "replica": 0}
     deaths, pauses, rounds = {"server": 0, "worker": 0}, [], 0
     end = time.monotonic() + 60 * minutes
-    with tqdm(total=round(60 * minutes), desc="kill", unit="s", disable=None, leave=False) as bar:
+    with progress("kill", round(60 * minutes), "s") as bar:
         while time.monotonic() < end:
             with Cluster(
                 KEYS + WORKERS,
@@ -153,8 +158,12 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
             f"{results['deaths']['server']:,}; {results['deaths']['worker']:,}",
         ],
         ["pushes lost; doubled", f"{results['lost']}; {results['doubled']}"],
-        ["wrong coordinates; other in the replica", f"{results['wrong']}; {results['replica']}"],
+        ["coordinates wrong; different in the replica", f"{results['wrong']}; {results['replica']}"],
         ["pause after a server's death, ms", f"p50 {pause['p50']:.0f}, p99 {pause['p99']:.0f}"],
-        ["processes; segments left", f"{results['left']['processes']}; {results['left']['segments']}"],
+        ["processes left; segments left", f"{results['left']['processes']}; {results['left']['segments']}"],
     ]
-    return markdown(["", "found"], rows)
+    return markdown(["", "result"], rows)
+
+
+def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{results[name]:,}" for name in ("pushes", "kills", "lost", "doubled")}

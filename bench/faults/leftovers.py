@@ -1,19 +1,24 @@
-"""What stays behind after every kind of end: processes and segments, five seconds later at the most.
+"""Processes and segments that stay behind after every kind of end, at most five seconds later.
 
-Each run is a script of its own in a session of its own, with two servers and two workers that push. It ends
-normally, by an exception in a worker, by Ctrl-C (to the whole group, as a terminal sends it), by SIGTERM, or
-by SIGKILL of a worker, of a server, of the fork server, of the scheduler (the script's process), of the
-scheduler when all else was stopped, or of all at once; or a node is stopped, and then Ctrl-C comes. This is
-at a random instant, in steady state or while it starts: up to SOON after so many of its nodes, at random,
-have come. (Not at once: that would aim at the microseconds that `shmps.engines.processes.boot` names.)
-After the death of a worker or a server the script goes on, and is then ended by SIGTERM. A process is left
-if one of the session is there after GRACE seconds; a segment is left if one of them holds a nameless file of
-shmps then, or if /dev/shm has one that it had not before. A script that takes DEADLINE seconds to end hangs.
+Each run is a script in a session of its own, with two servers and two workers that push. A script ends:
 
-Storms of signals come on top: see `bench.faults.storms`.
+- normally, or by an exception in a worker;
+- by Ctrl-C (to the whole process group, as a terminal sends it), or by SIGTERM;
+- by SIGKILL of a worker, of a server, of the fork server, of the scheduler (the script's process), of the
+  scheduler after all other processes were stopped, or of all processes at once;
+- by Ctrl-C after a node was stopped.
 
-Results: "ends": [{"method" (of starting processes), "end", "runs", "processes", "segments", "descriptors" (of
-storms), "hangs"}].
+The end comes at a random instant: in steady state, or during the start, up to SOON seconds after a random
+number of nodes have appeared. (Not at once: that would aim at the microseconds that
+`shmps.engines.processes.boot` names.) After the death of a worker or a server the script goes on until
+SIGTERM.
+
+A process is left if it belongs to the session and runs after GRACE seconds. A segment is left if such a
+process holds a nameless file of shmps, or if /dev/shm has a new file. A script hangs if it takes DEADLINE
+seconds to end. `bench.faults.storms` adds clusters under storms of signals.
+
+Results: "ends": [{"method" (the start method), "end", "runs", "processes", "segments", "descriptors" (storms
+only), "hangs"}].
 """
 
 import os
@@ -27,11 +32,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from bench import processes
 from bench.faults import storms
 from bench.record import ROOT, markdown
+from bench.timing import progress
 
 SCRIPT = """
 import sys
@@ -56,9 +60,9 @@ ENDS = (
 METHODS = {"fork": 1000, "forkserver": 100, "spawn": 100}
 LEFT = ("processes", "segments", "descriptors", "hangs")
 GRACE = 5.0  # seconds
-DEADLINE = 60.0  # seconds: only a hang takes as long
+DEADLINE = 60.0  # seconds
 NODES = 4
-SOON, GOING = 0.01, 0.1  # seconds within which the random instant lies, while it starts and then
+SOON, GOING = 0.01, 0.1  # longest random delay in seconds, during the start and in steady state
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -66,10 +70,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     chance = random.Random(0)
     found: dict[tuple[str, str], Counter[str]] = {}
     total = sum(runs.values()) * 2
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        tqdm(total=total, desc="leftovers", disable=None, leave=False) as bar,
-    ):
+    with tempfile.TemporaryDirectory() as folder, progress("leftovers", total) as bar:
         path = Path(folder, "script.py")
         path.write_text(SCRIPT)
         for method, count in runs.items():
@@ -90,7 +91,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _run(path: Path, method: str, end: str, starting: bool, chance: random.Random) -> dict[str, int]:
-    """The script, ended; what it left."""
+    """Run the script and end it; count what it left."""
     before = set(os.listdir("/dev/shm"))
     with subprocess.Popen(
         [sys.executable, path, method, end],
@@ -103,8 +104,8 @@ def _run(path: Path, method: str, end: str, starting: bool, chance: random.Rando
         assert script.stdout is not None
         if starting:
             most = chance.randrange(NODES + 1)
-            # Before them, most of the time goes into imports.
-            while len(_session(script.pid)) <= most and script.poll() is None:
+            # Until the first node appears, the script spends most of its time on imports.
+            while len(processes.session(script.pid)) <= most and script.poll() is None:
                 time.sleep(0.001)
             time.sleep(chance.uniform(0, SOON))
         else:
@@ -114,11 +115,11 @@ def _run(path: Path, method: str, end: str, starting: bool, chance: random.Rando
         try:
             script.wait(DEADLINE)
         except subprocess.TimeoutExpired:
-            for pid in _session(script.pid):  # in several groups
+            for pid in processes.session(script.pid):  # they are in several process groups
                 processes.send(pid, signal.SIGKILL)
             return {"runs": 1, "hangs": 1}
     until = time.monotonic() + GRACE
-    while (left := _session(script.pid)) and time.monotonic() < until:
+    while (left := processes.session(script.pid)) and time.monotonic() < until:
         time.sleep(0.01)
     segments = sum(processes.nameless_files(pid) for pid in left) + len(set(os.listdir("/dev/shm")) - before)
     for pid in left:
@@ -127,7 +128,7 @@ def _run(path: Path, method: str, end: str, starting: bool, chance: random.Rando
 
 
 def _end(script: subprocess.Popen[str], method: str, end: str, chance: random.Random) -> None:
-    nodes = [pid for pid in _session(script.pid) if pid != script.pid]
+    nodes = [pid for pid in processes.session(script.pid) if pid != script.pid]
     if end == "interrupt":
         os.killpg(script.pid, signal.SIGINT)
     elif end == "terminate":
@@ -137,7 +138,7 @@ def _end(script: subprocess.Popen[str], method: str, end: str, chance: random.Ra
     elif end == "kill scheduler of the stopped":
         for pid in nodes:
             processes.send(pid, signal.SIGSTOP)
-        while not all(map(_stopped, nodes)):  # a busy core may keep the signal from them
+        while not all(map(processes.is_stopped, nodes)):  # a busy core may delay the signal
             time.sleep(0.001)
         script.kill()
     elif end == "stop and interrupt":
@@ -149,39 +150,18 @@ def _end(script: subprocess.Popen[str], method: str, end: str, chance: random.Ra
         for pid in chance.sample([script.pid, *nodes], 1 + len(nodes)):
             processes.send(pid, signal.SIGKILL)
     elif end.startswith("kill"):
-        forking = processes.children(script.pid) if method == "forkserver" else []
-        own = sorted(set(nodes) - set(forking))
-        # Servers are started first: theirs are the lower numbers.
-        of_role = {"kill server": own[:2], "kill worker": own[2:], "kill fork server": forking[:1]}[end]
+        fork_server = processes.children(script.pid) if method == "forkserver" else []
+        own = sorted(set(nodes) - set(fork_server))
+        # Servers start first, so they have the lower process ids.
+        of_role = {"kill server": own[:2], "kill worker": own[2:], "kill fork server": fork_server[:1]}[end]
         if of_role:
             processes.send(chance.choice(of_role), signal.SIGKILL)
         time.sleep(chance.uniform(0, GOING))
         script.terminate()
 
 
-def _stopped(pid: int) -> bool:
-    """Whether the process is stopped, or has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TtZX"
-    except OSError:
-        return True
-
-
-def _session(session: int) -> list[int]:
-    """The processes of a session that are there, zombies not counted."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:  # it has ended; a glob would raise here
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(pid))
-    return found
-
-
 def failed(results: dict[str, Any]) -> bool:
-    """Whether anything stayed behind."""
+    """Return whether anything stayed behind."""
     return any(row[name] for row in results["ends"] for name in LEFT)
 
 
@@ -192,9 +172,9 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         totals = [sum(row[name] for row in of_method) for name in ("runs", *LEFT)]
         worst = [row["end"] for row in of_method if any(row[name] for name in LEFT)]
         rows.append([method, *totals, ", ".join(worst)])
-    columns = ["start method", "runs", *(f"{name} left" for name in LEFT[:-1]), LEFT[-1], "after"]
-    return (
-        markdown(columns, rows)
-        + f"\n\n{settings['grace_s']:g} s after the end: {', '.join(ENDS)}, a third of them while starting; "
-        "and clusters in one process that are hit by a Ctrl-C, or by one every half millisecond."
+    columns = ["start method", "runs", *(f"{name} left" for name in LEFT[:-1]), LEFT[-1], "failing ends"]
+    caption = (
+        f"Counted {settings['grace_s']:g} s after the end. Ends: {', '.join(ENDS)}, a third of them during "
+        f"the start; and clusters in one process that get one Ctrl-C, or one every half millisecond."
     )
+    return f"{markdown(columns, rows)}\n\n{caption}"

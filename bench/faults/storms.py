@@ -1,9 +1,9 @@
-"""Clusters one after the other in one process, each in a storm of signals or hit by one: what each leaves.
+"""Clusters one after the other in one process, hit by one signal or by a storm: what does each leave behind?
 
-A thread sends SIGINT to its own process, from a random instant on every half millisecond, or once, while a
-cluster starts, runs and is cleaned up. When the cluster has ended, the process is looked at: its children
-that are left (GRACE seconds later: a fork server reaps them when it comes to it), and nameless files and
-descriptors beyond those of before. A life of over DEADLINE seconds is a hang.
+While a cluster starts, runs and is cleaned up, a thread sends SIGINT to its own process at a random instant:
+once, or every half millisecond from then on. After the end of the cluster the process counts its remaining
+children (up to GRACE seconds later, since a fork server may take a while to reap them), and the nameless
+files and descriptors beyond those of before. A life (one cluster) of over DEADLINE seconds is a hang.
 """
 
 import json
@@ -51,12 +51,12 @@ def children(pid):
     for task in os.listdir(f"/proc/{pid}/task"):
         try:
             found += open(f"/proc/{pid}/task/{task}/children").read().split()
-        except OSError:  # a thread that has ended
+        except OSError:  # the thread has ended
             pass
     return found
 
 def left():
-    # One fork server stays; the processes that it has forked do not.
+    # One fork server may stay, but not the processes that it has forked.
     own = children("self")
     stay = [pid for pid in own if "boot import serve" in open(f"/proc/{pid}/cmdline").read()]
     return len(own) - len(stay[:1]) + sum(len(children(pid)) for pid in stay[:1])
@@ -75,7 +75,7 @@ def main(method, kind, lives):
     signal.signal(signal.SIGINT, interrupt)
     go, end = threading.Event(), threading.Event()
     threading.Thread(target=send, args=(go, kind, end), daemon=True).start()
-    life(method)  # what stays open, as a fork server does, is open then
+    life(method)  # open what stays open, such as a fork server
     began = time.monotonic()
     life(method)
     lasting = time.monotonic() - began
@@ -90,7 +90,7 @@ def main(method, kind, lives):
         except KeyboardInterrupt:
             armed = False
         end.set()
-        # Beyond the most so far: a fork server that a signal has ended comes back with the next life.
+        # Count beyond the maximum so far: a fork server that a signal has ended comes back in the next life.
         until = time.monotonic() + GRACE
         while left() and time.monotonic() < until:
             time.sleep(0.001)
@@ -105,7 +105,7 @@ if __name__ == "__main__":
 
 
 def run(folder: Path, method: str, kind: str, lives: int) -> dict[str, int]:
-    """Run `lives` clusters; count "runs", and the "processes", "segments", "descriptors", "hangs" left."""
+    """Run `lives` clusters; count "runs", "hangs", and the "processes", "segments" and "descriptors" left."""
     path = folder / "storm.py"
     path.write_text(SCRIPT)
     found = {"runs": 0, "processes": 0, "segments": 0, "descriptors": 0, "hangs": 0}
@@ -117,25 +117,25 @@ def run(folder: Path, method: str, kind: str, lives: int) -> dict[str, int]:
         start_new_session=True,
     ) as script:
         assert script.stdout is not None
-        watch = _Watch(script.pid)
+        watchdog = _Watchdog(script.pid)
         for line in script.stdout:
-            watch.fed()
+            watchdog.feed()
             left = dict(zip(("processes", "segments", "descriptors"), json.loads(line), strict=True))
             found = {name: found[name] + left.get(name, 0) for name in found}
             found["runs"] += 1
-        watch.end()
+        watchdog.end()
     found["hangs"] = lives - found["runs"]
     return found
 
 
-class _Watch:
-    """Kills a process that is not fed for DEADLINE seconds."""
+class _Watchdog:
+    """Kill a process that is not fed for DEADLINE seconds; its nodes die with it."""
 
     def __init__(self, pid: int):
         self._pid = pid
         self._timer = self._started()
 
-    def fed(self) -> None:
+    def feed(self) -> None:
         self.end()
         self._timer = self._started()
 
@@ -143,7 +143,7 @@ class _Watch:
         self._timer.cancel()
 
     def _started(self) -> threading.Timer:
-        timer = threading.Timer(DEADLINE, os.kill, (self._pid, signal.SIGKILL))  # its nodes go with it
+        timer = threading.Timer(DEADLINE, os.kill, (self._pid, signal.SIGKILL))
         timer.daemon = True
         timer.start()
         return timer

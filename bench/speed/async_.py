@@ -1,47 +1,47 @@
-"""Async training of a click-through-like set: plain pushes, hogwild, the limit, and Vowpal Wabbit.
+"""Async training of a set like click-through data: plain pushes, hogwild, the limit, and Vowpal Wabbit.
 
-One pass over the rows of `clicks.py` with two workers, for FTRL and for AdaGrad, without a penalty or an
-intercept. They take turns in every repeat; one repeat goes before, and does not count:
+A training is one pass over the rows of `clicks.py` with two workers, without a penalty or an intercept, for
+FTRL and for AdaGrad. The ways of training take turns in every repeat; a first repeat does not count:
 
     async    pull and push of minibatches of BATCH rows
-    hogwild  the workers update the shared weights in place, a step per row; a tick is BATCH rows
-    limit    what `hogwild` does, by two processes that share nothing: each has its half of the rows, and
+    hogwild  the workers update the shared weights in place, one step per row; a tick is BATCH rows
+    limit    the steps of `hogwild` in two processes that share nothing: each has half of the rows, and
              weights of its own
-    vw       Vowpal Wabbit's `--ftrl` over its cache file, made before; the pass without starting Python
+    vw       a pass of Vowpal Wabbit's `--ftrl` over its cache file, without the start of Python
 
-Only training is timed: from the first worker's start to the last one's end. Every learning rate is the
-best of RATES, a factor of two apart, for each way by itself: by log-loss on rows that are neither trained
-nor tested on, after one pass over the first tenth of the rows. The rest is as it comes: beta is 1 here and
-0.1 in Vowpal Wabbit.
+Only training is timed: from the first worker's start to the last worker's end. Every way has its own learning
+rate: the best of RATES, a factor of two apart, by the log-loss after one pass over the first tenth of the
+rows, on rows that serve neither for training nor for the test. Other parameters have their defaults: beta is
+1 in shmps and 0.1 in Vowpal Wabbit.
 
 Results: "ways": [{"way", "updater", "learning_rate", "tried": {rate: log-loss}, "nonzeros_per_second",
-"of_limit", "of_vw", "log_loss"}]: spreads over the repeats, the log-loss on the test rows; ratios are of
-nonzeros per second within a repeat, null where there is nothing to compare with. "skipped": names of what is
+"of_limit", "of_vw", "log_loss" (on the test rows)}]: spreads over the repeats. "of_limit" and "of_vw" are
+ratios of the non-zeros per second within a repeat, null where they don't apply. "skipped": packages that are
 not installed.
 """
 
-import importlib.util
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from bench import figures
-from bench.processes import at_once
-from bench.record import markdown, shown, spread, usable_cores
+from bench.record import markdown, ratio, shown, spread
 from bench.speed import vowpal
 from bench.speed.clicks import FEATURES, FIELDS, clicks
+from bench.timing import at_once, progress
 from shmps import FTRL, AdaGrad, LogisticRegression, Step
 from shmps.data.rows import Rows, rows_of, shard
 from shmps.linear.minibatches import Batches
+from shmps.system.cores import usable_cores
 from shmps.updaters.descent import ByRule
 
 WORKERS, BATCH = 2, 256
 UPDATERS: dict[str, Callable[[float], ByRule]] = {"ftrl": FTRL, "adagrad": AdaGrad}
-# A mean gradient of BATCH rows is small: beside it FTRL's beta of 1 is large, and its rate has to be as well.
+# The mean gradient of BATCH rows is small. FTRL's beta of 1 is large beside it; so its rate must be large.
 RATES = {
     ("async", "ftrl"): (1, 2, 4, 8, 16),
     ("async", "adagrad"): (0.025, 0.05, 0.1, 0.2, 0.4),
@@ -50,15 +50,16 @@ RATES = {
     ("vw", "ftrl"): (0.025, 0.05, 0.1, 0.2, 0.4),
 }
 LIMIT, VW = "limit", "vw"
+Way = tuple[str, str]  # the way of training and the updater
 
 
 class Pass(NamedTuple):
     nonzeros_per_second: float
-    log_loss: float  # on the rows given; nan: not measured
+    log_loss: float  # on the test rows of the pass; nan: not measured
 
 
 class Part(NamedTuple):
-    """Rows, and where Vowpal Wabbit finds them."""
+    """Rows, and the path of their cache file for Vowpal Wabbit."""
 
     X: Any
     y: np.ndarray
@@ -67,37 +68,43 @@ class Part(NamedTuple):
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     rows, tested, repeats = (100_000, 20_000, 2) if quick else (2_000_000, 100_000, 5)
-    skipped = [] if importlib.util.find_spec("vowpalwabbit") else ["vowpalwabbit"]
+    skipped = [] if find_spec("vowpalwabbit") else ["vowpalwabbit"]
     ways = [way for way in RATES if way[0] != VW or not skipped]
-    with tempfile.TemporaryDirectory() as folder:
-        made = clicks(rows, seed=0)
-        sets = {
-            "train": made,
-            "tenth": (made[0][: rows // 10], made[1][: rows // 10]),
-            "chosen by": clicks(tested, seed=1),
-            "test": clicks(tested, seed=2),
-        }
-        parts = {name: Part(*data, Path(folder, name)) for name, data in sets.items()}
+    with tempfile.TemporaryDirectory() as folder, progress("async", len(ways) + repeats + 1) as bar:
+        parts = _parts(Path(folder), rows, tested)
         if not skipped:
             for part in parts.values():
                 vowpal.write_cache(*part)
-        tried = {
-            way: _tried(way, parts["tenth"], parts["chosen by"]) for way in tqdm(ways, "rates", leave=False)
-        }
+        tried = {}
+        for way in ways:
+            tried[way] = _losses(way, parts["tenth"], parts["validation"])
+            bar.update()
         rates = {way: min(losses, key=losses.__getitem__) for way, losses in tried.items()}
         rates |= {(LIMIT, updater): rates["hogwild", updater] for updater in UPDATERS}
-        passes: dict[tuple[str, str], list[Pass]] = {way: [] for way in rates}
-        for _ in tqdm(range(repeats + 1), "passes", leave=False):
+        passes: dict[Way, list[Pass]] = {way: [] for way in rates}
+        for _ in range(repeats + 1):
             for way, rate in rates.items():
                 passes[way].append(_pass(way, rate, parts["train"], parts["test"]))
+            bar.update()
     settings = {
         "rows": rows, "fields": FIELDS, "features": FEATURES, "test_rows": tested, "workers": WORKERS,
         "cores": usable_cores(), "batch_size": BATCH, "repeats": repeats,
     }  # fmt: skip
     counted = {way: done[1:] for way, done in passes.items()}
     order = sorted(counted, key=lambda way: list(UPDATERS).index(way[1]))
-    figures = [_figures(way, rates[way], tried.get(way, {}), counted) for way in order]
-    return settings, {"ways": figures, "skipped": skipped}
+    entries = [_entry(way, rates[way], tried.get(way, {}), counted) for way in order]
+    return settings, {"ways": entries, "skipped": skipped}
+
+
+def _parts(folder: Path, rows: int, tested: int) -> dict[str, Part]:
+    X, y = clicks(rows, seed=0)
+    sets = {
+        "train": (X, y),
+        "tenth": (X[: rows // 10], y[: rows // 10]),
+        "validation": clicks(tested, seed=1),
+        "test": clicks(tested, seed=2),
+    }
+    return {name: Part(*data, folder / name) for name, data in sets.items()}
 
 
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
@@ -112,15 +119,16 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         ]
         for way in results["ways"]
     ]
-    headers = ["", "rate", "non-zeros/s, millions", "of the limit", "of vw's ftrl", "test log-loss"]
+    headers = ["", "rate", "non-zeros/s, millions", "relative to the limit", "relative to vw", "log-loss"]
     caption = (
         f"{settings['rows']:,} rows of {settings['fields']} one-hot fields in {settings['features']:,} "
         f"features, one pass, {settings['workers']} workers on {settings['cores']} cores, minibatches of "
-        f"{settings['batch_size']} rows; median (min to max) of {settings['repeats']} repeats"
+        f"{settings['batch_size']} rows, log-loss on the test rows; median (min to max) of "
+        f"{settings['repeats']} repeats."
     )
     text = f"{caption}\n\n{markdown(headers, rows)}"
     if results["skipped"]:
-        text += f"\n\nleft out, as not installed: {', '.join(results['skipped'])}"
+        text += f"\n\nNot installed: {', '.join(results['skipped'])}."
     return text
 
 
@@ -139,12 +147,12 @@ def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
     return figure
 
 
-def _tried(way: tuple[str, str], train: Part, test: Part) -> dict[float, float]:
-    """Log-loss after one pass, by learning rate."""
+def _losses(way: Way, train: Part, test: Part) -> dict[float, float]:
+    """Return the log-loss after one pass by learning rate."""
     return {rate: _pass(way, rate, train, test).log_loss for rate in RATES[way]}
 
 
-def _pass(way: tuple[str, str], rate: float, train: Part, test: Part) -> Pass:
+def _pass(way: Way, rate: float, train: Part, test: Part) -> Pass:
     kind, updater = way
     if kind == VW:
         seconds, loss = vowpal.train_and_test(train.cache, test.cache, rate)
@@ -167,11 +175,11 @@ def _pass(way: tuple[str, str], rate: float, train: Part, test: Part) -> Pass:
 
 
 def _alone(rank: int, updater: ByRule, rows: Rows) -> Callable[[], None]:
-    """A pass over one worker's rows, with weights of its own."""
+    """Return a pass over one worker's rows, with weights of its own."""
     own = shard(rows, rank, WORKERS)
     batches = Batches(own, BATCH, FEATURES, False, 0, rank, list(range(WORKERS)), as_they_lie=True)
     weights, state = np.zeros((FEATURES, 1)), np.zeros((FEATURES, 1, updater.state_width))
-    weights[:], state[:] = 0.0, 0.0  # every page is there before the clock starts, as shared memory's is
+    weights[:], state[:] = 0.0, 0.0  # touch every page before the clock starts: shared memory is in place too
 
     def work() -> None:
         for tick, batch in enumerate(batches.epoch(0), 1):
@@ -180,9 +188,7 @@ def _alone(rank: int, updater: ByRule, rows: Rows) -> Callable[[], None]:
     return work
 
 
-def _figures(
-    way: tuple[str, str], rate: float, tried: dict[float, float], passes: dict[tuple[str, str], list[Pass]]
-) -> dict[str, Any]:
+def _entry(way: Way, rate: float, tried: dict[float, float], passes: dict[Way, list[Pass]]) -> dict[str, Any]:
     kind, updater = way
     own = passes[way]
     return {
@@ -191,14 +197,13 @@ def _figures(
         "learning_rate": rate,
         "tried": {f"{rate:g}": loss for rate, loss in tried.items()},
         "nonzeros_per_second": spread(each.nonzeros_per_second for each in own),
-        "of_limit": None if kind in (LIMIT, VW) else _ratio(own, passes[LIMIT, updater]),
-        "of_vw": None if kind == VW else _ratio(own, passes.get((VW, "ftrl"))),
+        "of_limit": None if kind in (LIMIT, VW) else _speedup(own, passes[LIMIT, updater]),
+        "of_vw": None if kind == VW else _speedup(own, passes.get((VW, "ftrl"))),
         "log_loss": None if kind == LIMIT else spread(each.log_loss for each in own),
     }
 
 
-def _ratio(mine: list[Pass], theirs: list[Pass] | None) -> dict[str, Any] | None:
-    if theirs is None:
+def _speedup(passes: list[Pass], others: list[Pass] | None) -> dict[str, Any] | None:
+    if others is None:
         return None
-    pairs = zip(mine, theirs, strict=True)
-    return spread(a.nonzeros_per_second / b.nonzeros_per_second for a, b in pairs)
+    return ratio(*([each.nonzeros_per_second for each in some] for some in (passes, others)))

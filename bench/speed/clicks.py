@@ -1,8 +1,8 @@
-"""A click-through-like set: rows of one-hot fields, hashed into one space of features, with a planted model.
+"""A generated set like click-through data: rows of hashed one-hot fields, with a planted model.
 
-Each of FIELDS fields has a value in every row; field f has 10 to a million values, whose popularity falls
-with their rank as in Zipf's law. Field and value are hashed into FEATURES features. The planted weights are
-normal, and a label is drawn with the probability that they give, about a quarter positive.
+Every row has a value in each of FIELDS fields. A field has 10 to a million values, with popularity by Zipf's
+law. Field and value are hashed into FEATURES features. The planted weights are normal; a label is drawn with
+the probability that they give. About a quarter of the labels are positive.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ FIELDS, FEATURES = 39, 1_000_000
 _EXPONENT = 1.1  # of Zipf's law
 _DEVIATION = 0.25  # of the planted weights
 _INTERCEPT = -1.3
-_CHUNK = 100_000  # rows made at a time
+_CHUNK = 100_000  # rows generated at a time
 
 
 def clicks(rows: int, seed: int) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-    """X (rows, FEATURES), all of whose values are 1, and y (rows,) of -1 and 1; the same for the same seed.
+    """Generate X (rows, FEATURES) CSR with the value 1 everywhere, and the labels y (rows,), -1 and 1.
 
-    The planted model is the same for every seed.
+    The same seed gives the same rows. The planted model is the same for every seed.
     """
     planted = np.random.default_rng([0, FEATURES]).normal(scale=_DEVIATION, size=FEATURES)
     popularity = [_popularity(int(values)) for values in np.logspace(1, 6, FIELDS).round()]
@@ -37,12 +37,12 @@ def clicks(rows: int, seed: int) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
 
 
 def _popularity(values: int) -> np.ndarray:
-    """Cumulative shares of the values of a field, (values,)."""
+    """Return the cumulative shares of the values of a field, (values,)."""
     shares = np.cumsum(np.arange(1, values + 1) ** -_EXPONENT)
     return shares / shares[-1]
 
 
 def _hashed(field: int, values: np.ndarray) -> np.ndarray:
-    """Multiplicative hashing (Knuth), mixed with the field."""
+    """Hash multiplicatively (Knuth), mixed with the field."""
     mixed = (values.astype(np.uint64) + np.uint64(field << 32)) * np.uint64(0x9E3779B97F4A7C15)
     return (mixed >> np.uint64(32)) % np.uint64(FEATURES)

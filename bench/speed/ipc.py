@@ -1,15 +1,15 @@
-"""An array in another process by other means than shmps, each as one would write it in Python.
+"""An array in another process: shmps, and other means of inter-process communication in plain Python.
 
-`means()` gives functions of (parameters, requests: list of keys, values) that push `values` to the keys of
-each request, get the new values back, and return the seconds of each.
+`means()` returns measurements: functions of (parameters, keys of each request, values). A measurement pushes
+`values` to the keys of each request, gets the new values back, and returns the seconds of each request.
 """
 
-import importlib.util
 import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from multiprocessing.managers import BaseManager
 from typing import Any
 
@@ -18,12 +18,13 @@ import numpy as np
 from shmps import ASYNC, SGD, Cluster, KVWorker
 
 RATE = 0.1
-PushPull = Callable[[np.ndarray, np.ndarray], np.ndarray]
-OURS = "shmps"
+PushPull = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of keys and values, returns the new values
+Measurement = Callable[[int, list[np.ndarray], np.ndarray], np.ndarray]
+SHMPS = "shmps"
 
 
 class Array:
-    """What the other process holds."""
+    """The array that the other process holds."""
 
     def __init__(self, size: int):
         self._values = np.zeros(size)
@@ -33,21 +34,21 @@ class Array:
         return self._values[keys]
 
 
-def means() -> tuple[dict[str, Callable[..., np.ndarray]], list[str]]:
-    """Those that can be had, by name, shmps first; and the packages that are not installed."""
-    needs = {
+def means() -> tuple[dict[str, Measurement], list[str]]:
+    """Return the measurements by name, shmps first, and the packages that are not installed."""
+    packages = {
         "multiprocessing.Pipe": (_pipe, ""),
         "multiprocessing.Manager": (_manager, ""),
         "ZeroMQ, ipc": (_zeromq, "zmq"),
         "Ray": (_ray, "ray"),
     }
-    missing = [package for _, package in needs.values() if package and not importlib.util.find_spec(package)]
-    found = {name: _alone(each) for name, (each, package) in needs.items() if package not in missing}
-    return {OURS: _shmps, **found}, missing
+    missing = [package for _, package in packages.values() if package and not find_spec(package)]
+    found = {name: _isolated(each) for name, (each, package) in packages.items() if package not in missing}
+    return {SHMPS: _shmps, **found}, missing
 
 
 def timed(push_pull: PushPull, keys: Iterable[np.ndarray], values: np.ndarray) -> np.ndarray:
-    """Seconds of each request."""
+    """Return the seconds of each request."""
     seconds = []
     for some in keys:
         start = time.perf_counter()
@@ -65,31 +66,31 @@ def _shmps(size: int, keys: list[np.ndarray], values: np.ndarray) -> np.ndarray:
 
 
 def _session(kv: KVWorker, keys: list[np.ndarray], values: np.ndarray) -> np.ndarray:
-    kv.pull()  # so that the server has every page of the parameters mapped
+    kv.pull()  # the server maps every page of the parameters
     return timed(kv.push_pull, keys, values)
 
 
-def _alone(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """In a process of its own: what a package starts in it (threads, services) goes with it."""
+def _isolated(measure: Measurement) -> Measurement:
+    """Run the measurement in a process of its own, which ends the package's threads and services."""
 
-    def run(*args: Any) -> np.ndarray:
+    def run(size: int, keys: list[np.ndarray], values: np.ndarray) -> np.ndarray:
         with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
-            return pool.submit(measure, *args).result()
+            return pool.submit(measure, size, keys, values).result()
 
     return run
 
 
 def _pipe(size: int, keys: list[np.ndarray], values: np.ndarray) -> np.ndarray:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=_serve_pipe, args=(theirs, size))
+    client, server = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_serve_pipe, args=(server, size))
     process.start()
 
     def push_pull(some: np.ndarray, values: np.ndarray) -> np.ndarray:
-        ours.send((some, values))
-        return ours.recv()
+        client.send((some, values))
+        return client.recv()
 
     seconds = timed(push_pull, keys, values)
-    ours.send(None)
+    client.send(None)
     process.join()
     return seconds
 

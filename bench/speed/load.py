@@ -1,37 +1,35 @@
-"""svmlight text to CSR, beside scikit-learn's `load_svmlight_file`; mapped data.
+"""Reading svmlight text to CSR, beside scikit-learn's `load_svmlight_file`; converting to mapped data.
 
-Two files: the training rows of a9a (or of the generated set of its shape, written as text), and one that is
-generated into a temporary folder: rows of tf-idf-like values of ten digits, columns by Zipf's law. The files
-were just written or read: they come from the page cache, and what is measured is not the disk.
+There are two files: the training rows of a9a (or of the generated set of its shape) as text, and a generated
+file in a temporary folder, with rows of tf-idf-like values of ten digits and columns by Zipf's law. Both were
+just written, so they come from the page cache: the benchmark does not measure the disk.
 
-Whole calls of shmps and of scikit-learn are timed in pairs; in every other pair scikit-learn goes first.
-One pair goes before, and does not count; on it the two results are compared. Where scikit-learn is not
-installed it is left out, by name. Each file is also converted to mapped data, to the disk with its sums,
-and opened.
+Whole calls of shmps and of scikit-learn are timed in pairs; scikit-learn goes first in every other pair. A
+first pair does not count; the benchmark compares its two results. Without scikit-learn, it says so and times
+only shmps. Each file is also converted to mapped data (written to the disk with its checksums) and opened.
 
 Results: "files": [{"file", "bytes", "rows", "features", "nonzeros", "seconds", "bytes_per_second",
-"convert_seconds", "open_seconds", "sklearn": null or {"seconds", "ratio": scikit-learn's to shmps's of the
-same pair, "identical": whether all arrays are, to the last bit}}]; "skipped": names of peers that are not
+"convert_seconds", "open_seconds", "sklearn": null or {"seconds", "ratio" (scikit-learn to shmps within a
+pair), "identical" (whether all arrays are equal to the last bit)}}]; "skipped": names of peers that are not
 installed. Spreads over the pairs.
 """
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
-from bench.record import markdown, shown, spread
+from bench.record import markdown, ratio, shown, spread
+from bench.timing import progress, seconds
 from shmps.data import datasets, mapped, svmlight
 from shmps.system.cores import usable_cores
 
 ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB
-WRITTEN = 10_000  # rows at a time
+CHUNK = 10_000  # rows generated at a time
 
 Loaded = tuple[csr_matrix, np.ndarray]
 Reader = Callable[[str], Loaded]
@@ -41,12 +39,12 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     pairs, rows = (3, ROWS // 8) if quick else (7, ROWS)
     peer, version = _sklearn()
     measured = []
-    with tempfile.TemporaryDirectory() as folder, tqdm(desc="load", disable=None, leave=False) as bar:
+    with tempfile.TemporaryDirectory() as folder, progress("load") as bar:
         data = datasets.load(None)
-        known, generated = Path(folder, data.name.replace(":", "-")), Path(folder, "generated")
-        write(known, data.train_X, data.train_y, "%g")
+        named, generated = Path(folder, data.name.replace(":", "-")), Path(folder, "generated")
+        write(named, data.train_X, data.train_y, "%g")
         generate(generated, rows)
-        for path in (known, generated):
+        for path in (named, generated):
             measured.append(_measure(path, pairs, peer, bar))
     settings = {
         "data": data.name,
@@ -77,14 +75,13 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     headers = ["file", "MB", "non-zeros", "ms", "MB/s", "scikit-learn, ms", "ratio", "identical"]
     caption = (
         f"svmlight text to CSR on {settings['cores']} cores, files in the page cache; "
-        f"median (min to max) of {settings['pairs']} pairs"
+        f"median (min to max) of {settings['pairs']} pairs."
     )
-    left_out = "".join(f"\n\nskipped: {name} is not installed" for name in results["skipped"])
-    return f"{caption}\n\n{markdown(headers, rows)}{left_out}{_mapped_table(results)}"
+    skipped = "".join(f"\n\nSkipped: {name} is not installed." for name in results["skipped"])
+    return f"{caption}\n\n{markdown(headers, rows)}{skipped}\n\n{_mapped_table(results)}"
 
 
 def _mapped_table(results: dict[str, Any]) -> str:
-    """Nothing for results of before there was mapped data."""
     rows = [
         [
             file["file"],
@@ -93,19 +90,17 @@ def _mapped_table(results: dict[str, Any]) -> str:
             shown(file["open_seconds"], ".2f", 1e-3),
         ]
         for file in results["files"]
-        if "open_seconds" in file
     ]
-    headers = ["as mapped data", "converted, ms", "MB/s of text", "opened, ms"]
-    return f"\n\n{markdown(headers, rows)}" if rows else ""
+    return markdown(["mapped data", "convert, ms", "MB/s of text", "open, ms"], rows)
 
 
 def failed(results: dict[str, Any]) -> bool:
-    """Whether a result was another than scikit-learn's."""
+    """Return whether an array differs from scikit-learn's."""
     return any(file["sklearn"] and not file["sklearn"]["identical"] for file in results["files"])
 
 
 def write(path: Path, X: csr_matrix, y: np.ndarray, form: str) -> None:
-    """Rows as svmlight text with indices from 1, values formatted by `form`."""
+    """Append rows as svmlight text with indices from 1; format the values with `form`."""
     with open(path, "a") as file:
         indices, values = (X.indices + 1).tolist(), X.data.tolist()
         for row, label in enumerate(y.tolist()):
@@ -115,23 +110,23 @@ def write(path: Path, X: csr_matrix, y: np.ndarray, form: str) -> None:
 
 
 def generate(path: Path, rows: int) -> None:
-    """Rows of norm 1 from TERMS terms each, some of them the same: a term weighs more the rarer it is."""
+    """Write rows of norm 1 from TERMS terms each, with repetitions; rare terms weigh more."""
     rng = np.random.default_rng(0)
     popularity = 1 / np.arange(1, FEATURES + 1)
     popularity /= popularity.sum()
-    for _ in range(rows // WRITTEN):
-        terms = np.searchsorted(np.cumsum(popularity)[:-1], rng.random((WRITTEN, TERMS)))
-        at = np.repeat(np.arange(WRITTEN), TERMS)
-        counts = csr_matrix((np.ones(terms.size), (at, terms.ravel())), (WRITTEN, FEATURES))
+    for _ in range(rows // CHUNK):
+        terms = np.searchsorted(np.cumsum(popularity)[:-1], rng.random((CHUNK, TERMS)))
+        at = np.repeat(np.arange(CHUNK), TERMS)
+        counts = csr_matrix((np.ones(terms.size), (at, terms.ravel())), (CHUNK, FEATURES))
         counts.sum_duplicates()
         counts.data *= -np.log(popularity[counts.indices])
         norms = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
         counts.data /= np.repeat(norms, np.diff(counts.indptr))
-        write(path, counts, rng.choice([-1.0, 1.0], WRITTEN), "%.10g")
+        write(path, counts, rng.choice([-1.0, 1.0], CHUNK), "%.10g")
 
 
 def _sklearn() -> tuple[Reader | None, str | None]:
-    """Its reader and its version, where it is installed."""
+    """Return scikit-learn's reader and version, or None without it."""
     try:
         import sklearn
         from sklearn.datasets import load_svmlight_file
@@ -148,45 +143,39 @@ def _shmps(path: str | Path) -> Loaded:
 def _measure(path: Path, pairs: int, peer: Reader | None, bar: Any) -> dict[str, Any]:
     X, y = _shmps(path)
     identical = _identical((X, y), peer(str(path))) if peer else False
-    seconds: dict[Reader, list[float]] = {_shmps: [], **({peer: []} if peer else {})}
+    spent: dict[Reader, list[float]] = {_shmps: [], **({peer: []} if peer else {})}
     for pair in range(pairs):
-        for reader in list(seconds) if pair % 2 else list(seconds)[::-1]:
-            began = time.perf_counter()
-            reader(str(path))
-            seconds[reader].append(time.perf_counter() - began)
+        for reader in list(spent) if pair % 2 else list(spent)[::-1]:
+            spent[reader].append(seconds(reader, str(path)))
             bar.update()
     converting, opening = [], []
     for _ in range(pairs):
         target = path.with_suffix(".shmps")
-        began = time.perf_counter()
-        mapped.convert(path, target)
-        converting.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        mapped.load(target)
-        opening.append(time.perf_counter() - began)
+        converting.append(seconds(mapped.convert, path, target))
+        opening.append(seconds(mapped.load, target))
         shutil.rmtree(target)
-    shmps, size = seconds[_shmps], path.stat().st_size
+    size = path.stat().st_size
     return {
         "file": path.name,
         "bytes": size,
         "rows": X.shape[0],
         "features": X.shape[1],
         "nonzeros": X.nnz,
-        "seconds": spread(shmps),
-        "bytes_per_second": spread(size / each for each in shmps),
+        "seconds": spread(spent[_shmps]),
+        "bytes_per_second": spread(size / each for each in spent[_shmps]),
         "convert_seconds": spread(converting),
         "open_seconds": spread(opening),
         "sklearn": peer
         and {
-            "seconds": spread(seconds[peer]),
-            "ratio": spread(their / our for our, their in zip(shmps, seconds[peer], strict=True)),
+            "seconds": spread(spent[peer]),
+            "ratio": ratio(spent[peer], spent[_shmps]),
             "identical": identical,
         },
     }
 
 
 def _identical(shmps: Loaded, peer: Loaded) -> bool:
-    """Shapes, indices, and values and labels to the last bit."""
+    """Return whether shapes, indices, values and labels are equal to the last bit."""
     (X, y), (other_X, other_y) = shmps, peer
     return (
         X.shape == other_X.shape

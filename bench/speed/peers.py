@@ -1,15 +1,19 @@
-"""Time to accuracy: shmps's solver "auto" beside those that people use: a9a, a set like rcv1, ten classes.
+"""Time to accuracy: shmps's solver "auto" beside other solvers, on a9a, a set like rcv1, and ten classes.
 
-The objective is 1/2 |w|^2 + sum_i log(1 + exp(-y_i x_i.w)); of ten classes the sum of ten, each against the
-rest. For every solver the coarsest of its settings
-(tolerances or rounds) that comes within each relative distance of the best value known is looked for first;
-only that is timed then, solvers taking turns in every repeat. Data are in memory, in the solver's own format.
-Ours (`solver="auto"`) is timed from when the nodes are up, and whole, with the start of the processes; in a
-process that has not loaded the others, since a fork takes the longer the more memory there is to inherit.
+The objective is 1/2 |w|^2 + sum_i log(1 + exp(-y_i x_i.w)). With ten classes it is the sum of ten such
+objectives, one class against the rest each.
+
+For every solver and every relative distance from the best known objective, the benchmark first finds the
+coarsest setting (tolerance or rounds) that comes within that distance. Only that setting is timed then; the
+solvers take turns in every repeat. The data are in memory, in the solver's own format.
+
+shmps (`solver="auto"`) is timed twice: from the moment when the nodes are up, and whole, with the start of
+the processes. It runs in a process that has not loaded the other solvers, since a fork takes longer the more
+memory there is to inherit.
 
 Results: "sets": [{"data", "rows", "features", "nonzeros", "best" (objective), "solvers": [{"solver",
-"within": {"0.01" and so on: {"setting", "seconds"} or null}}], "ratios": {"0.01": {"solver" (the fastest of
-the others), "ratio": its time to ours, repeat by repeat}}}]; "missing": packages.
+"within": {"0.01" and so on: {"setting", "seconds"} or null}}], "ratios": {"0.01": {"solver" (the fastest
+other), "ratio" (its time to that of shmps, within a repeat)}}}]; "missing": packages that are not installed.
 """
 
 import multiprocessing
@@ -19,19 +23,21 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from bench import figures
-from bench.record import markdown, shown, spread
+from bench.record import markdown, ratio, shown, spread
 from bench.speed import rcv1_like, solvers
+from bench.timing import progress, seconds
 from shmps import LogisticRegression
 from shmps.data import datasets
 
 WITHIN = (1e-2, 1e-3, 1e-6)
-OURS, WHOLE = "shmps, 2 workers", "shmps, whole fit"
+SHMPS, WHOLE = "shmps, 2 workers", "shmps, whole fit"
 _SIZES = {"rows": "rows", "features": "features", "nonzeros": "non-zeros"}
 _ROWS_OF_TEN = 20_000
-_PATIENCE = 10.0  # seconds: a setting that takes longer is the last to be tried
+_PATIENCE = 10.0  # seconds: after a slower setting no finer one is tried
+
+Seconds = dict[tuple[str, float], list[float]]  # of each repeat, by solver and distance
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -46,7 +52,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     measured: list[dict[str, Any]] = []
     missing: list[str] = []
-    with tqdm(total=len(sets) * (repeats + 1), desc="peers", disable=None, leave=False) as bar:
+    with progress("peers", len(sets) * (repeats + 1)) as bar:
         for name, (X, y) in sets.items():
             found, missing = solvers.peers(X, _problems(y))
             measured.append({"data": name} | _measure(X, y, found, repeats, bar.update))
@@ -54,13 +60,13 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _problems(y: np.ndarray) -> list[np.ndarray]:
-    """Labels -1 and +1 of each: y itself, or of more than two classes each against the rest."""
+    """Return the labels -1 and +1 of each binary problem: y itself, or each class against the rest."""
     classes = np.unique(y)
     return [y] if len(classes) == 2 else [np.where(y == label, 1.0, -1.0) for label in classes]
 
 
 def _objective(X: Any, y: np.ndarray, weights: np.ndarray) -> float:
-    """weights (n, problems)"""
+    """weights: (features, problems)"""
     signs = np.column_stack(_problems(y))
     return float(0.5 * np.square(weights).sum() + np.logaddexp(0.0, -signs * (X @ weights)).sum())
 
@@ -79,71 +85,67 @@ def _measure(
         for within, setting in _settings(X, y, peer, best).items():
             chosen[peer.name, within] = peer.run, setting
     done()
-    seconds: dict[tuple[str, float], list[float]] = {key: [] for key in chosen}
-    seconds |= {(ours, within): [] for ours in (OURS, WHOLE) for within in WITHIN}
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
-        apart.submit(_time_ours, X, y, best).result()  # a warm-up
+    spent: Seconds = {key: [] for key in chosen}
+    spent |= {(name, within): [] for name in (SHMPS, WHOLE) for within in WITHIN}
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as isolated:
+        isolated.submit(_time_shmps, X, y, best).result()  # a warm-up
         for _ in range(repeats):
-            for key, (trained, setting) in chosen.items():
-                began = time.perf_counter()
-                trained(setting)
-                seconds[key].append(time.perf_counter() - began)
-            for key, spent in apart.submit(_time_ours, X, y, best).result().items():
-                seconds[key].append(spent)
+            for key, (train, setting) in chosen.items():
+                spent[key].append(seconds(train, setting))
+            for key, time_of in isolated.submit(_time_shmps, X, y, best).result().items():
+                spent[key].append(time_of)
             done()
-    names = [OURS, WHOLE, *(peer.name for peer in found)]
+    names = [SHMPS, WHOLE, *(peer.name for peer in found)]
     return {
         "rows": X.shape[0], "features": X.shape[1], "nonzeros": X.nnz, "best": best,
-        "solvers": [_entries(name, chosen, seconds) for name in names],
-        "ratios": {f"{within:g}": _ratio(within, list(chosen), seconds) for within in WITHIN},
+        "solvers": [_entries(name, chosen, spent) for name in names],
+        "ratios": {f"{within:g}": _ratio(within, list(chosen), spent) for within in WITHIN},
     }  # fmt: skip
 
 
 def _settings(X: Any, y: np.ndarray, peer: solvers.Peer, best: float) -> dict[float, Any]:
-    """The coarsest setting that comes so near, by distance; none for a distance that it does not reach."""
+    """Return the coarsest setting that comes within each distance; distances out of reach are left out."""
     reached: dict[float, Any] = {}
     for setting in peer.settings:
         began = time.perf_counter()
-        away = _objective(X, y, peer.run(setting)) / best - 1
+        distance = _objective(X, y, peer.run(setting)) / best - 1
         for within in WITHIN:
-            if away <= within:
+            if distance <= within:
                 reached.setdefault(within, setting)
         if len(reached) == len(WITHIN) or time.perf_counter() - began > _PATIENCE:
             break
     return reached
 
 
-def _time_ours(X: Any, y: np.ndarray, best: float) -> dict[tuple[str, float], float]:
+def _time_shmps(X: Any, y: np.ndarray, best: float) -> dict[tuple[str, float], float]:
     began = time.perf_counter()
     result = _fit(X, y, 1e-8).result_
     whole = time.perf_counter() - began
-    seconds = {}
+    spent = {}
     for within in WITHIN:
-        reached = next(spent for spent, value in result.objectives if len(y) * value / best - 1 <= within)
-        seconds[OURS, within] = reached
-        # What comes after the round that reached it would not have been waited for.
-        seconds[WHOLE, within] = whole - (result.objectives[-1][0] - reached)
-    return seconds
+        reached = next(at for at, value in result.objectives if len(y) * value / best - 1 <= within)
+        spent[SHMPS, within] = reached
+        # Without the rounds that came after the distance was reached.
+        spent[WHOLE, within] = whole - (result.objectives[-1][0] - reached)
+    return spent
 
 
-def _entries(name: str, chosen: dict[Any, Any], seconds: dict[Any, list[float]]) -> dict[str, Any]:
+def _entries(name: str, chosen: dict[Any, Any], spent: Seconds) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for within in WITHIN:
         setting = chosen.get((name, within), (None, None))[1]
-        spent = seconds.get((name, within))
-        entries[f"{within:g}"] = spent and {"setting": setting, "seconds": spread(spent)}
+        times = spent.get((name, within))
+        entries[f"{within:g}"] = times and {"setting": setting, "seconds": spread(times)}
     return {"solver": name, "within": entries}
 
 
-def _ratio(
-    within: float, keys: list[tuple[str, float]], seconds: dict[Any, list[float]]
-) -> dict[str, Any] | None:
-    others = {key: float(np.median(seconds[key])) for key in keys if key[1] == within}
+def _ratio(within: float, keys: list[tuple[str, float]], spent: Seconds) -> dict[str, Any] | None:
+    """Compare the fastest other solver with shmps."""
+    others = {key: float(np.median(spent[key])) for key in keys if key[1] == within}
     if not others:
         return None
     fastest = min(others, key=others.__getitem__)
-    pairs = zip(seconds[fastest], seconds[OURS, within], strict=True)
-    return {"solver": fastest[0], "ratio": spread(theirs / ours for theirs, ours in pairs)}
+    return {"solver": fastest[0], "ratio": ratio(spent[fastest], spent[SHMPS, within])}
 
 
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
@@ -153,10 +155,10 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         title = f"{each['data']}: {', '.join(sizes)}"
         heads = [f"within {within:g}, ms" for within in WITHIN]
         rows = [[row["solver"], *map(_shown, row["within"].values())] for row in each["solvers"]]
-        parts += [title, markdown(["solver", *heads], rows), _told(each["ratios"])]
-    parts.append(f"median (min to max) of {settings['repeats']} repeats, taking turns")
+        parts += [title, markdown(["solver", *heads], rows), _comparison(each["ratios"])]
+    parts.append(f"Median (min to max) of {settings['repeats']} repeats; the solvers take turns.")
     if results["missing"]:
-        parts.append(f"not installed, left out: {', '.join(results['missing'])}")
+        parts.append(f"Not installed: {', '.join(results['missing'])}.")
     return "\n\n".join(parts)
 
 
@@ -164,26 +166,24 @@ def _shown(entry: dict[str, Any] | None) -> str:
     return shown(entry["seconds"], ".1f", 1e-3) if entry else ""
 
 
-def _told(ratios: dict[str, Any]) -> str:
-    told = [
-        f"{ratio['solver']} takes {shown(ratio['ratio'], '.2f')} times as long as shmps to be within {within}"
-        for within, ratio in ratios.items()
-        if ratio
+def _comparison(ratios: dict[str, Any]) -> str:
+    lines = [
+        f"- Within {within}: {other['solver']} takes {shown(other['ratio'], '.2f')} times as long as shmps."
+        for within, other in ratios.items()
+        if other
     ]
-    return "; ".join(told) or "nobody to compare with"
+    return "\n".join(lines) or "No other solver is installed."
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
     rows = []
     for each in results["sets"]:
-        ours = next(row for row in each["solvers"] if row["solver"] == OURS)
-        for within, ratio in each["ratios"].items():
-            if ratio is None:
-                continue
-            theirs = next(row for row in each["solvers"] if row["solver"] == ratio["solver"])
-            times = (_shown(row["within"][within]) for row in (ours, theirs))
-            rows.append([each["data"], within, *times, ratio["solver"], shown(ratio["ratio"], ".2f")])
-    heads = ["data", "within", "shmps, ms", "fastest other, ms", "which", "its time to ours"]
+        by_solver = {row["solver"]: row["within"] for row in each["solvers"]}
+        for within, other in each["ratios"].items():
+            if other is not None:
+                times = (_shown(by_solver[name][within]) for name in (SHMPS, other["solver"]))
+                rows.append([each["data"], within, *times, other["solver"], shown(other["ratio"], ".2f")])
+    heads = ["data", "within", "shmps, ms", "fastest other, ms", "which", "its time relative to shmps"]
     return {"summary": markdown(heads, rows)}
 
 

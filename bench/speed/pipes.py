@@ -1,4 +1,4 @@
-"""The limit that pipes set: records of 64 bytes between processes that do nothing else with them."""
+"""The limit that pipes set: processes exchange records of 64 bytes and do nothing else."""
 
 import os
 import struct
@@ -8,11 +8,12 @@ _RECORD = struct.Struct("<8q")
 
 
 def pushes_per_second(workers: int, pushes: int, sync: bool) -> float:
-    """`workers` processes that send `pushes` records each through one inbox to this process, which answers.
+    """Measure `workers` processes that send `pushes` records each to this process, which answers.
 
-    Sync: records are answered when one of every worker has come, and workers wait for the answer. Async: a
-    worker also sends a pull before each push, and waits for the pull's answer only. Plain os.read, os.write,
-    no array anywhere: what is left to a parameter server is to come near it.
+    Sync: this process answers when every worker has sent a record, and workers wait for the answer. Async: a
+    worker also sends a pull before each push, and waits only for the pull's answer. All records go through
+    one inbox with plain os.read and os.write, without any array. A parameter server can at best come near
+    this.
     """
     inbox, replies = os.pipe(), [os.pipe() for _ in range(workers)]
     began = time.perf_counter()

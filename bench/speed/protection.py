@@ -1,13 +1,13 @@
-"""What protection costs: pushes without the redo slot, with it, and with a replica besides.
+"""The cost of protection: pushes without the redo slot, with it, and with the redo slot and a replica.
 
-Two servers. `InPlace` is a server's update without any protection: the updater works on copies all the same,
-which then go into place, and nothing is noted that a successor could go on from. Measured are one worker's
-pushes of KEYS keys of PARAMETERS, each waited for, and the minibatches of an async training on a9a with four
-workers. The variants take turns in every repeat; one repeat goes before, and does not count.
+Two servers. `InPlace` is a server's update without any protection: the updater still works on copies, which
+then go into place, but nothing is recorded from which a successor could go on. Measured are the pushes of one
+worker of KEYS of PARAMETERS keys, each waited for, and the minibatches of an async training on a9a with four
+workers. The variants take turns in every repeat; a first repeat does not count.
 
 Results: "pushes": [{"keys", "variant", "p50_us", "ratio"}], "training": [{"rows", "variant",
-"pushes_per_second", "ratio"}]: spreads; a ratio is the time of a push to that of the variant before it, in
-the same repeat ("redo slot" to "none", "replica" to "redo slot").
+"pushes_per_second", "ratio"}]: spreads. A ratio is the time of a push to that of the variant before it within
+a repeat ("redo slot" to "none", "replica" to "redo slot").
 """
 
 import time
@@ -15,9 +15,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from tqdm import tqdm
 
-from bench.record import markdown, shown, spread
+from bench.record import markdown, ratio, shown, spread
+from bench.timing import progress
 from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression
 from shmps.data import datasets
 from shmps.ps.kernels import gather, scatter
@@ -30,7 +30,7 @@ VARIANTS = ("none", "redo slot", "replica")
 
 
 class InPlace(RedoLog):
-    """A server that is killed in the middle of an update leaves half of it behind."""
+    """An update without protection: a server that is killed in its middle leaves half of it behind."""
 
     def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         slot, count = self._slots[0], len(keys)
@@ -58,8 +58,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     data = datasets.load(None)
     pushes: dict[tuple[int, str], list[float]] = {(k, variant): [] for k in KEYS for variant in VARIANTS}
     training: dict[tuple[int, str], list[float]] = {(n, variant): [] for n in ROWS for variant in VARIANTS}
-    total = (repeats + 1) * (len(pushes) + len(training))
-    with tqdm(total=total, desc="protection", disable=None, leave=False) as bar:
+    with progress("protection", (repeats + 1) * (len(pushes) + len(training))) as bar:
         for _ in range(repeats + 1):
             for (count, variant), seconds in pushes.items():
                 seconds.append(_push_seconds(variant, count, requests))
@@ -85,20 +84,20 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _ratio(seconds: dict[tuple[int, str], list[float]], size: int, variant: str) -> dict[str, Any]:
+    """Return the ratio to the variant before; nothing for the first."""
     place = VARIANTS.index(variant)
     if not place:
         return {}
-    mine, before = seconds[size, variant], seconds[size, VARIANTS[place - 1]]
-    return {"ratio": spread(a / b for a, b in zip(mine[1:], before[1:], strict=True))}
+    return {"ratio": ratio(seconds[size, variant][1:], seconds[size, VARIANTS[place - 1]][1:])}
 
 
 def _protected(variant: str) -> Any:
-    """Nodes that are forked meanwhile update in place, or as they always do."""
+    """Make the nodes that are forked meanwhile update in place for "none", and with a redo log otherwise."""
     return mock.patch.object(server, "RedoLog", InPlace if variant == "none" else RedoLog)
 
 
 def _push_seconds(variant: str, count: int, requests: int) -> float:
-    """The median of a push."""
+    """Return the median time of a push."""
     with (
         _protected(variant),
         Cluster(
@@ -115,7 +114,7 @@ def _push_seconds(variant: str, count: int, requests: int) -> float:
 
 
 def session(kv: KVWorker, count: int, requests: int) -> np.ndarray:
-    """Seconds of each push of `count` keys, (requests,)."""
+    """Return the seconds of each push of `count` keys, (requests,)."""
     random = np.random.default_rng(0)
     values = random.standard_normal(count)
     keys = [np.sort(random.choice(PARAMETERS, count, replace=False)) for _ in range(16)]
@@ -128,7 +127,7 @@ def session(kv: KVWorker, count: int, requests: int) -> np.ndarray:
 
 
 def _train_seconds(variant: str, data: Any, rows: int, epochs: int) -> float:
-    """Of one push among those of all workers."""
+    """Return the time per push of a training: its seconds divided by the pushes of all workers."""
     estimator = LogisticRegression(
         workers=WORKERS,
         servers=SERVERS,
@@ -158,7 +157,7 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         [
             f"{settings['servers']} servers; one worker's pushes into {settings['parameters']:,} parameters, "
             f"and async minibatches of {settings['data']} with {settings['workers']} workers; median (min to "
-            f"max) of {settings['repeats']} repeats; ratio: of the time to that of the line above",
+            f"max) of {settings['repeats']} repeats. Ratio: the time to that of the line above.",
             markdown(["keys", "protection", "p50, µs", "ratio"], pushes),
             markdown(["minibatches", "protection", "pushes/s", "ratio"], training),
         ]

@@ -1,38 +1,43 @@
-"""Microseconds of a push and a pull against the number of keys and of parameters, and beside other means.
+"""Microseconds of a push and a pull by number of keys and of parameters, beside other means.
 
-Async, SGD. Four things, taking turns in every round; every round is a new cluster.
+Async, SGD. Four measurements take turns in every repeat, with new clusters each time:
 
-    points      one worker, one server: `pull(keys)` and then `push(keys, values)`, and `push_pull` of both in
-                one request, each waited for. Keys are drawn anew for every request, evenly from all, before
-                the clock starts; more parameters than the caches hold therefore cost cache misses
-    all keys    the same of FIXED_PARAMETERS values with keys=None, as float64 and as float32, beside one copy
-                of as many
+    points      one worker, one server: `pull(keys)` and then `push(keys, values)`, and both in one
+                `push_pull`; the worker waits for every request. The keys are drawn evenly from all keys
+                before the clock starts, anew for every request; so parameters that exceed the caches cost
+                cache misses
+    all keys    the same with keys=None, for FIXED_PARAMETERS values, as float64 and as float32, beside one
+                copy of as many values
     throughput  `push_pull` of FIXED_KEYS keys by several workers at once
     others      `push_pull` of FIXED_KEYS keys by other means than shmps (see `ipc.py`)
 
-A pull of all values goes before, so that the server has every page of the parameters mapped, and a tenth of
-the requests again, which do not count.
+First a pull of all values makes the server map every page of the parameters. Then come requests that are not
+counted: a tenth of the number (points, others), or one (all keys).
 
-What limits them. 128 keys: the interpreter, with 25 µs of a push_pull in worker and server together, beside 6
-of a bare round trip through two pipes. All values: memory, with four passes of a push over as many (see
-`shmps.ps.server.redo_log`): to make one of the two that bring forth the after-image took no less time.
+What limits the requests:
 
-Results, percentiles within a round, spreads over the rounds: "points": [{"parameters", "keys", "apart",
-"together"}], each {"p50_us", "p99_us"}; "all_keys": by dtype {"push_ms", "pull_ms", "push_pull_ms",
-"copy_ms"}; "throughput": requests per second of all workers; "others": [{"name", "p50_us", "p99_us", "ratio":
-to ours of the same round}]; "missing": packages not installed; "left_out": numbers of parameters that would
-take more than half of the memory available.
+- 128 keys: the interpreter. Worker and server together spend 25 µs on a push_pull; a bare round trip through
+  two pipes takes 6 µs.
+- All values: memory. A push makes four passes over as many values (see `shmps.ps.server.redo_log`). A variant
+  that made one of the two passes that produce the after-image took no less time.
+
+Results (percentiles are within a repeat, spreads over the repeats): "points": [{"parameters", "keys",
+"apart", "together"}], the last two as {"p50_us", "p99_us"}; "all_keys": by dtype {"push_ms", "pull_ms",
+"push_pull_ms", "copy_ms"}; "throughput": requests per second of all workers; "others": [{"name", "p50_us",
+"p99_us", "ratio" (to shmps in the same repeat)}]; "missing": packages that are not installed; "left_out":
+numbers of parameters that would take more than half of the available memory. In the settings, "rounds" counts
+the repeats.
 """
 
 import time
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from bench import figures
-from bench.record import markdown, shown, spread
+from bench.record import markdown, ratio, shown, spread
 from bench.speed import ipc
+from bench.timing import progress, seconds
 from shmps import ASYNC, SGD, Cluster, KVWorker
 from shmps.system.memory import available_memory
 
@@ -46,47 +51,49 @@ WAYS = {"apart": "pull, push", "together": "push_pull"}
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    rounds, requests, all_keys = (2, 300, 10) if quick else (7, 1_000, 30)
+    repeats, requests, all_keys = (2, 300, 10) if quick else (7, 1_000, 30)
     fitting = [n for n in PARAMETERS if n * BYTES_PER_PARAMETER < available_memory() // 2]
     points = {(n, FIXED_KEYS) for n in fitting} | {(FIXED_PARAMETERS, k) for k in KEYS}
     points = {(n, k) for n, k in points if n in fitting}
     means, missing = ipc.means()
-    seconds: dict[tuple[int, int], list[Any]] = {point: [] for point in sorted(points)}
-    others: dict[str, list[np.ndarray]] = {name: [] for name in means}
-    whole: dict[type, list[Any]] = {np.float64: [], np.float32: []}
+    by_point: dict[tuple[int, int], list[Any]] = {point: [] for point in sorted(points)}
+    by_name: dict[str, list[np.ndarray]] = {name: [] for name in means}
+    by_dtype: dict[type, list[Any]] = {np.float64: [], np.float32: []}
     rates = []
-    with tqdm(total=rounds * (len(points) + len(means) + 3), desc="requests", leave=False) as bar:
-        for number in range(rounds):
-            for (num_keys, count), parts in seconds.items():
-                parts.append(_measure(1, 1, count, num_keys, session, count, requests, number)[0])
+    with progress("requests", repeats * (len(points) + len(means) + 3)) as bar:
+        for seed in range(repeats):
+            for (num_keys, count), parts in by_point.items():
+                parts.append(_measure(1, 1, count, num_keys, session, count, requests, seed)[0])
                 bar.update()
-            for dtype, parts in whole.items():
-                session_of = whole_session, all_keys, dtype
-                parts.append(_measure(1, 1, 1, FIXED_PARAMETERS, *session_of, dtype=dtype)[0])
+            for dtype, parts in by_dtype.items():
+                function = all_keys_session, all_keys, dtype
+                parts.append(_measure(1, 1, 1, FIXED_PARAMETERS, *function, dtype=dtype)[0])
                 bar.update()
-            rates.append(_throughput(requests, number))
+            rates.append(_throughput(requests, seed))
             bar.update()
-            values, keys = _draw(FIXED_PARAMETERS, FIXED_KEYS, requests + requests // 10, number)
+            values, keys = _draw(FIXED_PARAMETERS, FIXED_KEYS, requests + requests // 10, seed)
             for name, measure in means.items():
-                others[name].append(measure(FIXED_PARAMETERS, keys, values)[requests // 10 :])
+                by_name[name].append(measure(FIXED_PARAMETERS, keys, values)[requests // 10 :])
                 bar.update()
     return {
-        "mode": "async", "updater": "sgd", "rounds": rounds, "requests": requests,
+        "mode": "async", "updater": "sgd", "rounds": repeats, "requests": requests,
         "throughput": {"workers": WORKERS, "servers": SERVERS},
     }, {
         "points": [
             {"parameters": num_keys, "keys": count}
             | {way: _percentiles([part[i] for part in parts]) for i, way in enumerate(WAYS)}
-            for (num_keys, count), parts in seconds.items()
+            for (num_keys, count), parts in by_point.items()
         ],
         "all_keys": {
             dtype.__name__: {f"{name}_ms": spread(1e3 * part[name] for part in parts) for name in parts[0]}
-            for dtype, parts in whole.items()
+            for dtype, parts in by_dtype.items()
         },
         "throughput": spread(rates),
         "others": [
-            {"name": name} | _percentiles(parts) | {"ratio": _ratio(parts, others[ipc.OURS])}
-            for name, parts in others.items()
+            {"name": name}
+            | _percentiles(parts)
+            | {"ratio": ratio(map(np.median, parts), map(np.median, by_name[ipc.SHMPS]))}
+            for name, parts in by_name.items()
         ],
         "missing": missing,
         "left_out": [n for n in PARAMETERS if n not in fitting],
@@ -95,10 +102,6 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _percentiles(parts: list[np.ndarray]) -> dict[str, Any]:
     return {f"p{q}_us": spread(1e6 * np.percentile(part, q) for part in parts) for q in (50, 99)}
-
-
-def _ratio(parts: list[np.ndarray], ours: list[np.ndarray]) -> dict[str, Any]:
-    return spread(np.median(part) / np.median(our) for part, our in zip(parts, ours, strict=True))
 
 
 def _measure(
@@ -118,14 +121,14 @@ def _measure(
 
 
 def _draw(num_keys: int, count: int, requests: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Values (count,), and the keys of each request."""
+    """Draw values (count,), and the sorted keys of each request."""
     random = np.random.default_rng(seed)
     keys = [np.sort(random.choice(num_keys, count, replace=False)) for _ in range(requests)]
     return random.standard_normal(count), keys
 
 
 def session(kv: KVWorker, count: int, requests: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of each pull + push and of each push_pull of `count` keys, (requests,) each."""
+    """Return the seconds of each pull + push, and of each push_pull, of `count` keys: (requests,) each."""
     kv.pull()
     values, keys = _draw(len(kv.look()), count, requests + requests // 10, seed)
 
@@ -138,8 +141,8 @@ def session(kv: KVWorker, count: int, requests: int, seed: int) -> tuple[np.ndar
     return both[0][requests // 10 :], both[1][requests // 10 :]
 
 
-def whole_session(kv: KVWorker, requests: int, dtype: type) -> dict[str, float]:
-    """Seconds, the median of `requests`, by what was done with all values."""
+def all_keys_session(kv: KVWorker, requests: int, dtype: type) -> dict[str, float]:
+    """Return the median seconds of a push, a pull, a push_pull and a copy of all values."""
     values: np.ndarray = np.ones(FIXED_PARAMETERS, dtype)
     out = np.zeros_like(values)
     ways = {
@@ -148,23 +151,21 @@ def whole_session(kv: KVWorker, requests: int, dtype: type) -> dict[str, float]:
         "push_pull": lambda: kv.push_pull(None, values, out=out),
         "copy": lambda: np.copyto(out, values),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(requests + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(each[1:])) for name, each in seconds.items()}
+            spent[name].append(seconds(way))
+    return {name: float(np.median(each[1:])) for name, each in spent.items()}
 
 
 def _throughput(requests: int, seed: int) -> float:
-    """Requests per second of all workers together."""
-    spans = _measure(SERVERS, WORKERS, FIXED_KEYS, FIXED_PARAMETERS, crowd_session, requests, seed)
+    """Return the requests per second of all workers together."""
+    spans = _measure(SERVERS, WORKERS, FIXED_KEYS, FIXED_PARAMETERS, throughput_session, requests, seed)
     return WORKERS * requests / (max(end for _, end in spans) - min(begin for begin, _ in spans))
 
 
-def crowd_session(kv: KVWorker, requests: int, seed: int) -> tuple[float, float]:
-    """When this worker began and ended."""
+def throughput_session(kv: KVWorker, requests: int, seed: int) -> tuple[float, float]:
+    """Return the times at which this worker began and ended its requests."""
     values, keys = _draw(FIXED_PARAMETERS, FIXED_KEYS, requests, seed)
     kv.pull()
     kv.barrier()
@@ -175,53 +176,60 @@ def crowd_session(kv: KVWorker, requests: int, seed: int) -> tuple[float, float]
 
 
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
-    points, whole = results["points"], results["all_keys"]
-    by_keys = [point for point in points if point["parameters"] == FIXED_PARAMETERS]
-    by_parameters = [point for point in points if point["keys"] == FIXED_KEYS]
-    requests = f"{settings['requests']:,} times a round; median (min to max) of {settings['rounds']} rounds"
+    by_keys = [point for point in results["points"] if point["parameters"] == FIXED_PARAMETERS]
+    by_parameters = [point for point in results["points"] if point["keys"] == FIXED_KEYS]
     texts = [
-        f"pull and then push, and both as one push_pull, µs, {requests}",
-        _table(by_keys, "keys", "parameters"),
-        _table(by_parameters, "parameters", "keys"),
-        f"all {FIXED_PARAMETERS:,} values, keys=None",
-        markdown(
-            ["", "ms", "of one copy"],
-            [
-                [
-                    f"{dtype}, {name.removesuffix('_ms')}",
-                    shown(ms, ".2f"),
-                    f"{ms['median'] / parts['copy_ms']['median']:.1f}",
-                ]
-                for dtype, parts in whole.items()
-                for name, ms in parts.items()
-            ],
-        ),
-        f"push_pull of {FIXED_KEYS} keys, {WORKERS} workers and {SERVERS} servers: "
-        f"{shown(results['throughput'])} a second",
-        f"push_pull of {FIXED_KEYS} keys of {FIXED_PARAMETERS:,} held by another process, µs",
-        markdown(
-            ["", "p50", "p99", "to ours"],
-            [
-                [other["name"], shown(other["p50_us"]), shown(other["p99_us"]), shown(other["ratio"], ".1f")]
-                for other in results["others"]
-            ],
-        ),
+        f"A pull and then a push, and both as one push_pull, in µs; {settings['requests']:,} requests per "
+        f"repeat; median (min to max) of {settings['rounds']} repeats.",
+        _points_table(by_keys, "keys", "parameters"),
+        _points_table(by_parameters, "parameters", "keys"),
+        f"All {FIXED_PARAMETERS:,} values, keys=None.",
+        _all_keys_table(results["all_keys"]),
+        f"push_pull of {FIXED_KEYS} keys by {WORKERS} workers to {SERVERS} servers: "
+        f"{shown(results['throughput'])} per second.",
+        f"push_pull of {FIXED_KEYS} keys of {FIXED_PARAMETERS:,} that another process holds, in µs.",
+        _others_table(results["others"]),
     ]
     if results["missing"]:
-        texts.append(f"not installed: {', '.join(results['missing'])}")
+        texts.append(f"Not installed: {', '.join(results['missing'])}.")
     if results["left_out"]:
         numbers = ", ".join(f"{n:,}" for n in results["left_out"])
-        texts.append(f"left out for want of memory: {numbers} parameters")
+        texts.append(f"Left out for lack of memory: {numbers} parameters.")
     return "\n\n".join(texts)
 
 
-def _table(points: list[dict[str, Any]], varied: str, fixed: str) -> str:
+def _points_table(points: list[dict[str, Any]], varied: str, fixed: str) -> str:
     return markdown(
         [varied, fixed, *(f"{name}: {part}" for name in WAYS.values() for part in ("p50", "p99"))],
         [
             [f"{point[varied]:,}", f"{point[fixed]:,}"]
             + [shown(point[way][part]) for way in WAYS for part in ("p50_us", "p99_us")]
             for point in points
+        ],
+    )
+
+
+def _all_keys_table(by_dtype: dict[str, Any]) -> str:
+    return markdown(
+        ["", "ms", "relative to one copy"],
+        [
+            [
+                f"{dtype}, {name.removesuffix('_ms')}",
+                shown(ms, ".2f"),
+                f"{ms['median'] / parts['copy_ms']['median']:.1f}",
+            ]
+            for dtype, parts in by_dtype.items()
+            for name, ms in parts.items()
+        ],
+    )
+
+
+def _others_table(others: list[dict[str, Any]]) -> str:
+    return markdown(
+        ["", "p50", "p99", "relative to shmps"],
+        [
+            [other["name"], shown(other["p50_us"]), shown(other["p99_us"]), shown(other["ratio"], ".1f")]
+            for other in others
         ],
     )
 
@@ -235,9 +243,7 @@ def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
         points = [point for point in results["points"] if point[fixed] == number]
         for (way, name), colour in zip(WAYS.items(), figures.MORE_COLOURS, strict=False):
             at, spreads = [point[varied] for point in points], [point[way]["p50_us"] for point in points]
-            panel.plot(at, [each["median"] for each in spreads], "o-", color=colour, lw=1.4, label=name)
-            least, most = ([each[end] for each in spreads] for end in ("min", "max"))
-            panel.fill_between(at, least, most, color=colour, alpha=0.2, lw=0)
+            figures.band(panel, at, spreads, color=colour, lw=1.4, label=name)
         panel.set(xscale="log", yscale="log", xlabel=varied, title=f"{number:,} {fixed}")
     panels[0].set_ylabel("µs, p50")
     panels[0].legend(loc="upper left")

@@ -1,36 +1,42 @@
 """Throughput, memory and cost per non-zero as workers and data grow.
 
-Rounds of `solver="lbfgs"` (full gradients, summed by one server), so nearly all the time is the kernel's.
-With 1, 2, 4 and 8 workers on a set like rcv1, taking turns: non-zeros per second, and the memory that all
-nodes have between them (proportional set size: pages that several share count once), beyond what the parent
-had before. And with 2 workers on sets of ROW non-zeros a row: nanoseconds per non-zero, of the kernel alone
-and of whole rounds.
+The trainings are rounds of `solver="lbfgs"` (full gradients that one server sums), so the kernel takes nearly
+all of the time. Measured are:
+
+- with 1, 2, 4 and 8 workers on a set like rcv1, taking turns: non-zeros per second, and the memory of all
+nodes
+  together (proportional set size: a page that several processes share counts once) beyond the memory that the
+  parent had before;
+- with 2 workers on sets of ROW non-zeros per row: nanoseconds per non-zero and core, of the kernel alone and
+of
+  whole rounds.
 
 Results: "workers": [{"workers", "nonzeros_per_second", "memory_bytes"}], "nonzeros": [{"nonzeros",
-"kernel_ns", "round_ns"}]: spreads; "left_out": numbers of non-zeros that memory does not allow.
+"kernel_ns", "round_ns"}]: spreads; "left_out": numbers of non-zeros that do not fit in memory.
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-from tqdm import tqdm
 
 from bench import figures
-from bench.record import markdown, shown, spread, usable_cores
+from bench.processes import children, proportional_memory_of
+from bench.record import markdown, shown, spread
 from bench.speed import rcv1_like
+from bench.timing import progress
 from shmps import LogisticRegression
 from shmps.linear.result import Result
 from shmps.linear.training import OnPause
+from shmps.system.cores import usable_cores
 from shmps.system.memory import available_memory
 
 WORKERS, NONZEROS = (1, 2, 4, 8), (10**5, 10**6, 10**7, 10**8, 10**9)
 ROW, FEATURES = 50, 100_000
 BYTES_PER_NONZERO = 8 + 4 + 16 / ROW  # value, index, a share of the row's pointer and label
-_ROOM = 1.2  # times the data: they are drawn in place, and inherited by the nodes
-_LARGE, _FEW = 10**8, 3  # from so many non-zeros on: few visits of few rounds, which take seconds
+_ROOM = 1.2  # the memory needed, in multiples of the data: they are drawn in place and the nodes inherit them
+_LARGE, _FEW = 10**8, 3  # from _LARGE non-zeros on, rounds take seconds: at most _FEW repeats of _FEW rounds
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -38,20 +44,19 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     X, y = rcv1_like.generate(20_000 if quick else rcv1_like.ROWS)
     sizes = NONZEROS[:3] if quick else NONZEROS
     fitting = [n for n in sizes if _ROOM * n * BYTES_PER_NONZERO < available_memory()]
-    visits = {n: repeats if n < _LARGE else min(repeats, _FEW) for n in fitting}
+    repeats_of = {n: repeats if n < _LARGE else min(repeats, _FEW) for n in fitting}
     by_workers: dict[int, list[tuple[Result, int]]] = {workers: [] for workers in WORKERS}
     by_size: dict[int, list[Result]] = {}
-    total = repeats * len(WORKERS) + sum(visits.values())
-    with tqdm(total=total, desc="scaling", disable=None, leave=False) as bar:
+    with progress("scaling", repeats * len(WORKERS) + sum(repeats_of.values())) as bar:
         for _ in range(repeats):
             for workers, measured in by_workers.items():
-                # Memory in a training of its own: to look at it takes the scheduler's time.
+                # Memory is measured in a second training, since reading it takes time of the scheduler.
                 measured.append((_train(X, y, workers, rounds), _most_memory(X, y, workers)))
                 bar.update()
         for size in fitting:
             data = _one_hot(size)
             by_size[size] = []
-            for _ in range(visits[size]):
+            for _ in range(repeats_of[size]):
                 by_size[size].append(_train(*data, 2, rounds if size < _LARGE else _FEW))
                 bar.update()
             del data
@@ -77,7 +82,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _computing(result: Result) -> float:
-    """Seconds of a worker, on average."""
+    """Return the mean seconds that a worker computed."""
     return result.shares["computing"] * result.seconds["train"]
 
 
@@ -87,7 +92,7 @@ def _train(X: Any, y: np.ndarray, workers: int, rounds: int, on_pause: OnPause =
 
 
 def _most_memory(X: Any, y: np.ndarray, workers: int) -> int:
-    """The most that the nodes' memory comes to in a training."""
+    """Return the largest memory of all nodes together during a training."""
     before, most = _memory(), 0
 
     def look(done: int, planned: int) -> None:
@@ -99,19 +104,12 @@ def _most_memory(X: Any, y: np.ndarray, workers: int) -> int:
 
 
 def _memory() -> int:
-    """Proportional set size of this process and its children, in bytes."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    total = 0
-    for pid in (os.getpid(), *children):
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue  # it has ended
-        total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total
+    """Return the proportional set size of this process and its children in bytes."""
+    return sum(map(proportional_memory_of, (os.getpid(), *children(os.getpid()))))
 
 
 def _one_hot(nonzeros: int) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+    """Generate rows of ROW features with the value 1, and random labels."""
     random, rows = np.random.default_rng(0), nonzeros // ROW
     indices = random.integers(0, FEATURES, nonzeros, dtype=np.int32)
     X = scipy.sparse.csr_matrix((rows, FEATURES))
@@ -132,20 +130,20 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         ],
     )
     nonzeros = markdown(
-        ["non-zeros", "kernel, ns each", "rounds, ns each"],
+        ["non-zeros", "kernel, ns per non-zero", "rounds, ns per non-zero"],
         [
             [f"{row['nonzeros']:,}", shown(row["kernel_ns"], ".2f"), shown(row["round_ns"], ".2f")]
             for row in results["nonzeros"]
         ],
     )
     caption = (
-        f"rounds over {settings['nonzeros']:,} non-zeros on {settings['cores']} cores, and over sets of "
+        f"Rounds over {settings['nonzeros']:,} non-zeros on {settings['cores']} cores, and over sets of "
         f"growing size with 2 workers (ns per non-zero and core); median (min to max) of "
-        f"{settings['repeats']} repeats"
+        f"{settings['repeats']} repeats."
     )
     left = ", ".join(f"{n:,}" for n in results["left_out"])
     return f"{caption}\n\n{workers}\n\n{nonzeros}" + (
-        f"\n\nleft out for want of memory: {left}" if left else ""
+        f"\n\nLeft out for lack of memory: {left} non-zeros." if left else ""
     )
 
 
@@ -157,8 +155,6 @@ def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
         (panels[1], "memory_bytes", 2**20, "MiB of all nodes, shared pages counted once"),
     ):
         spreads = [row[name] for row in results["workers"]]
-        panel.plot(at, [each["median"] / unit for each in spreads], "o-", color=figures.MORE_COLOURS[0])
-        least, most = ([each[end] / unit for each in spreads] for end in ("min", "max"))
-        panel.fill_between(at, least, most, color=figures.MORE_COLOURS[0], alpha=0.2, lw=0)
+        figures.band(panel, at, spreads, unit, color=figures.MORE_COLOURS[0])
         panel.set(xlabel="workers", ylabel=label, xticks=at, ylim=(0, None))
     return figure

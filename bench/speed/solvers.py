@@ -1,7 +1,7 @@
-"""Other solvers of L2-regularised logistic regression, behind one interface, as far as they are installed.
+"""Other solvers of L2-regularised logistic regression that are installed, behind one interface.
 
-All minimise 1/2 |w|^2 + C sum_i log(1 + exp(-y_i x_i.w)) with C = 1 and no intercept (gblinear has one of its
-own, which is counted in its favour). What they train on is in their own format before the clock starts.
+All minimise 1/2 |w|^2 + C sum_i log(1 + exp(-y_i x_i.w)) with C = 1 and no intercept (gblinear always has
+one, which counts in its favour). The rows are in the solver's own format before the clock starts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CORES = 2
-Run = Callable[[Any], np.ndarray]  # of a setting: trains, returns the weights (n,)
+Run = Callable[[Any], np.ndarray]  # trains with a setting, returns the weights (features,)
 
 
 class Peer(NamedTuple):
@@ -26,17 +26,17 @@ _TOLERANCES = (0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 
 
 def peers(X: Any, problems: list[np.ndarray]) -> tuple[list[Peer], list[str]]:
-    """Those that are installed, and the names of the packages that are not.
+    """Return the installed solvers, and the names of the packages that are not installed.
 
-    problems: labels (rows,), -1 and +1, of each. Weights are (n, problems); a solver of one thread is given
-    as many problems at once as there are cores.
+    problems: the labels (rows,), -1 and +1, of each binary problem. The weights are (features, problems). A
+    solver with one thread trains as many problems at once as there are cores.
     """
     each, missing = zip(*(_peers(X, y) for y in problems), strict=True)
-    return [_all_of(same) for same in zip(*each, strict=True)], missing[0]
+    return [_combined(same) for same in zip(*each, strict=True)], missing[0]
 
 
-def _all_of(same: tuple[Peer, ...]) -> Peer:
-    """One solver, of all problems."""
+def _combined(same: tuple[Peer, ...]) -> Peer:
+    """Combine one solver's peers of all problems into one peer."""
     at_once = min(len(same), CORES // same[0].threads)
     mapped = map if at_once == 1 else ThreadPoolExecutor(at_once).map
 

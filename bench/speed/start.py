@@ -1,24 +1,19 @@
-"""Wall time of the whole command `run.py --workers 4 --async`, beside what importing numba and scipy takes.
+"""Wall time of the whole command `run.py --workers 4 --async`, beside the imports of numba and scipy.
 
-The two commands take turns. Each runs once before, and does not count: so compiled code and files are
-cached, as they are from the second run on. Where a9a is not there, every run looks for it on the network
-first.
+The two commands take turns. Each runs once before, uncounted, so that compiled code and files are cached, as
+they are from the second run on. Without a9a on the disk, every run first tries to download it.
 
-Results: "run" and "imports": {"command", "seconds"}; "ratio": run over imports of the same pair. Spreads over
-the pairs.
+Results: "run" and "imports": {"command", "seconds"}; "ratio": run to imports within a pair. Spreads over the
+pairs.
 """
 
 import shlex
-import subprocess
-import sys
-import time
 from typing import Any
 
-from tqdm import tqdm
-
-from bench.record import ROOT, markdown, shown, spread
+from bench.processes import run_python
+from bench.record import markdown, ratio, shown, spread
+from bench.timing import progress, seconds
 from shmps.data import datasets
-from shmps.errors import ShmpsError
 
 COMMANDS = {
     "run": ["run.py", "--workers", "4", "--async"],
@@ -28,22 +23,20 @@ COMMANDS = {
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     pairs = 2 if quick else 11
-    data = datasets.load(None)  # what the command will find
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    with tqdm(total=(pairs + 1) * len(COMMANDS), desc="start", disable=None, leave=False) as bar:
+    data = datasets.load(None)  # the data that the command will load
+    spent: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    with progress("start", (pairs + 1) * len(COMMANDS)) as bar:
         for _ in range(pairs + 1):
             for name, command in COMMANDS.items():
-                seconds[name].append(_wall_seconds(command))
+                spent[name].append(seconds(run_python, command))
                 bar.update()
-    for values in seconds.values():
-        del values[0]  # the first time round is the warm-up
+    for values in spent.values():
+        del values[0]  # the warm-up
     results: dict[str, Any] = {
-        name: {"command": ["python", *command], "seconds": spread(seconds[name])}
+        name: {"command": ["python", *command], "seconds": spread(spent[name])}
         for name, command in COMMANDS.items()
     }
-    results["ratio"] = spread(
-        whole / imports for whole, imports in zip(seconds["run"], seconds["imports"], strict=True)
-    )
+    results["ratio"] = ratio(spent["run"], spent["imports"])
     return {"data": data.name, "note": data.note, "pairs": pairs}, results
 
 
@@ -53,15 +46,5 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         for name in COMMANDS
     ]
     rows.append(["ratio", shown(results["ratio"], ".2f")])
-    caption = f"{settings['data']}; median (min to max) of {settings['pairs']} pairs"
+    caption = f"{settings['data']}; median (min to max) of {settings['pairs']} pairs."
     return f"{caption}\n\n{markdown(['', 'seconds'], rows)}"
-
-
-def _wall_seconds(command: list[str]) -> float:
-    """Raises ShmpsError with the command's own words if it fails."""
-    began = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        raise ShmpsError(f"python {shlex.join(command)}: exit code {done.returncode}: {done.stderr.strip()}")
-    return seconds

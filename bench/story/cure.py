@@ -1,24 +1,28 @@
-"""What cures async of its swing, at the rate at which plain async swings: each remedy beside fair sync.
+"""Remedies for the swing of async, at the learning rate at which plain async swings, beside fair sync.
 
-All from dist-lr's start, with the learning rate 1 per push of the published table (AdaGrad and FTRL: their
-defaults), whole shards, a tick time. "Stable rate" is SHARE of the limit that the trainer itself gives after
-the plain run, for the delay and the curvature that it measured. Fair sync applies the mean of a tick's
-gradients at the rate that the benchmark `table` would choose. A remedy is a cure if its accuracy ends within
-0.002 of fair sync's or above it, swings by no more than 0.01 over the last half, and takes no more than 1.1
-times the seconds of plain async of the same repeat.
+All runs use dist-lr's start, the learning rate of 1 per push of the published table (AdaGrad and FTRL: their
+defaults), whole shards and a tick time. "Stable rate" is SHARE of the stability limit that the trainer
+reports after the plain run, for the delay and the curvature that it measured. Fair sync applies the mean of a
+tick's gradients at the rate that the benchmark `table` would choose.
 
-Results: "rows": [{"remedy", "rate", "ratio" (seconds, to plain async), "gap" (final accuracy, to fair sync),
-"final", "cures" (by the medians), and what bench.story.curves.summary says}].
+A remedy is a cure if all of this holds:
+
+- its final accuracy is at most 0.002 below that of fair sync;
+- its accuracy swings by at most 0.01 over the last half;
+- it takes at most 1.1 times the seconds of plain async in the same repeat.
+
+Results: "rows": [{"remedy", "rate", "ratio" (of the seconds to those of plain async), "gap" (final accuracy
+minus that of fair sync), "final" (accuracy), "cures" (whether it is a cure, by the medians), and the figures
+of `curves.summary`}].
 """
 
 from typing import Any
 
-from tqdm import tqdm
-
 from bench import figures
-from bench.record import markdown, shown, spread
+from bench.record import markdown, ratio, shown, spread
 from bench.story import curves, dist_lr
 from bench.story.table import RATES, choose
+from bench.timing import progress
 from shmps.linear.result import Result
 
 SHARE = 0.8  # of the stability limit
@@ -39,34 +43,34 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     seeds, rates = (1, (1.0, 2.0)) if quick else (5, RATES)
     shuffles = [dist_lr.setting(seed) for seed in range(seeds)]
     trained: dict[str, list[Result]] = {name: [] for name in (REFERENCE, *REMEDIES)}
-    with tqdm(total=len(rates) + seeds * len(trained), desc="cure", disable=None, leave=False) as bar:
+    with progress("cure", len(rates) + seeds * len(trained)) as bar:
         fair = choose(shuffles[0], "sync", rates, bar)["rate"]
-        for where in shuffles:
-            trained[REFERENCE].append(where.train(mode="sync", learning_rate=fair))
+        for setting in shuffles:
+            trained[REFERENCE].append(setting.train(mode="sync", learning_rate=fair))
             for name, parameters in REMEDIES.items():
                 rate = dist_lr.RATE
                 if name == STABLE:
                     measured = trained[PLAIN][-1].stability
                     assert measured is not None
                     rate = SHARE * measured.limit
-                trained[name].append(where.train(**({"learning_rate": rate} | parameters)))
+                trained[name].append(setting.train(**({"learning_rate": rate} | parameters)))
             bar.update(len(trained))
-    settings = shuffles[0].described | {
+    settings = shuffles[0].settings | {
         "seeds": seeds, "share": SHARE, "gap": GAP, "swing": SWING, "ratio": RATIO,
     }  # fmt: skip
     return settings, {"rows": [_row(name, trained) for name in trained]}
 
 
 def _row(name: str, trained: dict[str, list[Result]]) -> dict[str, Any]:
-    own, reference, plain = trained[name], trained[REFERENCE], trained[PLAIN]
+    own, reference = trained[name], trained[REFERENCE]
     summary = curves.summary(own)
-    ratio = spread(a.seconds["train"] / b.seconds["train"] for a, b in zip(own, plain, strict=True))
+    slowdown = ratio(*([result.seconds["train"] for result in each] for each in (own, trained[PLAIN])))
     gap = spread(a.metrics.accuracy - b.metrics.accuracy for a, b in zip(own, reference, strict=True))
-    cures = gap["median"] >= -GAP and summary["swing"]["median"] <= SWING and ratio["median"] <= RATIO
+    cures = gap["median"] >= -GAP and summary["swing"]["median"] <= SWING and slowdown["median"] <= RATIO
     return {
         "remedy": name,
         "rate": spread(result.settings["learning_rate"] for result in own),
-        "ratio": ratio,
+        "ratio": slowdown,
         "gap": gap,
         "cures": cures,
         "final": spread(result.metrics.accuracy for result in own),
@@ -75,8 +79,8 @@ def _row(name: str, trained: dict[str, list[Result]]) -> dict[str, Any]:
 
 
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
-    headers = ["", "rate", "seconds", "of plain async", "final accuracy, %", "to fair sync", "swing"]
-    headers += ["log-loss", "delay p50", "cure"]
+    headers = ["", "rate", "seconds", "time relative to plain async", "final accuracy, %", "minus fair sync"]
+    headers += ["swing", "log-loss", "delay p50", "cure"]
     rows = [
         [
             row["remedy"],
@@ -94,25 +98,26 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     ]
     return (
         f"{markdown(headers, rows)}\n\n"
-        f"{dist_lr.told(settings)}, {settings['workers']} workers, ticks of {settings['tick_time_ms']:g} ms; "
-        f"median (min to max) of {settings['seeds']} shuffles; swing: most less least accuracy over the "
-        f"last half. A cure ends within {settings['gap']:g} of fair sync's accuracy, swings by no more than "
-        f"{settings['swing']:g} and takes no more than {settings['ratio']:g} times plain async's time."
+        f"{dist_lr.data_name(settings)}, {settings['workers']} workers, ticks of "
+        f"{settings['tick_time_ms']:g} ms; median (min to max) of {settings['seeds']} shuffles. Swing: "
+        f"maximum minus minimum accuracy over the last half. A cure ends at most {settings['gap']:g} below "
+        f"fair sync's accuracy, swings by at most {settings['swing']:g} and takes at most "
+        f"{settings['ratio']:g} times plain async's time."
     )
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
     remedies = results["rows"][2:]
-    told = {"iterations": str(results["rows"][0]["curves"][0]["iteration"][-1])}
-    told["cures"] = ", ".join(row["remedy"] for row in remedies if row["cures"]) or "nothing"
-    told["failures"] = ", ".join(row["remedy"] for row in remedies if not row["cures"]) or "nothing"
+    texts = {"iterations": str(results["rows"][0]["curves"][0]["iteration"][-1])}
+    texts["cures"] = ", ".join(row["remedy"] for row in remedies if row["cures"]) or "nothing"
+    texts["failures"] = ", ".join(row["remedy"] for row in remedies if not row["cures"]) or "nothing"
     for row in results["rows"]:
-        told[f"{row['remedy'].replace(' ', '_').replace('-', '_')}_swing"] = f"{row['swing']['median']:.3f}"
-    return told
+        texts[f"{row['remedy'].replace(' ', '_').replace('-', '_')}_swing"] = f"{row['swing']['median']:.3f}"
+    return texts
 
 
 def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
-    """Accuracy against iteration of the first seed."""
+    """Draw the accuracy against the iteration for the first seed."""
     figure, panels = figures.panels(2, "What cures async of its swing")
     for panel, settles in zip(panels, (False, True), strict=True):
         rows = [row for row in results["rows"] if (row["swing"]["median"] <= SWING) is settles]

@@ -1,7 +1,8 @@
-"""The course of a training, as it is kept in a results file, and what is read off it.
+"""The curve of a training in a results file, and the figures computed from it.
 
-A curve is {"iteration", "seconds", "ticks", "accuracy", "log_loss"}: lists with an entry per evaluation;
-iteration: of worker 0, ticks: of all workers, the last two on the test rows.
+A curve is {"iteration", "seconds", "ticks", "accuracy", "log_loss"}: lists with one entry per evaluation.
+"iteration" counts the iterations of worker 0, "ticks" the ticks of all workers. Accuracy and log-loss are
+those on the test rows.
 """
 
 from typing import Any
@@ -16,6 +17,7 @@ Curve = dict[str, list[Any]]
 
 
 def curve(result: Result) -> Curve:
+    """Return the curve of a training, rounded for the results file."""
     history = result.history
     return {
         "iteration": [progress.iteration for progress in history],
@@ -27,16 +29,17 @@ def curve(result: Result) -> Curve:
 
 
 def at(curve: Curve, iteration: int) -> float:
-    """The accuracy after so many iterations of worker 0."""
+    """Return the accuracy after `iteration` iterations of worker 0."""
     return curve["accuracy"][curve["iteration"].index(iteration)]
 
 
-def last_half(curve: Curve, of: str) -> np.ndarray:
-    return np.array(curve[of][len(curve[of]) // 2 :])
+def last_half(curve: Curve, name: str) -> np.ndarray:
+    """Return the values of "accuracy" or "log_loss" in the last half of the evaluations."""
+    return np.array(curve[name][len(curve[name]) // 2 :])
 
 
 def fall(curve: Curve, above: float) -> float:
-    """By how much the accuracy falls below its best so far, at most, once it has been above `above`."""
+    """Return the largest drop of the accuracy below its maximum so far, once it has exceeded `above`."""
     accuracy = np.array(curve["accuracy"])
     reached = np.flatnonzero(accuracy > above)
     if not len(reached):
@@ -46,13 +49,13 @@ def fall(curve: Curve, above: float) -> float:
 
 
 def rise(curve: Curve) -> float:
-    """By how much the log-loss rises above its least so far, at most, in the last half: 0 if it settles."""
+    """Return the largest rise of the log-loss above its minimum so far in the last half; 0 if it settles."""
     loss = last_half(curve, "log_loss")
     return float((loss - np.minimum.accumulate(loss)).max())
 
 
 def summary(results: list[Result]) -> dict[str, Any]:
-    """The figures of several runs of one kind, as spreads, and their curves."""
+    """Summarise several runs of one kind: a spread per figure, and all curves."""
     curves = [curve(result) for result in results]
     lows, highs = ([f(last_half(one, "accuracy")) for one in curves] for f in (np.min, np.max))
     return {

@@ -1,10 +1,12 @@
 """The published sync/async table, and its setting: a9a in four shards, whole-shard gradients, one start.
 
-The table and the trace are those of dist-lr (github.com/ctliu3/dist-lr), a logistic regression on ps-lite.
-Its rules (see `shmps.updaters.dist_lr`) were read from its source at its first commit. Its configured
-learning rate of 0.01 is read as 1, since its parser never reaches the decimals. Row 0 of the shuffled
-training file is skipped, the rest cut into four parts; C = 1 of its objective is an l2 of 1 / rows of a
-part. Its iteration i is the state after i + 1 ticks.
+The table and the trace come from dist-lr (github.com/ctliu3/dist-lr), a logistic regression on ps-lite. Its
+rules (see `shmps.updaters.dist_lr`) come from its source at its first commit:
+
+- It reads the configured learning rate of 0.01 as 1, since its parser never reaches the decimals.
+- It skips row 0 of the shuffled training file and cuts the other rows into four parts.
+- C = 1 in its objective equals l2 = 1 / (rows of a part).
+- Its iteration i is the state after i + 1 ticks.
 """
 
 import warnings
@@ -24,8 +26,8 @@ from shmps.updaters.dist_lr import c_random
 WORKERS = 4
 ITERATIONS = 200
 RATE = 1.0
-TICK_TIME = 10.0  # ms: on two cores four workers overlap as they would on four
-MARKS = (20, 180, 200)  # ticks of worker 0 at which accuracies are told
+TICK_TIME = 10.0  # ms: four workers overlap on two cores as they would on four
+MARKS = (20, 180, 200)  # ticks of worker 0 after which the tables show the accuracy
 
 PUBLISHED = {"sync": {"seconds": 108.0, "accuracy": 0.827}, "async": {"seconds": 70.0, "accuracy": 0.711}}
 PUBLISHED_TRACE = {  # async: accuracy on a9a.t by iteration
@@ -34,13 +36,13 @@ PUBLISHED_TRACE = {  # async: accuracy on a9a.t by iteration
 }  # fmt: skip
 
 
-def told(settings: dict[str, Any]) -> str:
-    """The data of a results file, and what stands in for it if it does."""
+def data_name(settings: dict[str, Any]) -> str:
+    """Return the data set of a results file, with the note about a generated replacement if there is one."""
     return settings["data"] + (f" ({settings['note']})" if settings["note"] else "")
 
 
 class Setting(NamedTuple):
-    """The rows as dist-lr would have them, shuffled by a seed."""
+    """The rows as dist-lr prepares them, shuffled with a seed."""
 
     name: str
     note: str
@@ -54,27 +56,27 @@ class Setting(NamedTuple):
 
     @property
     def majority(self) -> float:
-        """The accuracy of always giving the test rows the answer that most of them have."""
+        """The accuracy of a model that always predicts the more frequent label of the test rows."""
         positive = float(np.mean(self.tested[1] == self.y.max()))
         return max(positive, 1 - positive)
 
     @property
-    def described(self) -> dict[str, Any]:
-        """For a results file."""
+    def settings(self) -> dict[str, Any]:
+        """The settings that every results file of the story has."""
         return {
             "data": self.name, "note": self.note, "majority": self.majority, "workers": WORKERS,
             "tick_time_ms": TICK_TIME,
         }  # fmt: skip
 
     def train(self, **parameters: Any) -> Result:
-        """A training from dist-lr's start, evaluated after every tick of worker 0 unless told otherwise."""
+        """Train from dist-lr's start. Without a `test_interval`, every tick of worker 0 is evaluated."""
         defaults: dict[str, Any] = {
             "workers": WORKERS, "solver": "minibatch", "updater": "sgd", "batch_size": 0, "l2": self.l2,
             "iterations": ITERATIONS, "fit_intercept": False, "test_interval": 1, "tick_time": TICK_TIME,
         }  # fmt: skip
         estimator = LogisticRegression(**(defaults | parameters))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnstableRate)  # here it is the point
+            warnings.simplefilter("ignore", UnstableRate)  # the benchmarks measure such rates on purpose
             warnings.simplefilter("ignore", WorseThanConstant)
             own_start = estimator.updater == "dist-lr"
             start = None if own_start else c_random(self.X.shape[1])
@@ -82,7 +84,7 @@ class Setting(NamedTuple):
         return estimator.result_
 
     def optimum(self) -> np.ndarray:
-        """The weights (features,) with the least log-loss + l2/2 |w|^2 on the training rows, by L-BFGS."""
+        """Return the weights (features,) with the least log-loss + l2/2 |w|^2 on the training rows."""
 
         def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
             loss, slope = self._loss(weights)
@@ -92,7 +94,7 @@ class Setting(NamedTuple):
         return minimize(objective, start, jac=True, method="L-BFGS-B", tol=1e-12).x
 
     def log_loss(self, weights: np.ndarray) -> float:
-        """On the training rows."""
+        """Return the log-loss on the training rows."""
         return self._loss(weights)[0]
 
     def _loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -102,7 +104,7 @@ class Setting(NamedTuple):
 
 
 def setting(seed: int) -> Setting:
-    """a9a, or what stands in for it, as `note` then says."""
+    """Return a9a, or a generated replacement of its shape that `note` then names."""
     data = datasets.load(None)
     order = np.random.default_rng(seed).permutation(len(data.train_y))[1:]
     order = order[: len(order) // WORKERS * WORKERS]

@@ -1,16 +1,17 @@
 """Accuracy and swing against the learning rate, for each mode and each delay: does the theory hold?
 
 Gradient descent with a delay of tau versions is stable below 2 sin(pi / (2 (2 tau + 1))) / curvature (see
-`shmps.linear.stability`). Here on real processes: async with 1 to 9 workers and a tick time has delays of 0
-to 8; SGD, whole shards, dist-lr's start, every rate of RATES. A run has settled if its log-loss on the test
-rows rises by no more than RISE above its least in the last half. The curvature is that at the optimum of
-the training rows.
+`shmps.linear.stability`). This benchmark tests the limit on real processes: async with 1 to 9 workers and a
+tick time has delays of 0 to 8. SGD, whole shards, dist-lr's start, every rate of RATES. A run settles if its
+log-loss on the test rows rises by at most RISE above its minimum within the last half. The curvature is that
+at the optimum of the training rows.
+
+Rates are those of an update: of a push in async and bounded, of a tick in sync.
 
 Results: "curvature"; "delays": [{"workers", "delay_p50" (median over the rates), "predicted" (the limit for
-it), "settled" (the highest rate below which all settled), "swung" (the least rate that did not; null: none),
-"runs": [{"rate", "accuracy" (final), "low", "high" (over the last half), "rise"}]}]; "modes": the same with
-"mode", four workers each.
-Rates are those of an update: of a push in async and bounded, of a tick in sync.
+that delay), "settled" (the highest rate up to which all runs settle), "swung" (the lowest rate that does not
+settle; null: all settle), "runs": [{"rate", "accuracy" (final), "low", "high" (over the last half),
+"rise"}]}]; "modes": the same with "mode" instead of "workers", four workers each.
 """
 
 import math
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from bench import figures
 from bench.record import markdown
 from bench.story import curves, dist_lr
+from bench.timing import progress
 from shmps.data.rows import rows_of
 from shmps.linear.stability import curvature, stable_rate
 
@@ -38,45 +40,41 @@ MODES: dict[str, dict[str, Any]] = {
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     taus, rates, iterations = ((0, 3), RATES[4::6], 100) if quick else (TAUS, RATES, 200)
-    where = dist_lr.setting(0)
-    rows = rows_of(where.X, where.y)
-    steepest = curvature(rows, where.optimum(), False, where.l2, nonzeros=rows.nonzeros)
+    setting = dist_lr.setting(0)
+    rows = rows_of(setting.X, setting.y)
+    steepest = curvature(rows, setting.optimum(), False, setting.l2, nonzeros=rows.nonzeros)
     assert steepest is not None
-    with tqdm(total=len(rates) * (len(taus) + len(MODES)), desc="grid", disable=None, leave=False) as bar:
-        delays = [
-            {"workers": tau + 1}
-            | _line(where, {"mode": "async", "workers": tau + 1}, rates, iterations, steepest, bar)
-            for tau in taus
-        ]
-        modes = [
-            {"mode": name} | _line(where, parameters, rates, iterations, steepest, bar)
-            for name, parameters in MODES.items()
-        ]
-    settings = where.described | {"iterations": iterations, "rates": list(rates), "rise": RISE}
+    with progress("grid", len(rates) * (len(taus) + len(MODES))) as bar:
+
+        def line(parameters: dict[str, Any]) -> dict[str, Any]:
+            return _line(setting, parameters | {"iterations": iterations}, rates, steepest, bar)
+
+        delays = [{"workers": tau + 1} | line({"mode": "async", "workers": tau + 1}) for tau in taus]
+        modes = [{"mode": name} | line(parameters) for name, parameters in MODES.items()]
+    settings = setting.settings | {"iterations": iterations, "rates": list(rates), "rise": RISE}
     return settings, {"curvature": steepest, "delays": delays, "modes": modes}
 
 
 def _line(
-    where: dist_lr.Setting,
+    setting: dist_lr.Setting,
     parameters: dict[str, Any],
     rates: tuple[float, ...],
-    iterations: int,
     steepest: float,
     bar: tqdm,
 ) -> dict[str, Any]:
-    """One kind of run at every rate, and where it ceases to settle."""
+    """Train at every rate; find the rate from which on the runs do not settle."""
     runs, delays = [], []
     for rate in rates:
-        result = where.train(learning_rate=rate, iterations=iterations, **parameters)
-        course = curves.curve(result)
-        half = curves.last_half(course, "accuracy")
+        result = setting.train(learning_rate=rate, **parameters)
+        curve = curves.curve(result)
+        half = curves.last_half(curve, "accuracy")
         runs.append(
             {
                 "rate": rate,
                 "accuracy": result.metrics.accuracy,
                 "low": float(half.min()),
                 "high": float(half.max()),
-                "rise": curves.rise(course),
+                "rise": curves.rise(curve),
             }
         )
         delays.append(result.delays.p50)
@@ -100,7 +98,7 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
                 line["delay_p50"],
                 f"{line['predicted']:.2f}",
                 f"{line['settled']:.2f}",
-                f"{line['swung']:.2f}" if line["swung"] else f"none to {settings['rates'][-1]:.2f}",
+                f"{line['swung']:.2f}" if line["swung"] else f"none up to {settings['rates'][-1]:.2f}",
             ]
             for line in lines
         ]
@@ -109,20 +107,19 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     return (
         f"{markdown(['workers, async', *headers], rows(results['delays'], 'workers'))}\n\n"
         f"{markdown(['mode, 4 workers', *headers], rows(results['modes'], 'mode'))}\n\n"
-        f"{dist_lr.told(settings)}, ticks of {settings['tick_time_ms']:g} ms, {settings['iterations']} "
-        f"iterations per worker; learning rates of an update, a factor of {FACTOR:.2f} apart; the largest "
-        f"eigenvalue of the Hessian at the optimum is {results['curvature']:.3f}."
+        f"{dist_lr.data_name(settings)}, ticks of {settings['tick_time_ms']:g} ms, {settings['iterations']} "
+        f"iterations per worker. Learning rates are those of an update, a factor of {FACTOR:.2f} apart. The "
+        f"largest eigenvalue of the Hessian at the optimum is {results['curvature']:.3f}."
     )
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
-    lines = {line["workers"]: line for line in results["delays"]}
-    held = [line for line in lines.values() if line["swung"]]
+    swinging = [line for line in results["delays"] if line["swung"]]
     modes = {line["mode"]: line for line in results["modes"]}
     return {
         "curvature": f"{results['curvature']:.3f}",
-        "held": str(sum(_as_predicted(line) for line in held)),
-        "lines": str(len(held)),
+        "held": str(sum(_as_predicted(line) for line in swinging)),
+        "lines": str(len(swinging)),
         "limit_0": f"{stable_rate(results['curvature'], 0):.2f}",
         "limit_3": f"{stable_rate(results['curvature'], 3):.2f}",
         "limit_0_of_four": f"{stable_rate(results['curvature'], 0) / dist_lr.WORKERS:.2f}",
@@ -131,12 +128,12 @@ def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
 
 
 def _as_predicted(line: dict[str, Any]) -> bool:
-    """Whether the predicted limit lies where settling ends, to within a step of the rates."""
+    """Return whether settling ends at the predicted limit, to within one step of the rates."""
     return line["settled"] / FACTOR <= line["predicted"] <= line["swung"] * FACTOR
 
 
 def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
-    """Where the loss swings, over delay and rate; and the accuracy at every rate, a small panel per line."""
+    """Draw the rise of the loss by delay and rate, and the accuracy by rate in a small panel per line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 6.6), layout="constrained")

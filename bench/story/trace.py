@@ -1,24 +1,23 @@
 """One sync and one async run under dist-lr's rules, in its log format, beside the published trace.
 
-Each is the command that anyone can type, run as a process of its own; the rows are those of the file, in its
-order. Results: {mode: {"command", "log": the lines of every 20th iteration, "curve" (see bench.story.curves),
+Each run is a command of `run.py` in a process of its own. It trains on the rows of the file in their order.
+
+Results: {mode: {"command", "log" (the line of every 20th iteration), "curve" (see `bench.story.curves`),
 "delay_p50", "delay_p99", "seconds"}}.
 """
 
 import json
 import shlex
-import subprocess
-import sys
+import textwrap
 from typing import Any
 
 from tqdm import tqdm
 
 from bench import figures
-from bench.record import ROOT
+from bench.processes import run_python
 from bench.story import dist_lr
 from bench.story.curves import Curve, fall
 from shmps.data import datasets
-from shmps.errors import ShmpsError
 
 INTERVAL = 20  # iterations between two lines of the log
 MODES = ("sync", "async")
@@ -29,7 +28,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     l2 = dist_lr.WORKERS / len(data.train_y)
     with tqdm(MODES, desc="trace", disable=None, leave=False) as modes:
         results = {mode: _trace(_command(mode, l2)) for mode in modes}
-    return dist_lr.setting(0).described, results
+    return dist_lr.setting(0).settings, results
 
 
 def _command(mode: str, l2: float) -> list[str]:
@@ -41,9 +40,7 @@ def _command(mode: str, l2: float) -> list[str]:
 
 
 def _trace(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise ShmpsError(f"python {shlex.join(command)}: exit code {done.returncode}: {done.stderr.strip()}")
+    done = run_python(command)
     result = json.loads(done.stdout)
     history = result["history"]
     lines = [line for line in done.stderr.splitlines() if " Iteration " in line]
@@ -61,9 +58,11 @@ def _trace(command: list[str]) -> dict[str, Any]:
 
 
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
-    return "\n\n".join(
-        f"`{results[mode]['command']}`\n\n```\n" + "\n".join(results[mode]["log"]) + "\n```" for mode in MODES
-    )
+    logs = []
+    for mode in MODES:
+        command = textwrap.wrap(results[mode]["command"], 100, break_on_hyphens=False)
+        logs.append("\n".join(["```", "$ " + " \\\n    ".join(command), *results[mode]["log"], "```"]))
+    return "\n\n".join(logs)
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
@@ -78,7 +77,7 @@ def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
 
 def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
     figure, (panel,) = figures.panels(1, "a9a, 4 workers, dist-lr's rules: sync rises, async swings")
-    for mode in reversed(MODES):  # the steady line on top
+    for mode in reversed(MODES):  # draw the steady line last
         curve = results[mode]["curve"]
         panel.plot(curve["iteration"], curve["accuracy"], label=f"shmps, {mode}", **figures.line(mode))
     marks = dist_lr.PUBLISHED_TRACE
