@@ -1,8 +1,7 @@
 """The seam: what an engine implements. It runs the nodes, carries records between them, and keeps the time.
 
 The scheduler, servers and workers use nothing else of an engine. `shmps.engines.processes` is one, with
-processes and pipes of this machine; `bench.faults.simulation` is another, whose every
-choice comes from a seed.
+processes and pipes of this machine; `bench.simulation` is another, whose every choice comes from a seed.
 An engine also brings what its nodes run: it puts a `Server` or a `KVWorker` on the node's Post and memory, as
 `shmps.engines.processes.roles` does. `Cluster` makes these parts for `shmps.engines.processes`.
 
