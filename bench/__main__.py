@@ -1,4 +1,4 @@
-"""`python -m bench` lists the benchmarks, `python -m bench NAME [--quick | --seed N]` runs one."""
+"""`python -m bench` lists the benchmarks; `python -m bench NAME [--quick | --seed N]` runs one."""
 
 import argparse
 import sys
@@ -7,77 +7,41 @@ from types import ModuleType
 
 from tqdm import tqdm
 
-from bench import (
-    cure,
-    faults,
-    grid,
-    kill,
-    leftovers,
-    load,
-    outofcore,
-    peers,
-    protection,
-    record,
-    report,
-    requests,
-    rounds,
-    scaling,
-    start,
-    straggler,
-    table,
-    throughput,
-    trace,
-)
+from bench import record, report
+from bench.faults import faults, kill, leftovers
+from bench.speed import async_, load, outofcore, peers, protection, requests, scaling, start, sync
+from bench.story import cure, grid, straggler, table, trace
 from shmps.errors import ShmpsError
 
-# Each has `run(quick) -> (settings, results)` and `table(settings, results) -> str`, and a docstring whose
-# first line is listed; some have `figure(settings, results)` and `facts(settings, results)`: see report;
-# `failed(results)`, where a promise is put to the test; and `replay(seed) -> str`, for --seed.
+MODULES = (
+    table, trace, straggler, cure, grid,
+    kill, faults, leftovers,
+    protection, peers, sync, scaling, start, requests, load, outofcore, async_,
+)  # fmt: skip
+# A benchmark is a module. The listing shows the first line of its docstring. It has:
+#
+#     run(quick) -> (settings, results)
+#     table(settings, results) -> str      Markdown
+#     figure(settings, results)            optional: a matplotlib figure
+#     facts(settings, results) -> dict     optional: texts that pages quote, by name (see `report`)
+#     failed(results) -> bool              optional: whether the results break a promise
+#     replay(seed) -> str                  optional, for --seed
 BENCHMARKS: dict[str, ModuleType] = {
-    "table": table,
-    "trace": trace,
-    "straggler": straggler,
-    "cure": cure,
-    "grid": grid,
-    "kill": kill,
-    "faults": faults,
-    "leftovers": leftovers,
-    "protection": protection,
-    "peers": peers,
-    "sync": rounds,
-    "scaling": scaling,
-    "start": start,
-    "requests": requests,
-    "load": load,
-    "outofcore": outofcore,
-    "async": throughput,
+    module.__name__.rpartition(".")[2].removesuffix("_"): module for module in MODULES
 }
 REPORT = "report"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run with `arguments` (default: the process's); returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="List the benchmarks, or run one.")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="which to run; without it they are listed")
-    parser.add_argument("--quick", action="store_true", help="few repeats: to see that it runs, not to quote")
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="of faults: replay only the schedule N, and tell it"
-    )
-    parser.add_argument("--minutes", type=float, metavar="N", help="of kill: go on for so long")
-    options = parser.parse_args(arguments)
+    """Run with `arguments` (default: those of the process) and return the exit code."""
+    options = _parsed(arguments)
     if options.name is None:
         print(listing())
         return 0
-    if options.name not in (*BENCHMARKS, REPORT):
-        parser.error(f"NAME is one of {', '.join((*BENCHMARKS, REPORT))}; found {options.name!r}")
     if options.seed is not None:
-        if not hasattr(BENCHMARKS.get(options.name), "replay"):
-            parser.error(f"--seed is for a benchmark of seeded schedules (faults); found {options.name!r}")
         print(BENCHMARKS[options.name].replay(options.seed))
         return 0
-    if options.minutes is not None and (options.name != "kill" or not options.minutes > 0):
-        parser.error(f"--minutes is above 0, and for kill; found {options.minutes:g} for {options.name!r}")
-    tqdm.monitor_interval = 0  # no thread of its own: nodes are forked from this process
+    tqdm.monitor_interval = 0  # no monitor thread: this process forks the nodes
     try:
         if options.name == REPORT:
             made, failed = report.write(BENCHMARKS), False
@@ -94,8 +58,29 @@ def main(arguments: list[str] | None = None) -> int:
     return int(failed)
 
 
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="List the benchmarks, or run one.")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the benchmark to run (default: list them)")
+    parser.add_argument(
+        "--quick", action="store_true", help="few repeats: a check that it runs, not to quote"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="faults: replay and trace only schedule N")
+    parser.add_argument("--minutes", type=float, metavar="N", help="kill: run for N minutes")
+    options = parser.parse_args(arguments)
+    name = options.name
+    if name is not None and name not in (*BENCHMARKS, REPORT):
+        parser.error(f"NAME must be one of {', '.join((*BENCHMARKS, REPORT))}, got {name!r}")
+    if options.seed is not None and not hasattr(BENCHMARKS.get(name), "replay"):
+        parser.error(f"--seed needs a benchmark of seeded schedules (faults), got {name!r}")
+    if options.minutes is not None and name != "kill":
+        parser.error(f"--minutes is only for kill, got {name!r}")
+    if options.minutes is not None and not options.minutes > 0:
+        parser.error(f"--minutes must be > 0, got {options.minutes:g}")
+    return options
+
+
 def _run(name: str, quick: bool, minutes: float | None) -> tuple[list[Path], bool]:
-    """Run a benchmark; the files that it made, and whether it found a promise broken."""
+    """Run a benchmark; return the files written, and whether the results break a promise."""
     benchmark = BENCHMARKS[name]
     settings, results = benchmark.run(quick, **({} if minutes is None else {"minutes": minutes}))
     path = record.save(name, settings, results, quick)
@@ -105,11 +90,11 @@ def _run(name: str, quick: bool, minutes: float | None) -> tuple[list[Path], boo
 
 
 def listing() -> str:
-    """One line per benchmark."""
-    told = {name: (module.__doc__ or "").splitlines()[0] for name, module in BENCHMARKS.items()}
-    told[REPORT] = "Nothing is measured: the pages and figures, made anew from the results files."
-    width = max(map(len, told))
-    return "\n".join(f"{name:<{width}}  {line}" for name, line in told.items())
+    """Return one line per benchmark."""
+    lines = {name: (module.__doc__ or "").splitlines()[0] for name, module in BENCHMARKS.items()}
+    lines[REPORT] = "Measure nothing; write the pages and figures again from the results files."
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items())
 
 
 if __name__ == "__main__":

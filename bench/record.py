@@ -1,19 +1,19 @@
-"""What a benchmark leaves behind: a JSON file that says on what and how its figures were measured.
+"""The results file of a benchmark, and the spreads and tables in it.
 
-`bench/results/NAME.json`, or NAME-quick.json for a run with few repeats, is one object:
+`bench/results/NAME.json` (NAME-quick.json for a run with few repeats) is one JSON object:
 
-    name      of the benchmark
-    quick     whether it was a quick run, whose figures are not to be quoted
-    date      when it ended, UTC, ISO 8601
-    commit    {"hash", "dirty"}: of the working tree when it ended; dirty: files other than the results differ
-              from that commit, or are not in it. Both null outside of a git checkout
-    machine   {"cpu", "cores", "usable_cores", "memory_bytes", "kernel"}: usable: by this process
+    name      the benchmark
+    quick     true for a quick run; do not quote such figures
+    date      the end of the run: UTC, ISO 8601
+    commit    {"hash", "dirty"} of the working tree at the end of the run. dirty: a file outside of the
+              results differs from that commit or is not in it. Both are null outside of a git checkout
+    machine   {"cpu", "cores", "usable_cores" (by this process), "memory_bytes", "kernel"}
     versions  {"python", "numpy", "scipy", "numba", "shmps"}
-    settings  what was run, as the benchmark chose it
-    results   what was measured; the benchmark's own module says what is in it
+    settings  the parameters of the run
+    results   the measurements; the docstring of the benchmark's module describes them
 
-A quantity measured in several repeats is a spread: {"median", "min", "max", "values"}, values in the order in
-which they were measured. Names end in their unit where they have one.
+A quantity that was measured in several repeats is a spread: {"median", "min", "max", "values"}, with the
+values in the order of measurement. Where a quantity has a unit, its name ends with the unit.
 """
 
 import datetime
@@ -38,7 +38,7 @@ RESULTS = ROOT / "bench" / "results"
 
 
 def save(name: str, settings: dict[str, Any], results: dict[str, Any], quick: bool) -> Path:
-    """Write the file described above; returns its path."""
+    """Write the results file and return its path."""
     path = RESULTS / f"{name}{'-quick' if quick else ''}.json"
     content = {
         "name": name,
@@ -62,19 +62,24 @@ def save(name: str, settings: dict[str, Any], results: dict[str, Any], quick: bo
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
-    """What several repeats measured, for the JSON file."""
+    """Summarise the values of several repeats for the results file."""
     values = [float(value) for value in values]
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "values": values}
 
 
+def ratio(numerators: Iterable[float], denominators: Iterable[float]) -> dict[str, Any]:
+    """Return the spread of the ratios within each repeat, so that a slow minute of the machine cancels."""
+    return spread(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
 def shown(spread: dict[str, Any], form: str = ",.0f", unit: float = 1.0) -> str:
-    """`median (min to max)` of a spread, in multiples of `unit`, each formatted by `form`."""
+    """Format a spread as `median (min to max)`, in multiples of `unit`, each number with `form`."""
     median, least, most = (format(spread[name] / unit, form) for name in ("median", "min", "max"))
     return f"{median} ({least} to {most})"
 
 
 def markdown(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; the first column to the left, the others to the right."""
+    """Return a Markdown table: the first column is left-aligned, the others are right-aligned."""
     lines = [list(headers), *(list(map(str, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
@@ -111,7 +116,7 @@ def _cpu_model() -> str:
 
 def _commit() -> dict[str, Any]:
     head = _git("rev-parse", "HEAD")
-    # The results of the benchmark run before this one do not make the tree another one.
+    # The results of an earlier benchmark do not make the tree dirty.
     changes = _git("status", "--porcelain", "--", ".", ":(exclude)bench/results")
     return {"hash": head, "dirty": None if changes is None else bool(changes)}
 

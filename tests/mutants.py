@@ -1,6 +1,6 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
-from bench import simulation
+from bench.faults import simulation
 from shmps.engines.processes.node import Node
 from shmps.ps.messages import PUSH, PUSH_PULL, Enter, Start
 from shmps.ps.scheduler.deaths import Death

@@ -1,12 +1,15 @@
-"""What is read off a curve, and that pages and figures come from the results files."""
+"""The figures computed from curves and spreads; pages and figures come from the results files."""
 
+import re
 import sys
 
 import pytest
 
 from bench import __main__ as bench
-from bench import curves, load, report
-from bench.record import RESULTS
+from bench import report
+from bench.record import RESULTS, ratio
+from bench.speed import load
+from bench.story import curves
 from shmps.data import svmlight
 
 
@@ -25,6 +28,10 @@ def test_a_loss_that_only_goes_down_does_not_rise():
     assert curves.rise(curve([], [0.1, 0.2, 0.3, 0.4, 0.2, 0.5])) == pytest.approx(0.3)
 
 
+def test_a_ratio_is_that_of_each_repeat():
+    assert ratio([1, 8, 3], [2, 2, 3])["values"] == [0.5, 4, 1]
+
+
 def test_every_benchmark_is_listed():
     lines = bench.listing().splitlines()
     assert [line.split()[0] for line in lines] == [*bench.BENCHMARKS, bench.REPORT]
@@ -34,16 +41,16 @@ def test_every_benchmark_is_listed():
 def test_an_unknown_benchmark_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as exit_:
         bench.main(["speed"])
-    assert exit_.value.code == 2 and "NAME is one of table, trace" in capsys.readouterr().err
+    assert exit_.value.code == 2 and "NAME must be one of table, trace" in capsys.readouterr().err
 
 
 def test_loading_says_by_name_which_peer_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setattr(load, "ROWS", 80)
-    monkeypatch.setattr(load, "WRITTEN", 10)
+    monkeypatch.setattr(load, "CHUNK", 10)
     settings, results = load.run(quick=True)
     assert results["skipped"] == ["scikit-learn"] and not load.failed(results)
-    assert "skipped: scikit-learn is not installed" in load.table(settings, results)
+    assert "Skipped: scikit-learn is not installed" in load.table(settings, results)
     assert [file["rows"] for file in results["files"]][1] == 10
 
 
@@ -54,7 +61,7 @@ def test_loading_fails_where_a_result_is_another_than_scikit_learns(monkeypatch)
 
     monkeypatch.setattr(load, "_sklearn", lambda: (other, "0"))
     monkeypatch.setattr(load, "ROWS", 80)
-    monkeypatch.setattr(load, "WRITTEN", 10)
+    monkeypatch.setattr(load, "CHUNK", 10)
     settings, results = load.run(quick=True)
     assert load.failed(results) and "NO" in load.table(settings, results)
 
@@ -62,6 +69,12 @@ def test_loading_fails_where_a_result_is_another_than_scikit_learns(monkeypatch)
 def test_the_pages_say_what_the_results_files_say():
     for path, text in report.pages(bench.BENCHMARKS).items():
         assert path.read_text() == text, f"{path} is not what `python -m bench report` makes"
+
+
+def test_the_images_and_links_of_the_findings_exist():
+    for page in report.TEMPLATES:
+        targets = re.findall(r"\]\((?!http|#)([^)#]*)", page.read_text())
+        assert targets and all((page.parent / target).is_file() for target in targets), page
 
 
 @pytest.mark.parametrize(
@@ -77,7 +90,7 @@ def test_every_figure_is_drawn_from_its_results_file(name, tmp_path, monkeypatch
 
 
 def test_the_published_rules_reproduce_what_was_published():
-    """Of the committed results: the figures that the README shows."""
+    """In the committed results, which the README shows."""
     rows = {
         (row["rules"], row["mode"]): row
         for row in report.load("table")["results"]["rows"]

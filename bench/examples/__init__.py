@@ -1,1 +1,1 @@
-"""A tour of the estimator, and trainings on the key-value layer, each with an updater of its own."""
+"""A tour of the estimator, and three trainings on the key-value layer that bring their own updater."""

@@ -2,8 +2,8 @@
 
     margin = w.x + sum_{i<j} (v_i.v_j) x_i x_j
 
-A key is a feature, its value w_i and the vector v_i side by side. The planted labels depend on pairs alone:
-a linear model can only guess. The updater is AdaGrad with one rate per key instead of one per number.
+A key is a feature; its value is w_i followed by the vector v_i. The planted labels depend only on pairs, so a
+linear model can only guess. The updater is AdaGrad with one rate per key instead of one per number.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ FEATURES = FIELDS * LEVELS
 
 
 class AdaGradByKey(Updater):
-    """The first number's state holds the sum of the whole key's mean squared gradients."""
+    """AdaGrad per key: the state of the first number holds the sum of the key's mean squared gradients."""
 
     state_width = 1
 
@@ -30,7 +30,7 @@ class AdaGradByKey(Updater):
 
 
 def rows(count, seed):
-    """One-hot rows (count, FEATURES) of FIELDS fields, and the signs of planted sums over pairs (count,)."""
+    """Generate one-hot rows (count, FEATURES), and labels (count,): the signs of sums over pairs."""
     planted = np.random.default_rng(0).normal(size=(FEATURES, 2))
     levels = np.random.default_rng(seed).integers(0, LEVELS, (count, FIELDS)) + LEVELS * np.arange(FIELDS)
     ends = np.arange(0, count * FIELDS + 1, FIELDS)
@@ -39,13 +39,13 @@ def rows(count, seed):
 
 
 def margins(X, values):
-    """Rendle's equation in time linear in the non-zeros; values (features, 1 + FACTORS)."""
+    """Return the margins (rows,) in time linear in the non-zeros; values: (features, 1 + FACTORS)."""
     w, v = values[:, 0], values[:, 1:]
     return X @ w + 0.5 * np.sum((X @ v) ** 2 - X.power(2) @ v**2, axis=1)
 
 
 def gradient(X, y, values):
-    """Of the mean logistic loss, in the shape of `values`."""
+    """Return the gradient of the mean logistic loss, in the shape of `values`."""
     slope = -y / (1.0 + np.exp(y * margins(X, values))) / len(y)
     v = values[:, 1:]
     pairs = X.T @ (slope[:, None] * (X @ v)) - (X.power(2).T @ slope)[:, None] * v
@@ -62,7 +62,7 @@ def work(kv, X, y, epochs, batch):
 
 
 def main(epochs=30, batch=250):
-    """Accuracy on rows that were not seen; guessing has about one half."""
+    """Return the accuracy on unseen rows; guessing has about one half."""
     start = np.random.default_rng(1).normal(scale=0.1, size=(FEATURES, 1 + FACTORS))
     updater = AdaGradByKey(rate=0.1)
     with Cluster(

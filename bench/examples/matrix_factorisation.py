@@ -1,8 +1,8 @@
 """Ratings as products of user and item vectors (Koren, Bell & Volinsky, IEEE Computer 2009), asynchronously.
 
-A key is a user or an item, its value a vector of WIDTH numbers. A worker has a share of the ratings; for a
-minibatch it pulls the vectors that occur in it and pushes the gradient of half the squared error. The updater
-decays only what a push touches: frequent users and items are penalised by their ratings, as in the paper.
+A key is a user or an item; its value is a vector of WIDTH numbers. Each worker has a share of the ratings.
+For a minibatch it pulls the vectors that occur in it and pushes the gradient of half the squared error. The
+updater decays only the keys of a push: users and items with many ratings are penalised more, as in the paper.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ class Decayed(Updater):
 
 
 def ratings(count, seed):
-    """Users (count,), items (count,) and their ratings: products of planted vectors, and noise."""
+    """Generate users (count,), items (count,) and their ratings: products of planted vectors plus noise."""
     planted = np.random.default_rng(0).normal(size=(USERS + ITEMS, WIDTH)) / WIDTH**0.25
     random = np.random.default_rng(seed)
     users, items = random.integers(0, USERS, count), random.integers(0, ITEMS, count)
@@ -50,7 +50,7 @@ def work(kv, users, items, rated, epochs, batch):
 
 
 def main(epochs=25, batch=500):
-    """Root mean squared error on ratings that were not seen; NOISE is the least there is."""
+    """Return the root mean squared error on unseen ratings; NOISE is the least possible."""
     start = np.random.default_rng(1).normal(scale=0.3, size=(USERS + ITEMS, WIDTH))
     updater = Decayed(rate=0.05, decay=0.02)
     with Cluster(

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from bench import outofcore
+from bench.speed import outofcore
 from shmps import LogisticRegression
 from shmps.data import datasets, mapped, npy, svmlight
 from shmps.data.kernels import take_rows

@@ -14,7 +14,7 @@ from mutants import (
 )
 
 from bench import __main__ as bench
-from bench.schedule import SYNC, Schedule, failure
+from bench.faults.schedule import SYNC, Schedule, failure
 from shmps.ps.memory.mailbox import PushLog
 
 SCHEDULES, MOST = 500, 500

@@ -1,0 +1,383 @@
+"""One schedule of `faults`: a cluster, its workers' requests, and what is promised of them.
+
+The package's own code from `Scheduler.run` to `RedoLog`, on the simulated ground of `simulation`. Workers
+push whole numbers known beforehand, so that every sum can be recomputed to the last bit.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.faults.simulation import Clock, Engine, Node, Post, Simulation, Wrong
+from shmps import ASYNC, BOUNDED, SYNC, Add
+from shmps.ps.events import Event
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.mailbox import Mailbox, PushLog
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.status import Overview, Pulse
+from shmps.ps.messages import GROUPS, SERVER, WORKER, Record
+from shmps.ps.node import serve, work
+from shmps.ps.scheduler.membership import BEGINNING, Place
+from shmps.ps.scheduler.nodes import Nodes
+from shmps.ps.scheduler.run import CONTINUE, RESPAWN, Run
+from shmps.ps.scheduler.scheduler import Scheduler
+from shmps.ps.server.redo_log import RedoLog, start_replica
+from shmps.ps.server.server import Server
+from shmps.ps.worker.kv import KVWorker
+from shmps.system.failpoints import simulated
+from shmps.system.memory import carve
+
+KEYS, PUSHES, PUSHES_PER_EPOCH = 7, 4, 2
+UPDATER = Add()
+
+
+class Schedule(Simulation):
+    """What happens from one seed, and whether it may."""
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None):
+        super().__init__(seed, trace)
+        choose = self.random.choice
+        self.workers, self.servers = choose((1, 2, 2, 3)), choose((1, 2, 2, 3))
+        self.runs = choose((1, 1, 1, 1, 1, 2))
+        self.consistency = choose((SYNC, BOUNDED(choose((0, 1, 2))), ASYNC))
+        self.policy, self.join_at = choose((RESPAWN, RESPAWN, CONTINUE)), choose((None, 1))
+        self.removal = choose((0.0, 0.0, 0.01))  # how likely at a step
+        self.barriers = (0, 0, 1, 2)[seed % 4]  # of an epoch, and one before the first
+        self.lag, self.echo = choose((0.0, 0.2, 0.7)), choose((0.0, 0.1))
+        self.crashes_left, self.haste = choose((0, 1, 2, 3, 4)), choose((0.02, 0.1))
+        most_workers = self.workers + (self.join_at is not None)
+        replicas = choose((0, 1)) if self.servers > 1 else 0
+        self.shape = Shape(KEYS, 1, 0, self.servers, most_workers, KEYS, replicas)
+        parameters, self.arrays = _memory(self.shape)
+        self.parameters = Parameters(self.shape, parameters)
+        if replicas:
+            start_replica(self.parameters)
+        numbers, size = np.random.default_rng(seed), (most_workers, PUSHES + 1, KEYS)
+        self.dense = numbers.random(size[:2]) < 0.3
+        self.touched = (numbers.random(size) < 0.4) | self.dense[:, :, None]
+        self.deltas = numbers.integers(1, 10**6, size) * self.touched * 1.0  # of push 1, 2, ... of each rank
+        self.sums = np.zeros(size)  # of what was made of them: see `make`
+        self.gone: set[int] = set()  # ranks that the others go on without
+
+    def play(self) -> None:
+        """Raises Wrong, or whatever the package raises, if anything is not as promised."""
+        overview = Overview(self.parameters, self.arrays)
+        nodes = Nodes(Engine(self), overview)
+        self.scheduler = Scheduler(nodes, self.servers, node_timeout=None)
+        with simulated(self.reached):
+            try:
+                for rank in range(self.servers):
+                    self.scheduler.start_server(rank, self._serve)
+                for _ in range(self.runs):
+                    overview.forget_commits()
+                    self._begin(overview.tick)
+                    self.scheduler.run(self._run())
+                    self._check_end()
+                    self.scheduler.check_servers()
+            finally:
+                self.crashes_left = 0
+                nodes.close()
+
+    def _begin(self, tick: int) -> None:
+        self.tick, self.gone = tick, set()
+        self.base, self.base_versions = self.parameters.weights[:, 0].copy(), self.parameters.versions.copy()
+        self.first = dict.fromkeys(range(self.workers), tick)  # the clock at which each rank came in
+        self.reported: dict[int, tuple[int, int]] = {}  # of each rank the life and number of the last
+        self.handed_over: dict[int, tuple[int, int]] = {}
+        self.places: dict[int, Place] = {}  # of each rank, the last barrier that it came to
+        # By server and version: who had how many pushes applied, and the weights.
+        self.states: list[dict[int, tuple[list[int], np.ndarray]]] = [{} for _ in range(self.servers)]
+        for server in range(self.servers):
+            self.check_server(server)
+        self.say(
+            f"a run: {self.workers} workers from tick {tick}, {self.servers} servers, {self.consistency}"
+        )
+
+    def _run(self) -> Run:
+        self.outlets = [Outlets() for _ in range(self.shape.workers)]
+        return Run(
+            workers=self.workers,
+            tick=self.tick,
+            outlets=self.outlets,
+            body=self._work,
+            function=ask,
+            args=(self,),
+            on_report=self._reported,
+            on_pause=_ignore,
+            on_event=self._happened,
+            on_worker_death=self.policy,
+            join_at=self.join_at,
+        )
+
+    # The nodes' processes.
+
+    def _serve(self, rank: int, life: int) -> None:
+        mailboxes = [Mailbox(self.arrays, self.shape, worker, rank) for worker in range(self.shape.workers)]
+        redo = CheckedRedoLog(self, rank)
+        server = Server(rank, life, self.parameters, redo, mailboxes, self.consistency, UPDATER)
+        self.check_server(rank)  # what it found and finished
+        serve(server, Post(self, (SERVER, rank), life), Pulse(self.arrays, self.shape, SERVER, rank))
+
+    def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
+        mailboxes = [Mailbox(self.arrays, self.shape, rank, server) for server in range(self.servers)]
+        post, outlets = Post(self, (WORKER, rank), life), self.outlets[rank]
+        kv = KVWorker(
+            rank=rank,
+            life=life,
+            num_workers=self.workers,
+            tick=tick,
+            consistency=self.consistency,
+            updater=UPDATER,
+            parameters=self.parameters,
+            mailboxes=mailboxes,
+            log=PushLog(self.arrays, rank),
+            pulse=Pulse(self.arrays, self.shape, WORKER, rank),
+            post=post,
+            outlet=outlets.reports,
+            clock=Clock(self),
+        )
+        work(kv, post, outlets.last_words, function, args)
+
+    def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:
+        if self.removal and self.random.random() < self.removal:
+            run_state = self.scheduler.run_state
+            if run_state and (removable := [rank for rank in run_state.division.latest if rank]):
+                self.gone.add(rank := self.random.choice(removable))
+                run_state.remove_worker(rank)
+        return super().step(may_idle)
+
+    def may_die(self, node: Node) -> bool:
+        """Not the last that could go on."""
+        last = node.role == WORKER and node.rank == 0 and self.policy == CONTINUE
+        return super().may_die(node) and not last
+
+    def _happened(self, event: Event) -> None:
+        self.say(event.role, event.rank, event.what, "at tick", event.tick, event.outcome)
+        if event.what == "joined":
+            self.first[event.rank] = event.tick
+        if event.outcome == "its rows go to the others":
+            self.gone.add(event.rank)
+
+    def report(self, kv: KVWorker) -> None:
+        """Report the life of a worker and the number of its report."""
+        life, number = self.reported.get(kv.rank, (0, 0))
+        self.reported[kv.rank] = report = kv.life, number + 1 if life == kv.life else 1
+        kv.report(report)
+
+    def _reported(self, rank: int, report: tuple[int, int]) -> None:
+        """The reports of a life come in order, and none is left out."""
+        (life, number), (before, last) = report, self.handed_over.get(rank, (0, 0))
+        in_order = (life > before and number == 1) or (life == before and number == last + 1)
+        _must(in_order, f"a report of worker {rank} came out of order", report, (before, last))
+        self.handed_over[rank] = report
+
+    def make(self, rank: int, number: int, life: int) -> np.ndarray:
+        """The values of a push, others in every life: of those the last counts, which alone was committed."""
+        values = self.deltas[rank, number] * life
+        self.sums[rank, number] = self.sums[rank, number - 1] + values
+        return values
+
+    # What is promised.
+
+    def wait_for_all(self, kv: KVWorker, ranks: list[int], before: Place) -> Place:
+        """Worker `kv` comes to its next barrier; it may not open before all of these have come to it."""
+        epoch, count = before
+        place = epoch, count + 1
+        self.places[kv.rank] = max(place, self.places.get(kv.rank, place))
+        kv.barrier(self.random.choice(GROUPS))
+        late = [rank for rank in ranks if rank not in self.gone and self.places.get(rank, BEGINNING) < place]
+        _must(not late, f"the barrier {place} of worker {kv.rank} opened before all were there", late)
+        return place
+
+    def paused(self, node: Node) -> None:
+        if node.role == SERVER:
+            self.check_server(node.rank)
+
+    def check_server(self, server: int) -> None:
+        """The weights are the sum of the pushes in `done`, each once; in sync mode of whole ticks."""
+        version, done = int(self.parameters.versions[server]), self.parameters.done[server].tolist()
+        begin, end = self.shape.bounds[server : server + 2]
+        found = self.parameters.weights[begin:end, 0]
+        known = self.states[server].get(version)
+        if known is not None and known[0] == done and np.array_equal(found, known[1]):
+            return
+        weights, applied = self.base[begin:end].copy(), 0
+        tick = self.tick + version - int(self.base_versions[server])  # in sync mode
+        for rank, first in self.first.items():
+            committed, last = max(int(self.arrays["committed"][rank]), first), max(done[rank], first)
+            _must(last <= committed, f"server {server} knows of more pushes than were made", rank, done)
+            if self.consistency == SYNC:
+                _must(last == max(first, min(tick, committed)), f"server {server} tore a tick", tick, done)
+            applied += last - first
+            sums = self.sums[rank, :, begin:end]
+            if last > first:
+                weights += sums[last - self.tick] - sums[first - self.tick]
+        if self.consistency != SYNC:
+            _must(self.base_versions[server] + applied == version, "versions are not pushes", version, done)
+        _must(np.array_equal(found, weights), f"server {server} has other weights", found, weights)
+        _must(known is None or np.array_equal(known[1], weights), "one version, two states", version)
+        self.states[server][version] = done, weights
+
+    def check_pull(
+        self, rank: int, keys: np.ndarray, number: int, seen: list[int], values: np.ndarray
+    ) -> None:
+        """Its values are, for each server, those of a state not older than what the worker knew."""
+        bounds, cuts = self.shape.bounds, np.searchsorted(keys, self.shape.bounds)
+        for server, states in enumerate(self.states):
+            mine = slice(cuts[server], cuts[server + 1])
+            places = keys[mine] - bounds[server]
+            _must(
+                any(
+                    version >= seen[server]
+                    and done[rank] >= number
+                    and self._within_bound(done, number)
+                    and np.array_equal(weights[places], values[mine])
+                    for version, (done, weights) in states.items()
+                ),
+                f"worker {rank} pulled what never was at server {server}", keys[mine], values[mine],
+            )  # fmt: skip
+
+    def _within_bound(self, done: list[int], number: int) -> bool:
+        clocks = [
+            done[rank] for rank, first in self.first.items() if rank not in self.gone and done[rank] >= first
+        ]
+        return self.consistency.may_answer(number, min(clocks))
+
+    def check_acknowledged(self, rank: int, number: int) -> None:
+        _must((self.parameters.done[:, rank] >= number).all(), f"worker {rank} lost its push", number)
+
+    def _check_end(self) -> None:
+        for rank, first in self.first.items():
+            committed = max(int(self.arrays["committed"][rank]), first)
+            _must(
+                (self.parameters.done[:, rank] == committed).all(), f"worker {rank} is not all in", committed
+            )
+            reported = self.reported.get(rank), self.handed_over.get(rank)
+            _must(rank in self.gone or reported[0] == reported[1], f"worker {rank} lost a report", reported)
+            _must(rank in self.gone or committed == self.tick + PUSHES, f"worker {rank} stopped", committed)
+        for server in range(self.servers):
+            self.check_server(server)
+
+
+def _ignore(*_: Any) -> None: ...
+
+
+class CheckedRedoLog(RedoLog):
+    """Checks every version that a server applies, and remembers it."""
+
+    def __init__(self, schedule: Schedule, server: int):
+        super().__init__(schedule.parameters, server)
+        self._schedule, self._rank = schedule, server
+
+    def apply(self) -> None:
+        super().apply()
+        self._schedule.check_server(self._rank)
+
+
+class Outlet:
+    """Values by the offset at which they were written; see `shmps.ps.engine.Outlet`."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, Any] = {}
+
+    def write(self, value: Any, offset: int = 0) -> int:
+        self._values[offset] = value
+        return 1
+
+    def read(self, size: int, offset: int = 0) -> Any:
+        return self._values[offset]
+
+
+class Outlets:
+    """See `shmps.ps.engine.Outlets`."""
+
+    def __init__(self) -> None:
+        self.reports, self.last_words = Outlet(), Outlet()
+
+
+def ask(kv: KVWorker, schedule: Schedule) -> None:
+    """The function of every worker: epochs of pushes, with the barriers that the schedule has in each.
+
+    A worker in a dead one's place goes on in the epoch of the last push; a newcomer looks for its epoch.
+    """
+    made = schedule.first[kv.rank] - schedule.tick + kv.resumed  # pushes up to here, of others at first
+    newcomer = kv.rank >= schedule.workers
+    if schedule.barriers:
+        schedule.wait_for_all(kv, list(range(schedule.workers)), BEGINNING)
+    for epoch in range(0 if newcomer else max(made - 1, 0) // PUSHES_PER_EPOCH, PUSHES // PUSHES_PER_EPOCH):
+        ranks = kv.ranks(epoch)
+        if kv.rank in ranks:
+            newcomer = False
+        elif newcomer:
+            continue
+        else:
+            return
+        place = epoch, 0
+        for number in range(epoch * PUSHES_PER_EPOCH + 1, (epoch + 1) * PUSHES_PER_EPOCH + 1):
+            if number > made:
+                push_and_pull(kv, schedule, number)
+            if schedule.random.random() < 0.2:
+                schedule.report(kv)
+            if number % PUSHES_PER_EPOCH < schedule.barriers:
+                place = schedule.wait_for_all(kv, ranks, place)
+
+
+def push_and_pull(kv: KVWorker, schedule: Schedule, number: int) -> None:
+    """Push `number`, in any form, perhaps after a pull; neither is always waited for."""
+    kind = schedule.random.choice(("push", "push_pull", "pull and push"))
+    if kind == "pull and push":
+        dense = schedule.random.random() < 0.3
+        keys = np.arange(KEYS) if dense else np.flatnonzero(schedule.touched[kv.rank, number - 1])
+        begin(kv, schedule, kv.start_pull, dense, keys, kv.pushes)
+    dense, keys = schedule.dense[kv.rank, number], np.flatnonzero(schedule.touched[kv.rank, number])
+    values = schedule.make(kv.rank, number, kv.life)[keys]
+    start = kv.start_push_pull if kind == "push_pull" else kv.start_push
+    begin(kv, schedule, start, dense, keys, kv.pushes + 1, values)
+
+
+def begin(kv, schedule, start, dense, keys, number, *values) -> None:
+    seen = kv.versions
+
+    def check(answer) -> None:
+        if start != kv.start_push:
+            schedule.check_pull(kv.rank, keys, number, seen, answer)
+        if values:
+            schedule.check_acknowledged(kv.rank, number)
+
+    timestamp = start(None if dense else keys, *values, callback=check)
+    if schedule.random.random() < 0.3:
+        kv.wait(timestamp)
+
+
+@functools.cache
+def _carved(shape: Shape) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    fields = shape.parameter_fields(), shape.mailbox_fields()
+    parameters, mailboxes = (carve(each, memoryview(bytearray(carve(each)[1])))[0] for each in fields)
+    return parameters, mailboxes
+
+
+def _memory(shape: Shape) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Parameters and mailboxes, all zero; the last schedule's of that shape, used again."""
+    for arrays in (memory := _carved(shape)):
+        for array in arrays.values():
+            array[...] = 0
+    return memory
+
+
+def _must(holds: Any, otherwise: str, *evidence: Any) -> None:
+    if not holds:
+        raise Wrong(": ".join([otherwise, *map(str, evidence)]))
+
+
+def failure(schedule: Schedule) -> str:
+    """What went wrong in it; nothing if all is as promised."""
+    try:
+        schedule.play()
+    except Exception as last:
+        error: BaseException = last
+        while inner := error.__cause__ or error.__context__:  # what went wrong first
+            error = inner
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,1 @@
+"""How fast training, requests and loading are, and what protection against crashes costs."""

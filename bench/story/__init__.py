@@ -1,0 +1,1 @@
+"""What synchrony and asynchrony cost: the published table, what explains it, and what cures it."""
