@@ -1,7 +1,7 @@
-"""One schedule of `faults`: a cluster, its workers' requests, and what is promised of them.
+"""One schedule of `faults`: a cluster on the simulated engine, its workers' requests, and the promises.
 
-The package's own code from `Scheduler.run` to `RedoLog`, on the simulated ground of `simulation`. Workers
-push whole numbers known beforehand, so that every sum can be recomputed to the last bit.
+All code from `Scheduler.run` to `RedoLog` is that of the package. Workers push whole numbers that are known
+beforehand, so that every sum can be recomputed to the last bit.
 """
 
 import functools
@@ -34,7 +34,7 @@ UPDATER = Add()
 
 
 class Schedule(Simulation):
-    """What happens from one seed, and whether it may."""
+    """The events that follow from one seed, and the checks of the promises."""
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None):
         super().__init__(seed, trace)
@@ -43,8 +43,8 @@ class Schedule(Simulation):
         self.runs = choose((1, 1, 1, 1, 1, 2))
         self.consistency = choose((SYNC, BOUNDED(choose((0, 1, 2))), ASYNC))
         self.policy, self.join_at = choose((RESPAWN, RESPAWN, CONTINUE)), choose((None, 1))
-        self.removal = choose((0.0, 0.0, 0.01))  # how likely at a step
-        self.barriers = (0, 0, 1, 2)[seed % 4]  # of an epoch, and one before the first
+        self.removal = choose((0.0, 0.0, 0.01))  # probability at each step
+        self.barriers = (0, 0, 1, 2)[seed % 4]  # in each epoch, and one before the first
         self.lag, self.echo = choose((0.0, 0.2, 0.7)), choose((0.0, 0.1))
         self.crashes_left, self.haste = choose((0, 1, 2, 3, 4)), choose((0.02, 0.1))
         most_workers = self.workers + (self.join_at is not None)
@@ -57,12 +57,12 @@ class Schedule(Simulation):
         numbers, size = np.random.default_rng(seed), (most_workers, PUSHES + 1, KEYS)
         self.dense = numbers.random(size[:2]) < 0.3
         self.touched = (numbers.random(size) < 0.4) | self.dense[:, :, None]
-        self.deltas = numbers.integers(1, 10**6, size) * self.touched * 1.0  # of push 1, 2, ... of each rank
-        self.sums = np.zeros(size)  # of what was made of them: see `make`
-        self.gone: set[int] = set()  # ranks that the others go on without
+        self.deltas = numbers.integers(1, 10**6, size) * self.touched * 1.0  # by rank and push 1, 2, ...
+        self.sums = np.zeros(size)  # of the pushes that were made: see `make`
+        self.gone: set[int] = set()  # ranks that have left or were given up
 
     def play(self) -> None:
-        """Raises Wrong, or whatever the package raises, if anything is not as promised."""
+        """Run the schedule. Raises Wrong, or what the package raises, if a promise is broken."""
         overview = Overview(self.parameters, self.arrays)
         nodes = Nodes(Engine(self), overview)
         self.scheduler = Scheduler(nodes, self.servers, node_timeout=None)
@@ -83,11 +83,11 @@ class Schedule(Simulation):
     def _begin(self, tick: int) -> None:
         self.tick, self.gone = tick, set()
         self.base, self.base_versions = self.parameters.weights[:, 0].copy(), self.parameters.versions.copy()
-        self.first = dict.fromkeys(range(self.workers), tick)  # the clock at which each rank came in
+        self.first = dict.fromkeys(range(self.workers), tick)  # the clock at which each rank entered
         self.reported: dict[int, tuple[int, int]] = {}  # of each rank the life and number of the last
         self.handed_over: dict[int, tuple[int, int]] = {}
-        self.places: dict[int, Place] = {}  # of each rank, the last barrier that it came to
-        # By server and version: who had how many pushes applied, and the weights.
+        self.places: dict[int, Place] = {}  # the last barrier that each rank came to
+        # By server and version: the applied pushes of each rank, and the weights.
         self.states: list[dict[int, tuple[list[int], np.ndarray]]] = [{} for _ in range(self.servers)]
         for server in range(self.servers):
             self.check_server(server)
@@ -117,7 +117,7 @@ class Schedule(Simulation):
         mailboxes = [Mailbox(self.arrays, self.shape, worker, rank) for worker in range(self.shape.workers)]
         redo = CheckedRedoLog(self, rank)
         server = Server(rank, life, self.parameters, redo, mailboxes, self.consistency, UPDATER)
-        self.check_server(rank)  # what it found and finished
+        self.check_server(rank)  # after the recovery
         serve(server, Post(self, (SERVER, rank), life), Pulse(self.arrays, self.shape, SERVER, rank))
 
     def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
@@ -149,7 +149,7 @@ class Schedule(Simulation):
         return super().step(may_idle)
 
     def may_die(self, node: Node) -> bool:
-        """Not the last that could go on."""
+        """Spare the last worker that could go on."""
         last = node.role == WORKER and node.rank == 0 and self.policy == CONTINUE
         return super().may_die(node) and not last
 
@@ -174,15 +174,15 @@ class Schedule(Simulation):
         self.handed_over[rank] = report
 
     def make(self, rank: int, number: int, life: int) -> np.ndarray:
-        """The values of a push, others in every life: of those the last counts, which alone was committed."""
+        """Make the values of a push, different ones in every life. Only the last were committed and count."""
         values = self.deltas[rank, number] * life
         self.sums[rank, number] = self.sums[rank, number - 1] + values
         return values
 
-    # What is promised.
+    # The promises.
 
     def wait_for_all(self, kv: KVWorker, ranks: list[int], before: Place) -> Place:
-        """Worker `kv` comes to its next barrier; it may not open before all of these have come to it."""
+        """Let a worker wait at its next barrier, which may open only when all of `ranks` have come to it."""
         epoch, count = before
         place = epoch, count + 1
         self.places[kv.rank] = max(place, self.places.get(kv.rank, place))
@@ -196,7 +196,7 @@ class Schedule(Simulation):
             self.check_server(node.rank)
 
     def check_server(self, server: int) -> None:
-        """The weights are the sum of the pushes in `done`, each once; in sync mode of whole ticks."""
+        """Check that the weights are the sum of the pushes in `done`, each once; in sync mode of whole ticks."""
         version, done = int(self.parameters.versions[server]), self.parameters.done[server].tolist()
         begin, end = self.shape.bounds[server : server + 2]
         found = self.parameters.weights[begin:end, 0]
@@ -223,7 +223,7 @@ class Schedule(Simulation):
     def check_pull(
         self, rank: int, keys: np.ndarray, number: int, seen: list[int], values: np.ndarray
     ) -> None:
-        """Its values are, for each server, those of a state not older than what the worker knew."""
+        """Check that the values are, for each server, those of a state as new as the worker had seen."""
         bounds, cuts = self.shape.bounds, np.searchsorted(keys, self.shape.bounds)
         for server, states in enumerate(self.states):
             mine = slice(cuts[server], cuts[server + 1])
@@ -298,11 +298,12 @@ class Outlets:
 
 
 def ask(kv: KVWorker, schedule: Schedule) -> None:
-    """The function of every worker: epochs of pushes, with the barriers that the schedule has in each.
+    """Push in epochs, with the barriers that the schedule has in each. The function of every worker.
 
-    A worker in a dead one's place goes on in the epoch of the last push; a newcomer looks for its epoch.
+    A respawned worker goes on in the epoch of the last push. A newcomer looks for its epoch.
     """
-    made = schedule.first[kv.rank] - schedule.tick + kv.resumed  # pushes up to here, of others at first
+    # Pushes up to here; of the others for a newcomer.
+    made = schedule.first[kv.rank] - schedule.tick + kv.resumed
     newcomer = kv.rank >= schedule.workers
     if schedule.barriers:
         schedule.wait_for_all(kv, list(range(schedule.workers)), BEGINNING)
@@ -325,7 +326,7 @@ def ask(kv: KVWorker, schedule: Schedule) -> None:
 
 
 def push_and_pull(kv: KVWorker, schedule: Schedule, number: int) -> None:
-    """Push `number`, in any form, perhaps after a pull; neither is always waited for."""
+    """Make push `number` in one of several ways, perhaps after a pull. Do not always wait for them."""
     kind = schedule.random.choice(("push", "push_pull", "pull and push"))
     if kind == "pull and push":
         dense = schedule.random.random() < 0.3
@@ -359,7 +360,7 @@ def _carved(shape: Shape) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 
 def _memory(shape: Shape) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Parameters and mailboxes, all zero; the last schedule's of that shape, used again."""
+    """Return parameters and mailboxes, all zero, in the memory of the last schedule of that shape."""
     for arrays in (memory := _carved(shape)):
         for array in arrays.values():
             array[...] = 0
@@ -372,7 +373,7 @@ def _must(holds: Any, otherwise: str, *evidence: Any) -> None:
 
 
 def failure(schedule: Schedule) -> str:
-    """What went wrong in it; nothing if all is as promised."""
+    """Play a schedule; return what went wrong, or an empty text."""
     try:
         schedule.play()
     except Exception as last:

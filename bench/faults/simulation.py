@@ -1,9 +1,11 @@
-"""Nodes in one process, under a transport whose every choice comes from a seed: the ground of `schedule`.
+"""A simulated engine: nodes in one process, and every choice comes from a seed. `schedule` runs on it.
 
-The package's own scheduler, servers and workers run, with three things put in the place of the system's. A
-process is a thread that runs alone, from one wait for records to the next. A pipe is a list: a record lies
-in its inbox at once, or is kept by the sender's process and written later, after its death, or never. And
-SIGKILL is an exception, raised in a node that waits or that reaches one of the package's failpoints.
+The scheduler, servers and workers are those of the package. The engine differs in three ways:
+
+- A process is a thread that runs alone, from one wait for records to the next.
+- A pipe is a list. A record lies in the inbox at once, or the sender's process keeps it and writes it later,
+  after the sender's death, or never.
+- SIGKILL is an exception. It is raised in a node that waits, or that reaches a failpoint of the package.
 """
 
 import collections
@@ -20,11 +22,11 @@ Line = tuple[Address, int, Address]  # from a life of a node to another node
 MOST_STEPS = 20_000
 _STEP = 0.001  # virtual seconds
 _PLACES = (*SERVER_PLACES, *TAIL_PLACES, *WORKER_PLACES)
-WAITING = "between two records"  # where a node dies that is at no failpoint
+WAITING = "between two records"  # the place of a node that dies at no failpoint
 
 
 class Wrong(Exception):
-    """What must never be seen."""
+    """A promise is broken."""
 
 
 class Killed(BaseException):
@@ -41,7 +43,7 @@ class Post:
         self.send_all([(address, record)])
 
     def send_all(self, deliveries: list[Delivery]) -> None:
-        """What goes to one address is written as one."""
+        """Write the records to one address as one."""
         parcels: dict[Address, list[Record]] = {}
         for address, record in deliveries:
             parcels.setdefault(address, []).append(record)
@@ -59,7 +61,7 @@ class Post:
         self._simulation.send_behind()
 
     def keeps(self, role: int) -> bool:
-        """Whether something for nodes of `role` is on its way."""
+        """Return whether a record to nodes of `role` is on its way."""
         return any(
             line[:2] == (self._me, self._life) and line[2][0] == role for line in self._simulation.kept
         )
@@ -83,17 +85,17 @@ class Post:
 
 
 class Node:
-    """A thread that runs when it is told; see `shmps.ps.engine.Node`."""
+    """A thread that runs between `go` and `wait`; see `shmps.ps.engine.Node`."""
 
     pid = 0
 
     def __init__(self, simulation: "Simulation", role: int, rank: int, life: int, body: Callable[[], None]):
         self.role, self.rank, self.life = role, rank, life
         self.exit_code: int | None = None
-        self.noticed = False  # by the scheduler, that it has ended
+        self.noticed = False  # whether the scheduler knows that the node has ended
         self._simulation, self._body = simulation, body
         self._thread: threading.Thread | None = None
-        self._run, self._back = threading.Lock(), threading.Lock()  # each is held by who waits for it
+        self._run, self._back = threading.Lock(), threading.Lock()  # held by the thread that waits for it
         self._run.acquire()
         self._back.acquire()
         self._error: BaseException | None = None
@@ -112,7 +114,7 @@ class Node:
         return self.exit_code is not None and not self.noticed
 
     def go(self) -> None:
-        """Let it run until it waits or ends."""
+        """Let the node run until it waits or ends."""
         self._simulation.running = self
         if self._thread is None:
             self._thread = threading.Thread(target=self._live, daemon=True)
@@ -126,7 +128,7 @@ class Node:
             raise self._error
 
     def wait(self) -> None:
-        """Called by what runs in it."""
+        """Let the simulation go on. The code in the node calls it."""
         self._back.release()
         self._run.acquire()
         if self.exit_code is not None:
@@ -187,10 +189,10 @@ class Engine:
 
 
 class Simulation:
-    """Nodes, what is on the way between them, and who of them is next.
+    """The nodes, the records between them, and the choice of what happens next.
 
-    lag: how likely a record is kept by its sender; echo: how likely at every step a record sent by or to a
-    former life comes again, which pipes never do; haste: how likely at every step the next crash is due.
+    lag: probability that the sender keeps a record. echo: probability, at each step, that a record from or to
+    a former life comes again, which pipes never do. haste: probability, at each step, of the next crash.
     """
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None):
@@ -200,14 +202,14 @@ class Simulation:
         self.crashes: collections.Counter[tuple[int, str]] = collections.Counter()  # by role and place
         self.deaths: collections.Counter[Address] = collections.Counter()
         self.steps = self.records = 0
-        self.kept: dict[Line, collections.deque[list[Record]]] = {}  # none of them empty
-        self.behind: list[tuple[Post, int, Address, Record]] = []  # see `pipes.Post.send_behind`
+        self.kept: dict[Line, collections.deque[list[Record]]] = {}  # without empty ones
+        self.behind: list[tuple[Post, int, Address, Record]] = []  # see `send_behind`
         self.inboxes: dict[Address, list[Record]] = collections.defaultdict(list)
-        self.nodes: dict[Address, Node] = {}  # of each rank the last
+        self.nodes: dict[Address, Node] = {}  # the last one of each rank
         self.running: Any = None
         self._for_scheduler: tuple[list[Record], list[Node]] = [], []
         self._past: list[tuple[Address, Address, Record]] = []
-        self._latest: dict[tuple[Address, Address], int] = {}  # from, to: the last life that was read of
+        self._latest: dict[tuple[Address, Address], int] = {}  # from, to: the last life whose record was read
 
     def say(self, *words: Any) -> None:
         if self.trace is not None:
@@ -250,7 +252,7 @@ class Simulation:
         return self._for_scheduler
 
     def deliver(self, line: Line) -> None:
-        """What its sender has kept longest is written."""
+        """Write the oldest records that the sender has kept."""
         parcel = self.kept[line].popleft()
         if not self.kept[line]:
             del self.kept[line]
@@ -290,7 +292,7 @@ class Simulation:
         self._for_scheduler = Post(self, (SCHEDULER, 0)).receive_nowait(), []
 
     def _echo(self, sender: Address, address: Address, record: Record) -> None:
-        """Again, if all who are concerned can know that it is of the past."""
+        """Let a record arrive again, if sender and addressee have later lives that are known."""
         addressee = self.nodes.get(address)
         if record.life < self._latest[sender, address] or (addressee and 0 < record.to < addressee.life):
             self.arrive(sender, address, [record])
@@ -298,7 +300,7 @@ class Simulation:
     # Crashes.
 
     def _plan_crash(self) -> None:
-        """Now, in a node that waits; or at a failpoint, in whoever comes there first."""
+        """Kill a node that waits, or arm a failpoint for the first node that reaches it."""
         if self.random.random() < 0.3:
             node = self.random.choice(list(self.nodes.values()))
             if node.exit_code is None and self.may_die(node):
@@ -308,7 +310,7 @@ class Simulation:
             arm(self.random.choice(_PLACES), self.random.choice((1, 1, 2, 3)))
 
     def reached(self, place: str) -> None:
-        """An armed place, in the node that runs."""
+        """Kill the running node at an armed failpoint."""
         if self.crashes_left and self.may_die(self.running):
             self._crash(self.running, place)
             self.running.exit_code = -9
@@ -323,14 +325,14 @@ class Simulation:
             if self.random.random() < 0.5:
                 del self.kept[line]
 
-    # What a simulation adds.
+    # For subclasses.
 
     def may_die(self, node: Node) -> bool:
-        """Twice: with the third death without progress the scheduler gives a node up."""
+        """A node may die twice: at the third death without progress the scheduler gives it up."""
         return self.deaths[node.role, node.rank] < 2
 
     def paused(self, node: Node) -> None:
-        """A node has done what it could, and waits."""
+        """Called when a node waits again."""
 
 
 def _name(address: Address) -> str:

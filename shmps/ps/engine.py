@@ -6,8 +6,8 @@
         +--- Engine.wait: records, deaths -----+--- Outlet: results, reports
 
 The scheduler, servers and workers use nothing else of an engine. `shmps.engines.processes` runs nodes as
-processes of this machine, connected by pipes. `bench` has a second engine, a simulation that takes every
-choice from a seed.
+processes of this machine, connected by pipes. `bench.faults` has a second engine, a simulation that takes
+every choice from a seed.
 
 An engine also builds what its nodes run: a `Server` or a `KVWorker` on the node's Post and memory, as
 `shmps.engines.processes.roles` does. Parameters, mailboxes and the status of the nodes lie in memory that all
