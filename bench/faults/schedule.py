@@ -196,7 +196,7 @@ class Schedule(Simulation):
             self.check_server(node.rank)
 
     def check_server(self, server: int) -> None:
-        """Check that the weights are the sum of the pushes in `done`, each once; in sync mode of whole ticks."""
+        """Check that the weights are the sum of the pushes in `done`, each once (sync: of whole ticks)."""
         version, done = int(self.parameters.versions[server]), self.parameters.done[server].tolist()
         begin, end = self.shape.bounds[server : server + 2]
         found = self.parameters.weights[begin:end, 0]
