@@ -168,7 +168,7 @@ def _pass(way: tuple[str, str], rate: float, train: Part, test: Part) -> Pass:
 def _alone(rank: int, updater: ByRule, rows: Rows) -> Callable[[], None]:
     """A pass over one worker's rows, with weights of its own."""
     own = shard(rows, rank, WORKERS)
-    batches = Batches(own, BATCH, FEATURES, False, 0, rank, list(range(WORKERS)), as_they_lie=True)
+    batches = Batches(own, BATCH, FEATURES, False, 0, rank, list(range(WORKERS)), contiguous=True)
     weights, state = np.zeros((FEATURES, 1)), np.zeros((FEATURES, 1, updater.state_width))
     weights[:], state[:] = 0.0, 0.0  # every page is there before the clock starts, as shared memory's is
 

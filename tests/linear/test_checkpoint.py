@@ -15,6 +15,7 @@ import zlib
 
 import numpy as np
 import pytest
+from problems import watching
 from processes import ROOT, alive, children_of
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, load
@@ -345,10 +346,12 @@ def test_two_trainings_that_write_into_one_folder_are_told_of_each_other(tmp_pat
             if progress.iteration == 1:
                 other.enter_context(scratch.alone_in(str(tmp_path)))
 
-        model = LogisticRegression(iterations=9, test_interval=1, checkpoint=tmp_path, checkpoint_every=3)
+        callbacks = [watching(begin_to_write)]
+        settings = {"checkpoint": tmp_path, "checkpoint_every": 3, "callbacks": callbacks}
+        model = LogisticRegression(iterations=9, test_interval=1, **settings)
         words = "one process at a time writes it, found another at it; name another"
         with pytest.raises(DataError, match=words):
-            model.fit(X, Y, on_progress=begin_to_write)
+            model.fit(X, Y)
     assert os.listdir(tmp_path) == []
 
 
