@@ -41,11 +41,15 @@ class Callback:
     def on_progress(self, done: int, planned: int) -> None:
         """Run a few times per second with the ticks of all workers: done so far, and planned in all.
 
-        `planned` is the most if the training may end earlier. The ticks of a checkpoint count as done.
+        `planned` is the most if the training may end earlier. The ticks of a resumed checkpoint count as
+        done; with L-BFGS, the pushes of the curvature count too.
         """
 
     def on_event(self, event: Event) -> None:
-        """Run when a node dies, hangs, is replaced, joins or leaves; `event.at` is a time.monotonic()."""
+        """Run for each event: a node died or hung, and what came of it; a worker joined or left.
+
+        `event.at` is a time.monotonic(). In the result it is in seconds since the start.
+        """
 
     def on_evaluation(self, evaluation: Evaluation) -> bool | None:
         """Run after each evaluation (`shmps.linear.result.Evaluation`). Return True to stop the training.

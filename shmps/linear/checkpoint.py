@@ -47,7 +47,7 @@ FORMAT = 1
 GENERATIONS = ("checkpoint-0", "checkpoint-1")
 
 
-class Checkpoint(NamedTuple):
+class CheckpointFile(NamedTuple):
     """The content of a whole file."""
 
     path: str
@@ -167,7 +167,7 @@ def _none_whole(folder: str, found: str) -> str:
     )
 
 
-def _compare(checkpoint: Checkpoint, what: str, here: dict[str, Any], kind: type[ShmpsError]) -> None:
+def _compare(checkpoint: CheckpointFile, what: str, here: dict[str, Any], kind: type[ShmpsError]) -> None:
     there = checkpoint.header[what]
     differing = [name for name in there | here if there.get(name) != here.get(name)]
     if differing:
@@ -182,7 +182,7 @@ def _compare(checkpoint: Checkpoint, what: str, here: dict[str, Any], kind: type
         )
 
 
-def _whole(folder: str) -> tuple[list[Checkpoint], list[DataError]]:
+def _whole(folder: str) -> tuple[list[CheckpointFile], list[DataError]]:
     """Return the whole checkpoints of a folder, newest first, and the errors of the others."""
     whole, damaged = [], []
     for name in GENERATIONS:
@@ -196,13 +196,13 @@ def _whole(folder: str) -> tuple[list[Checkpoint], list[DataError]]:
     return sorted(whole, key=lambda checkpoint: checkpoint.header["serial"], reverse=True), damaged
 
 
-def read(path: str) -> Checkpoint:
+def read(path: str) -> CheckpointFile:
     """Return the checkpoint in a file. Raises DataError if a single byte differs from what was written."""
     with files.opened(path, "checkpoint") as (file, size):
         return _read(file, size, path)
 
 
-def _read(file: BufferedReader, size: int, path: str) -> Checkpoint:
+def _read(file: BufferedReader, size: int, path: str) -> CheckpointFile:
     start = file.read(len(MAGIC))
     if start != MAGIC:
         raise DataError(f"{path}: a checkpoint must start with {MAGIC!r}, got {start!r}; is it a checkpoint?")
@@ -234,7 +234,7 @@ def _read(file: BufferedReader, size: int, path: str) -> Checkpoint:
         raw = section.reshape(-1).view(np.uint8).data
         if file.readinto(raw) != len(raw) or zlib.crc32(raw) != crc:
             raise DataError(f"{path}: the section {name} does not match its CRC-32; the file is damaged")
-    return Checkpoint(path, header, Copy(*sections))
+    return CheckpointFile(path, header, Copy(*sections))
 
 
 def _layout(

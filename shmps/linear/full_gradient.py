@@ -56,6 +56,7 @@ class Layout:
 
     @staticmethod
     def of(rows: Rows, shape: tuple[int, ...], intercept: bool) -> "Layout":
+        """Return the layout for weights of `shape`, with the curvature that is affordable on these rows."""
         squares = sum(float(np.square(part, dtype=float).sum()) for part in lengths(rows))
         products = squares / 2 / max(rows.nonzeros, 1)
         stride = max(1, round(products / _MOST_PRODUCTS))

@@ -44,7 +44,7 @@ def test_each_method_runs_in_this_process_when_it_is_due():
     recorder = Recorder()
     model = LogisticRegression(callbacks=[recorder], **FOREVER).fit(X, Y)
     names = [name for name, _, _ in recorder.calls]
-    assert names[0] == "on_start" and names.count("on_start") == 1 and names[-1] == "on_evaluation"
+    assert names[0] == "on_start" and names.count("on_start") == 1
     assert {pid for _, pid, _ in recorder.calls} == {os.getpid()}
     assert [evaluation for (evaluation,) in recorder.named("on_evaluation")] == model.history_
     assert all(0 <= done <= planned == 2 * 10**7 for done, planned in recorder.named("on_progress"))
