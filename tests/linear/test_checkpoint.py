@@ -133,7 +133,7 @@ def test_wherever_the_writing_is_killed_the_newest_whole_checkpoint_is_gone_on_f
     params = {"workers": 2, "servers": 2, "batch_size": 8, "checkpoint_every": 5}
     killed_by_itself(tmp_path, place, visit, **params)
     if iteration is None:
-        with pytest.raises(DataError, match="whole checkpoint in it, found none"):
+        with pytest.raises(DataError, match="a whole checkpoint, got none"):
             trained(resume=tmp_path, **params)
         return
     resumed = trained(resume=tmp_path, checkpoint=tmp_path, **params)
@@ -311,7 +311,7 @@ def test_the_data_must_be_the_same(folder):
         "a feature": (np.column_stack((X, np.zeros(61))), Y),
     }
     for data in other.values():
-        with pytest.raises(DataError, match=r"the data that it began with, found .* there and .* here; give"):
+        with pytest.raises(DataError, match=r"the data of the checkpoint, got .* there and .* here; pass"):
             LogisticRegression(resume=folder, iterations=ITERATIONS).fit(*data)
 
 
@@ -330,7 +330,7 @@ def test_parameters_that_break_a_rule_are_refused():
 def test_a_folder_without_checkpoints_and_one_that_is_none(tmp_path):
     (tmp_path / "file").touch()
     for name in ("", "missing", "file"):
-        with pytest.raises(DataError, match="found none; name the folder"):
+        with pytest.raises(DataError, match="got none; name the folder"):
             trained(resume=tmp_path / name)
     with pytest.raises(DataError, match="file: a folder for checkpoints cannot be written"):
         trained(checkpoint=tmp_path / "file")
@@ -389,7 +389,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_and_then_overwritten
 def test_two_damaged_checkpoints_are_both_named(copied):
     for name in ("checkpoint-0", "checkpoint-1"):
         (copied / name).write_bytes(b"shmps")
-    with pytest.raises(DataError, match=r"found .*checkpoint-0: .*checkpoint-1: .*begin anew"):
+    with pytest.raises(DataError, match=r"got .*checkpoint-0: .*checkpoint-1: .*start anew"):
         trained(resume=copied)
 
 
