@@ -20,15 +20,24 @@ from problems import problem
 import shmps
 from shmps import LogisticRegression
 
-BLOCKS = ""
-DIGESTS: dict[str, str] = {}
+BLOCKS = "0b1c4e75d0f17317ac4f1cef01391068ab18c8f54eff5cc963d0a05950c28a14"
+DIGESTS = {
+    "sgd": "8debe968645595c7bdfa518ee6058f9112ff9c4bcc65d655b3901d3bdade4258",
+    "adagrad": "c02565fdeb179b60530179481dee1c9999734326c7c4afbb6589d42b872d6a31",
+    "ftrl": "c5bfd1ba79849efe9e0d932882299ae790d68cf315b5edf01abb5faff22dffc1",
+    "dist-lr": "7495406c81ab651bb3b4f9526340e37b0ba98962b1a87c234ad9a5bcaefb5129",
+    "lbfgs": "3140791678ca1a03d0a7f1ca9657dd2f7d32c6bc846040db5ab5b1b02c0958d5",
+    "classes": "46f77c2285383b07773dd8b0e724037f87c01cfeda4cdef580aa5fb5dffbc3db",
+    "classes-lbfgs": "0a1c8048ef9efb2844a2f1f3705ffa68a600175ed0a1694c95121a6a6ea85ca1",
+}
 
 MINIBATCHES = {"batch_size": 16, "epochs": 3, "l2": 1e-3}
 CASES = {
     "sgd": {"updater": "sgd", "schedule": "1/sqrt(t)", **MINIBATCHES},
     "adagrad": {"updater": "adagrad", "class_weight": "balanced", "workers": 3, **MINIBATCHES},
     "ftrl": {"updater": "ftrl", "l1": 1e-3, **MINIBATCHES},
-    "dist-lr": {"updater": "dist-lr", "batch_size": 0, "epochs": 20, "fit_intercept": False},
+    # One worker: of several, dist-lr applies the gradient that arrives last.
+    "dist-lr": {"updater": "dist-lr", "workers": 1, "batch_size": 0, "epochs": 20, "fit_intercept": False},
     "lbfgs": {"solver": "lbfgs", "workers": 3},
     "classes": {"updater": "adagrad", **MINIBATCHES},
     "classes-lbfgs": {"solver": "lbfgs", "l2": 1e-3},
