@@ -277,8 +277,8 @@ DIFFERENT = [
     ({"batch_size": 8}, "batch_size 256 there and 8 here"),
     ({"random_state": 1}, "random_state 0 there and 1 here"),
     ({"fit_intercept": False}, "fit_intercept True there and False here"),
-    ({"iterations": 23}, r"found a checkpoint after \[24, 24\]; ask for more"),
-    ({"iterations": None, "epochs": 23}, r"found a checkpoint after \[24, 24\]; ask for more"),
+    ({"iterations": 23}, r"got \[24, 24\]; raise epochs"),
+    ({"iterations": None, "epochs": 23}, r"got \[24, 24\]; raise epochs"),
 ]
 
 

@@ -51,7 +51,7 @@ def test_it_finds_the_optimum(intercept, features):
     model.fit(X, y)
     found = np.append(model.coef_[0], model.intercept_) if intercept else model.coef_[0]
     best = scipy.optimize.minimize(
-        objective, np.zeros(len(found)), (X, y, l2, intercept), jac=True, options={"gtol": 1e-8}
+        value_and_gradient, np.zeros(len(found)), (X, y, l2, intercept), jac=True, options={"gtol": 1e-8}
     )
     value, slope = value_and_gradient(found, X, y, l2, intercept)
     assert value == pytest.approx(best.fun, abs=1e-10) and np.abs(slope).max() < 1e-6
