@@ -1,17 +1,17 @@
-"""Training by full gradients: workers push the gradients of their shards, L-BFGS runs at the scheduler.
+"""Training by full gradients: workers push the gradients of their shards, a coordinator runs L-BFGS.
 
     worker r:   look at the weights --> gradient and loss of the shard --push--> servers: sums
                       ^                                                           |
                       |               barrier: all workers wait                   v
-    scheduler:        +----- write the next weights <---- LBFGS.take <---- read the sums
+    coordinator:      +----- write the next weights <---- LBFGS.take <---- read the sums
 
     keys:   | weights n | more 1 | gradient n | loss 1 | curvature     |
-            +- scheduler writes -+------- workers push, servers sum ---+
+            + coordinator writes +------- workers push, servers sum ---+
 
-A round is one tick in sync mode and one barrier. The scheduler reads and writes before the barrier opens,
-and nothing else changes meanwhile. The state of L-BFGS is in the process whose death ends everything. So the
-nodes can be killed at any instant, as in any other training. The curvature is pushed once, before the first
-round.
+A round is one tick in sync mode and one barrier. The coordinator runs in the scheduler's process. It reads
+and writes before the barrier opens, and nothing else changes meanwhile. The state of L-BFGS is in the
+process whose death ends everything. So the nodes can be killed at any instant, as in any other training. The
+curvature is pushed once, before the first round.
 """
 
 import itertools
@@ -162,7 +162,7 @@ def _curvature(rows: Rows, layout: Layout, beat: Callable[[], None]) -> list[np.
     return [matrix.ravel()] if stride else [squares, means]
 
 
-class Descent:
+class Coordinator:
     """Runs L-BFGS at the scheduler. Call it at every barrier of `contribute`."""
 
     def __init__(

@@ -154,17 +154,17 @@ def _lbfgs(settings: Settings, start_method: str, rows: Rows, start: np.ndarray,
         start_method=start_method,
     )
     most = settings.iterations or _MOST_ROUNDS
-    descent = full_gradient.Descent(cluster, layout, start, settings.l2, settings.tol, most)
+    coordinator = full_gradient.Coordinator(cluster, layout, start, settings.l2, settings.tol, most)
     return Solver(
         name="lbfgs",
         cluster=cluster,
         function=full_gradient.contribute,
         args=(rows, layout, settings.test_interval, settings.timeline),
-        weights=lambda: descent.weights,
+        weights=lambda: coordinator.weights,
         ticks_planned=most * settings.workers,
         ticks_per_epoch=settings.workers,
-        stop=descent.stop,
-        on_barrier=descent,
-        advice=lambda: descent.advice,
-        objectives=descent.history,
+        stop=coordinator.stop,
+        on_barrier=coordinator,
+        advice=lambda: coordinator.advice,
+        objectives=coordinator.history,
     )

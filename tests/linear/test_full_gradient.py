@@ -15,7 +15,7 @@ from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
 from shmps.data.rows import rows_of
 from shmps.errors import Diverged, NotConverged, UsageError
 from shmps.linear import full_gradient, objective
-from shmps.linear.full_gradient import Descent, Layout, contribute
+from shmps.linear.full_gradient import Coordinator, Layout, contribute
 from shmps.linear.kernels import curvature_matrix, moments
 from shmps.linear.lbfgs import LBFGS, curvature_of_moments, whole_curvature
 from shmps.ps.messages import SERVER, WORKER
@@ -68,10 +68,10 @@ def descend(failpoints=(), servers=2, workers=3):
         layout.num_keys, servers=servers, workers=workers, updater=Replace(), initial=layout.start(start),
         max_keys=layout.most_keys, failpoints=failpoints,
     ) as cluster:  # fmt: skip
-        descent = Descent(cluster, layout, start, 0.01, 1e-13, 100)
+        coordinator = Coordinator(cluster, layout, start, 0.01, 1e-13, 100)
         arguments = LAYOUT_ROWS, layout, 0
-        cluster.run(contribute, *arguments, on_barrier=descent, on_worker_death=RESPAWN)
-        return descent.weights.tobytes(), cluster.events
+        cluster.run(contribute, *arguments, on_barrier=coordinator, on_worker_death=RESPAWN)
+        return coordinator.weights.tobytes(), cluster.events
 
 
 def test_any_number_of_servers_comes_to_the_same_bits():
@@ -106,11 +106,11 @@ def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
         layout.num_keys, servers=1, workers=1, updater=Replace(), initial=layout.start(start),
         max_keys=layout.num_keys,
     ) as cluster:  # fmt: skip
-        descent = Descent(cluster, layout, start, 0.01, 1e-8, 4)
+        coordinator = Coordinator(cluster, layout, start, 0.01, 1e-8, 4)
 
         def descend_and_kill():
-            descent()
-            if len(descent.history) == 4:
+            coordinator()
+            if len(coordinator.history) == 4:
                 os.kill(cluster.node_pids()[1], signal.SIGKILL)
 
         [account] = cluster.run(
