@@ -1,4 +1,4 @@
-"""Ready callbacks for `LogisticRegression(callbacks=[...])`, and their base class."""
+"""Callbacks for `LogisticRegression(callbacks=[...])`: the documented base class, and ready ones."""
 
 from shmps.linear.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
 

@@ -1,4 +1,6 @@
-"""Problems to train on."""
+"""Problems to train on, and a callback to watch a training with."""
+
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -12,3 +14,8 @@ def problem(seed=0, rows=ROWS, features=FEATURES):
     planted = rng.normal(size=features)
     y = (rng.random(rows) < 1 / (1 + np.exp(-2 * X @ planted))).astype(int)
     return X, y
+
+
+def watching(function):
+    """Return a callback that passes every evaluation to `function`."""
+    return SimpleNamespace(on_evaluation=function)

@@ -177,7 +177,7 @@ def _pass(way: Way, rate: float, train: Part, test: Part) -> Pass:
 def _alone(rank: int, updater: ByRule, rows: Rows) -> Callable[[], None]:
     """Return a pass over one worker's rows, with weights of its own."""
     own = shard(rows, rank, WORKERS)
-    batches = Batches(own, BATCH, FEATURES, False, 0, rank, list(range(WORKERS)), as_they_lie=True)
+    batches = Batches(own, BATCH, FEATURES, False, 0, rank, list(range(WORKERS)), contiguous=True)
     weights, state = np.zeros((FEATURES, 1)), np.zeros((FEATURES, 1, updater.state_width))
     weights[:], state[:] = 0.0, 0.0  # touch every page before the clock starts: shared memory is in place too
 

@@ -27,8 +27,8 @@ from bench.record import markdown, shown, spread
 from bench.speed import rcv1_like
 from bench.timing import progress
 from shmps import LogisticRegression
+from shmps.callbacks import Callback
 from shmps.linear.result import Result
-from shmps.linear.training import OnPause
 from shmps.system.cores import usable_cores
 from shmps.system.memory import available_memory
 
@@ -86,21 +86,25 @@ def _computing(result: Result) -> float:
     return result.shares["computing"] * result.seconds["train"]
 
 
-def _train(X: Any, y: np.ndarray, workers: int, rounds: int, on_pause: OnPause = lambda *_: None) -> Result:
-    model = LogisticRegression(workers=workers, solver="lbfgs", l2=1e-6, tol=1e-300, iterations=rounds)
-    return model.fit(X, y, on_pause=on_pause).result_
+def _train(X: Any, y: np.ndarray, workers: int, rounds: int, *callbacks: Callback) -> Result:
+    settings: dict[str, Any] = {"solver": "lbfgs", "l2": 1e-6, "tol": 1e-300, "iterations": rounds}
+    return LogisticRegression(workers=workers, callbacks=callbacks, **settings).fit(X, y).result_
 
 
 def _most_memory(X: Any, y: np.ndarray, workers: int) -> int:
     """Return the largest memory of all nodes together during a training."""
-    before, most = _memory(), 0
+    before, most = _memory(), _MostMemory()
+    _train(X, y, workers, 20, most)
+    return max(0, most.bytes - before)
 
-    def look(done: int, planned: int) -> None:
-        nonlocal most
-        most = max(most, _memory() - before)
 
-    _train(X, y, workers, 20, look)
-    return most
+class _MostMemory(Callback):
+    """The most memory of this process and its children at any `on_progress`."""
+
+    bytes = 0
+
+    def on_progress(self, done: int, planned: int) -> None:
+        self.bytes = max(self.bytes, _memory())
 
 
 def _memory() -> int:

@@ -1,29 +1,44 @@
-"""Checkpoints: two files in a folder, the older of which is overwritten by the next.
+"""Checkpoints of a training: two files in a folder. The next checkpoint overwrites the older one.
+
+    worker 0 --report Copy--> training process --Checkpoints.write--> folder/checkpoint-0
+                                                      (in turn)       folder/checkpoint-1
+                                                                          |
+    Cluster(restored=Copy) <-- Copy <-- resume: the newest whole file, of the same settings and data
 
 A file has four parts and nothing after them:
 
     shmps checkpoint\\n   the magic line, the same in every version of the format
     {"format": 1, ...}\\n  the header: one line of ASCII JSON, at most 64 MiB
-    89abcdef\\n           the CRC-32 of what comes before, in hexadecimal
+    89abcdef\\n           the CRC-32 of the parts before, in hexadecimal
     sections             the arrays of `parameters.Copy` in their order, little-endian
 
-The header's keys: format, the version of the format; shmps, that of the package, for people; serial, which
-tells the newer of two; settings and data, what must be the same to go on; sizes, the number of keys, of
-values and of state per key, of servers and workers; crcs, the CRC-32 of each section. Nothing is code, and
-nothing is pickled.
+The header's keys:
+
+    format          the version of the format
+    shmps           the version of the package, for people
+    serial          the newer of two files has the greater one
+    settings, data  what must be the same to resume
+    sizes           the numbers of keys, of values and of state per key, of servers, of workers
+    crcs            the CRC-32 of each section
+
+Nothing in it is code, and nothing is pickled.
 """
 
 import json
 import math
 import os
 import zlib
+from collections.abc import Sequence
 from io import BufferedReader
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from shmps.data.rows import Rows, fingerprint
 from shmps.errors import DataError, ShmpsError, UsageError, warn
+from shmps.linear.settings import Settings
 from shmps.ps.memory.parameters import Copy
+from shmps.ps.updater import Updater
 from shmps.system import files, scratch
 from shmps.version import __version__
 
@@ -32,8 +47,8 @@ FORMAT = 1
 GENERATIONS = ("checkpoint-0", "checkpoint-1")
 
 
-class Checkpoint(NamedTuple):
-    """A file that is whole."""
+class CheckpointFile(NamedTuple):
+    """The content of a whole file."""
 
     path: str
     header: dict[str, Any]
@@ -41,9 +56,9 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """A folder to write the checkpoints of one training into; it is made if it does not exist.
+    """Writes the checkpoints of one training to a folder, which is created if it does not exist.
 
-    Raises DataError if it can not be written to.
+    Raises DataError if the folder is not writable.
     """
 
     def __init__(self, folder: str, settings: dict[str, Any], data: dict[str, Any]):
@@ -51,20 +66,20 @@ class Checkpoints:
         with files.naming_errors(folder, "a folder for checkpoints", "has no room", "train again"):
             os.makedirs(folder, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise DataError(f"{folder}: checkpoints are written into a folder that can be written to")
+            raise DataError(f"{folder}: the folder for checkpoints must be writable; name another one")
         newest = _whole(folder)[0][:1]
         self._serial = newest[0].header["serial"] if newest else -1
         self._last = os.path.basename(newest[0].path) if newest else GENERATIONS[1]
 
     def write(self, copy: Copy) -> None:
-        """In place of the older generation. After any error the newer one is as it was.
+        """Overwrite the older generation. After any error, the newer one is unchanged.
 
-        Raises OutOfSpace if the disk or the quota is full, DataError if it cannot be written otherwise.
+        Raises OutOfSpace if the disk or the quota is full, DataError if writing fails otherwise.
         """
         self._serial += 1
         name = GENERATIONS[1 - GENERATIONS.index(self._last)]
         path, what = os.path.join(self._folder, name), "the checkpoint"
-        remedy = "resume: the checkpoint before it is as it was"
+        remedy = "resume: the checkpoint before it is unchanged"
         with files.naming_errors(path, what, "needs to last", remedy), scratch.alone_in(self._folder):
             files.write(path, self._encode(copy), what, remedy)
             self._last = name
@@ -91,15 +106,15 @@ class Checkpoints:
 
 
 def resume(folder: str, settings: dict[str, Any], data: dict[str, Any]) -> Copy:
-    """What the newest whole checkpoint in `folder` holds; warns if a damaged one was passed over.
+    """Return the copy in the newest whole checkpoint of `folder`; warn if another one is damaged.
 
-    Raises DataError if there is none or it is of other data, UsageError if it is of other settings.
+    Raises DataError if there is no whole checkpoint or the data differ, UsageError if the settings differ.
     """
     whole, damaged = _whole(folder)
     if not whole:
         raise DataError(_none_whole(folder, "; ".join(map(str, damaged)) or "none"))
     newest = whole[0]
-    if "classes" not in newest.header["data"]:  # as versions before 0.1 wrote it
+    if "classes" not in newest.header["data"]:  # written before version 0.1
         data = {name: value for name, value in data.items() if name != "classes"}
     _compare(newest, "data", data, DataError)
     _compare(newest, "settings", settings, UsageError)
@@ -108,10 +123,36 @@ def resume(folder: str, settings: dict[str, Any], data: dict[str, Any]) -> Copy:
     return newest.copy
 
 
-def check(folder: str | None, resumed: str | None) -> None:
-    """Before the data is read: that checkpoints can be written into `folder`, and `resumed` has some.
+def opened(
+    settings: Settings, updater: Updater, rows: Rows, num_keys: int, classes: Sequence[Any]
+) -> tuple[Checkpoints | None, Copy | None]:
+    """Return where a training writes checkpoints, and the copy that it resumes from; each None if not asked.
 
-    Raises DataError; of damaged ones `resume` will tell.
+    Raises DataError and UsageError as `resume` does, and UsageError if the checkpoint has more iterations
+    than the training.
+    """
+    if settings.checkpoint is None and settings.resume is None:
+        return None, None
+    features = num_keys - int(settings.fit_intercept)
+    identity = settings.kept_when_resumed(updater), fingerprint(rows, features, classes)
+    copy = None
+    if settings.resume is not None:
+        copy = resume(os.fspath(settings.resume), *identity)
+        planned = settings.ticks_planned(rows.num_rows)
+        if (copy.ticks > planned).any():
+            raise UsageError(
+                f"{settings.resume}: resume must have at most {planned} iterations of the workers, where the "
+                f"training ends, got {copy.ticks.tolist()}; raise epochs or iterations"
+            )
+    if settings.checkpoint is None:
+        return None, copy
+    return Checkpoints(os.fspath(settings.checkpoint), *identity), copy
+
+
+def check(folder: str | None, resumed: str | None) -> None:
+    """Check, before the data is read, that `folder` can hold checkpoints and `resumed` has some.
+
+    Raises DataError. Damaged checkpoints are found later, by `resume`.
     """
     if folder is not None:
         files.check_folder(folder, "checkpoints")
@@ -121,28 +162,28 @@ def check(folder: str | None, resumed: str | None) -> None:
 
 def _none_whole(folder: str, found: str) -> str:
     return (
-        f"{folder}: to resume takes a folder with a whole checkpoint in it, found {found}; name the folder "
-        f"that checkpoints were written into, or begin anew without resume"
+        f"{folder}: resume must name a folder with a whole checkpoint, got {found}; name the folder that "
+        f"checkpoints were written to, or start anew without resume"
     )
 
 
-def _compare(checkpoint: Checkpoint, what: str, here: dict[str, Any], kind: type[ShmpsError]) -> None:
+def _compare(checkpoint: CheckpointFile, what: str, here: dict[str, Any], kind: type[ShmpsError]) -> None:
     there = checkpoint.header[what]
     differing = [name for name in there | here if there.get(name) != here.get(name)]
     if differing:
-        told = [name for name in differing if name != "sha256"]  # checksums say nothing to a person
+        readable = [name for name in differing if name != "sha256"]
         found = ", ".join(
-            f"{name} {there.get(name)!s:.80} there and {here.get(name)!s:.80} here" for name in told
+            f"{name} {there.get(name)!s:.80} there and {here.get(name)!s:.80} here" for name in readable
         )
         found = found or "one content there and another here"
         raise kind(
-            f"{checkpoint.path}: a training goes on with the {what} that it began with, found {found}; "
-            f"give those of the checkpoint, or begin anew without resume"
+            f"{checkpoint.path}: a resumed training must have the {what} of the checkpoint, got {found}; "
+            f"pass those of the checkpoint, or start anew without resume"
         )
 
 
-def _whole(folder: str) -> tuple[list[Checkpoint], list[DataError]]:
-    """The whole checkpoints in a folder, newest first, and what is wrong with the others."""
+def _whole(folder: str) -> tuple[list[CheckpointFile], list[DataError]]:
+    """Return the whole checkpoints of a folder, newest first, and the errors of the others."""
     whole, damaged = [], []
     for name in GENERATIONS:
         path = os.path.join(folder, name)
@@ -155,19 +196,19 @@ def _whole(folder: str) -> tuple[list[Checkpoint], list[DataError]]:
     return sorted(whole, key=lambda checkpoint: checkpoint.header["serial"], reverse=True), damaged
 
 
-def read(path: str) -> Checkpoint:
-    """The checkpoint in a file; DataError if a single byte of it is not as it was written."""
+def read(path: str) -> CheckpointFile:
+    """Return the checkpoint in a file. Raises DataError if a single byte differs from what was written."""
     with files.opened(path, "checkpoint") as (file, size):
         return _read(file, size, path)
 
 
-def _read(file: BufferedReader, size: int, path: str) -> Checkpoint:
+def _read(file: BufferedReader, size: int, path: str) -> CheckpointFile:
     start = file.read(len(MAGIC))
     if start != MAGIC:
-        raise DataError(f"{path}: a checkpoint starts with {MAGIC!r}, found {start!r}; is it one?")
+        raise DataError(f"{path}: a checkpoint must start with {MAGIC!r}, got {start!r}; is it a checkpoint?")
     line = file.readline(files.HEADER_LIMIT)
     if file.read(9) != _crc_line(start + line):
-        raise DataError(f"{path}: the header has another CRC-32 than its own; the file is damaged")
+        raise DataError(f"{path}: the header does not match its CRC-32; the file is damaged")
     header = files.parse_header(line, path, "checkpoint", FORMAT)
     try:
         keys, width, state, servers, workers = header["sizes"]
@@ -182,24 +223,24 @@ def _read(file: BufferedReader, size: int, path: str) -> Checkpoint:
         fits = fits and isinstance(header["settings"], dict) and isinstance(header["data"], dict)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: the header breaks a rule of the format: {error!r}") from error
-    # Compared before anything is allocated: a header alone must not be able to ask for memory.
+    # Checked before any allocation: a header alone must not cause one.
     if not fits or total != size - file.tell():
         raise DataError(
-            f"{path}: the header announces {total} bytes, found {size - file.tell()}; the file is cut short, "
-            f"has grown or is damaged"
+            f"{path}: the sections must have {total} bytes by the header, got {size - file.tell()}; the file "
+            f"is cut short, has grown or is damaged"
         )
     sections = [np.empty(shape, dtype) for dtype, shape in layout]
     for name, crc, section in zip(Copy._fields, header["crcs"], sections, strict=True):
         raw = section.reshape(-1).view(np.uint8).data
         if file.readinto(raw) != len(raw) or zlib.crc32(raw) != crc:
-            raise DataError(f"{path}: the section {name} has another CRC-32 than its own; it is damaged")
-    return Checkpoint(path, header, Copy(*sections))
+            raise DataError(f"{path}: the section {name} does not match its CRC-32; the file is damaged")
+    return CheckpointFile(path, header, Copy(*sections))
 
 
 def _layout(
     keys: int, width: int, state: int, servers: int, workers: int
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """Type and shape of each section."""
+    """Return the type and shape of each section."""
     shapes: list[tuple[int, ...]] = [(keys, width), (keys, state), (servers,), (servers,), (workers,)]
     return list(zip(("<f8", "<f8", "<f8", "<i8", "<i8"), shapes, strict=True))
 

@@ -1,11 +1,11 @@
-"""The features that take part in a training: those that occur in its rows, or begin with a weight.
+"""The features that take part in a training: those that occur in its rows, or start with a nonzero weight.
 
-A weight that begins at 0 stays there where no row has its feature, since its gradient is 0 and so is its
-penalty. Such features are left out, so that memory and time follow the features that occur and not the
-largest index: hashed features are mostly empty. Afterwards each has the weight 0.
+The weight of any other feature starts at 0 and stays there: its gradient and its penalty are 0. Such features
+are left out, so that memory and time depend on the features that occur and not on the largest index: most
+hashed features are empty. Their weights are 0 in the result.
 
-A training by minibatches comes to the same bits with them and without. L-BFGS does so up to rounding: it adds
-up products over all weights.
+A training by minibatches has the same bits with and without them. L-BFGS has the same result up to rounding:
+it sums products over all weights.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from shmps.ps.memory.parameters import Copy
 from shmps.system.compiling import at, kernel
 from shmps.system.memory import available_memory, own_memory
 
-_PER_WEIGHT = 80  # bytes that a weight which is left out saves, at least
+_PER_WEIGHT = 80  # bytes that leaving out a weight saves at least
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The keys that take part, `kept` (k,), increasing, among the `num_keys` of the model; None: all.
+    """The keys that take part: `kept` (k,), increasing, among the `num_keys` of the model; None: all keys.
 
-    Whole: with a value for every key of the model, as users know weights. Narrow: with those of `kept` alone.
+    Whole arrays have a value for every key of the model, narrow arrays only for those in `kept`.
     """
 
     num_keys: int
@@ -83,7 +83,7 @@ class Columns:
         return copy._replace(weights=self.whole(copy.weights), state=self.whole(copy.state))
 
     def rows(self, rows: Rows) -> Rows:
-        """The training rows with indices among `kept`; in memory."""
+        """Return the rows with indices into `kept`, in memory; the same rows if all keys take part."""
         if self.kept is None:
             return rows
         if isinstance(rows, MappedRows):

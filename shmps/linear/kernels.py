@@ -1,7 +1,8 @@
-"""The numba functions of training: gradients, margins, curvature. Serial: the processes are the parallelism.
+"""Numba kernels of the training: gradients, margins, curvature. Serial: the processes are the parallelism.
 
-Shapes: `weights` (n,), of more classes (n, classes). A CSR block is `indptr` (rows + 1,), `indices` and
-`data` (non-zeros,).
+Shapes: `weights` (n,), with more than two classes (n, classes). A CSR block has `indptr` (rows + 1,),
+`indices` and `data` (non-zeros,); x_i is row i. `labels` and `importance` are (rows,). With `intercept`, the
+last weight belongs to a feature that is 1 in every row and is not stored. Losses are in nats.
 """
 
 import math
@@ -10,21 +11,22 @@ import numpy as np
 
 from shmps.system.compiling import at, compiled, kernel
 
-BLOCK = 256  # rows whose margins are taken before their gradients: small enough to stay in the cache
+BLOCK = 256  # rows that are read twice, for margins and for gradients: few enough to stay in the cache
 
 
 @kernel
 def gradient(indptr, indices, data, labels, importance, weights, intercept, total, out):
-    """Add these rows' part of the mean gradient over `total` rows to `out` (n,).
+    """Add the rows' part of the gradient of the mean logistic loss over `total` rows to `out` (n,).
 
-    Returns their part of the mean loss. loss_i = s_i log(1 + exp(-z_i)), z_i = labels_i * margin_i, labels in
-    {-1, +1}, s the `importance` (rows,) or, if that is None, 1; out += sum_i -s_i labels_i / (1 + exp(z_i)) *
-    x_i / total. With `intercept` the last weight belongs to a feature that is 1 in every row and is not
-    stored. Rows that are cut at multiples of BLOCK and given piece by piece come to the same bits.
+        z_i = y_i x_i . w,  y = labels in {-1, +1},  s = importance (None: 1)
+        out += sum_i -s_i y_i / (1 + exp(z_i)) x_i / total
 
-    Margins of a block of rows first, then the exponentials, then the scatter: each loop stays simple, and
-    the block's second reading comes from the cache. The product of (1 + exp(-|z|)) over a block is at most
-    2**256, so that one logarithm serves all its rows, if they are equally important.
+    Returns the rows' part of the mean loss, sum_i s_i log(1 + exp(-z_i)) / total. Pieces that are cut at
+    multiples of BLOCK rows give the same bits as all rows at once.
+
+    For each block of rows, compute the margins, then the exponentials, then scatter: each loop stays simple,
+    and the second read of the block comes from the cache. If all rows are equally important, one logarithm
+    serves a block: the product of its (1 + exp(-|z_i|)) is at most 2**256.
     """
     rows = len(indptr) - 1
     slopes = np.empty(BLOCK)
@@ -42,7 +44,7 @@ def gradient(indptr, indices, data, labels, importance, weights, intercept, tota
             z = labels[i] * slopes[i - first]
             e = math.exp(-abs(z))
             slopes[i - first] = -labels[i] * (e if z > 0 else 1.0) / ((1.0 + e) * total)
-            if importance is None:  # decided when it is compiled
+            if importance is None:  # numba decides this when it compiles
                 product *= 1.0 + e
                 loss += max(-z, 0.0)
             else:
@@ -60,9 +62,10 @@ def gradient(indptr, indices, data, labels, importance, weights, intercept, tota
 
 @kernel
 def class_gradients(indptr, indices, data, labels, importance, weights, intercept, total, out):
-    """Like `gradient`, and to the same bits, of as many problems as there are classes: each against the rest.
+    """Like `gradient`, for one binary problem per class: the class against the rest.
 
-    weights and `out` (n, classes), labels (rows,) the classes' numbers from 0. Returns the sum of the losses.
+    weights and `out` (n, classes); labels are the classes' numbers from 0. Each column of `out` has the bits
+    that `gradient` computes for its problem. Returns the sum of the problems' losses.
     """
     rows, classes = len(indptr) - 1, weights.shape[1]
     slopes, products = np.empty((BLOCK, classes)), np.empty(classes)
@@ -105,7 +108,7 @@ def class_gradients(indptr, indices, data, labels, importance, weights, intercep
 
 @kernel
 def margins(indptr, indices, data, weights, intercept, out):
-    """out_i = x_i . weights, (rows,); `intercept` as in `gradient`."""
+    """out_i = x_i . w, (rows,)."""
     bias = weights[-1] if intercept else 0.0
     for i in range(len(indptr) - 1):
         margin = bias
@@ -114,9 +117,9 @@ def margins(indptr, indices, data, weights, intercept, out):
         out[i] = margin
 
 
-@compiled(fastmath={"reassoc"})  # else a sum goes one by one: three times as slow
+@compiled(fastmath={"reassoc"})  # without it, sums are not vectorised: three times as slow
 def dot(one, other):
-    """The inner product of vectors (n,). Not BLAS's, which would wake threads on cores that workers need."""
+    """Return one . other of vectors (n,). BLAS would wake threads on the cores that the workers need."""
     total = 0.0
     for i in range(len(one)):
         total += one[i] * other[i]
@@ -125,9 +128,10 @@ def dot(one, other):
 
 @kernel
 def localize(indices, seen, position, mark):
-    """Sorted unique keys (u,) of `indices` (m,), and the indices (m,) into them (Li et al., OSDI 2014, 5.1).
+    """Return the sorted unique keys (u,) of `indices` (m,), and local indices (m,) into the keys.
 
-    `seen` and `position` (n,) are scratch that is only touched at these keys; `mark` is a number not yet
+    That is np.unique(indices, return_inverse=True), but sorts the u keys only (Li et al., OSDI 2014, 5.1).
+    `seen` and `position` (n,) are scratch, accessed only at these keys; `mark` must be a number that is not
     in `seen`.
     """
     keys = np.empty(len(indices), np.int64)
@@ -148,9 +152,11 @@ def localize(indices, seen, position, mark):
 
 @kernel
 def moments(indptr, indices, data, importance, intercept, total, squares, means):
-    """Add these rows' part of every feature's mean square and mean over `total` rows, to (n,) each.
+    """Add the rows' part of every feature's mean square and mean over `total` rows.
 
-    Rows count by their `importance`, by 1 if that is None; `intercept` as in `gradient`.
+        squares_j += sum_i s_i x_ij^2 / total,  means_j += sum_i s_i x_ij / total,  s = importance (None: 1)
+
+    squares, means (n,).
     """
     for i in range(len(indptr) - 1):
         share = 1.0 / total if importance is None else importance[i] / total
@@ -165,10 +171,10 @@ def moments(indptr, indices, data, importance, intercept, total, squares, means)
 
 @kernel
 def curvature_matrix(indptr, indices, data, importance, intercept, total, stride, out):
-    """Add these rows' part of X'SX / (4 total), the Hessian at 0: `out` (n, n) plus its transpose.
+    """Add the rows' part of the mean loss's Hessian at w = 0, H = X'SX / (4 total), to `out` (n, n).
 
-    S is the diagonal matrix of their `importance`, of ones if that is None. From every `stride`-th row, each
-    of which stands for so many.
+    out + out' = H: `out` has every pair of features once, and half of the diagonal. S = diag(importance),
+    ones if None. Only every `stride`-th row is read, and counts `stride` times.
     """
     for i in range(0, len(indptr) - 1, stride):
         begin, end = at(indptr[i]), at(indptr[i + 1])
@@ -186,7 +192,7 @@ def curvature_matrix(indptr, indices, data, importance, intercept, total, stride
 
 @kernel
 def solve_rank_one(values, diagonal, steep, out):
-    """out = (diag(diagonal) + steep steep')^-1 values: (n, width), diagonal and steep (n,).
+    """out = (diag(diagonal) + steep steep')^-1 values; values, out (n, width), diagonal, steep (n,).
 
     Sherman & Morrison, Annals of Mathematical Statistics 1950.
     """

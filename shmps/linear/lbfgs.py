@@ -1,8 +1,8 @@
-"""L-BFGS with a curvature that the data gives: a state machine without I/O, which asks for gradients.
+"""L-BFGS with an initial curvature from the data: a state machine without I/O that asks for gradients.
 
-Nocedal, Updating Quasi-Newton Matrices with Limited Storage (Math. Comp. 1980). The matrix that the recursion
-starts from is not a multiple of the identity but the objective's curvature at zero, X'X/4 per row plus the
-penalty: whole where the weights are few, else what the features' squares and means tell of it.
+Nocedal, Updating Quasi-Newton Matrices with Limited Storage (Math. Comp. 1980). The recursion starts from the
+objective's curvature at zero, X'X/4 per row plus the penalty, instead of a multiple of the identity: from the
+whole matrix if the weights are few, otherwise from an approximation by the features' squares and means.
 """
 
 import collections
@@ -15,22 +15,22 @@ import scipy.linalg
 from shmps.linear.kernels import dot, solve_rank_one
 from shmps.ps.kernels import add_scaled
 
-MEMORY = 10  # pairs of steps and changes of the gradient
-_SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo 1966)
-_SHORTENINGS = 30
-_BETWEEN_BOUNDS = 5  # steps, at most
-_PIECE = 2**11  # weights: little memory, and products so small that BLAS wakes no threads for them
-_ROUNDING = 4 * float(np.finfo(float).eps)  # of a sum over rows, relative
-_RIDGE = float(np.finfo(float).eps) ** 0.5  # more than what the rounding of sums over rows takes away
+MEMORY = 10  # pairs of steps and gradient changes
+_SUFFICIENT = 1e-4  # least share of the decrease that the slope predicts (Armijo 1966)
+_SHORTENINGS = 30  # most of one step
+_BETWEEN_BOUNDS = 5  # most steps between two bounds of the gap
+_PIECE = 2**11  # weights: little memory, and products too small for BLAS to wake threads
+_ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
+_RIDGE = float(np.finfo(float).eps) ** 0.5  # relative; more than the rounding of sums over rows removes
 
 Solve = Callable[[np.ndarray], np.ndarray]
 
 
 class LBFGS:
-    """Minimises a smooth convex function of `weights` (n,), which are where it wants to know it next.
+    """Minimises a smooth convex function: evaluate it at `weights` (n,), pass the result to `take`, repeat.
 
-    `solve(gradient)` (n,) is the inverse of the curvature at zero times it. Done when `gap` is within
-    `tolerance` of the value, or when no step along the direction goes down any more.
+    `solve(gradient)` (n,) multiplies by the inverse of the curvature at zero. The search is `done` when `gap`
+    is within `tolerance` of the value, or when no step along the direction decreases the value any more.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class LBFGS:
         least: np.ndarray | None = None,
         exact: bool = False,
     ):
-        """least (n,): the diagonal of a matrix that the curvature is nowhere below; None: nothing is certain.
-        exact: `solve` has the curvature of all rows and between all weights.
+        """least (n,): diagonal of a matrix that bounds the curvature everywhere from below; None: no bound.
+        exact: whether `solve` uses the curvature of all rows and between all weights.
         """
         self.weights, self.done = start.copy(), False
         self._solve, self._tolerance, self._exact = solve, tolerance, exact
@@ -58,22 +58,22 @@ class LBFGS:
 
     @property
     def stuck(self) -> bool:
-        """Done, but not for the tolerance."""
+        """Whether the search ended without reaching the tolerance."""
         return self._shortened > _SHORTENINGS
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
-        """The weights (n,) of the last step that was taken, and the value there."""
+        """The weights (n,) after the last accepted step, and the value there."""
         return self._at, self._value
 
     @property
     def gap(self) -> float:
-        """How far the value may be above the least one.
+        """How far the value may be above the least value.
 
-        Half the slope along the next step is how much lower the minimum of a parabola would be. It says too
-        little where the inverse misses flat directions, so that it is held against a bound by the curvature
-        that is certain; or, if the inverse began with the exact curvature at zero, or nothing is certain,
-        against the half slope times about the condition number that is left.
+        Half the slope along the next step is how far the minimum of a parabola lies below. It is too small if
+        the inverse misses flat directions. So the gap is a bound by the curvature that is certain. If the
+        inverse started from the exact curvature at zero, or no curvature is certain, it is the half slope
+        times an estimate of the remaining condition number, where that is less.
         """
         half, bound = self._halves[-1], max(self._halves[-1], self._bound())
         return min(half * self._condition(), bound) if self._may_estimate else bound
@@ -83,7 +83,7 @@ class LBFGS:
         return self._exact or not self._least.any()
 
     def _is_near(self) -> bool:
-        """Whether `gap` is within the tolerance, with as few bounds as will do: each costs several steps."""
+        """Return whether `gap` is within the tolerance. Compute few bounds: each costs several steps."""
         half, allowed = self._halves[-1], self._tolerance * abs(self._value)
         if half > allowed:
             return False
@@ -96,11 +96,11 @@ class LBFGS:
         return self._bound() <= allowed
 
     def _condition(self) -> float:
-        """By the rate at which the half slopes shrink.
+        """Estimate the remaining condition number from the rate at which the half slopes shrink.
 
-        Of a matrix with the condition number k, conjugate gradients shrink them by about 1 - 4 / sqrt(k) a
-        step. All of k, 16 / (1 - rate)**2, would be needed if the gradient lay in the flattest direction; an
-        eighth of that was enough in trials.
+        With the condition number k, conjugate gradients multiply the half slopes by about 1 - 4 / sqrt(k) per
+        step. All of k = 16 / (1 - rate)**2 would be needed if the gradient were in the flattest direction; an
+        eighth of it was enough in trials.
         """
         steps = len(self._halves) - 1
         if not steps or not self._halves[0]:
@@ -109,11 +109,11 @@ class LBFGS:
         return 2 / (1 - rate) ** 2 if rate < 1 else math.inf
 
     def _bound(self) -> float:
-        """Half the gradient times itself by the inverse of the least curvature that there can be.
+        """Return g' C^-1 g / 2, with the gradient g and the least possible curvature C.
 
-        That is P, `least`, plus what the remembered steps S and the changes Y of the gradient show of the
-        rest: the least matrix A with A S = Y - P S is (Y - P S) (S'(Y - P S))^-1 (Y - P S)'. It is a bound
-        of the gap as far as the curvature has not changed over these steps.
+        C = P + A: P is diag(least), and A is what the remembered steps S and gradient changes Y show of the
+        rest. The least matrix with A S = Y - P S is A = (Y - P S) (S'(Y - P S))^-1 (Y - P S)'. This bounds
+        the gap to the extent that the curvature did not change over these steps.
         """
         if not self._least.all():
             return math.inf
@@ -131,7 +131,7 @@ class LBFGS:
             within += rests @ rests.T
             between += rests @ steps.T
             along += rests @ gradient[part]
-        if not (np.isfinite(within).all() and np.isfinite(between).all()):  # l2 is as good as none
+        if not (np.isfinite(within).all() and np.isfinite(between).all()):  # l2 is too small
             return math.inf
         own = between.diagonal()
         scale = np.where(own > 0, 1 / np.sqrt(np.where(own > 0, own, 1.0)), 0.0)  # 0: only rounding is left
@@ -142,8 +142,8 @@ class LBFGS:
         return (square - along @ np.linalg.solve(np.eye(len(along)) + basis.T @ within @ basis, along)) / 2
 
     def take(self, value: float, gradient: np.ndarray) -> None:
-        """What the function is at `weights`, and its gradient (n,) there: moves `weights`, or is done."""
-        if self._value < np.inf:  # else it is the first one
+        """Take the function's value and gradient (n,) at `weights`. Sets the next `weights`, or `done`."""
+        if self._value < np.inf:  # not the first call
             if not self._goes_down(value):
                 self._shorten(value)
                 return
@@ -161,7 +161,7 @@ class LBFGS:
         return value <= self._value + promised + _ROUNDING * abs(self._value)
 
     def _shorten(self, value: float) -> None:
-        """To the minimum of the parabola through what is known, a tenth to a half of the step."""
+        """Shorten the step to the minimum of the interpolating parabola, within a tenth and a half of it."""
         excess = value - self._value - self._step * self._slope
         ratio = -self._slope * self._step / (2 * excess) if math.isfinite(excess) else 0.0
         self._step *= min(max(ratio, 0.1), 0.5)
@@ -172,11 +172,14 @@ class LBFGS:
     def _remember(self, gradient: np.ndarray) -> None:
         moved, changed = self.weights - self._at, gradient - self._gradient
         product = dot(moved, changed)
-        if product > 0:  # else rounding has the last word
+        if product > 0:  # otherwise the pair is rounding error
             self._pairs.append((moved, changed, product))
 
     def _times_inverse(self, gradient: np.ndarray) -> np.ndarray:
-        """The two-loop recursion (Nocedal & Wright, Numerical Optimization, 2006, algorithm 7.4)."""
+        """Return the inverse Hessian times `gradient`, by the two-loop recursion.
+
+        Nocedal & Wright, Numerical Optimization, 2006, algorithm 7.4.
+        """
         result, factors = gradient.copy(), []
         for moved, changed, product in reversed(self._pairs):
             factor = dot(moved, result) / product
@@ -192,24 +195,26 @@ class LBFGS:
 
 
 def whole_curvature(matrix: np.ndarray, penalty: np.ndarray) -> Solve:
-    """From the curvature (n, n) without `penalty` (n,); solves for (n, problems)."""
-    # Features may depend on each other (one-hot ones and an intercept do): then its least eigenvalue is what
-    # rounding makes of 0. What is added is a part of each feature's own, whatever their units.
+    """Return the solver for the curvature `matrix` (n, n) plus diag(`penalty`), (n,), for (n, problems)."""
+    # Features may be linearly dependent (one-hot features and an intercept are): then the least eigenvalue is
+    # 0 up to rounding. So add a small part of each feature's own curvature, whatever the feature's units.
     own = _above_zero(matrix.diagonal() + penalty)
     matrix = matrix + np.diag(penalty + _RIDGE * own)
     factor, _ = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
-    # What scipy.linalg.cho_solve calls, at a fifth of its time for a hundred weights.
+    # scipy.linalg.cho_solve calls this too, but takes five times as long for a hundred weights.
     return lambda values: scipy.linalg.lapack.dpotrs(factor, values, lower=True)[0]
 
 
 def curvature_of_moments(squares: np.ndarray, means: np.ndarray, penalty: np.ndarray) -> Solve:
-    """From the features' mean squares and means (n,), without `penalty` (n,); solves for (n, problems).
+    """Return the solver for an approximate curvature plus diag(`penalty`), (n,), for (n, problems).
 
-    X'X per row is their covariance plus the product of the means with each other. Of the covariance this
-    takes the diagonal alone; the product is what couples all features that are seldom negative, such as
+        C = (diag(squares - means^2) + means means') / 4,  squares and means (n,): the features' over the rows
+
+    X'X per row is the features' covariance plus the outer product of their means. The approximation keeps the
+    diagonal of the covariance. The outer product couples all features that are seldom negative, such as
     counts, with each other and with the intercept: without it the first steps would be far too long.
     """
-    # A feature that is the same in every row, as the intercept's is, has no variance.
+    # A feature that is the same in every row, such as the intercept's, has no variance.
     variances = np.maximum(squares - means**2, _RIDGE * squares)
     diagonal, steep = _above_zero(variances / 4 + penalty), means / 2
 
@@ -222,5 +227,5 @@ def curvature_of_moments(squares: np.ndarray, means: np.ndarray, penalty: np.nda
 
 
 def _above_zero(diagonal: np.ndarray) -> np.ndarray:
-    """A feature that no row has, without a penalty, has none: its gradient is 0 whatever it is divided by."""
+    """Replace zeros by ones: a feature without rows and penalty has no curvature, and its gradient is 0."""
     return np.where(diagonal > 0, diagonal, 1.0)

@@ -1,4 +1,4 @@
-"""Minibatches: which rows, in which order, and what of them is kept in memory."""
+"""Minibatches: which rows each has, their order, and which minibatches stay in memory."""
 
 import math
 from collections.abc import Iterator
@@ -13,34 +13,37 @@ from shmps.errors import OutOfSpace
 from shmps.linear.kernels import localize
 from shmps.system.memory import available_memory, own_memory
 
-PER_WEIGHT = 80  # bytes of a process for every key: its weight, copies of it, its place in a minibatch
-_PER_VALUE = 48  # bytes for every one of a request, which is in mailboxes and in copies on their way
-_PER_ROW = 24  # bytes for every row: its margin, sorted by class, and its place in the order
-_PER_ROW_OF_CLASSES = 80  # its largest margin, its probability and the like too
-_PER_LEFT_OUT = 32  # bytes for every weight of the model that is not trained: whole copies of the model
-# Bytes for every value of a minibatch: of two that are localized value and local index, of a third on its way
-# index and key besides.
+PER_WEIGHT = 80  # bytes of a process per key: the weight, copies of it, its position in a minibatch
+_PER_VALUE = 48  # bytes per value of a request: in the mailboxes, and in temporary copies
+_PER_ROW = 24  # bytes per row: the margin, the margin sorted by class, and the row's place in the order
+_PER_ROW_OF_CLASSES = 80  # with more than two classes: the largest margin, the probability and so on too
+_PER_LEFT_OUT = 32  # bytes per weight of the model that is not trained: whole copies of the model
+# Bytes per value of a minibatch. Two minibatches are localized: value and local index. A third is being
+# localized: index and key too.
 _PER_ENTRY = 2 * 12 + 28
-_SPARE = 2**25  # bytes: small minibatches, and what is read of mapped rows at a time
+_SPARE = 2**25  # bytes: small minibatches, and the part of mapped rows that is read at a time
 
 
 class Batch(NamedTuple):
-    """Rows whose indices point into sorted unique `keys` (k,); keys None: into all weights."""
+    """Rows whose indices point into the sorted unique `keys` (k,); keys None: into all weights."""
 
     keys: np.ndarray | None
     rows: Rows
 
 
 class Batches:
-    """The batches of one shard, cut by (seed, rank), in an order by (seed, epoch, rank), and by the `ranks`
-    that divide the rows.
+    """The minibatches of one shard.
 
-    A size of 0 is the whole shard, in place. Others are localized when first visited, and kept for later
-    epochs where memory allows: while this process has less than `memory` bytes of its own and shared, or if
-    that is None where the copies of all workers take less than half of what is available.
-    `problems`: weights that every key has.
-    `as_they_lie`: not localized, and cut without shuffling the rows first, so that they are read where they
-    are and one after the other: twice as fast where there are many.
+    (seed, rank) determines which rows each batch has, (seed, epoch, rank) their order in an epoch; after the
+    rows were divided anew, the `ranks` that share them do so too.
+
+    size: rows per batch; 0: the whole shard, read in place. Other batches are localized at the first visit,
+    and kept for later epochs while memory allows: while this process has less than `memory` bytes of its own
+    and shared memory; or, if `memory` is None, if the copies of all workers take less than half of the
+    available memory.
+    contiguous: cut batches of neighbouring rows and do not localize them, so that they are read in place and
+    in sequence. This is twice as fast for many rows.
+    problems: weights per key.
     """
 
     def __init__(
@@ -52,19 +55,19 @@ class Batches:
         seed: int,
         rank: int,
         ranks: list[int],
-        as_they_lie: bool = False,
+        contiguous: bool = False,
         memory: int | None = None,
         problems: int = 1,
     ):
         self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
-        # A division among others than ranks 0, 1, ... has streams of its own.
+        # The ranks 0, 1, ... keep the streams of a training that never divided its rows anew.
         self._own = [seed, rank, *(ranks if ranks != list(range(len(ranks))) else [])]
         self._kept: dict[int, Batch] = {}
-        self._as_they_lie = as_they_lie or not size
-        if not self._as_they_lie:
+        self._contiguous = contiguous or not size
+        if not self._contiguous:
             # The leading 0 and 1 keep the two streams apart.
             self._shuffled = np.random.default_rng([0, *self._own]).permutation(rows.num_rows)
-            self._seen = np.zeros(num_keys, np.int64)  # pages that are not touched take no memory
+            self._seen = np.zeros(num_keys, np.int64)  # untouched pages take no memory
             self._mark = 0
             self._position = np.empty(num_keys, np.int32)
             if memory is not None:
@@ -80,7 +83,7 @@ class Batches:
         return -(-self._rows.num_rows // self._size) if self._size else 1
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Every batch once."""
+        """Yield every batch once, in the order of epoch `number`."""
         order = range(1) if len(self) == 1 else self._order(number)
         for index in order:
             yield self[int(index)]
@@ -89,7 +92,7 @@ class Batches:
         return np.random.default_rng([1, epoch, *self._own]).permutation(len(self))
 
     def __getitem__(self, index: int) -> Batch:
-        if self._as_they_lie:
+        if self._contiguous:
             size = self._size or self._rows.num_rows
             return Batch(None, self._rows.part(index * size, min((index + 1) * size, self._rows.num_rows)))
         batch = self._kept.get(index)
@@ -104,7 +107,7 @@ class Batches:
     def _localized(self, index: int) -> Batch:
         chosen = self._shuffled[index * self._size : (index + 1) * self._size]
         indptr, indices, data = take_rows(self._rows.indptr, self._rows.indices, self._rows.data, chosen)
-        self._mark += 1  # never the same twice: a batch that is not kept is localized again
+        self._mark += 1  # a new mark for every call: a batch that is not kept is localized again
         keys, local = localize(indices, self._seen, self._position, self._mark)
         if self._intercept:
             keys = np.append(keys, self._num_keys - 1)
@@ -113,7 +116,7 @@ class Batches:
 
 
 def most_entries(rows: Rows, size: int) -> int:
-    """A bound on the values of a batch of `size` rows: those of the longest rows."""
+    """Return a bound on the values of a batch of `size` rows: the sum over the longest rows."""
     longest = np.empty(0, np.int64)
     for part in lengths(rows) if size else ():
         longest = np.sort(np.append(longest, part))[-size:]
@@ -130,11 +133,11 @@ def must_fit(
     entries: int = 0,
     left_out: int = 0,
 ) -> None:
-    """Raises OutOfSpace if a training on the rows takes more than `memory` bytes of a process in any case.
+    """Raise OutOfSpace if a training on the rows certainly needs more than `memory` bytes in one process.
 
-    per_weight: bytes that the process with the most of them has for each of the `problems` weights of a key.
-    requested: keys of a request at most, if that is not in it. entries: values of a minibatch at most.
-    left_out: weights of the model that are not trained.
+    per_weight: bytes per weight in the process with the most of them; each key has `problems` weights.
+    requested: most keys of a request, if `per_weight` does not include them. entries: most values of a
+    minibatch. left_out: weights of the model that are not trained.
     """
     per_row = _PER_ROW if problems == 1 else _PER_ROW_OF_CLASSES
     taken = problems * (num_keys * per_weight + requested * _PER_VALUE)
@@ -147,5 +150,5 @@ def must_fit(
             remedy = "allow more, or a smaller batch_size"
         raise OutOfSpace(
             f"memory must be at least {-(-least // 2**20)}M for {what} in this process, "
-            f"found {as_size(memory)}; {remedy}"
+            f"got {as_size(memory)}; {remedy}"
         )

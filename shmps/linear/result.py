@@ -1,4 +1,4 @@
-"""What came out of a training: figures, and how a person or a program reads them."""
+"""The figures of a training, as a table for people and as a dict for programs."""
 
 import math
 from dataclasses import asdict, dataclass, field, replace
@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from shmps.linear.account import Account, Spans
-from shmps.linear.stability import Stability
 from shmps.linear.text import table
+from shmps.linear.timesheet import Spans, WorkerStats
 from shmps.models.metrics import Metrics
 from shmps.ps.events import Event
 
@@ -29,7 +28,7 @@ class Delays:
 
     @staticmethod
     def of(histogram: np.ndarray) -> "Delays":
-        """From counts by delay (bins,); all zero if nothing was pushed."""
+        """Return the quantiles of a histogram (bins,) of delays; all are zero if nothing was pushed."""
         seen = np.flatnonzero(histogram)
         if not len(seen):
             return Delays(0, 0, 0, [])
@@ -43,15 +42,36 @@ class Delays:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One evaluation while the training went on."""
+class Evaluation:
+    """The figures of one evaluation during a training."""
 
     iteration: int  # of worker 0
-    seconds: float
+    seconds: float  # since the start
     ticks: int  # of all workers
     metrics: Metrics
-    delays: Delays
+    delays: Delays  # since the start
     samples_per_second: float  # of all workers, since the start
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The learning rate of a training, and the highest rate that is stable at its delay."""
+
+    learning_rate: float  # as configured
+    limit: float  # in the same units
+    delay: int  # versions: the median; with a bound, the 99th percentile
+    curvature: float  # estimate of the largest eigenvalue of the objective's Hessian near its minimum
+
+    @property
+    def advice(self) -> str:
+        """What to do about a rate above the limit; empty if the rate is stable."""
+        if self.learning_rate <= self.limit:
+            return ""
+        return (
+            f"gradient steps with a delay of {self.delay} versions are stable up to a learning rate of "
+            f"{self.limit:.3g} here (curvature {self.curvature:.3g}), got {self.learning_rate:g}: the "
+            f"weights swing instead of settling; use a lower rate, or the schedule 1/(1+delay)"
+        )
 
 
 @dataclass(frozen=True)
@@ -67,14 +87,14 @@ class Result:
     seconds: dict[str, float]  # load, compile, start, train
     shares: dict[str, float]  # of the workers' time: computing, waiting, talking, sleeping
     delays: Delays
-    history: list[Progress]
+    history: list[Evaluation]
     events: list[Event]
-    stability: Stability | None  # for updaters whose steps are the gradient times one rate
-    objectives: list[tuple[float, float]] = field(default_factory=list)  # of lbfgs's rounds: seconds, value
-    resumed: int = 0  # ticks that a checkpoint had; of the figures above only `ticks` has them
-    timeline: dict[int, Spans] | None = None  # what every worker did when, since the start; by rank
-    training_log_loss: float = math.nan  # of the model, on the rows that it was trained on
-    constant_log_loss: float = math.nan  # there, of the model that gives every row the classes' shares
+    stability: Stability | None  # None unless the updater's steps are the gradient times one rate
+    objectives: list[tuple[float, float]] = field(default_factory=list)  # per L-BFGS round: seconds, value
+    resumed: int = 0  # ticks from a checkpoint; of the figures above, only `ticks` includes them
+    timeline: dict[int, Spans] | None = None  # by rank: what the worker did when, in seconds since the start
+    training_log_loss: float = math.nan  # of the model, on the training rows
+    constant_log_loss: float = math.nan  # on the same rows, with the classes' shares as the probabilities
     data: str = ""
     note: str = ""
 
@@ -88,9 +108,9 @@ class Result:
 
     @property
     def advice(self) -> str:
-        """What to do about a model that is worse than none on the training rows; nothing if it is not.
+        """What to do if the model is worse than the constant one on the training rows; empty if it is not.
 
-        The difference must be more than `tol`, by which a solver may miss the constant model itself.
+        The difference must exceed `tol`: a solver may miss the constant model itself by that much.
         """
         settings, loss, constant = self.settings, self.training_log_loss, self.constant_log_loss
         if math.isnan(constant) or loss <= constant * (1 + settings["tol"]):
@@ -108,15 +128,15 @@ class Result:
             f"every row the classes' shares {constant:.4g}; trained with {found}; {do}"
         )
 
-    def told(self, data: str, note: str, load: float) -> "Result":
-        """The same with what only the caller knows: the data's name, a note about it, seconds to load it."""
+    def with_source(self, data: str, note: str, load: float) -> "Result":
+        """Return the result with what only the caller knows: the data's name, a note, seconds to load it."""
         return replace(self, data=data, note=note, seconds={"load": load} | self.seconds)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; what is not a number (the AUC of one class) is None. Without the timeline."""
+        """Return a JSON-able dict without the timeline. What is no number is None (the AUC of one class)."""
         figures = asdict(replace(self, timeline=None))
-        del figures["timeline"]  # it has a format of its own: see shmps.report.timeline
-        figures["settings"].pop("names", None)  # there may be millions: `shmps inspect` has those that matter
+        del figures["timeline"]  # shmps.report.timeline writes it in a format of its own
+        figures["settings"].pop("names", None)  # maybe millions; `shmps inspect` shows those that matter
         return finite(
             figures
             | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}
@@ -128,7 +148,7 @@ class Result:
         return f"{len(deaths)}, the longest pause {1000 * slowest:.0f} ms"
 
     def figures(self) -> list[tuple[str, str]]:
-        """What is shown at the end of a run: names and values."""
+        """Return the names and values that the table shows."""
         settings, metrics, seconds = self.settings, self.metrics, self.seconds
         before = f", {self.resumed:,} before it was resumed" if self.resumed else ""
         lines = [
@@ -160,32 +180,32 @@ class Result:
         return lines
 
     def table(self) -> str:
-        """The table at the end of a run."""
+        """Return the table that `shmps train` prints at the end."""
         return table(self.figures())
 
 
-def shares_of(accounts: list[Account]) -> dict[str, float]:
-    """Where the workers' time went: talking is what is left of it. Empty if there are no accounts."""
-    if not accounts:
+def shares_of(workers: list[WorkerStats]) -> dict[str, float]:
+    """Return what shares of the workers' time went to what; talking is the rest. Empty without workers."""
+    if not workers:
         return {}
-    whole = sum(account.ended - account.began for account in accounts) or 1.0
+    whole = sum(each.ended - each.began for each in workers) or 1.0
     shares = {
-        "computing": sum(account.computing for account in accounts) / whole,
-        "waiting": sum(account.waiting for account in accounts) / whole,
-        "sleeping": sum(account.slept for account in accounts) / whole,
+        "computing": sum(each.computing for each in workers) / whole,
+        "waiting": sum(each.waiting for each in workers) / whole,
+        "sleeping": sum(each.slept for each in workers) / whole,
     }
     shares["talking"] = max(0.0, 1.0 - sum(shares.values()))
     return shares
 
 
-def timeline_of(accounts: list[Account], started: float) -> dict[int, Spans] | None:
-    """Their spans in seconds since `started` (time.monotonic()), by rank; None if they kept none."""
-    kept = {account.rank: account.spans.shifted(started) for account in accounts if account.spans is not None}
+def timeline_of(workers: list[WorkerStats], started: float) -> dict[int, Spans] | None:
+    """Return the spans by rank, in seconds since `started` (time.monotonic()); None if there are no spans."""
+    kept = {each.rank: each.spans.shifted(started) for each in workers if each.spans is not None}
     return kept or None
 
 
 def finite(value: Any) -> Any:
-    """The same with None for every number that JSON does not have."""
+    """Return `value` with None for every number that JSON does not have."""
     if isinstance(value, dict):
         return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

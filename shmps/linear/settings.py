@@ -9,8 +9,9 @@ from typing import Any
 
 from shmps.checks import not_negative, positive, seed_of, size, whole
 from shmps.errors import UsageError
+from shmps.linear.callbacks import CallbackList, check_callbacks
 from shmps.linear.choices import HOGWILD_RATES, LEARNING_RATES, OF_MINIBATCHES, ON_WORKER_DEATH, SOLVERS
-from shmps.linear.minibatch_worker import Plan
+from shmps.linear.plan import Plan
 from shmps.ps.arguments import replicas_of
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
@@ -137,12 +138,7 @@ class Settings:
             whole("n_iter_no_change", self.n_iter_no_change, least=1)
         if not 0 < positive("validation_fraction", self.validation_fraction) < 1:
             raise UsageError(f"validation_fraction lies between 0 and 1, found {self.validation_fraction!r}")
-        callbacks = () if self.callbacks is None else self.callbacks
-        if not isinstance(callbacks, list | tuple):
-            raise UsageError(f"callbacks are a list, found {callbacks!r:.80}")
-        for each in callbacks:
-            if isinstance(each, type) or not callable(getattr(each, "on_evaluation", None)):
-                raise UsageError(f"callbacks have a method on_evaluation(progress), found {each!r:.80}")
+        check_callbacks(self.callbacks)
 
     def held(self, name: str) -> Any:
         """The value of a parameter in minibatches: what was given, or the default that None stands for."""
@@ -292,8 +288,8 @@ class Settings:
         Callbacks without a `test_interval` run once per epoch (L-BFGS: once per round), and at least once at
         the end.
         """
-        told = self.callbacks or self.early_stopping or self.n_iter_no_change is not None
-        if not told:
+        stops_early = self.early_stopping or self.n_iter_no_change is not None
+        if not (stops_early or CallbackList(self.callbacks).needs_evaluations):
             return self.test_interval
         if self.by_lbfgs():
             return self.test_interval or 1

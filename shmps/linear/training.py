@@ -1,69 +1,68 @@
-"""One training as the process that asked for it sees it: evaluate, tell, stop, keep the weights."""
+"""One training in the process that called `fit`: start the processes, evaluate, stop, keep the weights.
+
+                       the solver's cluster
+    Training.run ----> servers <--push, pull--> workers
+                                                  | kv.report
+         +----------------------------------------+
+         +--> Iterate -> Evaluator -> callbacks -> stop?     every test_interval iterations of worker 0
+         +--> Copy ----> Checkpoints -> folder               every checkpoint_every iterations of worker 0
+    Event (a node died, joined, left) -> callbacks
+
+    At the end: weights of the best iterate (early_stopping), of the one at the stop, or the last ones
+                -> Columns.whole -> weights, Result
+
+Inside, rows and weights have only the features that take part (see `Columns`).
+"""
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from shmps.cluster import Cluster
-from shmps.data.rows import Rows, fingerprint
-from shmps.errors import Diverged, NodeDied, ShmpsError, UsageError, WorkerFailed
-from shmps.linear.account import Account
-from shmps.linear.callbacks import EarlyStopping
-from shmps.linear.checkpoint import Checkpoints, resume
+from shmps.data.rows import Rows
+from shmps.errors import Diverged, NodeDied, ShmpsError, WorkerFailed
+from shmps.linear import checkpoint
+from shmps.linear.callbacks import CallbackList, EarlyStopping
 from shmps.linear.columns import Columns
-from shmps.linear.jobs import job_of
-from shmps.linear.minibatch_worker import Snapshot
-from shmps.linear.passes import log_loss, measure
-from shmps.linear.result import Delays, Progress, Result, shares_of, timeline_of
+from shmps.linear.evaluator import Evaluator
+from shmps.linear.plan import Iterate
+from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
 from shmps.linear.settings import OF_MINIBATCHES, Settings
-from shmps.linear.stability import Stability, curvature, stable_rate
-from shmps.models.metrics import Metrics, constant_log_loss
+from shmps.linear.solvers import solver_of
+from shmps.linear.stability import stability_of
+from shmps.linear.timesheet import WorkerStats
 from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
-from shmps.ps.scheduler.run import OnEvent
-from shmps.ps.updater import Step, Updater
-from shmps.updaters.descent import SGD, ByRule
+from shmps.updaters.descent import ByRule
 
-OnPause = Callable[[int, int], None]  # ticks done, ticks planned
-ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # of weights as they are trained, and settings
+ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # from the weights as trained, and the settings
 
-_PATIENCE = 5  # evaluations, where early_stopping does not say
-
-
-class Told(NamedTuple):
-    """Who is told of a training while it goes on, in this process."""
-
-    on_progress: Callable[[Progress], None] = lambda progress: None
-    on_pause: OnPause = lambda done, planned: None
-    on_event: OnEvent = lambda event: None
-
-
-def told_of(*callbacks: Any) -> Told:
-    """Raises UsageError for one that can not be called."""
-    for name, callback in zip(Told._fields, callbacks, strict=True):
-        if not callable(callback):
-            raise UsageError(f"{name} is a function, found {callback!r:.80}")
-    return Told(*callbacks)
+_PATIENCE = 5  # n_iter_no_change of early_stopping, if None
 
 
 class Training:
-    """`settings` (settled) at work on `rows`, from `start`, or from what another one `continued` left behind;
-    `tested` are evaluated, or all rows. `model_of` makes what callbacks get of the weights evaluated.
-    One that is a part leaves `parameters` behind. origin: how a text became the rows, kept for other texts.
-    classes: the labels that the rows' codes stand for.
+    """One training by `settings` (checked) on `rows`, from the weights `start`.
 
-    start: (n,), or of more than two classes (n, classes). weights: the same, what is to be kept, None before
-    there is something. Those of the evaluation after which a callback said stop; with early_stopping those
-    that were best at any; else the last ones. Inside, rows and weights are of the features that take part
-    alone (see `Columns`).
+    tested: the rows to evaluate on; None: the training rows. model_of: makes the models for callbacks.
+    continued: the parameters that an earlier training left, to start from. is_part: this is one call of
+    `partial_fit`, which leaves its `parameters` for the next one. origin: how the rows' text was read, saved
+    with the settings. classes: the labels that the rows' codes stand for.
+
+    start: (n,), with more than two classes (n, classes). weights: the same shape; None before training has
+    begun.
     """
+
+    weights: np.ndarray | None = None
+    parameters: Copy | None = None  # what another training can continue from
+    _learned: np.ndarray | None = None  # `weights`, of the features that take part
+    _started = math.inf  # time.monotonic() when all workers were ready
+    _ended = math.inf  # time.monotonic() when the weights were kept
 
     def __init__(
         self,
@@ -72,66 +71,52 @@ class Training:
         tested: Rows | None,
         start: np.ndarray,
         model_of: ModelOf,
-        told: Told,
         continued: Copy | None = None,
         is_part: bool = False,
         origin: dict[str, Any] | None = None,
         classes: Sequence[Any] = (),
     ):
         settings.test_interval = settings.evaluated_every(rows.num_rows)
-        self.settings, self._tested = settings, tested
-        self._is_part, self._origin = is_part, origin or {}
-        self._told, self._model_of = told, model_of
+        self.settings, self._is_part, self._origin = settings, is_part, origin or {}
         self._intercept = bool(settings.fit_intercept)
-        self._checkpoints, restored = _checkpoints(
+        self._checkpoints, restored = checkpoint.opened(
             settings, self._updater_of(start), rows, len(start), classes
         )
         self._before: Any = 0 if restored is None else restored.ticks  # iterations of each worker
         self._resumed = int(np.sum(self._before))
-        self._watchers = list(settings.callbacks or ())
-        if settings.early_stopping or settings.n_iter_no_change is not None:
-            self._watchers.append(EarlyStopping(settings.n_iter_no_change or _PATIENCE, settings.tol))
         if continued is not None:  # at its first tick
             restored = continued._replace(ticks=np.zeros(settings.workers, np.int64))
         began = time.monotonic()
-        self._columns = self._columns_of(rows, start, restored)
-        self._rows, narrow = self._columns.rows(rows), self._columns.narrow(start)
+        self._columns = columns = self._columns_of(rows, start, restored)
+        self._rows, narrow = columns.rows(rows), columns.narrow(start)
         if restored is not None:
-            restored = self._columns.narrow_copy(restored)
+            restored = columns.narrow_copy(restored)
         self._updater = self._updater_of(narrow)
         left_out = start.size - narrow.size
-        self._job = job_of(settings, self._rows, narrow, self._updater, restored, left_out)
+        self._solver = solver_of(settings, self._rows, narrow, self._updater, restored, left_out)
+        self._callbacks = _callbacks(settings)
+        self._evaluator = Evaluator(
+            self._rows,
+            tested,
+            columns,
+            self._intercept,
+            self._callbacks,
+            keeps_best=settings.early_stopping,
+            model_of=lambda weights: model_of(weights, self._effective_settings()),
+        )
         self._compiled = time.monotonic()
         self._seconds = {"compile": self._compiled - began}
-        self._stopped: Snapshot | None = None
-        self._best: tuple[float, Snapshot] | None = None
-        self._accounts: list[Account] = []
-        self._started = math.inf  # time.monotonic() when everyone was there
-        self._ended = math.inf  # when there was something to keep
+        self._workers: list[WorkerStats] = []  # empty if the training was interrupted
+        self._ticks = np.zeros(settings.workers, np.int64)
         self._events: list[Event] = []
-        self.history: list[Progress] = []
-        self.weights: np.ndarray | None = None
-        self._learned: np.ndarray | None = None  # the same, of the features that take part
         self.delays = Delays.of(np.zeros(1))
-        self.parameters: Copy | None = None  # what another training can go on from
 
     def run(self) -> None:
-        """Raises as `LogisticRegression.fit` does."""
-        for watcher in self._watchers:
-            getattr(watcher, "on_start", lambda: None)()
-        job = self._job
-        with job.cluster as cluster:
+        """Train. Raises as `LogisticRegression.fit` does."""
+        self._callbacks.on_start()
+        with self._solver.cluster as cluster:
             try:
-                results = cluster.run(
-                    job.function,
-                    *job.args,
-                    on_report=self._take,
-                    on_pause=lambda: self._told.on_pause(int(cluster.ticks().sum()), job.ticks_planned),
-                    on_event=self._told.on_event,
-                    on_barrier=self._open,
-                    on_worker_death=self.settings.on_worker_death,
-                    join_at=self.settings.join_at,
-                )
+                stats = self._run(cluster)
             except WorkerFailed as failure:
                 if isinstance(failure.__cause__, ShmpsError | MemoryError):
                     raise failure.__cause__ from None
@@ -141,25 +126,58 @@ class Training:
                 raise
             except Diverged:
                 raise
-            except BaseException:  # Ctrl-C, or a callback's
+            except BaseException:  # Ctrl-C, or an exception of a callback
                 if math.isfinite(self._started):
                     with contextlib.suppress(NodeDied, Diverged):
-                        self._settle(cluster)
+                        self._keep(cluster)
                 raise
-            self._accounts = [account for account in results if account is not None]
-            self._settle(cluster)
-            if self._is_part and self._stopped is None:
+            self._workers = [each for each in stats if each is not None]
+            self._keep(cluster)
+            if self._is_part and self._evaluator.stopped_at is None:
                 self.parameters = cluster.copy_of_parameters()
 
-    def _settle(self, cluster: Cluster) -> None:
-        """Keep what was learned, and what `result` tells of it. Raises Diverged if that is not finite."""
-        ticks = cluster.ticks() - self._before
-        if self.solver == "lbfgs":  # whose first pushes are no rounds
-            ticks = np.full(self.settings.workers, len(self._job.objectives))
-        self._ticks, self._ended = ticks, time.monotonic()
+    def _run(self, cluster: Cluster) -> list[WorkerStats | None]:
+        solver, settings = self._solver, self.settings
+        return cluster.run(
+            solver.function,
+            *solver.args,
+            on_report=self._on_report,
+            on_pause=lambda: self._callbacks.on_progress(int(cluster.ticks().sum()), solver.ticks_planned),
+            on_event=self._callbacks.on_event,
+            on_barrier=self._on_barrier,
+            on_worker_death=settings.on_worker_death,
+            join_at=settings.join_at,
+        )
+
+    def _on_barrier(self) -> None:
+        self._started = min(self._started, time.monotonic())
+        self._solver.on_barrier()
+
+    def _on_report(self, rank: int, report: Iterate | Copy) -> None:
+        if isinstance(report, Iterate):
+            if self._evaluator.is_due(report):
+                self._evaluate(report)
+        elif self._checkpoints is not None:
+            self._checkpoints.write(self._columns.whole_copy(report))
+
+    def _evaluate(self, iterate: Iterate) -> None:
+        rows_per_tick = self._rows.num_rows / self._solver.ticks_per_epoch
+        seconds = max(iterate.at - self._started, 1e-9)
+        delays = Delays.of(self._solver.cluster.delays())
+        visited = (iterate.ticks - self._resumed) * rows_per_tick
+        if self._evaluator.evaluate(iterate, seconds, delays, visited / seconds):
+            self._solver.stop()
+
+    def _keep(self, cluster: Cluster) -> None:
+        """Keep the weights, and what `result` reports. Raises Diverged if the weights are not finite."""
+        self._ticks = cluster.ticks() - self._before
+        if self.solver == "lbfgs":  # whose first pushes are the curvature's
+            self._ticks = np.full(self.settings.workers, len(self._solver.objectives))
+        self._ended = time.monotonic()
         self._events = [replace(event, at=event.at - self._started) for event in cluster.events]
         self.delays = Delays.of(cluster.delays())
-        weights = self._chosen()
+        chosen = self._evaluator.chosen()
+        weights = self._solver.weights() if chosen is None else chosen
         if not np.isfinite(weights).all():
             raise Diverged(
                 f"the weights must stay finite, and are not after {self.iterations} iterations; "
@@ -169,7 +187,7 @@ class Training:
 
     def _columns_of(self, rows: Rows, start: np.ndarray, restored: Copy | None) -> Columns:
         settings = self.settings
-        # The next part may have other features, and dist-lr's rules begin with a weight for every one.
+        # The next part may have other features; dist-lr's rules start with a weight for every feature.
         if self._is_part or settings.updater == "dist-lr":
             return Columns(len(start))
         memory = settings.plan().memory
@@ -179,125 +197,84 @@ class Training:
         return self.settings.make_updater(unpenalized=len(weights) - 1 if self._intercept else -1)
 
     @property
+    def history(self) -> list[Evaluation]:
+        return self._evaluator.history
+
+    @property
     def iterations(self) -> int:
-        """Of the busiest worker; if the training was stopped, until the evaluation that stopped it."""
-        if self._stopped:
-            return self._stopped.iteration
-        if self._accounts:
-            return max(account.iterations for account in self._accounts)
-        return int(self._ticks.max(initial=0))  # it was interrupted
+        """The iterations of the busiest worker; if a callback stopped the training, up to that evaluation."""
+        if self._evaluator.stopped_at is not None:
+            return self._evaluator.stopped_at.iteration
+        if self._workers:
+            return max(each.iterations for each in self._workers)
+        return int(self._ticks.max(initial=0))  # the training was interrupted
 
     @property
     def solver(self) -> str:
-        """The one that `auto` stands for, too."""
-        return self._job.solver
+        """The name of the solver, also if the settings say `auto`."""
+        return self._solver.name
 
     @property
     def advice(self) -> str:
-        """What to do about it, if it ended before it was done."""
-        return self._job.advice()
-
-    def _open(self) -> None:
-        self._started = min(self._started, time.monotonic())
-        self._job.on_barrier()
-
-    def _take(self, rank: int, report: Snapshot | Copy) -> None:
-        if isinstance(report, Snapshot):
-            if self._stopped is None:
-                self._evaluate(report)
-        elif self._checkpoints is not None:
-            self._checkpoints.write(self._columns.whole_copy(report))
-
-    def _evaluate(self, snapshot: Snapshot) -> None:
-        if self.history and snapshot.iteration == self.history[-1].iteration:
-            return  # by a worker in a dead one's place, which may have had it evaluated already
-        rows_per_tick = self._rows.num_rows / self._job.ticks_per_epoch
-        seconds = max(snapshot.at - self._started, 1e-9)
-        progress = Progress(
-            snapshot.iteration,
-            seconds,
-            snapshot.ticks,
-            self._measure(snapshot.weights),
-            Delays.of(self._job.cluster.delays()),
-            (snapshot.ticks - self._resumed) * rows_per_tick / seconds,
-        )
-        self.history.append(progress)
-        loss = progress.metrics.log_loss
-        if self.settings.early_stopping and (self._best is None or loss < self._best[0]):
-            self._best = loss, snapshot
-        self._told.on_progress(progress)
-        if asking := [watcher for watcher in self._watchers if hasattr(watcher, "on_model")]:
-            model = self._model_of(self._columns.whole(snapshot.weights), self._kept_settings())
-            for watcher in asking:
-                watcher.on_model(progress, model)
-        if any([watcher.on_evaluation(progress) for watcher in self._watchers]):  # all are told
-            self._stopped = snapshot
-            self._job.stop()
-
-    def _measure(self, weights: np.ndarray) -> Metrics:
-        """Of weights of the features that take part."""
-        if self._tested is None:
-            return measure(self._rows, weights, self._intercept)
-        return measure(self._tested, weights, self._intercept, self._columns.whole)
-
-    def _chosen(self) -> np.ndarray:
-        if self._best is not None:
-            return self._best[1].weights
-        return self._job.weights() if self._stopped is None else self._stopped.weights
+        """What to do if the solver ended before it was done; empty if it was done."""
+        return self._solver.advice()
 
     def result(self, measured_on: str) -> Result:
-        """The figures; `measured_on` says which rows were evaluated.
+        """Return the figures; `measured_on` names the rows that were evaluated.
 
-        Of a training that was interrupted no worker gave its account: ticks, rows and non-zeros are what the
-        clocks say, `shares` is empty, and there is no `stability`.
+        An interrupted training has no statistics of the workers: ticks, rows and non-zeros follow from the
+        clocks, `shares` is empty, and `stability` is None.
         """
         assert self._learned is not None
-        accounts, started = self._accounts, self._started
-        ticks = sum(account.iterations for account in accounts) if accounts else int(self._ticks.sum())
-        epochs = 0 if accounts else ticks / self._job.ticks_per_epoch
-        metrics = self._measure(self._learned)
-        training, constant = self._on_training_rows(metrics)
+        workers, started, rows = self._workers, self._started, self._rows
+        ticks = sum(each.iterations for each in workers) if workers else int(self._ticks.sum())
+        epochs = 0 if workers else ticks / self._solver.ticks_per_epoch
+        metrics = self._evaluator.measure(self._learned)
+        training, constant = math.nan, math.nan
+        if not self._is_part:  # which lacks the other parts' rows
+            training, constant = self._evaluator.training_log_losses(self._learned, metrics)
+        ended = max((each.ended for each in workers), default=self._ended)
         return Result(
-            settings=self._kept_settings(),
+            settings=self._effective_settings(),
             metrics=metrics,
             measured_on=measured_on,
             ticks=ticks,
-            rows=sum(account.rows for account in accounts) + round(epochs * self._rows.num_rows),
-            nonzeros=sum(account.nonzeros for account in accounts) + round(epochs * self._rows.nonzeros),
-            seconds=self._seconds
-            | {
-                "start": started - self._compiled,
-                "train": max((account.ended for account in accounts), default=self._ended) - started,
-            },
-            shares=shares_of(accounts),
+            rows=sum(each.rows for each in workers) + round(epochs * rows.num_rows),
+            nonzeros=sum(each.nonzeros for each in workers) + round(epochs * rows.nonzeros),
+            seconds=self._seconds | {"start": started - self._compiled, "train": ended - started},
+            shares=shares_of(workers),
             delays=self.delays,
             history=self.history,
-            stability=self._stability() if accounts else None,
+            stability=self._stability(self._learned),
             events=self._events,
             resumed=self._resumed,
-            objectives=self._job.objectives,
-            timeline=timeline_of(accounts, started),
+            objectives=self._solver.objectives,
+            timeline=timeline_of(workers, started),
             training_log_loss=training,
             constant_log_loss=constant,
         )
 
-    def _on_training_rows(self, measured: Metrics) -> tuple[float, float]:
-        """The log-loss of the model and that of the constant one; nan for a part, which lacks other rows."""
-        if self._is_part:
-            return math.nan, math.nan
-        assert self._learned is not None
-        rows, loss = self._rows, measured.log_loss
-        if self._tested is not None:
-            loss = log_loss(rows, self._learned, self._intercept)
-        return loss, constant_log_loss(rows.labels, rows.importance)
+    def _stability(self, weights: np.ndarray) -> Stability | None:
+        if not self._workers or self.solver != "minibatch":
+            return None
+        return stability_of(
+            self._rows,
+            weights,
+            self._intercept,
+            self._updater,
+            self.settings.consistency(),
+            workers=self.settings.workers,
+            iterations=self.iterations,
+            delays=self.delays,
+        )
 
-    def _kept_settings(self) -> dict[str, Any]:
-        """What is kept of them with a result and a model: JSON-able."""
+    def _effective_settings(self) -> dict[str, Any]:
+        """Return the settings that are saved with the result and the model, as JSON-able values."""
         settings, updater = self.settings, self._updater
         kept = vars(settings) | {"solver": self.solver, "mode": str(settings.consistency())}
         kept |= self._origin
         for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
-            del kept[name]  # they make no other model
+            del kept[name]  # the model does not depend on them
         if isinstance(settings.class_weight, dict):
             kept["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
         if self.solver == "minibatch":
@@ -305,39 +282,10 @@ class Training:
             kept["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return kept
 
-    def _stability(self) -> Stability | None:
-        consistency, updater = self.settings.consistency(), self._updater
-        if self.solver != "minibatch" or consistency.in_place or not isinstance(updater, SGD):
-            return None
-        assert self._learned is not None
-        steepest = curvature(self._rows, self._learned, self._intercept, updater.l2)
-        if steepest is None:
-            return None
-        # Workers that a bound holds up go on together, and their steps from the same weights add up.
-        delay = self.delays.p99 if math.isfinite(consistency.bound) else self.delays.p50
-        pushes = self.settings.workers if consistency.hold_pushes else 1
-        rate = updater.rate(Step(self.iterations, 0.0, delay, pushes))
-        limit = stable_rate(steepest, delay) * updater.learning_rate / rate
-        return Stability(updater.learning_rate, limit, delay, steepest)
 
-
-def _checkpoints(
-    settings: Settings, updater: Updater, rows: Rows, num_keys: int, classes: Sequence[Any]
-) -> tuple[Checkpoints | None, Copy | None]:
-    """Where to write checkpoints, and what to go on from; each None if it is not asked for."""
-    if settings.checkpoint is None and settings.resume is None:
-        return None, None
-    features = num_keys - int(settings.fit_intercept)
-    identity = settings.kept_when_resumed(updater), fingerprint(rows, features, classes)
-    copy = None
-    if settings.resume is not None:
-        copy = resume(os.fspath(settings.resume), *identity)
-        planned = settings.ticks_planned(rows.num_rows)
-        if (copy.ticks > planned).any():
-            raise UsageError(
-                f"{settings.resume}: a training goes on until {planned} iterations of the workers, found a "
-                f"checkpoint after {copy.ticks.tolist()}; ask for more epochs or iterations"
-            )
-    if settings.checkpoint is None:
-        return None, copy
-    return Checkpoints(os.fspath(settings.checkpoint), *identity), copy
+def _callbacks(settings: Settings) -> CallbackList:
+    """Return the callbacks of the settings, and the one that early stopping adds."""
+    callbacks = list(settings.callbacks or ())
+    if settings.early_stopping or settings.n_iter_no_change is not None:
+        callbacks.append(EarlyStopping(settings.n_iter_no_change or _PATIENCE, settings.tol))
+    return CallbackList(callbacks)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shmps.linear.result import Progress
+from shmps.linear.result import Evaluation
 from shmps.ps.events import Event
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -28,10 +28,9 @@ def panel(title: str, say: Callable[[str], None]) -> "Panel | None":
 
 
 class Panel:
-    """What the callbacks of `LogisticRegression.fit` tell: on_pause `moved`, on_event `happened`, on_progress
-    `evaluated`.
+    """A callback that shows the progress, the latest evaluation and the events.
 
-    It is drawn anew when training pauses to tell of its progress: it has no thread, which a fork would lose.
+    Draws the panel anew at every `on_progress`. It has no thread: a fork would lose it.
     """
 
     def __init__(self, title: str):
@@ -41,7 +40,7 @@ class Panel:
         self._title = title
         self._began = time.monotonic()
         self._done, self._planned = 0, 1
-        self._latest: Progress | None = None
+        self._latest: Evaluation | None = None
         self._accuracy: deque[float] = deque(maxlen=_WIDTH)
         self._log_loss: deque[float] = deque(maxlen=_WIDTH)
         self._live = Live(
@@ -60,17 +59,17 @@ class Panel:
     def __exit__(self, *exception) -> None:
         self._live.stop()
 
-    def moved(self, done: int, planned: int) -> None:
+    def on_progress(self, done: int, planned: int) -> None:
         self._done, self._planned = done, planned
         self._live.refresh()
 
-    def happened(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self._live.console.print(str(event), highlight=False, markup=False)
 
-    def evaluated(self, progress: Progress) -> None:
-        self._latest = progress
-        self._accuracy.append(progress.metrics.accuracy)
-        self._log_loss.append(progress.metrics.log_loss)
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        self._latest = evaluation
+        self._accuracy.append(evaluation.metrics.accuracy)
+        self._log_loss.append(evaluation.metrics.log_loss)
 
     def _drawn(self) -> Any:
         from rich.panel import Panel as Frame

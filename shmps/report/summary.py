@@ -5,8 +5,8 @@ from html import escape
 
 import numpy as np
 
-from shmps.linear.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Spans
-from shmps.linear.result import Progress, Result
+from shmps.linear.result import Evaluation, Result
+from shmps.linear.timesheet import ACTIVITIES, COMPUTE, PULL, PUSH, SLEEP, WAIT, Spans
 from shmps.ps.events import Event
 from shmps.report import charts
 from shmps.report.page import facts, figures, page, table
@@ -79,7 +79,7 @@ def _learning(result: Result) -> str:
     )
 
 
-def _evaluation(progress: Progress) -> list[str]:
+def _evaluation(progress: Evaluation) -> list[str]:
     metrics = progress.metrics
     return [
         f"{progress.iteration:,}",
@@ -135,8 +135,10 @@ def _time(result: Result) -> str:
             seconds = spans.within(np.array([spans.begin, spans.last]))[0]
             ran = [f"{spans.begin:.3f}", f"{spans.last:.3f}"]
             rows.append([f"worker {rank}", *ran, *(f"{seconds[kind]:.3f}" for kind in _STACKED)])
-    kinds = "".join(f'<li><span class="{KINDS[kind]}"></span>{KINDS[kind]}</li>' for kind in _STACKED)
-    heads = ["Node", "From", "To", *(KINDS[kind] for kind in _STACKED)]
+    kinds = "".join(
+        f'<li><span class="{ACTIVITIES[kind]}"></span>{ACTIVITIES[kind]}</li>' for kind in _STACKED
+    )
+    heads = ["Node", "From", "To", *(ACTIVITIES[kind] for kind in _STACKED)]
     return (
         f"<p>What went on in every {1000 * end / _BINS:.3g} ms, stacked from below in this order. Hatched: "
         "nobody kept an account, or who did has died; a cross: a death.</p>"
@@ -151,8 +153,10 @@ def _track(node: Node, spans: Spans | None, happened: Sequence[Event], end: floa
     if spans is not None:
         shares = spans.within(np.linspace(0.0, end, _BINS + 1))[:, _STACKED] * _BINS / end
         whole = shares.mean(axis=0)
-        told = ", ".join(f"{KINDS[kind]} {share:.0%}" for kind, share in zip(_STACKED, whole, strict=True))
-        title, classes = f"Where the time of {name} went", [KINDS[kind] for kind in _STACKED]
+        told = ", ".join(
+            f"{ACTIVITIES[kind]} {share:.0%}" for kind, share in zip(_STACKED, whole, strict=True)
+        )
+        title, classes = f"Where the time of {name} went", [ACTIVITIES[kind] for kind in _STACKED]
         drawn = charts.strip(name.replace(" ", "-"), title, f"Of {end:.3g} s: {told}.", shares, classes)
     for event in happened:
         place, sign = 100 * min(max(event.at / end, 0.0), 1.0), _SIGNS.get(event.what, "✕")

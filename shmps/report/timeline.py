@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from shmps.errors import UsageError
-from shmps.linear.account import KINDS, Spans
-from shmps.linear.result import Progress, Result
+from shmps.linear.result import Evaluation, Result
+from shmps.linear.timesheet import ACTIVITIES, Spans
 from shmps.ps.events import Event
 from shmps.system import files
 from shmps.version import __version__
@@ -89,9 +89,9 @@ def _metadata(name: str, pid: int, tid: int, args: dict[str, Any]) -> dict[str, 
 
 def _work(pid: int, spans: Spans) -> Iterator[dict[str, Any]]:
     for begin, end, kind in zip(
-        *(each.tolist() for each in (spans.begins, spans.ends, spans.kinds)), strict=True
+        *(each.tolist() for each in (spans.begins, spans.ends, spans.activities)), strict=True
     ):
-        yield _complete(KINDS[kind], "worker", pid, pid, begin, end)
+        yield _complete(ACTIVITIES[kind], "worker", pid, pid, begin, end)
 
 
 def _complete(name: str, category: str, pid: int, tid: int, begin: float, end: float) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _happened(pid: int, event: Event, origin: float) -> Iterator[dict[str, Any]]
         yield _complete(event.outcome, "recovery", pid, pid + _RECOVERY, begin, end) | {"args": args}
 
 
-def _evaluated(pid: int, progress: Progress, origin: float) -> Iterator[dict[str, Any]]:
+def _evaluated(pid: int, progress: Evaluation, origin: float) -> Iterator[dict[str, Any]]:
     metrics, at = progress.metrics, progress.seconds - origin
     yield from _counter(pid, "accuracy", metrics.accuracy, at)
     yield from _counter(pid, "log-loss", metrics.log_loss, at)

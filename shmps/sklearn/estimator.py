@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -11,10 +11,8 @@ from shmps.data.labels import encoded
 from shmps.data.reading import opened
 from shmps.data.rows import rows_of
 from shmps.errors import NotConverged, UnstableRate, UsageError, WorseThanConstant, warn
-from shmps.linear.result import Progress
-from shmps.linear.training import OnPause, Told, Training, told_of
+from shmps.linear.training import Training
 from shmps.models.model import array_of, plain_labels
-from shmps.ps.scheduler.run import OnEvent
 from shmps.sklearn.classifier import LinearClassifier
 from shmps.sklearn.conventions import offered_unless
 from shmps.sklearn.inputs import evaluated, held_out, opened_again
@@ -119,9 +117,9 @@ class LogisticRegression(LinearClassifier):
     timeline : bool, default=False
         Keep what every worker did when, for result_.timeline (under 1 MB each, however long).
     callbacks : list, optional
-        Told of every evaluation, by `on_evaluation(progress)`; one that returns True stops the training. One
-        that has `on_model(progress, model)` gets the model that was evaluated. See `shmps.callbacks` for
-        ready ones.
+        Objects with at least one of the methods on_start, on_progress, on_event, on_evaluation and on_model.
+        They run in this process during the training; an on_evaluation that returns True stops it. See
+        `shmps.callbacks.Callback`, and `shmps.callbacks` for ready ones.
 
     Attributes
     ----------
@@ -135,7 +133,7 @@ class LogisticRegression(LinearClassifier):
         `partial_fit` take the same ones in the same order; of CSV in any order.
     n_iter_ : int
         Iterations of the busiest worker (lbfgs: rounds), up to the evaluation that stopped it.
-    history_ : list of shmps.linear.result.Progress
+    history_ : list of shmps.linear.result.Evaluation
         The evaluations; metrics count rows by their weights.
     staleness_ : shmps.linear.result.Delays
         Versions of the weights between a pull and its push.
@@ -159,9 +157,6 @@ class LogisticRegression(LinearClassifier):
         sample_weight: Any = None,
         *,
         eval_set: Any = None,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
-        on_pause: OnPause = lambda done, planned: None,
-        on_event: OnEvent = lambda event: None,
         coef_init: Any = None,
         intercept_init: Any = None,
     ) -> Self:
@@ -179,9 +174,6 @@ class LogisticRegression(LinearClassifier):
         eval_set : tuple (X, y) or (X, y, sample_weight), optional
             To evaluate on, else the rows that early_stopping holds out, else the training rows. Or a path,
             which is read as the training rows were.
-        on_progress, on_pause, on_event : callable, optional
-            Get every evaluation as it is made; (ticks done, ticks planned) a few times per second; what
-            happens to nodes. All run in this process.
         coef_init : array-like of shape (n_features,) or (n_classes, n_features), optional
         intercept_init : float or array-like of shape (n_classes,), optional
             The weights to start from (default: zero); not used where a checkpoint is resumed.
@@ -217,14 +209,11 @@ class LogisticRegression(LinearClassifier):
         UnstableRate
             If the learning rate of sgd or dist-lr is above what is stable at the delay that was measured.
         """
-        told = told_of(on_progress, on_pause, on_event)
         with self._learner() as learner:
-            learner._fit(X, y, sample_weight, eval_set, (coef_init, intercept_init), told)
+            learner._fit(X, y, sample_weight, eval_set, (coef_init, intercept_init))
         return self
 
-    def _fit(
-        self, X: Any, y: Any, sample_weight: Any, eval_set: Any, init: tuple[Any, Any], told: Told
-    ) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, init: tuple[Any, Any]) -> None:
         settings, known = self.settled(), getattr(self, "feature_names_in_", None)
         before = self._start_again(init)
         X, y, sample_weight = opened(X, y, sample_weight)
@@ -268,7 +257,7 @@ class LogisticRegression(LinearClassifier):
         start = initial(*before, self.n_features_in_, bool(self.fit_intercept), len(classes))
         kept = origin.kept()
         training = Training(
-            settings, relative(rows), tested, start, self._model_of, told, origin=kept, classes=plain
+            settings, relative(rows), tested, start, self._model_of, origin=kept, classes=plain
         )
         self._train(training, measured_on)
 
@@ -338,7 +327,7 @@ class LogisticRegression(LinearClassifier):
         goes_on = known is not None and known[1] == kind and np.array_equal(known[0], self._weights())
         rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
         training = Training(
-            settings, rows, None, self._weights(), self._model_of, Told(), restored, True, origin.kept()
+            settings, rows, None, self._weights(), self._model_of, restored, True, origin.kept()
         )
         self._train(training, "training")
         self._continued = self._weights().copy(), kind, training.parameters

@@ -208,7 +208,7 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
         (["--slow-worker", "fast"], 2, "RANK:FACTOR"),
         (["--slow-worker", "7:2"], 2, "--slow-worker is a rank below --workers 4"),
         (["--slow-worker", "7:2"], 2, "found rank 7 and factor 2"),
-        (["--memory", "1K"], 6, "M for 32,561 rows and 123 keys in this process, found 1K; allow more"),
+        (["--memory", "1K"], 6, "M for 32,561 rows and 123 keys in this process, got 1K; allow more"),
         (["--model", "-"], 3, "-: a model goes to a file, found -"),
         (["--report", "-"], 3, "-: a report goes to a file, found -"),
         (["--timeline", "-"], 3, "-: a timeline goes to a file, found -"),

@@ -198,7 +198,7 @@ def test_every_parameter_of_the_estimator_that_has_a_flag_is_called_by_it():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--resume", "none"], "none: to resume takes a folder with a whole checkpoint in it, found none"),
+        (["--resume", "none"], "none: resume must name a folder with a whole checkpoint, got none"),
         (["--checkpoint", "rows.svm/kept"], "checkpoints are written into a folder that can be made"),
         (["--checkpoint", "rows.svm"], "checkpoints are written into a folder that can be made"),
         (["--model", "no/where"], "a model is written into a folder that exists"),

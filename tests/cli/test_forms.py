@@ -539,10 +539,10 @@ def test_a_model_that_an_interrupt_left_remembers_its_text(shmps, here, monkeypa
     needs("semicolons.csv")
     (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES, ";"))
 
-    def stop(bar, progress):
+    def stop(bar, evaluation):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shmps.cli.commands.train._Bar.evaluated", stop)
+    monkeypatch.setattr("shmps.cli.commands.train._Bar.on_evaluation", stop)
     flags = ["--delimiter", ";", "--epochs", 50, "--batch-size", 10, "--test-interval", 7, "--workers", 1]
     done = shmps("train", "--data", "train.csv", *flags, "--model", "m", "--quiet")
     assert done.returncode == 130 and "the model after iteration " in done.stderr

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+from problems import watching
 
 from shmps import LogisticRegression, mapped
 from shmps.data import npy, stored
@@ -191,23 +192,24 @@ def test_data_cut_short_under_a_worker_is_named(policy, name, tmp_path):
         file.writelines(f"{i % 2} " + " ".join(f"{j}:1" for j in range(1, 13)) + "\n" for i in range(2000))
     mapped.convert(tmp_path / "long", tmp_path / "long.shmps")
     params = {"workers": 2, "mode": "async", "batch_size": 0, "iterations": 10**6, "test_interval": 1}
-    model = LogisticRegression(**params, on_worker_death=policy)
     X, y = matrix()
 
-    def cut(progress):
+    def cut(evaluation):
         cut_short(tmp_path / "long.shmps", name)
 
+    model = LogisticRegression(**params, on_worker_death=policy, callbacks=[watching(cut)])
     with pytest.raises(DataError, match=name[:-4] + CUT):
-        model.fit(tmp_path / "long.shmps", eval_set=(X, (y > 0).astype(float)), on_progress=cut)
+        model.fit(tmp_path / "long.shmps", eval_set=(X, (y > 0).astype(float)))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_data_cut_short_while_it_is_evaluated_or_predicted_from_is_named(name, folder, trained):
     X, _ = mapped.load(folder)
     told = name[:-4] + CUT
-    model = LogisticRegression(workers=1, epochs=3, test_interval=1, batch_size=0)
+    cut = watching(lambda evaluation: cut_short(folder, name))
+    model = LogisticRegression(workers=1, epochs=3, test_interval=1, batch_size=0, callbacks=[cut])
     with pytest.raises(DataError, match=told):
-        model.fit(*matrix(), eval_set=(folder, None), on_progress=lambda progress: cut_short(folder, name))
+        model.fit(*matrix(), eval_set=(folder, None))
     for use in (lambda: trained.predict(X), lambda: trained.model().decision_function(X)):
         with pytest.raises(DataError, match=told):
             use()

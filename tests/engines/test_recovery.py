@@ -15,7 +15,8 @@ import scipy.sparse
 from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, KVWorker, LogisticRegression
 from shmps.data.rows import rows_of
 from shmps.errors import NodeDied, WorkerFailed
-from shmps.linear.minibatch_worker import Plan, train
+from shmps.linear.minibatch_worker import train
+from shmps.linear.plan import Plan
 from shmps.ps.messages import SERVER, WORKER, Ping, Record, pack
 from shmps.ps.scheduler.run import CONTINUE, RESPAWN
 from shmps.system.failpoints import SCHEDULER_PLACES, SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint

@@ -15,6 +15,7 @@ import zlib
 
 import numpy as np
 import pytest
+from problems import watching
 from processes import ROOT, alive, children_of
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, load
@@ -132,7 +133,7 @@ def test_wherever_the_writing_is_killed_the_newest_whole_checkpoint_is_gone_on_f
     params = {"workers": 2, "servers": 2, "batch_size": 8, "checkpoint_every": 5}
     killed_by_itself(tmp_path, place, visit, **params)
     if iteration is None:
-        with pytest.raises(DataError, match="whole checkpoint in it, found none"):
+        with pytest.raises(DataError, match="a whole checkpoint, got none"):
             trained(resume=tmp_path, **params)
         return
     resumed = trained(resume=tmp_path, checkpoint=tmp_path, **params)
@@ -276,8 +277,8 @@ DIFFERENT = [
     ({"batch_size": 8}, "batch_size 256 there and 8 here"),
     ({"random_state": 1}, "random_state 0 there and 1 here"),
     ({"fit_intercept": False}, "fit_intercept True there and False here"),
-    ({"iterations": 23}, r"found a checkpoint after \[24, 24\]; ask for more"),
-    ({"iterations": None, "epochs": 23}, r"found a checkpoint after \[24, 24\]; ask for more"),
+    ({"iterations": 23}, r"got \[24, 24\]; raise epochs"),
+    ({"iterations": None, "epochs": 23}, r"got \[24, 24\]; raise epochs"),
 ]
 
 
@@ -310,7 +311,7 @@ def test_the_data_must_be_the_same(folder):
         "a feature": (np.column_stack((X, np.zeros(61))), Y),
     }
     for data in other.values():
-        with pytest.raises(DataError, match=r"the data that it began with, found .* there and .* here; give"):
+        with pytest.raises(DataError, match=r"the data of the checkpoint, got .* there and .* here; pass"):
             LogisticRegression(resume=folder, iterations=ITERATIONS).fit(*data)
 
 
@@ -329,7 +330,7 @@ def test_parameters_that_break_a_rule_are_refused():
 def test_a_folder_without_checkpoints_and_one_that_is_none(tmp_path):
     (tmp_path / "file").touch()
     for name in ("", "missing", "file"):
-        with pytest.raises(DataError, match="found none; name the folder"):
+        with pytest.raises(DataError, match="got none; name the folder"):
             trained(resume=tmp_path / name)
     with pytest.raises(DataError, match="file: a folder for checkpoints cannot be written"):
         trained(checkpoint=tmp_path / "file")
@@ -345,10 +346,12 @@ def test_two_trainings_that_write_into_one_folder_are_told_of_each_other(tmp_pat
             if progress.iteration == 1:
                 other.enter_context(scratch.alone_in(str(tmp_path)))
 
-        model = LogisticRegression(iterations=9, test_interval=1, checkpoint=tmp_path, checkpoint_every=3)
+        callbacks = [watching(begin_to_write)]
+        settings = {"checkpoint": tmp_path, "checkpoint_every": 3, "callbacks": callbacks}
+        model = LogisticRegression(iterations=9, test_interval=1, **settings)
         words = "one process at a time writes it, found another at it; name another"
         with pytest.raises(DataError, match=words):
-            model.fit(X, Y, on_progress=begin_to_write)
+            model.fit(X, Y)
     assert os.listdir(tmp_path) == []
 
 
@@ -386,7 +389,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_and_then_overwritten
 def test_two_damaged_checkpoints_are_both_named(copied):
     for name in ("checkpoint-0", "checkpoint-1"):
         (copied / name).write_bytes(b"shmps")
-    with pytest.raises(DataError, match=r"found .*checkpoint-0: .*checkpoint-1: .*begin anew"):
+    with pytest.raises(DataError, match=r"got .*checkpoint-0: .*checkpoint-1: .*start anew"):
         trained(resume=copied)
 
 

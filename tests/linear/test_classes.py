@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from naive import loss_and_gradient
+from problems import watching
 
 import shmps
 from shmps import LogisticRegression
@@ -177,9 +178,9 @@ def fit_and_die(folder):
         if progress.iteration == 30:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    LogisticRegression(epochs=9, batch_size=8, checkpoint=folder, checkpoint_every=5, test_interval=10).fit(
-        X, Y, on_progress=die
-    )
+    checkpoints = {"checkpoint": folder, "checkpoint_every": 5}
+    settings = {"epochs": 9, "batch_size": 8, "test_interval": 10, "callbacks": [watching(die)]}
+    LogisticRegression(**checkpoints, **settings).fit(X, Y)
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
@@ -207,6 +208,6 @@ def test_a_worker_that_dies_changes_no_bit():
 
     params = {"epochs": 20, "batch_size": 8, "test_interval": 5}
     undisturbed = LogisticRegression(**params).fit(X, Y)
-    disturbed = LogisticRegression(**params).fit(X, Y, on_progress=kill)
+    disturbed = LogisticRegression(callbacks=[watching(kill)], **params).fit(X, Y)
     assert len(disturbed.result_.events) == 1
     assert disturbed.coef_.tobytes() == undisturbed.coef_.tobytes()

@@ -10,7 +10,7 @@ from shmps.cli import commands
 from shmps.cli.commands.train import _estimator
 from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorseThanConstant
-from shmps.linear.passes import log_loss, measure
+from shmps.linear.objective import log_loss, measure
 from shmps.linear.settings import OF_MINIBATCHES
 from shmps.models.metrics import constant_log_loss
 from shmps.sklearn.estimator import LogisticRegression

@@ -11,15 +11,16 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse
-from problems import problem
+from problems import problem, watching
 from processes import children_of
 
 from shmps import ASYNC, HOGWILD, SGD, SYNC, Cluster, LogisticRegression, load, save
 from shmps.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
 from shmps.data.rows import rows_of
 from shmps.errors import DataError, Diverged, UsageError
-from shmps.linear import jobs
-from shmps.linear.minibatch_worker import Plan, train
+from shmps.linear import solvers
+from shmps.linear.minibatch_worker import train
+from shmps.linear.plan import Plan
 from shmps.ps.messages import WORKER
 from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import WORKER_PLACES, Failpoint
@@ -56,7 +57,7 @@ def test_a_callback_stops_all_workers_and_keeps_the_weights_that_were_evaluated(
     assert model.result_.metrics == stop.seen[-1].metrics
 
 
-def test_who_is_to_be_told_is_told_in_the_end_at_the_latest():
+def test_callbacks_get_an_evaluation_at_the_end_at_the_latest():
     told = StopAt(0)
     fit(told, iterations=5, test_interval=7)
     assert [progress.iteration for progress in told.seen] == [5]
@@ -74,7 +75,7 @@ def test_a_sync_training_that_is_stopped_ends_with_the_bits_of_a_shorter_one():
 def test_it_does_so_whenever_the_worker_dies_whose_weights_are_evaluated(place, monkeypatch):
     undisturbed = fit(StopAt(2), servers=2)
     failpoints = [Failpoint(WORKER, 0, place, 6)]
-    monkeypatch.setattr(jobs, "Cluster", functools.partial(Cluster, failpoints=failpoints))
+    monkeypatch.setattr(solvers, "Cluster", functools.partial(Cluster, failpoints=failpoints))
     killed = fit(StopAt(2), servers=2)
     assert [event.what for event in killed.result_.events] == ["died"]
     assert killed.coef_.tobytes() == undisturbed.coef_.tobytes()
@@ -257,9 +258,10 @@ def test_an_interrupt_keeps_the_weights_so_far_or_the_best_ones_held_out():
         if progress.iteration == 30:
             raise KeyboardInterrupt
 
-    model = LogisticRegression(early_stopping=True, n_iter_no_change=MANY, epochs=MANY, test_interval=10)
+    settings = {"early_stopping": True, "n_iter_no_change": MANY, "epochs": MANY, "test_interval": 10}
+    model = LogisticRegression(callbacks=[watching(interrupt)], **settings)
     with pytest.raises(KeyboardInterrupt):
-        model.fit(X, Y, on_progress=interrupt)
+        model.fit(X, Y)
     assert len(model.history_) == 3 and np.isfinite(model.coef_).all()
     assert 0 < model.score(X, Y) <= 1
 
@@ -270,7 +272,7 @@ def test_an_interrupt_while_the_cluster_ends_keeps_the_weights(monkeypatch):
             super().__exit__(*exception)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "Cluster", Interrupted)
+    monkeypatch.setattr(solvers, "Cluster", Interrupted)
     model = LogisticRegression(epochs=1)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, Y)

@@ -217,7 +217,7 @@ def test_a_resumed_training_must_have_the_same_weights(tmp_path):
     LogisticRegression(iterations=12, **settings).fit(X, Y, sample_weight=WEIGHTS)
     resumed = LogisticRegression(iterations=20, batch_size=10, resume=tmp_path)
     assert resumed.fit(X, Y, sample_weight=WEIGHTS).coef_.tobytes() == whole.coef_.tobytes()
-    with pytest.raises(DataError, match="the data that it began with"):
+    with pytest.raises(DataError, match="must have the data of the checkpoint"):
         resumed.fit(X, Y)
 
 

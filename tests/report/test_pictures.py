@@ -8,7 +8,7 @@ import sys
 import pytest
 from processes import ROOT, on_terminal
 
-from shmps.linear.result import Delays, Progress
+from shmps.linear.result import Delays, Evaluation
 from shmps.models.metrics import Metrics
 from shmps.ps.events import Event
 from shmps.report import live
@@ -76,9 +76,11 @@ def test_the_panel_says_what_happened_above_itself(monkeypatch, capsys):
     with panel:
         for number in range(3):
             metrics = Metrics(0.8 + number / 100, 0.76, float("nan"), 0.9)
-            panel.evaluated(Progress(number, 1.0, number, metrics, Delays(1, 2, 3, [1, 1, 1, 1]), 1234.0))
-        panel.happened(Event("died", "worker", 1, 5, -9, "started again", 0.004))
-        panel.moved(50, 100)
+            panel.on_evaluation(
+                Evaluation(number, 1.0, number, metrics, Delays(1, 2, 3, [1, 1, 1, 1]), 1234.0)
+            )
+        panel.on_event(Event("died", "worker", 1, 5, -9, "started again", 0.004))
+        panel.on_progress(50, 100)
         shown = capsys.readouterr().err  # while it runs
     assert "worker 1 died (killed by SIGKILL) at tick 5: started again" in shown
     assert "a [bold]title" in shown and "50 of 100" in shown and "▁▅█" in shown and "1,234 samples/s" in shown

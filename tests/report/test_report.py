@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from shmps import Cluster, LogisticRegression
-from shmps.linear import jobs
+from shmps.linear import solvers
 from shmps.ps.messages import WORKER
 from shmps.report import charts
 from shmps.report.summary import report, write_report
@@ -31,14 +31,14 @@ def trained(**settings):
     settings = {"workers": 2, "timeline": True, "test_interval": 5} | settings
     if "solver" not in settings:
         settings["batch_size"] = 10
-    return LogisticRegression(**settings).fit(X, X[:, 0] > 0).result_.told("<a&b>", "", 0.1)
+    return LogisticRegression(**settings).fit(X, X[:, 0] > 0).result_.with_source("<a&b>", "", 0.1)
 
 
 @pytest.fixture(scope="module")
 def killed():
     with pytest.MonkeyPatch.context() as patch:
         failpoint = Failpoint(WORKER, 1, "worker: answered", 20)
-        patch.setattr(jobs, "Cluster", functools.partial(Cluster, failpoints=[failpoint]))
+        patch.setattr(solvers, "Cluster", functools.partial(Cluster, failpoints=[failpoint]))
         return trained()
 
 

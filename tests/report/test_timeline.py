@@ -12,8 +12,8 @@ import pytest
 
 from shmps import Cluster, LogisticRegression
 from shmps.errors import UsageError
-from shmps.linear import jobs
-from shmps.linear.account import COMPUTE, KINDS, PULL, PUSH, SLEEP, WAIT, Timesheet
+from shmps.linear import solvers
+from shmps.linear.timesheet import ACTIVITIES, COMPUTE, PULL, PUSH, SLEEP, WAIT, Timesheet
 from shmps.ps.messages import SERVER, WORKER
 from shmps.report.timeline import trace, write_trace
 from shmps.system.failpoints import Failpoint
@@ -35,7 +35,7 @@ def killed():
     """Of a training in which worker 1 was killed in its 20th tick, and server 0 before that."""
     failpoints = [Failpoint(WORKER, 1, "worker: answered", 20), Failpoint(SERVER, 0, "server: committed", 9)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "Cluster", functools.partial(Cluster, failpoints=failpoints))
+        patch.setattr(solvers, "Cluster", functools.partial(Cluster, failpoints=failpoints))
         return trained()
 
 
@@ -47,7 +47,7 @@ def killed():
 def test_the_spans_are_the_account(settings):
     result = trained(**settings)
     assert sorted(result.timeline) == [0, 1]
-    seconds = np.zeros(len(KINDS))
+    seconds = np.zeros(len(ACTIVITIES))
     for spans in result.timeline.values():
         assert (np.diff(spans.ends, prepend=spans.begin) >= 0).all()
         assert spans.begin >= 0 and spans.ends[-1] <= result.seconds["train"] + 1e-9
@@ -59,7 +59,7 @@ def test_the_spans_are_the_account(settings):
 
 def test_a_sync_tick_is_localized_looked_for_computed_and_pushed():
     spans = trained().timeline[1]
-    assert spans.kinds[:4].tolist() == [COMPUTE, PULL, COMPUTE, PUSH]
+    assert spans.activities[:4].tolist() == [COMPUTE, PULL, COMPUTE, PUSH]
 
 
 class Waiting:
@@ -71,16 +71,16 @@ class Waiting:
 @pytest.mark.parametrize("laps", [10, 50_000])
 def test_spans_take_bounded_memory_and_lose_no_second(laps):
     kv = Waiting()
-    sheet, spent = Timesheet(kv, keep_spans=True), np.zeros(len(KINDS))
+    sheet, spent = Timesheet(kv, keep_spans=True), np.zeros(len(ACTIVITIES))
     for number in range(laps):
         kind = (COMPUTE, PULL, PUSH)[number % 3]
         spent[kind] += sheet.lap(kind)
-    account = sheet.account(1, 2, 3)
-    spans = account.spans
-    assert (account.rank, account.iterations, account.rows, account.nonzeros) == (3, 1, 2, 3)
+    stats = sheet.stats(1, 2, 3)
+    spans = stats.spans
+    assert (stats.rank, stats.iterations, stats.rows, stats.nonzeros) == (3, 1, 2, 3)
     assert len(spans.ends) <= 25_000
     assert spans.within(np.array([spans.begin, spans.ends[-1]]))[0] == pytest.approx(spent)
-    assert account.computing == pytest.approx(spent[COMPUTE])
+    assert stats.computing == pytest.approx(spent[COMPUTE])
     if laps == 10:
         assert len(spans.ends) == 10 and spans.bin == 0 and spans.exact_from == spans.begin
     else:
@@ -93,8 +93,8 @@ def test_what_a_lap_waited_is_a_span_of_its_own_at_its_end():
     first = sheet.lap(PULL)
     kv.seconds_waiting += first / 4
     second = sheet.lap(PUSH)
-    spans = sheet.account(0, 0, 0).spans
-    assert spans.kinds.tolist() == [PULL, PUSH, WAIT]
+    spans = sheet.stats(0, 0, 0).spans
+    assert spans.activities.tolist() == [PULL, PUSH, WAIT]
     assert spans.ends - spans.begins == pytest.approx(
         [first, max(second - first / 4, 0), min(first / 4, second)]
     )
@@ -103,12 +103,12 @@ def test_what_a_lap_waited_is_a_span_of_its_own_at_its_end():
 def test_bins_keep_the_seconds_of_every_stretch():
     sheet = Timesheet(Waiting(), keep_spans=True)
     for number in range(600):
-        sheet.lap(number % len(KINDS))
-    spans = sheet.account(0, 0, 0).spans
+        sheet.lap(number % len(ACTIVITIES))
+    spans = sheet.stats(0, 0, 0).spans
     coarse = spans.in_bins(7)
     edges = np.linspace(spans.begin, spans.ends[-1], 8)
     assert coarse.within(edges) == pytest.approx(spans.within(edges))
-    assert len(coarse.ends) <= 7 * len(KINDS) and (np.diff(coarse.ends) > 0).all()
+    assert len(coarse.ends) <= 7 * len(ACTIVITIES) and (np.diff(coarse.ends) > 0).all()
 
 
 def test_without_being_asked_a_training_keeps_no_timeline():
@@ -239,7 +239,7 @@ def test_the_trace_of_a_whole_batch_training_counts_the_objective():
 
 def test_who_joins_and_whose_rows_go_to_others_are_in_the_trace(monkeypatch):
     failpoint = Failpoint(WORKER, 1, "worker: answered", 15)
-    monkeypatch.setattr(jobs, "Cluster", functools.partial(Cluster, failpoints=[failpoint]))
+    monkeypatch.setattr(solvers, "Cluster", functools.partial(Cluster, failpoints=[failpoint]))
     document = trace(trained(on_worker_death="continue", join_at=3))
     check_format(document)
     assert {event["name"] for event in by_phase(document, "i")} == {"worker 1 died", "worker 2 joined"}

@@ -51,8 +51,15 @@ def test_the_package_is_typed():
 
 def test_a_cell_of_a_notebook_trains():
     # What IPython does with a cell: code without a file, in a namespace of its own, with an event loop about.
-    model = "LogisticRegression(solver='minibatch', test_interval=1)"
-    cell = SCRIPT + f"seen = []\nmodel = {model}.fit(X, y, on_progress=seen.append)"
+    cell = (
+        SCRIPT
+        + """
+from types import SimpleNamespace
+seen = []
+callbacks = [SimpleNamespace(on_evaluation=seen.append)]
+model = LogisticRegression(solver="minibatch", test_interval=1, callbacks=callbacks).fit(X, y)
+"""
+    )
     script = f"""
 import asyncio
 async def notebook():
@@ -80,9 +87,15 @@ def test_threads_train_at_the_same_time():
 @pytest.mark.parametrize("mode", ["sync", "async", "hogwild"])
 def test_ctrl_c_keeps_the_weights_so_far(mode):
     script = f"""{SCRIPT}
-model = LogisticRegression(mode={mode!r}, epochs=10**9, test_interval=5)
+from shmps.callbacks import Callback
+
+class Prints(Callback):
+    def on_evaluation(self, evaluation):
+        print(evaluation.iteration, flush=True)
+
+model = LogisticRegression(mode={mode!r}, epochs=10**9, test_interval=5, callbacks=[Prints()])
 try:
-    model.fit(X, y, on_progress=lambda progress: print(progress.iteration, flush=True))
+    model.fit(X, y)
 except KeyboardInterrupt:
     print("kept", model.score(X, y) > 0.9, len(model.history_) > 0, flush=True)
 """

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problems import FEATURES, ROWS, problem
+from problems import FEATURES, ROWS, problem, watching
 from processes import children_of, nodes_of
 
 from shmps.callbacks import Callback
 from shmps.data import datasets
 from shmps.errors import DataError, Diverged, ShmpsError, UsageError
-from shmps.linear.result import Progress
+from shmps.linear.result import Evaluation
 from shmps.sklearn.estimator import LogisticRegression
 
 
@@ -127,10 +127,10 @@ def test_whole_labels_beyond_what_a_float_holds_come_back_exactly():
 def test_labels_that_a_model_can_not_have_are_refused_before_training(labels, said):
     X, told = np.random.default_rng(0).standard_normal((40, 3)), []
     for train in (
-        lambda model: model.fit(X, labels, on_progress=told.append),
+        lambda model: model.fit(X, labels),
         lambda model: model.partial_fit(X, labels, classes=labels),
     ):
-        model = descent(iterations=2, test_interval=1)
+        model = descent(iterations=2, test_interval=1, callbacks=[watching(told.append)])
         with pytest.raises((DataError, UsageError), match=said):
             train(model)
         assert not told and not hasattr(model, "coef_")
@@ -268,10 +268,10 @@ def test_gradient_descent_reaches_the_optimum_of_scikit_learn_on_a9a(a9a):
 
 def test_evaluations_come_at_multiples_of_the_interval_and_as_they_are_made():
     X, y = problem()
-    told: list[Progress] = []
+    told: list[Evaluation] = []
     held_out = problem(seed=9, rows=50)
-    model = descent(iterations=13, test_interval=4)
-    model.fit(X, y, eval_set=held_out, on_progress=told.append)
+    model = descent(iterations=13, test_interval=4, callbacks=[watching(told.append)])
+    model.fit(X, y, eval_set=held_out)
     history = model.result_.history
     assert [progress.iteration for progress in history] == [4, 8, 12]
     assert told == history
@@ -395,8 +395,8 @@ def test_training_rows_that_break_a_rule_are_a_data_error(features, labels, said
 def test_an_eval_set_that_does_not_fit_is_a_data_error_before_training(features, labels):
     began = []
     with pytest.raises(DataError, match="eval_set"):
-        descent(iterations=2, test_interval=1).fit(
-            X, Y, eval_set=(features, labels), on_progress=began.append
+        descent(iterations=2, test_interval=1, callbacks=[watching(began.append)]).fit(
+            X, Y, eval_set=(features, labels)
         )
     assert not began
 
@@ -513,9 +513,9 @@ def test_an_interrupt_keeps_the_weights_so_far():
 
     X, y = problem()
     before = children_of(os.getpid())
-    model = descent(iterations=10_000_000, test_interval=5)
+    model = descent(iterations=10_000_000, test_interval=5, callbacks=[watching(interrupt)])
     with pytest.raises(KeyboardInterrupt):
-        model.fit(X, y, on_progress=interrupt)
+        model.fit(X, y)
     assert children_of(os.getpid()) == before
     assert model.coef_.shape == (1, FEATURES)
     assert np.isfinite(model.coef_).all() and model.coef_.any()
@@ -587,8 +587,8 @@ FAILURES = {
         X * 1e10, Y, classes=[0, 1]
     ),
     "node": lambda model: model.set_params(
-        iterations=10**7, on_worker_death="fail", test_interval=1
-    ).fit(X, Y, on_progress=kill_newest_node),
+        iterations=10**7, on_worker_death="fail", test_interval=1, callbacks=[watching(kill_newest_node)]
+    ).fit(X, Y),
 }  # fmt: skip
 
 
@@ -621,9 +621,9 @@ def test_an_interrupted_fit_has_all_attributes_of_a_whole_one(params, warm):
     model = LogisticRegression(**settings)
     if warm:  # of another shape
         model.fit(X[:, :3], np.arange(len(X)) % 3)
-    settings["iterations"] = 10**7
+    settings |= {"iterations": 10**7, "callbacks": [watching(interrupt)]}
     with pytest.raises(KeyboardInterrupt):
-        model.set_params(**settings).fit(Table(X, NAMES), Y, on_progress=interrupt)
+        model.set_params(**settings).fit(Table(X, NAMES), Y)
     assert set(vars(model)) == set(vars(whole))
     assert model.coef_.shape == whole.coef_.shape and model.classes_.tolist() == [0, 1]
     assert model.n_iter_ >= 1 and len(model.history_) == 2 and model.result_.history is model.history_
@@ -638,7 +638,7 @@ def test_an_interrupted_fit_has_all_attributes_of_a_whole_one(params, warm):
 def test_a_callback_sees_the_model_before_until_the_next_one_is_whole():
     model = descent(iterations=6, test_interval=3).fit(X, Y)
     before, seen = model.coef_, []
-    model.fit(2 * X, Y, on_progress=lambda progress: seen.append(model.coef_))
+    model.set_params(callbacks=[watching(lambda evaluation: seen.append(model.coef_))]).fit(2 * X, Y)
     assert [each is before for each in seen] == [True, True] and model.coef_ is not before
 
 

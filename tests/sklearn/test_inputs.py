@@ -228,12 +228,6 @@ def test_an_eval_set_is_a_pair_or_has_weights_besides(wrong):
         model().fit(X, Y, eval_set=wrong)
 
 
-@pytest.mark.parametrize("name", ["on_progress", "on_pause", "on_event"])
-def test_what_is_to_be_called_can_be_called(name):
-    with pytest.raises(UsageError, match=f"{name} is a function, found 3"):
-        model().fit(X, Y, **{name: 3})
-
-
 class Watches:
     def on_evaluation(self, progress):
         pass
@@ -246,7 +240,7 @@ class Broken:
 @pytest.mark.parametrize(
     "callbacks", [Watches(), [Watches], [Broken()], (each for each in [Watches()]), "abc", 3, 0], ids=repr
 )
-def test_callbacks_are_a_list_of_objects_with_the_method(callbacks):
+def test_callbacks_are_a_list_of_objects_with_methods_of_a_callback(callbacks):
     with pytest.raises(UsageError, match="callbacks"):
         model(callbacks=callbacks).fit(X, Y)
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import sys
 import time
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from shmps.data.reading import origin_of
 from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.linear import checkpoint
 from shmps.linear.kernels import gradient
-from shmps.linear.result import Progress
+from shmps.linear.result import Evaluation
 from shmps.models import formats
 from shmps.ps.events import Event
 from shmps.report import live
@@ -62,16 +63,9 @@ def run(options: argparse.Namespace) -> None:
     title = f"{dataset.name}: {estimator.consistency()}, workers: {estimator.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
     with panel or _Bar(options, estimator) as bar, _kept_if_stopped(options, estimator):
-        estimator.fit(
-            dataset.train_X,
-            dataset.train_y,
-            sample_weight=weights,
-            eval_set=eval_set,
-            on_progress=bar.evaluated,
-            on_pause=bar.moved,
-            on_event=bar.happened,
-        )
-    result = estimator.result_.told(data=dataset.name, note=dataset.note, load=loaded)
+        estimator.callbacks = [_without_evaluations(bar) if estimator.test_interval == 0 else bar]
+        estimator.fit(dataset.train_X, dataset.train_y, sample_weight=weights, eval_set=eval_set)
+    result = estimator.result_.with_source(data=dataset.name, note=dataset.note, load=loaded)
     if options.model:  # first: what is printed may have nowhere to go
         formats.save(estimator.model(), options.model, options.format)
     if options.report:
@@ -180,6 +174,11 @@ def _say_what_starts(dataset: datasets.Dataset, classes: int, estimator: Logisti
         console.tell(f"{estimator.workers} workers share {cores} cores: they take turns")
 
 
+def _without_evaluations(bar: Any) -> Any:
+    """Return the callback without `on_evaluation`, which would ask for one evaluation per epoch."""
+    return types.SimpleNamespace(on_progress=bar.on_progress, on_event=bar.on_event)
+
+
 class _Bar:
     """The progress bar, or dist-lr's log lines; nothing where stderr is no terminal."""
 
@@ -201,26 +200,26 @@ class _Bar:
     def __exit__(self, *exception) -> None:
         self._bar.close()
 
-    def moved(self, done: int, planned: int) -> None:
+    def on_progress(self, done: int, planned: int) -> None:
         if self._rounds_of:
             done //= self._rounds_of
         else:
             self._bar.total = planned
         self._bar.update(done - self._bar.n)
 
-    def happened(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if not self._quiet:
             with contextlib.suppress(OSError):
                 self._bar.write(str(event), file=sys.stderr)
 
-    def evaluated(self, progress: Progress) -> None:
-        metrics, delays = progress.metrics, progress.delays
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        metrics, delays = evaluation.metrics, evaluation.delays
         if self._log:
             clock = time.strftime("%H:%M:%S")
-            console.tell(f"{clock} Iteration {progress.iteration}, accuracy: {metrics.accuracy:g}")
+            console.tell(f"{clock} Iteration {evaluation.iteration}, accuracy: {metrics.accuracy:g}")
         self._bar.set_postfix_str(
             f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
             f"loss {metrics.log_loss:.4f}, delay {delays.p50}/{delays.max}, "
-            f"{progress.samples_per_second:,.0f} samples/s",
+            f"{evaluation.samples_per_second:,.0f} samples/s",
             refresh=False,
         )

@@ -1,4 +1,4 @@
-"""A training as a cluster and what its workers do: by minibatches, or by full gradients under L-BFGS."""
+"""The two solvers, each as a cluster and the function that its workers run: minibatches, and L-BFGS."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,69 +12,69 @@ from shmps.engines.processes.fork_server import fork_server
 from shmps.engines.processes.process import DEFAULT
 from shmps.engines.processes.threads import threads_that_may_compute
 from shmps.linear import full_gradient, minibatch_worker
-from shmps.linear.account import Account
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.linear.settings import Settings
+from shmps.linear.timesheet import WorkerStats
 from shmps.ps.memory.parameters import Copy
 from shmps.updaters.add import Replace
 from shmps.updaters.descent import ByRule
 
-_MOST_ROUNDS = 100
+_MOST_ROUNDS = 100  # of L-BFGS, if iterations is None
 
 
 @dataclass(frozen=True)
-class Job:
-    """What `LogisticRegression.fit` runs."""
+class Solver:
+    """A solver at work on one training."""
 
+    name: str  # "minibatch" or "lbfgs"
     cluster: Cluster
-    solver: str  # "minibatch" or "lbfgs"
-    function: Callable[..., Account]
-    args: tuple[Any, ...]
-    weights: Callable[[], np.ndarray]  # what was learned so far
-    ticks_planned: int  # of all workers; the most, where it may end earlier
-    ticks_per_epoch: int
-    stop: Callable[[], None]  # has its workers leave before they are done
+    function: Callable[..., WorkerStats]  # run by every worker
+    args: tuple[Any, ...]  # of the function, after `kv`
+    weights: Callable[[], np.ndarray]  # the weights learned so far
+    ticks_planned: int  # of all workers; the most if the training may end earlier
+    ticks_per_epoch: int  # of all workers
+    stop: Callable[[], None]  # makes the workers leave early
     on_barrier: Callable[[], None] = lambda: None
-    advice: Callable[[], str] = lambda: ""  # when it has ended: what to do, if anything
+    advice: Callable[[], str] = lambda: ""  # at the end: what to do if it ended before it was done
     objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
 
 
-def job_of(
+def solver_of(
     settings: Settings,
     rows: Rows,
     start: np.ndarray,
     updater: ByRule,
     restored: Copy | None,
     left_out: int = 0,
-) -> Job:
-    """The job of `settings` (checked) on `rows`, from the weights `start` or from what was restored.
+) -> Solver:
+    """Return the solver of `settings` (checked) on `rows`, from the weights `start` or from a restored copy.
 
-    start: (n,), or of more than two classes (n, classes). left_out: weights of the model beside those. The
-    kernels are compiled in this process, so that the nodes inherit them.
+    start: (n,), with more than two classes (n, classes). left_out: weights of the model that are not trained.
+    The kernels are compiled in this process, so that the nodes inherit them.
     """
     start_method = _start_method(settings)
     if start_method != "fork":
         rows = shared(rows)
     if settings.by_lbfgs():
-        return _full_batches(settings, start_method, rows, start, left_out)
+        return _lbfgs(settings, start_method, rows, start, left_out)
     return _minibatches(settings, start_method, rows, start, updater, restored, left_out)
 
 
 def _start_method(settings: Settings) -> str:
-    """As asked for; else by fork, unless it may hang."""
+    """Return the start method of the settings; by default fork, unless a fork may hang."""
     if settings.start_method is None and DEFAULT == "fork" and threads_that_may_compute():
         return "forkserver"
     return settings.start_method or DEFAULT
 
 
 def _warm_up(start_method: str, warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
-    """Compile the kernels here, where forks find them, and in the fork server, if it forks the nodes."""
+    """Compile the kernels in this process, for its forks, and in the fork server if that forks the nodes."""
     warm_up(rows, *args)
     if start_method == "forkserver":
-        fork_server.prepare(_warm_up_there, warm_up, rows.taken(np.zeros(1, np.int64)), *args)
+        fork_server.prepare(_warm_up_in_server, warm_up, rows.taken(np.zeros(1, np.int64)), *args)
 
 
-def _warm_up_there(warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
+def _warm_up_in_server(warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
     for array in rows:
         if array is not None:
             array.flags.writeable = False  # as in the nodes: see `data.rows_of`
@@ -89,7 +89,7 @@ def _minibatches(
     updater: ByRule,
     restored: Copy | None,
     left_out: int,
-) -> Job:
+) -> Solver:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
     problems = start.size // num_keys
     if restored is not None:
@@ -123,13 +123,19 @@ def _minibatches(
         node_timeout=settings.node_timeout,
         start_method=start_method,
     )
-    planned, per_epoch = settings.ticks_planned(rows.num_rows), settings.ticks_per_epoch(rows.num_rows)
-    args = rows, start.shape, plan
-    train, ticks = minibatch_worker.train, (sum(planned), sum(per_epoch))
-    return Job(cluster, "minibatch", train, args, cluster.weights, *ticks, cluster.stop)
+    return Solver(
+        name="minibatch",
+        cluster=cluster,
+        function=minibatch_worker.train,
+        args=(rows, start.shape, plan),
+        weights=cluster.weights,
+        ticks_planned=sum(settings.ticks_planned(rows.num_rows)),
+        ticks_per_epoch=sum(settings.ticks_per_epoch(rows.num_rows)),
+        stop=cluster.stop,
+    )
 
 
-def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.ndarray, left_out: int) -> Job:
+def _lbfgs(settings: Settings, start_method: str, rows: Rows, start: np.ndarray, left_out: int) -> Solver:
     problems = start.size // len(start)
     must_fit(settings.plan().memory, rows, len(start), problems, full_gradient.PER_WEIGHT, left_out=left_out)
     layout = full_gradient.Layout.of(rows, start.shape, bool(settings.fit_intercept))
@@ -148,17 +154,17 @@ def _full_batches(settings: Settings, start_method: str, rows: Rows, start: np.n
         start_method=start_method,
     )
     most = settings.iterations or _MOST_ROUNDS
-    descent = full_gradient.Descent(cluster, layout, start, settings.l2, settings.tol, most)
-    return Job(
-        cluster,
-        "lbfgs",
-        full_gradient.contribute,
-        (rows, layout, settings.test_interval, settings.timeline),
-        lambda: descent.weights,
-        most * settings.workers,
-        settings.workers,
-        descent.stop,
-        descent,
-        lambda: descent.advice,
-        descent.history,
+    coordinator = full_gradient.Coordinator(cluster, layout, start, settings.l2, settings.tol, most)
+    return Solver(
+        name="lbfgs",
+        cluster=cluster,
+        function=full_gradient.contribute,
+        args=(rows, layout, settings.test_interval, settings.timeline),
+        weights=lambda: coordinator.weights,
+        ticks_planned=most * settings.workers,
+        ticks_per_epoch=settings.workers,
+        stop=coordinator.stop,
+        on_barrier=coordinator,
+        advice=lambda: coordinator.advice,
+        objectives=coordinator.history,
     )

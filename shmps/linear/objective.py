@@ -1,6 +1,7 @@
-"""Passes over rows in one process: gradients and metrics, in pieces between which it says that it lives.
+"""The objective on rows in one process: mean loss and its gradient, log-loss and metrics.
 
-Weights, and gradients, are (n,) with the intercept's last; of more than two classes (n, classes).
+Weights and gradients are (n,), the intercept's last; with more than two classes (n, classes). Passes over
+many rows are made in pieces, and a worker beats after each.
 """
 
 import math
@@ -12,8 +13,8 @@ from shmps.data.rows import Rows
 from shmps.linear.kernels import BLOCK, class_gradients, gradient, margins
 from shmps.models.metrics import Metrics, evaluate, evaluate_classes, losses
 
-_PIECE = 2**25  # non-zeros between two signs of life: a tenth of a second
-_MARGINS = 2**16  # that `log_loss` has at a time
+_PIECE = 2**25  # non-zeros between two beats: a tenth of a second
+_MARGINS = 2**16  # that `log_loss` holds at a time
 
 
 def mean_gradient(
@@ -24,9 +25,10 @@ def mean_gradient(
     out: np.ndarray,
     beat: Callable[[], None] = lambda: None,
 ) -> float:
-    """The rows' part of the mean gradient over `total` rows into `out`; returns their part of the mean loss.
+    """Write the rows' part of the mean gradient over `total` rows to `out`; return their part of the mean
+    loss.
 
-    With signs of life where it takes long.
+    Calls `beat` after each piece.
     """
     out[:] = 0.0
     loss, kernel = 0.0, gradient if weights.ndim == 1 else class_gradients
@@ -37,7 +39,9 @@ def mean_gradient(
 
 
 def pieces(rows: Rows, multiple: int, problems: int = 1) -> Iterator[Rows]:
-    """The rows in parts between which a sign of life is due, cut at multiples of so many rows."""
+    """Yield the rows in pieces between which a worker beats; each but the last has a multiple of `multiple`
+    rows.
+    """
     step = max(_PIECE * rows.num_rows // max(rows.nonzeros * problems, 1) // multiple, 1) * multiple
     for begin in range(0, rows.num_rows, step):
         yield rows.part(begin, min(begin + step, rows.num_rows))
@@ -49,7 +53,10 @@ def measure(
     intercept: bool,
     whole: Callable[[np.ndarray], np.ndarray] = lambda weights: weights,
 ) -> Metrics:
-    """Metrics of `weights` on `rows`; `whole` makes of those of one problem (k,) what the rows point into."""
+    """Return the metrics of `weights` on `rows`.
+
+    whole: maps the weights of one problem (k,) to the weights (n,) that the rows' indices refer to.
+    """
 
     def margins_of(own: np.ndarray) -> np.ndarray:
         own, out, begin = whole(own), np.empty(rows.num_rows), 0
@@ -66,7 +73,7 @@ def measure(
 
 
 def log_loss(rows: Rows, weights: np.ndarray, intercept: bool) -> float:
-    """The log-loss that `measure` finds, alone: one pass that takes little memory beside the rows."""
+    """Return the log-loss alone, as `measure` does, in one pass and little memory beside the rows."""
     columns = np.ascontiguousarray(weights.reshape(len(weights), -1).T)
     step, total, mass = max(_MARGINS // len(columns), 1), 0.0, 0.0
     for begin in range(0, rows.num_rows, step):
@@ -81,7 +88,7 @@ def log_loss(rows: Rows, weights: np.ndarray, intercept: bool) -> float:
 
 
 def warm_up_gradient(rows: Rows, shape: tuple[int, ...], intercept: bool) -> None:
-    """With weights as a pull gives them, and as a look: read-only is another type to numba."""
+    """Compile for writable (pull) and read-only (look) weights: numba treats them as different types."""
     weights, out = np.zeros(shape), np.empty(shape)
     mean_gradient(rows, weights, intercept, 1, out)
     weights.flags.writeable = False

@@ -9,12 +9,13 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 import scipy.special
+from problems import watching
 
 from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
 from shmps.data.rows import rows_of
 from shmps.errors import Diverged, NotConverged, UsageError
-from shmps.linear import full_gradient, passes
-from shmps.linear.full_gradient import Descent, Layout, contribute
+from shmps.linear import full_gradient, objective
+from shmps.linear.full_gradient import Coordinator, Layout, contribute
 from shmps.linear.kernels import curvature_matrix, moments
 from shmps.linear.lbfgs import LBFGS, curvature_of_moments, whole_curvature
 from shmps.ps.messages import SERVER, WORKER
@@ -30,7 +31,7 @@ def problem(rows=400, features=12, seed=0):
     return X, np.where(random.random(rows) < 1 / (1 + np.exp(-margins)), 1.0, -1.0)
 
 
-def objective(weights, X, y, l2, intercept):
+def value_and_gradient(weights, X, y, l2, intercept):
     """And its gradient, in plain numpy."""
     if intercept:
         X = scipy.sparse.hstack([X, np.ones((len(y), 1))], format="csr")
@@ -50,9 +51,9 @@ def test_it_finds_the_optimum(intercept, features):
     model.fit(X, y)
     found = np.append(model.coef_[0], model.intercept_) if intercept else model.coef_[0]
     best = scipy.optimize.minimize(
-        objective, np.zeros(len(found)), (X, y, l2, intercept), jac=True, options={"gtol": 1e-8}
+        value_and_gradient, np.zeros(len(found)), (X, y, l2, intercept), jac=True, options={"gtol": 1e-8}
     )
-    value, slope = objective(found, X, y, l2, intercept)
+    value, slope = value_and_gradient(found, X, y, l2, intercept)
     assert value == pytest.approx(best.fun, abs=1e-10) and np.abs(slope).max() < 1e-6
     assert model.result_.objectives[-1][1] == pytest.approx(value, abs=1e-12)
     assert model.n_iter_ == len(model.result_.objectives) < 500
@@ -67,10 +68,10 @@ def descend(failpoints=(), servers=2, workers=3):
         layout.num_keys, servers=servers, workers=workers, updater=Replace(), initial=layout.start(start),
         max_keys=layout.most_keys, failpoints=failpoints,
     ) as cluster:  # fmt: skip
-        descent = Descent(cluster, layout, start, 0.01, 1e-13, 100)
+        coordinator = Coordinator(cluster, layout, start, 0.01, 1e-13, 100)
         arguments = LAYOUT_ROWS, layout, 0
-        cluster.run(contribute, *arguments, on_barrier=descent, on_worker_death=RESPAWN)
-        return descent.weights.tobytes(), cluster.events
+        cluster.run(contribute, *arguments, on_barrier=coordinator, on_worker_death=RESPAWN)
+        return coordinator.weights.tobytes(), cluster.events
 
 
 def test_any_number_of_servers_comes_to_the_same_bits():
@@ -105,11 +106,11 @@ def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
         layout.num_keys, servers=1, workers=1, updater=Replace(), initial=layout.start(start),
         max_keys=layout.num_keys,
     ) as cluster:  # fmt: skip
-        descent = Descent(cluster, layout, start, 0.01, 1e-8, 4)
+        coordinator = Coordinator(cluster, layout, start, 0.01, 1e-8, 4)
 
         def descend_and_kill():
-            descent()
-            if len(descent.history) == 4:
+            coordinator()
+            if len(coordinator.history) == 4:
                 os.kill(cluster.node_pids()[1], signal.SIGKILL)
 
         [account] = cluster.run(
@@ -162,10 +163,10 @@ def test_it_begins_where_it_is_told_and_ends_after_the_rounds_it_is_given():
     far = LogisticRegression(solver="lbfgs", l2=0.01).fit(X, y, coef_init=np.full(12, 1e6))
     assert far.result_.objectives[-1][1] == pytest.approx(best.result_.objectives[-1][1], rel=1e-6)
     seen = []
-    with pytest.warns(NotConverged, match=r"it had all its 3 rounds: the objective is up to \S+ of it above"):
-        short = LogisticRegression(solver="lbfgs", iterations=3, test_interval=1).fit(
-            X, y, on_progress=seen.append
-        )
+    settings = {"iterations": 3, "test_interval": 1, "callbacks": [watching(seen.append)]}
+    ended = r"it used all its 3 rounds: the objective is up to \S+ of it above"
+    with pytest.warns(NotConverged, match=ended):
+        short = LogisticRegression(solver="lbfgs", **settings).fit(X, y)
     assert short.n_iter_ == 3 and [progress.iteration for progress in seen] == [1, 2, 3]
     assert np.isfinite(short.coef_).all()
 
@@ -199,7 +200,7 @@ def one_hot(rows, levels, seed=1):
 def test_features_that_depend_on_each_other_need_no_penalty(levels):
     X, y = one_hot(30_000, levels)
     model = LogisticRegression(solver="lbfgs", l2=0.0, tol=1e-9).fit(X, y)
-    value, slope = objective(np.append(model.coef_[0], model.intercept_), X, y, 0.0, True)
+    value, slope = value_and_gradient(np.append(model.coef_[0], model.intercept_), X, y, 0.0, True)
     assert value < 0.69 and np.abs(slope).max() < 1e-4
 
 
@@ -330,7 +331,7 @@ def test_the_curvature_of_many_rows_is_taken_with_signs_of_life(monkeypatch):
     for layout in (Layout((13,), rows.num_rows, True, stride) for stride in (0, 1, 3)):
         once = full_gradient._curvature(rows, layout, lambda: None)
         with monkeypatch.context() as smaller:
-            smaller.setattr(passes, "_PIECE", 100)
+            smaller.setattr(objective, "_PIECE", 100)
             pieces = full_gradient._curvature(rows, layout, lambda: beats.append(None))
         assert np.concatenate(pieces) == pytest.approx(np.concatenate(once)) and len(beats) > 5
         beats.clear()
@@ -376,14 +377,14 @@ def least_objective(X, y, l2, intercept, start):
     """By Newton's method, halving its steps."""
     weights, X1 = start, np.hstack([X.toarray(), np.ones((len(y), int(intercept)))])
     for _ in range(50):
-        value, slope = objective(weights, X, y, l2, intercept)
+        value, slope = value_and_gradient(weights, X, y, l2, intercept)
         shares = scipy.special.expit(X1 @ weights)
         curvature = (X1.T * (shares * (1 - shares))) @ X1 / len(y) + l2 * np.eye(len(weights))
         curvature[-1, -1] -= l2 * intercept
         step = np.linalg.solve(curvature, slope)
         if step @ slope < 1e-11 * value:
             return value
-        while objective(weights - step, X, y, l2, intercept)[0] > value:
+        while value_and_gradient(weights - step, X, y, l2, intercept)[0] > value:
             step /= 2
         weights = weights - step
     raise AssertionError("Newton's method has not ended")
@@ -412,7 +413,7 @@ def test_what_ends_without_a_warning_is_within_tol(kind):
             warnings.simplefilter("error", NotConverged)
             model.fit(X, y)
         found = np.append(model.coef_[0], model.intercept_) if intercept else model.coef_[0]
-        value = objective(found, X, y, l2, intercept)[0]
+        value = value_and_gradient(found, X, y, l2, intercept)[0]
         assert value - least_objective(X, y, l2, intercept, found) <= tol * value, (kind, seed)
 
 
