@@ -117,18 +117,18 @@ def contribute(
         _push_parts(kv, layout, parts)  # the servers sum them during the first gradient
     for iteration in itertools.count(1):
         if iteration + before > kv.resumed:
-            weights = kv.look()[:n].reshape(layout.shape)
+            weights = kv.read()[:n].reshape(layout.shape)
             sums[n] = mean_gradient(own, weights, layout.intercept, layout.rows, out, kv.beat)
             sheet.lap(COMPUTE)
             if kv.rank == 0 and test_interval and iteration % test_interval == 0:
-                at = time.monotonic()
+                at = kv.now()
                 kv.report(Iterate(iteration, at, iteration * kv.num_workers, weights.copy()))
                 sheet.lap(PULL)
             kv.push(keys, sums)
         kv.barrier(ALL)
         sheet.lap(PUSH)
         # A respawned worker skips the rounds that are complete.
-        if iteration + before >= kv.resumed and not kv.look()[layout.more]:
+        if iteration + before >= kv.resumed and not kv.read()[layout.more]:
             break
     return sheet.stats(iteration, iteration * own.num_rows, iteration * own.nonzeros)
 

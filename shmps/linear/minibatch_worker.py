@@ -16,7 +16,6 @@ In hogwild mode the worker updates the shared weights in place: it neither pulls
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -60,7 +59,7 @@ def _through_servers(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> E
         if kv.consistency.hold_pushes:
             keys = np.arange(len(out)) if owed and batch.keys is None else batch.keys
             owed = False
-            return kv.look(keys)
+            return kv.read(keys)
         return kv.wait(pulls.pop()) if pulls else kv.pull(batch.keys)
 
     def compute(batch: Batch, weights: np.ndarray) -> float:
@@ -186,7 +185,7 @@ def _visit(
 def _report_weights(kv: KVWorker, num_keys: int, iteration: int) -> None:
     """Report all weights for evaluation, including this worker's own pushes."""
     kv.flush()
-    at, weights = time.monotonic(), kv.look(np.arange(num_keys))
+    at, weights = kv.now(), kv.read(np.arange(num_keys))
     kv.report(Iterate(iteration, at, int(kv.ticks().sum()), weights))
 
 
@@ -247,7 +246,7 @@ def _divisions(
 def _sleep(kv: KVWorker, seconds: float) -> None:
     """Sleep, and beat every 0.1 s."""
     while seconds > 0:
-        time.sleep(min(seconds, 0.1))
+        kv.sleep(min(seconds, 0.1))
         kv.beat()
         seconds -= 0.1
 

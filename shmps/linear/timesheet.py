@@ -1,6 +1,5 @@
-"""How a worker spends its time. Times are seconds of time.monotonic(), a clock that all processes share."""
+"""How a worker spends its time, in seconds of the engine's clock (`kv.now`), which all nodes share."""
 
-from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ class WorkerStats(NamedTuple):
     """What one worker did, and where its time went (seconds)."""
 
     rank: int
-    began: float  # time.monotonic(), as `ended`
+    began: float  # `kv.now()`, as `ended`
     ended: float
     iterations: int
     rows: int  # visits
@@ -87,8 +86,8 @@ class Timesheet:
     """
 
     def __init__(self, kv: KVWorker, keep_spans: bool):
-        self._kv = kv
-        self._began = self._last = monotonic()
+        self._kv, self._now = kv, kv.now
+        self._began = self._last = kv.now()
         self._waited_before = self._waited = kv.seconds_waiting
         self._seconds = [0.0] * len(ACTIVITIES)
         self._past = Spans(self._began, np.empty(0), np.empty(0, np.int8), self._began)
@@ -96,7 +95,7 @@ class Timesheet:
         self._laps: list[float] | None = [] if keep_spans else None
 
     def lap(self, activity: int) -> float:
-        now = monotonic()
+        now = self._now()
         spent = now - self._last
         self._last = now
         self._seconds[activity] += spent
@@ -112,7 +111,7 @@ class Timesheet:
         return WorkerStats(
             rank=self._kv.rank,
             began=self._began,
-            ended=monotonic(),
+            ended=self._now(),
             iterations=iterations,
             rows=rows,
             nonzeros=nonzeros,
