@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
+from scipy.special import expit
 
 from shmps.data.rows import Rows
-from shmps.models.metrics import sigmoid
 
 _STEPS = 50  # towards the minimum
 _ITERATIONS = 30  # of the power method
@@ -78,10 +78,10 @@ def curvature(
     ahead = weights
     for step in range(_STEPS):
         before = weights
-        slope = penalty * ahead - X.T @ (shares * labels * sigmoid(-labels * (X @ ahead)))
+        slope = penalty * ahead - X.T @ (shares * labels * expit(-labels * (X @ ahead)))
         weights = ahead - slope / (bound or 1.0)
         ahead = weights + step / (step + 3) * (weights - before)
-    positive = sigmoid(X @ weights)
+    positive = expit(X @ weights)
     return _largest_eigenvalue(X, shares * positive * (1 - positive), penalty, start)
 
 
