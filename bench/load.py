@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from bench.record import markdown, shown, spread
 from shmps.data import datasets, mapped, svmlight
-from shmps.system.cores import usable_cores
+from shmps.system.parallel import usable_cores
 
 ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB
 WRITTEN = 10_000  # rows at a time

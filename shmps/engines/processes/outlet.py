@@ -11,7 +11,7 @@ from multiprocessing import reduction
 from typing import Any
 
 from shmps.errors import OutOfSpace
-from shmps.system.shortages import shortage
+from shmps.system.os_errors import shortage
 
 _LENGTH = 8  # bytes of the length of a part
 
