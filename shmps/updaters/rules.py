@@ -11,7 +11,8 @@ A rule is a tuple of numbers. One of them, `penalty`, is the rise of the age at 
                      fast for FTRL with a million keys)
 
 The value and the state of a key are in row i of the arrays; i is the place of the key among copies, or the
-key.
+key. A rule may be in another module. After a change there delete shmps/updaters/__pycache__, because numba's
+cache of the kernels notices changes of this file only.
 """
 
 import math
