@@ -31,7 +31,7 @@ import numpy
 import scipy
 
 import shmps
-from shmps.system.cores import usable_cores
+from shmps.system.parallel import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"

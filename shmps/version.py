@@ -1,3 +1,3 @@
-"""The version, importable without numba."""
+"""The version of shmps, in a module without imports."""
 
 __version__ = "0.1.0"

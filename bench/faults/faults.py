@@ -18,7 +18,7 @@ from bench.faults.schedule import KEYS, PUSHES, Schedule, failure
 from bench.record import markdown
 from bench.timing import progress
 from shmps.ps.messages import ROLES, SERVER, WORKER
-from shmps.system.cores import usable_cores
+from shmps.system.parallel import usable_cores
 
 
 def replay(seed: int) -> str:

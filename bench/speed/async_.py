@@ -36,7 +36,7 @@ from bench.timing import at_once, progress
 from shmps import FTRL, AdaGrad, LogisticRegression, Step
 from shmps.data.rows import Rows, rows_of, shard
 from shmps.linear.minibatches import Batches
-from shmps.system.cores import usable_cores
+from shmps.system.parallel import usable_cores
 from shmps.updaters.descent import ByRule
 
 WORKERS, BATCH = 2, 256

@@ -26,7 +26,7 @@ from scipy.sparse import csr_matrix
 from bench.record import markdown, ratio, shown, spread
 from bench.timing import progress, seconds
 from shmps.data import datasets, mapped, svmlight
-from shmps.system.cores import usable_cores
+from shmps.system.parallel import usable_cores
 
 ROWS, FEATURES, TERMS = 80_000, 47_000, 100  # of the generated file: about 110 MB
 CHUNK = 10_000  # rows generated at a time

@@ -29,8 +29,8 @@ from bench.timing import progress
 from shmps import LogisticRegression
 from shmps.callbacks import Callback
 from shmps.linear.result import Result
-from shmps.system.cores import usable_cores
 from shmps.system.memory import available_memory
+from shmps.system.parallel import usable_cores
 
 WORKERS, NONZEROS = (1, 2, 4, 8), (10**5, 10**6, 10**7, 10**8, 10**9)
 ROW, FEATURES = 50, 100_000

@@ -43,7 +43,7 @@ from shmps.data import datasets
 from shmps.data.rows import rows_of, shard
 from shmps.linear.kernels import gradient
 from shmps.linear.result import Result
-from shmps.system.cores import usable_cores
+from shmps.system.parallel import usable_cores
 
 WORKERS = 4
 RATE = 0.1  # of SGD without a penalty; stable with the delays of async whole shards

@@ -4,7 +4,6 @@ import argparse
 from typing import Any
 
 from shmps.linear.choices import (
-    FORMATS,
     HOGWILD_RATES,
     LEARNING_RATES,
     OF_MINIBATCHES,
@@ -12,6 +11,7 @@ from shmps.linear.choices import (
     SCHEDULES,
     SOLVERS,
 )
+from shmps.models import FORMATS
 
 GLOSSARY = """\
 words:

@@ -9,7 +9,7 @@ import tqdm
 from shmps.cli import commands, console
 from shmps.cli.flags import in_flags, naming_flags
 from shmps.errors import OutOfSpace, ShmpsError
-from shmps.system.shortages import shortage
+from shmps.system.os_errors import shortage
 
 
 class Terminated(BaseException):

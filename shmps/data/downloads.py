@@ -15,8 +15,8 @@ from typing import Any
 from tqdm import tqdm
 
 from shmps.errors import DataError, OutOfSpace
-from shmps.system import scratch
-from shmps.system.shortages import shortage
+from shmps.system import atomic
+from shmps.system.os_errors import shortage
 
 TIMEOUT = 10.0  # seconds without a byte
 CHUNK = 1 << 16
@@ -70,7 +70,7 @@ def _download(source: Source, path: Path, progress: bool) -> None:
         # Before the folder is made: without a network nothing changes on disk.
         with urllib.request.urlopen(source.url, timeout=TIMEOUT) as response:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with scratch.replacing(str(path)) as descriptor:
+            with atomic.replacing(str(path)) as descriptor:
                 found = _copy(response, descriptor, path.name, source, progress)
                 _check(source.url, source, found, f"nothing was kept; put the right file at {path}")
     except NO_NETWORK as error:

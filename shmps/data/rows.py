@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from shmps.data import mapped, npy
+from shmps.data import mapped
 from shmps.data.bounds import must_lie_within
 from shmps.data.kernels import take_rows
 from shmps.data.mapped import MappedLabels, MappedMatrix
-from shmps.data.stored import Stored
+from shmps.data.mapped_reader import MappedReader
 from shmps.errors import DataError
+from shmps.system.container import sha256
 from shmps.system.memory import Fields, NamelessMemory, carve
 
 PIECE = 2**20  # entries looked at at a time
@@ -76,7 +77,7 @@ class Rows(NamedTuple):
 
     def sums(self) -> list[str]:
         """The SHA-256 of each array."""
-        return [npy.sha256(array) for array in self if array is not None]
+        return [sha256(array) for array in self if array is not None]
 
 
 class MappedRows(Rows):
@@ -87,7 +88,7 @@ class MappedRows(Rows):
     depend on ends in an error where a file is cut short, and not in SIGBUS.
     """
 
-    stored: Stored
+    stored: MappedReader
     as_stored: bool
 
     @property
@@ -142,7 +143,7 @@ class MappedRows(Rows):
     def sums(self) -> list[str]:
         arrays = self.stored.meta["arrays"]
         return [arrays[name]["sha256"] for name in self._fields[:3]] + [
-            npy.sha256(array) for array in self[3:] if array is not None
+            sha256(array) for array in self[3:] if array is not None
         ]
 
     def __reduce__(self):
@@ -215,7 +216,7 @@ def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarr
     if not (isinstance(X, MappedMatrix) and X.meta):
         return Rows(indptr, indices, data, own, importance)
     rows = MappedRows(indptr, indices, data, own, importance)
-    rows.stored = X.stored
+    rows.stored = X.reader
     rows.as_stored = isinstance(labels, MappedLabels) and labels.folder == X.folder
     return rows
 

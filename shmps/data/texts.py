@@ -17,9 +17,9 @@ import numpy as np
 
 from shmps.data import foreign
 from shmps.errors import DataError, OutOfSpace, ShmpsError
-from shmps.system.cores import on_all_cores
 from shmps.system.memory import available_memory
-from shmps.system.shortages import unreadable
+from shmps.system.os_errors import unreadable
+from shmps.system.parallel import parallel_map
 
 PART = 1 << 22  # bytes read at a time
 BUFFER = 1 << 18  # and where it is copied once more: so much stays in the cache
@@ -81,7 +81,7 @@ def read(name: str) -> np.ndarray:
                 return part.readinto(data[begin : begin + PART].data)
 
         if len(data):
-            file.seek(sum(on_all_cores(read_part, range(0, len(data), PART))))
+            file.seek(sum(parallel_map(read_part, range(0, len(data), PART))))
         if file.seekable() and file.tell() < len(data):
             raise DataError(
                 f"{name}: a file stays as it is while it is read, found it cut short; read it again"

@@ -5,26 +5,14 @@
                                                                           |
     Cluster(restored=Copy) <-- Copy <-- resume: the newest whole file, of the same settings and data
 
-A file has four parts and nothing after them:
+A file is a container (see `shmps.system.container`) with the arrays of `parameters.Copy`. The keys of the
+header: serial, which tells the newer of two; settings and data, what must be the same to go on; sizes, the
+number of keys, of values and of state per key, of servers and workers.
 
-    shmps checkpoint\\n   the magic line, the same in every version of the format
-    {"format": 1, ...}\\n  the header: one line of ASCII JSON, at most 64 MiB
-    89abcdef\\n           the CRC-32 of the parts before, in hexadecimal
-    sections             the arrays of `parameters.Copy` in their order, little-endian
-
-The header's keys:
-
-    format          the version of the format
-    shmps           the version of the package, for people
-    serial          the newer of two files has the greater one
-    settings, data  what must be the same to resume
-    sizes           the numbers of keys, of values and of state per key, of servers, of workers
-    crcs            the CRC-32 of each section
-
-Nothing in it is code, and nothing is pickled.
+Format 1 is read too. After its header comes a line with the CRC-32 of all before, in hexadecimal; crcs in the
+header are the CRC-32 of each array.
 """
 
-import json
 import math
 import os
 import zlib
@@ -39,12 +27,12 @@ from shmps.errors import DataError, ShmpsError, UsageError, warn
 from shmps.linear.settings import Settings
 from shmps.ps.memory.parameters import Copy
 from shmps.ps.updater import Updater
-from shmps.system import files, scratch
-from shmps.version import __version__
+from shmps.system import atomic, files
+from shmps.system.container import Container, raw
 
-MAGIC = b"shmps checkpoint\n"
-FORMAT = 1
+CONTAINER = Container("checkpoint", format=2, sealed_from=2, remedy="resume from another one")
 GENERATIONS = ("checkpoint-0", "checkpoint-1")
+_DTYPES = dict(zip(Copy._fields, ("<f8", "<f8", "<f8", "<i8", "<i8"), strict=True))
 
 
 class CheckpointFile(NamedTuple):
@@ -80,29 +68,23 @@ class Checkpoints:
         name = GENERATIONS[1 - GENERATIONS.index(self._last)]
         path, what = os.path.join(self._folder, name), "the checkpoint"
         remedy = "resume: the checkpoint before it is unchanged"
-        with files.naming_errors(path, what, "needs to last", remedy), scratch.alone_in(self._folder):
-            files.write(path, self._encode(copy), what, remedy)
+        with files.naming_errors(path, what, "needs to last", remedy), atomic.locked(self._folder):
+            files.write(path, self._encode(copy, path), what, remedy)
             self._last = name
-            scratch.sync_folder(self._folder)
+            atomic.sync_folder(self._folder)
 
-    def _encode(self, copy: Copy) -> list[Any]:
+    def _encode(self, copy: Copy, path: str) -> list[bytes | memoryview]:
         (keys, width), (servers,), (workers,) = copy.weights.shape, copy.ages.shape, copy.ticks.shape
-        sizes = keys, width, copy.state.shape[1], servers, workers
-        sections = [
-            np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8)
-            for array, (dtype, _) in zip(copy, _layout(*sizes), strict=True)
-        ]
         header = {
-            "format": FORMAT,
-            "shmps": __version__,
             "serial": self._serial,
             "settings": self._settings,
             "data": self._data,
-            "sizes": sizes,
-            "crcs": [zlib.crc32(section.data) for section in sections],
+            "sizes": [keys, width, copy.state.shape[1], servers, workers],
         }
-        start = MAGIC + json.dumps(header).encode("ascii") + b"\n"
-        return [start + _crc_line(start), *sections]
+        arrays = {
+            name: np.ravel(getattr(copy, name)).astype(dtype, copy=False) for name, dtype in _DTYPES.items()
+        }
+        return CONTAINER.encode(header, arrays, path, "train without a checkpoint")
 
 
 def resume(folder: str, settings: dict[str, Any], data: dict[str, Any]) -> Copy:
@@ -203,47 +185,36 @@ def read(path: str) -> CheckpointFile:
 
 
 def _read(file: BufferedReader, size: int, path: str) -> CheckpointFile:
-    start = file.read(len(MAGIC))
-    if start != MAGIC:
-        raise DataError(f"{path}: a checkpoint must start with {MAGIC!r}, got {start!r}; is it a checkpoint?")
-    line = file.readline(files.HEADER_LIMIT)
-    if file.read(9) != _crc_line(start + line):
-        raise DataError(f"{path}: the header does not match its CRC-32; the file is damaged")
-    header = files.parse_header(line, path, "checkpoint", FORMAT)
-    try:
-        keys, width, state, servers, workers = header["sizes"]
-        fits = (
-            min(keys, width, servers, workers) >= 1
-            and state >= 0
-            and len(header["crcs"]) == len(Copy._fields)
-        )
-        layout = _layout(keys, width, state, servers, workers)
-        total = sum(8 * math.prod(shape) for _, shape in layout)
-        fits = fits and type(total) is type(header["serial"]) is int
-        fits = fits and isinstance(header["settings"], dict) and isinstance(header["data"], dict)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: the header breaks a rule of the format: {error!r}") from error
-    # Checked before any allocation: a header alone must not cause one.
-    if not fits or total != size - file.tell():
-        raise DataError(
-            f"{path}: the sections must have {total} bytes by the header, got {size - file.tell()}; the file "
-            f"is cut short, has grown or is damaged"
-        )
-    sections = [np.empty(shape, dtype) for dtype, shape in layout]
-    for name, crc, section in zip(Copy._fields, header["crcs"], sections, strict=True):
-        raw = section.reshape(-1).view(np.uint8).data
-        if file.readinto(raw) != len(raw) or zlib.crc32(raw) != crc:
-            raise DataError(f"{path}: the section {name} does not match its CRC-32; the file is damaged")
-    return CheckpointFile(path, header, Copy(*sections))
+    line, header = CONTAINER.read_header(file, path)
+    with CONTAINER.rules(path):
+        shapes = _shapes(*header["sizes"])
+        if header["format"] == 1:
+            arrays = _arrays_of_format_1(file, size, line, header, path)
+        else:
+            arrays = CONTAINER.read_arrays(file, size, header, _DTYPES, path)
+        copy = Copy(**{name: arrays[name].reshape(shape) for name, shape in shapes.items()})
+        if type(header["serial"]) is not int or not all(
+            isinstance(header[name], dict) for name in ("settings", "data")
+        ):
+            raise ValueError("serial must be an integer, settings and data objects")
+    return CheckpointFile(path, header, copy)
 
 
-def _layout(
-    keys: int, width: int, state: int, servers: int, workers: int
-) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the type and shape of each section."""
-    shapes: list[tuple[int, ...]] = [(keys, width), (keys, state), (servers,), (servers,), (workers,)]
-    return list(zip(("<f8", "<f8", "<f8", "<i8", "<i8"), shapes, strict=True))
+def _shapes(keys: int, width: int, state: int, servers: int, workers: int) -> dict[str, tuple[int, ...]]:
+    if min(keys, width, servers, workers) < 1 or state < 0:
+        raise ValueError("sizes must be positive")
+    shapes = (keys, width), (keys, state), (servers,), (servers,), (workers,)
+    return dict(zip(Copy._fields, shapes, strict=True))
 
 
-def _crc_line(data: bytes) -> bytes:
-    return b"%08x\n" % zlib.crc32(data)
+def _arrays_of_format_1(
+    file: BufferedReader, size: int, line: bytes, header: dict[str, Any], path: str
+) -> dict[str, np.ndarray]:
+    if file.read(9) != b"%08x\n" % zlib.crc32(CONTAINER.magic + line):
+        raise CONTAINER.damaged(path, "the header must have the CRC-32 that follows it, got another one")
+    counts = {name: math.prod(shape) for name, shape in _shapes(*header["sizes"]).items()}
+    arrays = CONTAINER.read_entries(file, size, counts, _DTYPES, path)
+    for (name, array), crc in zip(arrays.items(), header["crcs"], strict=True):
+        if zlib.crc32(raw(array)) != crc:
+            raise CONTAINER.damaged(path, f"{name} must have the CRC-32 in the header, got another one")
+    return arrays

@@ -1,7 +1,7 @@
-"""How good margins are: accuracy, log loss and AUC.
+"""Accuracy, log-loss and AUC of margins.
 
-A margin is `x . w + intercept`. Of two classes a row is predicted positive if and only if its margin is above
-0; of more, each has margins of its own, against the rest, and the largest one is predicted.
+A margin is `x . w + intercept`. With two classes, a row is predicted positive if and only if its margin is
+above 0. With more, each class has margins against the rest, and the one with the largest margin is predicted.
 """
 
 import itertools
@@ -19,36 +19,28 @@ _PIECE = 2**16  # rows
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `evaluate` finds; log loss in nats per row, the others are shares between 0 and 1.
+    """The result of `evaluate`. log_loss is in nats per row; the others are between 0 and 1.
 
-    Where rows have weights, all are weighted.
+    If the rows have weights, all are weighted.
     """
 
     accuracy: float
-    baseline: float  # the accuracy of always answering the class most rows have
+    baseline: float  # the accuracy of predicting the most frequent class for every row
     log_loss: float
-    auc: float  # nan where there is only one class, or a margin is nan; of more than two the classes' mean
-
-
-def sigmoid(margins: Any) -> np.ndarray:  # (n,) -> (n,)
-    """1 / (1 + exp(-margin)), the probability of the positive class."""
-    margins = np.asarray(margins, dtype=np.float64)
-    # exp only ever sees arguments <= 0: it cannot overflow, and small probabilities keep all their digits.
-    small = np.exp(-np.abs(margins))
-    return np.where(margins >= 0, 1.0, small) / (1.0 + small)
+    auc: float  # nan with one class, or if a margin is nan; with more than two classes their mean
 
 
 def log_losses(agreements: Any) -> np.ndarray:  # (n,) -> (n,)
-    """log(1 + exp(-agreement)) per row, in nats, where agreement = margin * y and y is -1 or +1."""
+    """Return log(1 + exp(-agreement)) per row, in nats; agreement = margin * y, and y is -1 or +1."""
     agreements = np.asarray(agreements, dtype=np.float64)
-    # logaddexp(0, -agreement) written out: NumPy's own is slower and warns about nan.
+    # logaddexp(0, -agreement), which in numpy is slower and warns about nan.
     return np.maximum(-agreements, 0.0) + np.log1p(np.exp(-np.abs(agreements)))
 
 
 def constant_log_loss(y: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """The log-loss of the constant model, which gives each class its share of the rows as its probability.
+    """Return the log-loss of the constant model, whose probabilities are the shares of the classes.
 
-    It is the entropy of the shares. y (n,): -1 and +1, or of more than two classes their numbers.
+    It is the entropy of the shares. y (n,): -1 and +1, or the numbers of more than two classes.
     """
     totals = np.zeros(int(y.max()) + 2)
     for begin in range(0, len(y), _PIECE):
@@ -60,14 +52,14 @@ def constant_log_loss(y: np.ndarray, weights: np.ndarray | None = None) -> float
 
 
 def auc(margins: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """P(m+ > m-) + P(m+ = m-) / 2 for a random positive row's margin m+ and a random negative row's m-.
+    """Return P(m+ > m-) + P(m+ = m-) / 2 for the margins m+ of a positive row and m- of a negative row.
 
-    margins (n,) float64, positive (n,) bool; rows are drawn in proportion to their weights (n,). nan if a
-    class has no rows or a margin is nan.
+    margins (n,) float64, positive (n,) bool. The rows are random, in proportion to their weights (n,). nan if
+    a class has no rows or a margin is nan.
     """
     if positive.all() or not positive.any() or np.isnan(margins).any():
         return math.nan
-    # Twice the pairs won, so that a tie counts 1 and, without weights, every sum is exact.
+    # Twice the number of won pairs: a tie counts 1, so without weights every sum is exact.
     if weights is None:
         winners, losers = np.sort(margins[positive]), np.sort(margins[~positive])
         sides = itertools.product(_pieces(winners), ("left", "right"))
@@ -75,33 +67,33 @@ def auc(margins: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = 
         return won / (2 * len(winners) * len(losers))
     winners, losers = margins[positive], margins[~positive]
     order = losers.argsort()
-    below = np.append(0.0, np.cumsum(weights[~positive][order]))  # the weight of the least losers
+    below = np.append(0.0, np.cumsum(weights[~positive][order]))  # cumulated weights of the losers
     places = [losers[order].searchsorted(winners, side) for side in ("left", "right")]
     pairs = float(weights[positive].sum() * below[-1])
     return sum(float(weights[positive] @ below[each]) for each in places) / (2 * pairs) if pairs else math.nan
 
 
 def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Of it in order: what is made of one takes little memory beside the whole."""
+    """Yield the pieces of an array in order; arrays made of a piece take little memory."""
     for begin in range(0, len(array), _PIECE):
         yield array[begin : begin + _PIECE]
 
 
 def evaluate(margins: Any, y: Any, weights: np.ndarray | None = None) -> Metrics:
-    """The metrics of margins (n,) against the true classes (n,), -1 and +1, of rows with `weights` (n,).
+    """Return the metrics of margins (n,) for rows of the classes y (n,), -1 and +1, with `weights` (n,).
 
-    UsageError if there are no rows, the lengths differ, or `y` has another value than -1 and +1.
+    Raises UsageError if there are no rows, the lengths differ, or `y` has another value than -1 and +1.
     """
     margins, y = np.asarray(margins, dtype=np.float64), np.asarray(y)
     if margins.ndim != 1 or margins.shape != y.shape or margins.size == 0:
         raise UsageError(
-            f"margins and y are two vectors with one entry per row and at least one row, "
-            f"found shapes {margins.shape} and {y.shape}"
+            f"margins and y must be vectors with one entry per row and at least one row, got shapes "
+            f"{margins.shape} and {y.shape}"
         )
     positive = y == 1
     wrong = np.flatnonzero(~positive & (y != -1))
     if wrong.size:
-        raise UsageError(f"y is -1 or +1 in every row, found {y[wrong[0]]} in row {wrong[0]} (from 0)")
+        raise UsageError(f"y must be -1 or +1 in every row, got {y[wrong[0]]} in row {wrong[0]} (from 0)")
     share = float(np.average(positive, weights=weights))
     return Metrics(
         accuracy=float(np.average((margins > 0) == positive, weights=weights)),
@@ -112,10 +104,11 @@ def evaluate(margins: Any, y: Any, weights: np.ndarray | None = None) -> Metrics
 
 
 def evaluate_classes(margins: Iterable[np.ndarray], y: Any, weights: np.ndarray | None = None) -> Metrics:
-    """The metrics of more than two classes, by the margins (n,) of each in turn; y (n,): their numbers.
+    """Return the metrics of more than two classes.
 
-    Probabilities are those of each class against the rest, divided by their sum. Classes without rows have no
-    part in the AUC (Provost & Domingos 2000, but every class counts the same).
+    margins: (n,) of each class in turn, against the rest; y (n,): the numbers of the classes. Probabilities
+    are those of each class against the rest, divided by their sum. The AUC is the mean over the classes that
+    have rows (as in Provost & Domingos 2000, but without weights for the classes).
     """
     y = np.asarray(y)
     largest, predicted = np.full(len(y), -np.inf), np.zeros(len(y))
@@ -138,7 +131,7 @@ def evaluate_classes(margins: Iterable[np.ndarray], y: Any, weights: np.ndarray 
 
 
 def losses(margins: np.ndarray, y: np.ndarray) -> np.ndarray:  # (n,)
-    """The log-loss of each row: margins (n,) and y -1 and +1, or margins (n, classes) and y their numbers."""
+    """Return each row's log-loss, for margins (n,) and y -1 and +1, or margins (n, classes) and y numbers."""
     if margins.ndim == 1:
         return log_losses(margins * y)
     logs = -log_losses(margins)
@@ -146,15 +139,15 @@ def losses(margins: np.ndarray, y: np.ndarray) -> np.ndarray:  # (n,)
 
 
 def shares_of_classes(margins: np.ndarray) -> np.ndarray:
-    """Probabilities (n, classes): those of each class against the rest, divided by their sum."""
+    """Return probabilities (n, classes): of each class against the rest, divided by their sum."""
     logs = -log_losses(margins)
-    logs -= logs.max(axis=1, keepdims=True)  # one is 1: a sum of tiny ones would be 0
+    logs -= logs.max(axis=1, keepdims=True)  # the largest becomes 1; a sum of tiny ones could be 0
     shares = np.exp(logs)
     return shares / shares.sum(axis=1, keepdims=True)
 
 
 def log_shares_of_classes(margins: np.ndarray) -> np.ndarray:
-    """The logarithms of `shares_of_classes` (n, classes)."""
+    """Return the logarithms of `shares_of_classes` (n, classes)."""
     logs = -log_losses(margins)
     logs -= logs.max(axis=1, keepdims=True)
     return logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""A trained model, and what it predicts."""
+"""A trained model and its predictions."""
 
 import json
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from scipy.special import expit
 
 from shmps.data.dialect import Dialect
 from shmps.data.numeric import dense_of
@@ -13,7 +14,7 @@ from shmps.data.reading import names_of
 from shmps.data.rows import is_finite, to_csr
 from shmps.data.tables import listed
 from shmps.errors import DataError, UsageError
-from shmps.models.metrics import log_losses, log_shares_of_classes, shares_of_classes, sigmoid
+from shmps.models.metrics import log_losses, log_shares_of_classes, shares_of_classes
 
 Label = bool | int | float | str
 LABEL_TYPES = (bool, int, float, str)
@@ -22,20 +23,22 @@ LABEL_TYPES = (bool, int, float, str)
 # No ==: arrays do not compare to one truth value, and a tolerance is the caller's choice.
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A linear classifier. Of two labels it says the second where `X @ coefficients + intercept > 0`; of more
-    each has coefficients and an intercept of its own, and the largest of their margins tells which.
+    """A linear classifier.
 
-    UsageError if the labels are not two or more different bools, ints, floats or strings, coefficients and
-    intercept not numbers in the shapes that go with them, or the settings not a dict that JSON can hold.
+    With two labels, it predicts the second if and only if `X @ coefficients + intercept > 0`. With more, each
+    label has coefficients and an intercept, and the label with the largest margin is predicted.
+
+    Raises UsageError if the labels are not two or more different bools, ints, floats or strings, coefficients
+    and intercept are not numbers of the right shapes, or the settings are not a dict that JSON can hold.
     """
 
-    coefficients: np.ndarray  # (num_features,) float64; of more than two labels (labels, num_features)
-    intercept: Any  # float; of more than two labels (labels,) float64
-    labels: tuple[Label, ...]  # (negative, positive), or all of them, as the user gave them
+    coefficients: np.ndarray  # (num_features,) float64; with more than two labels (labels, num_features)
+    intercept: Any  # float; with more than two labels (labels,) float64
+    labels: tuple[Label, ...]  # (negative, positive), or all labels, as the user gave them
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Everything becomes what a file can keep now, so that a saved and loaded model is the same model.
+        # Convert to what a file can hold, so that a saved and loaded model is equal in every bit and type.
         object.__setattr__(self, "labels", plain_labels(self.labels))
         each = () if len(self.labels) == 2 else (len(self.labels),)
         object.__setattr__(self, "coefficients", plain_coefficients(self.coefficients, each))
@@ -48,23 +51,23 @@ class Model:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all weights and intercepts are."""
+        """Whether all weights and intercepts are finite."""
         return bool(np.isfinite(self.coefficients).all() and np.isfinite(self.intercept).all())
 
     def decision_function(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) or (n, labels)
-        """The margins, of X sparse or dense.
+        """Return the margins of X, sparse or dense.
 
-        Raises UsageError if X has another number of columns; DataError if they have other names than those of
-        training, an index is outside of them, or a value is no finite real number.
+        Raises UsageError if X has another number of columns than training; DataError if the columns have
+        other names, an index is out of range, or a value is not a finite real number.
         """
         names = names_of(X)
         if not scipy.sparse.issparse(X):
             X = dense_of(X, "X")
         if len(X.shape) != 2 or X.shape[1] != self.num_features:
-            found = f"{X.shape[1]} columns" if len(X.shape) == 2 else f"an array of shape {X.shape}"
+            got = f"{X.shape[1]} columns" if len(X.shape) == 2 else f"an array of shape {X.shape}"
             raise UsageError(
-                f"X has one row per example and one column for each of the model's {self.num_features} "
-                f"features, found {found}; read the data with num_features={self.num_features}"
+                f"X must have one row per example and one column for each of the model's {self.num_features} "
+                f"features, got {got}; read the data with num_features={self.num_features}"
             )
         self._must_have_names(names)
         is_complex, is_sparse = X.dtype.kind == "c", scipy.sparse.issparse(X)
@@ -77,7 +80,7 @@ class Model:
         return np.asarray(X @ np.ascontiguousarray(self.coefficients.T), np.float64) + self.intercept
 
     def _must_have_names(self, names: np.ndarray | None) -> None:
-        """Raises DataError if the columns of some rows have `names` (features,), and training had others."""
+        """Raise DataError if columns have `names` (features,), and those of training had others."""
         known = Dialect.of(self.settings).feature_names
         if names is not None and known is not None and names.tolist() != list(known):
             raise DataError(
@@ -86,89 +89,92 @@ class Model:
             )
 
     def predict_proba(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n, labels)
-        """The probability of each label in every row; of more than two see `metrics.shares_of_classes`."""
+        """Return the probability of each label for each row.
+
+        For more than two labels see `metrics.shares_of_classes`.
+        """
         margins = self.decision_function(X)
         if margins.ndim == 2:
             return shares_of_classes(margins)
-        # Not 1 - p: that would lose every digit of a small probability.
-        return np.column_stack((sigmoid(-margins), sigmoid(margins)))
+        # Not 1 - p, which would lose the digits of a small probability.
+        return np.column_stack((expit(-margins), expit(margins)))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n, labels)
-        """The logarithms of these probabilities, finite also where a probability rounds to 0."""
+        """Return the logarithms of the probabilities, which are finite even if a probability rounds to 0."""
         margins = self.decision_function(X)
         if margins.ndim == 2:
             return log_shares_of_classes(margins)
         return np.column_stack((-log_losses(-margins), -log_losses(margins)))
 
     def predict(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) of labels
-        """The label of every row: of two the positive one if and only if its margin is above 0."""
+        """Return the label of each row; of two, the positive one if and only if the margin is above 0."""
         margins = self.decision_function(X)
         numbers = (margins > 0).astype(np.intp) if margins.ndim == 1 else margins.argmax(axis=1)
         return array_of(self.labels)[numbers]
 
 
 def array_of(labels: tuple[Label, ...]) -> np.ndarray:
-    """The labels (n,), of their own type if one holds them all exactly, else as objects."""
+    """Return the labels (n,), in one type if it holds all of them exactly, else as objects."""
     array = np.array(labels)
-    # NumPy would make "1" of 1 beside a string and 1 of True beside a number; as objects they stay.
+    # Beside a string numpy turns 1 into "1", beside a number True into 1; objects stay as they are.
     if [(type(label), label) for label in array.tolist()] != [(type(label), label) for label in labels]:
         return np.array(labels, dtype=object)
     return array
 
 
 def plain_coefficients(values: Any, each: tuple[int, ...]) -> np.ndarray:
-    """`values` as a contiguous float64 array (*each, num_features), without a copy if they are one."""
+    """Return `values` as a contiguous float64 array (*each, num_features), without a needless copy."""
     try:
         array = np.asarray(values, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
-        raise UsageError(f"coefficients are numbers, found something else: {error}") from error
+        raise UsageError(f"coefficients must be numbers, got others: {error}") from error
     if array.ndim != len(each) + 1 or array.shape[:-1] != each:
         raise UsageError(
-            f"coefficients are a vector of two labels, else one for each label, found an array of shape "
+            f"coefficients must be a vector with two labels, else one for each label, got an array of shape "
             f"{array.shape}"
         )
     return array
 
 
 def plain_intercept(value: Any, each: tuple[int, ...]) -> Any:
-    """A Python float, or a contiguous float64 vector of the shape `each`."""
+    """Return `value` as a Python float, or as a contiguous float64 vector of the shape `each`."""
     try:
         return np.ascontiguousarray(value, np.float64).reshape(each) if each else float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"the intercept is one number of two labels, else one for each label, found {value!r}"
+            f"intercept must be one number with two labels, else one for each label, got {value!r}"
         ) from error
 
 
 def plain_labels(labels: Any) -> tuple[Label, ...]:
-    """The labels with NumPy scalars as the Python ones of the same value."""
+    """Return the labels, with numpy scalars as Python scalars of the same value."""
     given = labels if isinstance(labels, tuple | list | np.ndarray) else ()
     plain = tuple(label.item() if isinstance(label, np.generic) else label for label in given)
-    # A nan label would fail here too: it differs from everything, itself included.
+    # nan fails here too: it differs even from itself.
     if (
         len(plain) < 2
         or any(type(label) not in LABEL_TYPES or label != label for label in plain)
         or len(set(plain)) < len(plain)
     ):
         raise UsageError(
-            f"labels are two or more different bools, ints, floats or strings: (negative, positive), or all; "
-            f"found {labels!r:.200}"
+            f"labels must be two or more different bools, ints, floats or strings, (negative, positive) or "
+            f"all, got {labels!r:.200}"
         )
     return plain
 
 
 def plain_settings(settings: Any) -> dict[str, Any]:
-    """A copy of the settings as JSON gives them back: tuples as lists, keys as strings."""
+    """Return a copy of the settings as JSON returns them: tuples as lists, keys as strings."""
     if not isinstance(settings, dict):
-        raise UsageError(f"settings are a dict, found {type(settings).__name__}")
+        raise UsageError(f"settings must be a dict, got {type(settings).__name__}")
     try:
         return json.loads(json.dumps(settings, default=python_scalar))
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"settings hold only what JSON can, found something else: {error}") from error
+        raise UsageError(f"settings must hold only what JSON can, got: {error}") from error
 
 
 def python_scalar(value: Any) -> Any:
-    """The Python scalar of a NumPy one; TypeError for anything else, as json.dumps wants it."""
+    """Return the Python scalar of a numpy scalar. Raises TypeError for other values, as json.dumps asks."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} is not one of JSON's types")
+    raise TypeError(f"JSON has no {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""The panel of a training that goes on, in the terminal: what the bar shows, and how it came to that."""
+"""A live panel in the terminal: the progress of a training, and the curves of its evaluations."""
 
 import math
 import sys
@@ -11,18 +11,18 @@ from shmps.linear.result import Evaluation
 from shmps.ps.events import Event
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_WIDTH = 40  # of a curve, in characters
+_WIDTH = 40  # characters of a curve
 
 
 def panel(title: str, say: Callable[[str], None]) -> "Panel | None":
-    """A panel on stderr, to be used in a with block; None, and a line to `say`, where there can be none."""
+    """Return a panel on stderr, for a with block; without a terminal or rich call `say`, and return None."""
     if not sys.stderr.isatty():
-        say("the live panel needs a terminal, and stderr is none; going on without it")
+        say("the live panel needs a terminal on stderr, got none; training goes on without the panel")
         return None
     try:
         import rich  # noqa: F401
     except ImportError:
-        say("the live panel needs rich, which is not installed: pip install 'shmps[live]'; here is the bar")
+        say("the live panel needs rich, got none; pip install 'shmps[live]'; the bar is shown instead")
         return None
     return Panel(title)
 
@@ -48,7 +48,7 @@ class Panel:
             get_renderable=self._drawn,
             auto_refresh=False,
             transient=True,
-            redirect_stdout=False,  # nodes inherit them
+            redirect_stdout=False,  # nodes inherit stdout and stderr
             redirect_stderr=False,
         )
 
@@ -93,7 +93,7 @@ class Panel:
 
 
 def curve(values: Sequence[float]) -> str:
-    """Values as blocks of eight heights, from their least to their most; a space for what is no number."""
+    """Return values as blocks of eight heights, from the least to the largest; a space for nan and inf."""
     numbers = [value for value in values if math.isfinite(value)]
     if not numbers:
         return ""

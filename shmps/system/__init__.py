@@ -1,1 +1,1 @@
-"""The operating system: files, memory, cores, signals and their limits, and the compiler of kernels."""
+"""The operating system: files, memory, CPU cores, signals and their limits; and the compiler of kernels."""

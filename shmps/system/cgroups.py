@@ -1,4 +1,4 @@
-"""The control groups that this process is in: what a container may use of its machine."""
+"""The control groups of this process: the limits that a container sets."""
 
 import contextlib
 from pathlib import Path
@@ -7,9 +7,9 @@ ROOT = "/sys/fs/cgroup"
 
 
 def cgroups(controller: str) -> list[Path]:
-    """The folders of this process's cgroup and of those around it, inner ones first.
+    """Return the folders of this process's cgroup and of its parents, inner ones first.
 
-    controller: of version 1, such as "memory"; "": version 2, which has one hierarchy for all.
+    controller: a controller of version 1, such as "memory"; "": version 2, with one hierarchy for all.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -21,10 +21,10 @@ def cgroups(controller: str) -> list[Path]:
 
 
 def cpu_quota() -> float:
-    """Cores' worth of time that the cgroups allow: the least of them; infinite where there is no limit."""
+    """Return the least quota of the cgroups, in cores; infinity if there is none."""
     quotas = [float("inf")]
     for folder in cgroups(""):
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
             quota, period = map(int, (folder / "cpu.max").read_text().split())
             quotas.append(quota / period)
     for folder in cgroups("cpu"):

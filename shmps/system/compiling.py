@@ -1,7 +1,7 @@
-"""The decorator of kernels: numba compiles them, and keeps what it compiled on the disk where it can.
+"""The decorator of kernels: numba compiles them, and caches the machine code on the disk.
 
-Where it can not (no folder that can be written to, a full disk, a damaged file), a kernel is compiled again:
-that is told once, and is no error.
+Without a cache (no writable folder, a full disk, a damaged file) a kernel is compiled again. That is a
+warning, once in a program, and no error.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ _told = False
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit(**options)`, with a cache where there can be one."""
+    """Return the decorator `numba.njit(**options)`, with a cache if one is possible."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         kernel = njit(**options)(function)
-        if isinstance(kernel, Dispatcher):  # it is the function itself where NUMBA_DISABLE_JIT is set
+        if isinstance(kernel, Dispatcher):  # with NUMBA_DISABLE_JIT it is the function itself
             kernel._cache = _cache_of(function)  # type: ignore[attr-defined]
         return kernel
 
@@ -36,7 +36,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def _cache_of(function: Callable[..., Any]) -> Any:
     try:
         return _Cache(function)
-    except (RuntimeError, OSError) as error:  # RuntimeError: numba has tried all folders that it knows
+    except (RuntimeError, OSError) as error:  # RuntimeError: no folder that numba knows will do
         return _NoCache(str(error))
 
 
@@ -54,7 +54,7 @@ class _Cache(FunctionCache):
             return super().load_overload(sig, target_context)
         except OSError:
             return None
-        except Exception:  # a damaged file can raise anything; what is compiled now takes its place
+        except Exception:  # a damaged file can raise anything; the newly compiled kernel replaces it
             with contextlib.suppress(OSError):
                 self.flush()
             return None
@@ -67,13 +67,13 @@ class _Cache(FunctionCache):
 
 
 def _tell(reason: str) -> None:
-    """Once in a program: its nodes are silent."""
+    """Warn once in a program, in the main process only: nodes are silent."""
     global _told
     if not _told and multiprocessing.parent_process() is None:
         _told = True
         warnings.warn(
-            f"what numba compiles must be kept in a folder that can be written to, found none ({reason}): it "
-            f"is compiled at every start, which takes seconds; set NUMBA_CACHE_DIR to such a folder",
+            f"the cache of compiled kernels must be in a writable folder, got none ({reason}): kernels are "
+            f"compiled at every start, which takes seconds; set NUMBA_CACHE_DIR to such a folder",
             NotCached,
             stacklevel=2,
         )
@@ -81,13 +81,13 @@ def _tell(reason: str) -> None:
 
 kernel: Any = compiled(error_model="numpy")  # x / 0 is inf, as in numpy
 
-# Indices are cast to `at` where a loop is hot: numba lets a signed index count from the end, and looks at its
-# sign every time (1.7 times as slow in `linear.kernels.gradient`).
+# Hot loops cast indices to `at`: a negative index counts from the end, so numba checks the sign of a signed
+# index at every access (1.7 times as slow in `linear.kernels.gradient`).
 at = np.uint64
 
 
 def is_kept(kernel: Any) -> bool:
-    """Whether numba keeps a compiled `kernel` on the disk, or cannot keep any."""
+    """Whether the compiled `kernel` is in the cache, or no cache is possible."""
     folder = kernel.stats.cache_path
     name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
     return folder is None or any(Path(folder).glob(f"{name}-*.nbi"))

@@ -1,7 +1,7 @@
-"""Named places in the loops of real nodes at which a test can have the process killed.
+"""Named places in the loops of nodes at which a test kills the process.
 
-A place that is not armed costs a look into an empty dictionary. What is armed is armed in one process: that
-of a node (`Failpoint`, given to the scheduler, which arms the node's first life), or the scheduler's own.
+A place that is not armed costs a look into an empty dictionary. A place is armed in one process: that of a
+node (the scheduler gets a `Failpoint`, and arms the first life of the node), or that of the scheduler.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _at_armed_place: Callable[[str], None] = _kill
 
 
 class Failpoint(NamedTuple):
-    """Kill this node at its `visit`-th visit (1: the first) to `place`."""
+    """Kill the node `role` `rank` at its `visit`-th visit (1: the first) to `place`."""
 
     role: int
     rank: int
@@ -61,7 +61,10 @@ def reach(place: str) -> None:
 
 @contextlib.contextmanager
 def simulated(die: Callable[[str], None]) -> Iterator[None]:
-    """Inside, an armed place calls `die(place)` instead: for nodes that share this process. Ends disarmed."""
+    """In the block, an armed place calls `die(place)` instead of killing: for nodes in this process.
+
+    Disarms all places at the end.
+    """
     global _at_armed_place
     _at_armed_place = die
     try:

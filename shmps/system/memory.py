@@ -1,4 +1,4 @@
-"""Shared memory without a name: nothing to leak, even if every process is killed at once."""
+"""Shared memory without a name, which cannot leak even if all processes are killed at once."""
 
 import contextlib
 import mmap
@@ -12,7 +12,7 @@ import numpy as np
 
 from shmps.errors import OutOfSpace
 from shmps.system.cgroups import cgroups
-from shmps.system.shortages import shortage
+from shmps.system.os_errors import shortage
 
 _LINE = 64  # bytes in a cache line: no two arrays share one
 
@@ -20,16 +20,16 @@ Fields = Mapping[str, tuple[type, tuple[int, ...]]]
 
 
 class NamelessMemory(SharedMemory):
-    """Shared memory over a nameless file; inherited or passed on by its descriptor, never by name.
+    """Shared memory over a file without a name. Processes inherit it, or get its descriptor.
 
-    On Linux the file is a memfd. Elsewhere it is a named segment whose name is removed at once: only
-    a kill between those two calls can leave it behind. Pages are allocated up front, so that too little
-    memory is an error here and not a SIGBUS later.
+    On Linux the file is a memfd. Elsewhere it is a named segment whose name is removed at once, so that only
+    a kill between these two calls leaks it. Pages are allocated at once, so that too little memory is an
+    error here and not a SIGBUS later.
 
     Raises OutOfSpace if less than `size` bytes are available.
     """
 
-    _close = staticmethod(os.close)  # where Python ends, the names of this module may be gone before us
+    _close = staticmethod(os.close)  # when Python exits, the names of this module may go before this object
 
     def __init__(self, size: int):
         available = available_memory()
@@ -48,30 +48,30 @@ class NamelessMemory(SharedMemory):
                 os.close(descriptor)
             if (short := shortage(error, in_memory=True)) is None:
                 raise
-            raise _refused(size, f"found {short.found} ({error.strerror}); {short.remedy}, or") from error
+            raise _refused(size, f"got {short.found} ({error.strerror}); {short.remedy}, or") from error
 
     def _attach(self, descriptor: int, size: int) -> None:
-        self._mmap = mmap.mmap(descriptor, size)  # first: until this succeeds the descriptor is the caller's
+        self._mmap = mmap.mmap(descriptor, size)  # first: if it raises, the caller closes it
         self._fd, self._size, self._name = descriptor, size, "nameless"
         self._buf = memoryview(self._mmap)
 
     def close(self) -> None:
-        """Give up the descriptor. The mapping goes with the last array over it, never before."""
+        """Close the descriptor. The mapping ends with the last array over it, never before."""
         self._buf = self._mmap = None  # type: ignore[assignment]
         if self._fd >= 0:
             self._close(self._fd)
             self._fd = -1
 
     def unlink(self) -> None:
-        """Nothing to do: there is no name."""
+        """Do nothing: there is no name."""
 
     def all(self) -> memoryview:
-        """The bytes, to read and write."""
+        """Return the bytes, to read and write."""
         assert self._buf is not None, "closed"
         return self._buf
 
     def read_only(self) -> memoryview:
-        """A second mapping of the same bytes that cannot be written through."""
+        """Return a second mapping of the same bytes, which is read-only."""
         return memoryview(mmap.mmap(self._fd, self._size, prot=mmap.PROT_READ))
 
     def __reduce__(self):
@@ -95,10 +95,10 @@ def _nameless_file(size: int) -> int:
 
 
 def carve(fields: Fields, buffer=None) -> tuple[dict[str, np.ndarray], int]:
-    """Lay `fields` (name -> dtype, shape) one after the other in `buffer`.
+    """Lay out `fields` (name -> dtype, shape) one after the other in `buffer`.
 
-    Returns the arrays by name (none if there is no buffer yet) and the bytes needed. `np.frombuffer` holds
-    on to the mapping, so an array can not outlive its memory.
+    Return the arrays by name (none without a buffer) and the number of bytes that they need. `np.frombuffer`
+    keeps the mapping alive, so an array cannot outlive its memory.
     """
     arrays: dict[str, np.ndarray] = {}
     offset = 0
@@ -112,14 +112,14 @@ def carve(fields: Fields, buffer=None) -> tuple[dict[str, np.ndarray], int]:
 
 
 def available_memory() -> int:
-    """Bytes this process may still allocate: the least of what the machine and its cgroups leave."""
+    """Return the bytes that this process may still allocate: the least that the machine and cgroups leave."""
     return min([_machine_available(), *_cgroup_available()])
 
 
 def own_memory() -> int:
-    """Bytes of anonymous and of shared memory that this process has in use; 0 where the system does not say.
+    """Return the bytes of anonymous and shared memory that this process uses; 0 if the system does not tell.
 
-    The page cache is not in it: the kernel takes that back when it needs the memory.
+    The page cache does not count, because the kernel takes it back when it needs the memory.
     """
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -138,14 +138,14 @@ def _machine_available() -> int:
 
 
 def _cgroup_available() -> list[int]:
-    """What each enclosing memory cgroup leaves (version 2, then version 1); [] where there is none."""
+    """Return the bytes that each enclosing memory cgroup leaves (version 2, then 1); [] if there is none."""
     left = []
     for controller, limit, usage in (
         ("", "memory.max", "memory.current"),
         ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
         for folder in cgroups(controller):
-            # "max" is no number and a missing file no limit: neither bounds anything.
+            # "max" is no number, and a missing file is no limit.
             with contextlib.suppress(OSError, ValueError):
                 used = int((folder / usage).read_text()) - _reclaimable(folder)
                 left.append(int((folder / limit).read_text()) - used)
@@ -153,15 +153,15 @@ def _cgroup_available() -> list[int]:
 
 
 def _reclaimable(cgroup: Path) -> int:
-    """Bytes of files' pages that count as used and that the kernel gives back when asked for memory."""
+    """Return the bytes of the page cache that count as used, but that the kernel gives back when needed."""
     for line in (cgroup / "memory.stat").read_text().splitlines():
         if line.startswith(("inactive_file ", "total_inactive_file ")):
             return int(line.split()[1])
     return 0
 
 
-def _refused(size: int, found: str) -> OutOfSpace:
+def _refused(size: int, got: str) -> OutOfSpace:
     return OutOfSpace(
-        f"the shared arrays must fit in memory: they need {size / 2**20:,.1f} MiB, {found} use fewer "
+        f"the shared arrays must fit in memory: they need {size / 2**20:,.1f} MiB, {got} use fewer "
         f"workers, keys or a smaller max_keys"
     )

@@ -1,19 +1,28 @@
-"""Signals are delivered where nothing is lost: while the scheduler waits, and in the callbacks of a run.
+"""Delays signals while a cluster is open, so that a handler that raises does not lose anything.
 
-Python runs a signal's handler in the main thread between any two bytecodes. A handler that raises, as that of
-Ctrl-C does, can so leave a lock locked or a process running, wherever it strikes. While a cluster is open a
-`_Receiver` stands in front of each handler. It looks at the stack for the functions that are marked here:
+Python runs a signal's handler in the main thread between any two bytecodes. A handler that raises, as that
+of Ctrl-C does, can leave a lock locked or a process running. While a cluster is open, a `_Receiver` replaces
+each handler. It looks at the stack for marked functions:
 
-    held           the handler waits, in the function and in all that it calls
-    delivering     but for these, which may be called by held ones: the handler runs
-    cleaning_up    the handler waits, even in delivering ones
+    signal
+      v
+    _Receiver --+-- the nearest mark is `delivering`, or none ------------------------------> handler
+                |                                                                                ^
+                +-- the nearest mark is `held`, any mark is `cleaning_up`,                       |
+                    or the main thread is in `blocked` --> waiting --> deliver() ----------------+
 
-A mark belongs to the function, so there is no instant at which it does not hold yet, or no longer: neither
-before the first line of `__exit__` nor after the last of `__enter__`. (Trio protects its internals so, too.)
-`deliver` delivers the signals that wait; delivering functions call it, and held ones before they return.
+    held           the handler waits, in the function and in all functions that it calls, except
+    delivering     functions that may be called by held ones: the handler runs
+    cleaning_up    the handler waits, even in delivering functions
+
+Delivering functions call `deliver`, and held functions call it before they return. So signals are delivered
+while the scheduler waits, and in the callbacks of a run.
+
+A mark belongs to a function, so it has no gap: it holds before the first line of `__exit__` and after the
+last line of `__enter__`. (Trio protects its internals in the same way.)
 """
 
-import _signal  # whose `getsignal` takes a hundredth of the time of that of `signal`, which makes enums
+import _signal  # `_signal.getsignal` takes a hundredth of the time of `signal.getsignal`, which makes enums
 import collections
 import contextlib
 import select
@@ -31,23 +40,23 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HELD, _DELIVERING, _CLEANING_UP = range(3)
 _marks: dict[CodeType, int] = {}
-# Signals that have come and are not delivered yet, each with its handler.
+# Signals that came and are not delivered yet, each with its handler.
 waiting: collections.deque[tuple[int, Callable[..., Any]]] = collections.deque()
-_blocks = 0  # that the main thread is in, of `blocked`
+_blocks = 0  # blocks of `blocked` that the main thread is in
 
 
 def held(function: Function) -> Function:
-    """Mark a function in which signals wait, but where it calls a `delivering` one."""
+    """Mark a function in which signals wait, except in the `delivering` functions that it calls."""
     return _marked(function, _HELD)
 
 
 def delivering(function: Function) -> Function:
-    """Mark a function in which signals are delivered, also when a `held` one calls it."""
+    """Mark a function in which signals are delivered, also if a `held` function calls it."""
     return _marked(function, _DELIVERING)
 
 
 def cleaning_up(function: Function) -> Function:
-    """Mark a function in which signals wait, whatever it calls."""
+    """Mark a function in which signals wait, in all functions that it calls too."""
     return _marked(function, _CLEANING_UP)
 
 
@@ -58,17 +67,17 @@ def _marked(function: Function, mark: int) -> Function:
 
 @delivering
 def deliver() -> bool:
-    """Run the handlers of the signals that wait; they may raise, as that of Ctrl-C does.
+    """Run the handlers of the signals that wait. They may raise, as that of Ctrl-C does.
 
-    Returns False if none waits that may be delivered here: not in another thread than the main one, and not
-    where a caller cleans up. A held function that is about to return calls `deliver` until then, `while
-    signals.waiting and signals.deliver()`: Python runs no handler between the look that finds none and the
-    return.
+    Return False if no signal waits that may be delivered here. None may be delivered in another thread than
+    the main one, or if a caller cleans up. A held function that is about to return calls `deliver` until it
+    returns False, `while signals.waiting and signals.deliver()`: Python runs no handler between the look that
+    finds no signal and the return.
     """
     if not waiting or not in_main_thread() or _must_wait(sys._getframe()):
         return False
     number, handler = waiting[0]
-    del waiting[0]  # not popleft: Python could run the handler of another signal after the call
+    del waiting[0]  # not popleft(): after a call Python could run the handler of another signal
     try:
         handler(number, sys._getframe())
     finally:
@@ -78,13 +87,13 @@ def deliver() -> bool:
 
 @delivering
 def poll(ready: select.poll, seconds: float | None) -> list[tuple[int, int]]:
-    """The events of `ready`, waiting so many seconds at most (None: until there is one); delivers signals."""
+    """Return the events of `ready` after at most `seconds` (None: no limit). Signals are delivered."""
     deliver()
     return ready.poll(None if seconds is None else 1000 * seconds)
 
 
 class _Receiver:
-    """What stands in front of a handler. `passages`: those that are open and rely on it."""
+    """Replaces a handler. `passages`: the open passages that need it."""
 
     def __init__(self, handler: Callable[..., Any]):
         self.handler = handler
@@ -98,29 +107,29 @@ class _Receiver:
 
 
 class Passage:
-    """From when it is made until it is closed, a receiver stands in front of every handler.
+    """Until it is closed, a receiver replaces every handler.
 
-    Only of those that are functions of Python; and only in the main thread, which alone runs handlers.
+    It concerns handlers that are Python functions, and the main thread, the only one that runs handlers.
     """
 
     def __init__(self) -> None:
         self._receivers: list[tuple[int, _Receiver]] = []
         try:
             self.renew()
-        except BaseException:  # by a handler that has no receiver yet
+        except BaseException:  # raised by a handler that has no receiver yet
             self.close()
             raise
 
     @delivering
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(*args)`, with signals delivered in it: it is the user's, and may set other handlers."""
+        """Return `function(*args)`, a function of the user, which may set handlers. Signals are delivered."""
         try:
             return function(*args)
         finally:
             self.renew()
 
     def renew(self) -> None:
-        """Put receivers in front of handlers that the program has set meanwhile, too."""
+        """Replace the handlers that the program has set since the last call, too."""
         if not in_main_thread():
             return
         for number in _ALL:
@@ -132,32 +141,30 @@ class Passage:
                 signal.signal(number, receiver)
 
     def close(self) -> None:
-        """Put back the handlers whose receivers nobody else needs, and deliver what waits, unless it waits
-        for a caller.
-        """
+        """Put back the handlers, and deliver the signals that wait, unless a mark of a caller holds them."""
         try:
             self.put_back()
         finally:
             deliver()
 
     def put_back(self) -> None:
-        """Without the delivery."""
+        """Put back the handlers whose receivers no other passage needs. Delivers no signal."""
         main = in_main_thread()
         try:
             while self._receivers:
                 number, receiver = self._receivers[-1]
                 receiver.passages.discard(self)
-                # Another one, if the program has set it meanwhile, stays.
+                # A handler that the program has set meanwhile stays.
                 if main and not receiver.passages and _signal.getsignal(number) is receiver:
                     signal.signal(number, receiver.handler)
                 self._receivers.pop()
         finally:
-            if self._receivers:  # a handler that was put back has raised
+            if self._receivers:  # a handler raised after it was put back
                 self.put_back()
 
 
 def in_main_thread() -> bool:
-    """Whether this is the main thread: it alone runs handlers, and nodes that it starts die with it."""
+    """Whether this is the main thread: only it runs handlers, and the nodes that it starts die with it."""
     return threading.current_thread() is threading.main_thread()
 
 
@@ -178,10 +185,10 @@ def _must_wait(frame: FrameType | None) -> bool:
 @contextlib.contextmanager
 @held
 def blocked() -> Iterator[None]:
-    """Signals wait until the block is done, where no cluster is open too.
+    """Make signals wait until the end of the block, also if no cluster is open.
 
-    Ctrl-C and SIGTERM are blocked besides, so that a child that is forked in it, by any thread, does not run
-    its parent's handlers before it has set its own.
+    The system blocks SIGINT and SIGTERM besides, so that a child that any thread forks in the block does not
+    run the handlers of its parent before it has set its own.
     """
     global _blocks
     passage, main = Passage(), int(in_main_thread())
@@ -198,7 +205,7 @@ def blocked() -> Iterator[None]:
 
 
 def begin_anew(ignored: tuple[int, ...]) -> None:
-    """In a node: what its parent did with signals is not for it. It ignores these."""
+    """Undo, in a new node, what its parent did with signals. The node ignores the signals `ignored`."""
     global _blocks
     for number in _ALL:
         if callable(_signal.getsignal(number)):

@@ -1,1 +1,1 @@
-"""Updaters: the servers' rules for a gradient."""
+"""Updaters: how a server applies a push."""

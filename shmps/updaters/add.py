@@ -1,11 +1,11 @@
-"""Updaters without a rule of descent: `Add` sums what is pushed, `Replace` keeps the last tick's sum."""
+"""Updaters that are no gradient descent: `Add` sums the pushes, `Replace` keeps the sum of the last tick."""
 
 from shmps.ps.kernels import add_scaled
 from shmps.ps.updater import Updater, total
 
 
 class Add(Updater):
-    """values += push: counters, sums, weights that are set by hand. A held tick is summed."""
+    """values += push, for counters and sums. The pushes of a held tick are summed."""
 
     def update(self, keys, gradient, values, state, step):
         add_scaled(values, gradient, 1.0)
@@ -15,7 +15,7 @@ class Add(Updater):
 
 
 class Replace(Add):
-    """values = push: what is read is the last tick's sum, an all-reduce."""
+    """values = push. A pull returns the sum of the last tick: an all-reduce."""
 
     def update(self, keys, gradient, values, state, step):
         values[:] = gradient

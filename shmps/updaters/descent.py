@@ -1,16 +1,16 @@
-"""Server-side rules: how a gradient changes the weights.
+"""Gradient descent by the servers: SGD, AdaGrad and FTRL.
 
 These updaters minimise the same objective over the N training rows,
 
     (1/N) sum_i log(1 + exp(-y_i x_i.w))  +  l2/2 |w|^2  +  l1 |w|_1  (L1: FTRL only),
 
-without the key `unpenalized` (the intercept's) in either penalty. A push brings the mean gradient of its
-rows; the penalty is applied here and nowhere else, once per update and to every key. For keys that an update
-does not name this is put off until the next one that does (or a read): the `age` of a server counts the
-penalty since the start, and the difference to the age at which a key was last brought up to date is what it
-still owes. Whoever reads gets values with nothing owed.
+in which the key `unpenalized` (that of the intercept) has no penalty. A push brings the mean gradient of its
+rows. The updater applies the penalty, once per update and to every key. A key that an update does not name
+gets the penalty later, at the next update that names it, or at a read. The `age` of a server is the penalty
+since the start, and a key owes the difference between this age and the age at its last update. A read returns
+values that owe nothing.
 
-An own updater derives from `Updater`; see the README.
+Derive your own updater from `Updater`; see the README.
 """
 
 import math
@@ -26,38 +26,38 @@ from shmps.updaters.rules import AdaGradRule, FTRLRule, SGDRule
 
 
 class ByRule(Updater):
-    """An updater with a formula for one value: it can be applied in place too."""
+    """An updater with a formula for one value, which workers can also apply in place."""
 
     def rule(self, step: Step) -> Any:
-        """The numbers of the formula at this step; see `shmps.updaters.rules`."""
+        """Return the numbers of the formula at this step; see `shmps.updaters.rules`."""
         raise NotImplementedError
 
     def update(self, keys, gradient, values, state, step):
         rules.update(self.rule(step), keys, gradient, values, state, step.age)
 
     def descend(self, rows, intercept: bool, weights, state, step: Step, column: int = 0) -> float:
-        """A step per row, of the weights themselves: see `rules.descend`."""
+        """Make a step in place for each row; see `rules.descend`."""
         return rules.descend(self.rule(step), *rows, intercept, weights, state, step.age, column)
 
     def catch_up(self, keys, values, state, age):
         rules.catch_up(self.rule(Step(1, age)), keys, values, state, age)
 
 
-# What the learning rate is multiplied by at a step.
+# Factors of the learning rate at a step.
 SCHEDULES: dict[str, Callable[[Step], float]] = {
     "constant": lambda step: 1.0,
     "1/t": lambda step: 1.0 / step.tick,
     "1/sqrt(t)": lambda step: 1.0 / math.sqrt(step.tick),
-    # Staleness-aware (Zhang et al., IJCAI 2016), for delays that begin at 0.
+    # Staleness-aware (Zhang et al., IJCAI 2016); here delays start at 0.
     "1/(1+delay)": lambda step: 1.0 / (1.0 + step.delay),
 }
 
 
 class SGD(ByRule):
-    """w -= rate * (gradient + l2 * w), rate = learning_rate * schedule; t counts ticks, not pushes.
+    """w -= rate * (gradient + l2 * w), with rate = learning_rate * schedule. t counts ticks, not pushes.
 
-    The age is the sum of -log(1 - rate * l2): a key absent from some updates is multiplied by the same
-    factors later (lazy regularisation, Langford, Li & Zhang, JMLR 2009, for L2).
+    The age is the sum of -log(1 - rate * l2): a key that is absent from updates is multiplied by the same
+    factors later (lazy regularisation, as in Langford, Li & Zhang, JMLR 2009, but for L2).
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class SGD(ByRule):
         self.state_width = int(self.lazy)
 
     def rate(self, step: Step) -> float:
-        """What the gradient is multiplied by at this step."""
+        """Return the factor of the gradient at this step."""
         return self.learning_rate * SCHEDULES[self.schedule](step)
 
     def update(self, keys, gradient, values, state, step):
         if self.lazy:
             super().update(keys, gradient, values, state, step)
-        else:  # a loop that vectorises: 20 times as fast
+        else:  # this loop vectorises: 20 times as fast
             add_scaled(values, gradient, -self.rate(step))
 
     def rule(self, step):
@@ -97,9 +97,10 @@ class SGD(ByRule):
 
 
 class AdaGrad(ByRule):
-    """A rate per value, learning_rate / sqrt(initial + sum of squared gradients) (Duchi et al., JMLR 2011).
+    """w = (w - rate * gradient) / (1 + rate * l2), a proximal step for the L2 penalty.
 
-    The L2 penalty is a proximal step with the same rate: w = (w - rate * gradient) / (1 + rate * l2).
+    Each value has its rate, learning_rate / sqrt(initial + sum of squared gradients) (Duchi et al., JMLR
+    2011).
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class AdaGrad(ByRule):
         self.learning_rate = positive("learning_rate", learning_rate)
         self.l2, self.initial = not_negative("l2", l2), positive("initial", initial)
         self.unpenalized = unpenalized
-        self.state_width = 1 + int(self.lazy)  # sum of squares; age at the last touch
+        self.state_width = 1 + int(self.lazy)  # sum of squared gradients; age at the last update
 
     def rule(self, step):
         return AdaGradRule(self.learning_rate, self.l2, self.initial, 1.0, self.unpenalized)
@@ -119,14 +120,15 @@ class AdaGrad(ByRule):
 
 
 class FTRL(ByRule):
-    """FTRL-proximal with per-coordinate rates (McMahan et al., KDD 2013, algorithm 1).
+    """FTRL-proximal with a rate per value (McMahan et al., KDD 2013, algorithm 1).
 
-    The penalties are added once per update (McMahan, AISTATS 2011, composite form), so that the objective
-    is the one above; the paper's `lambda_1`, `lambda_2` are l1, l2 times the number of updates.
+    The penalties are added once per update (the composite form of McMahan, AISTATS 2011), so that the
+    objective is the one above. `lambda_1` and `lambda_2` of the paper are l1 and l2 times the number of
+    updates.
     """
 
-    state_width = 2  # z, n of the paper
-    lazy = True  # a weight follows from them: after a step in place it is made when it is read
+    state_width = 2  # z and n of the paper
+    lazy = True  # weights follow from z and n: after a step in place they are computed when they are read
 
     def __init__(
         self, alpha: float = 0.5, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0, unpenalized: int = -1

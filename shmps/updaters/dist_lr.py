@@ -1,10 +1,10 @@
-"""The rules of dist-lr, the ps-lite example behind the published sync/async table, as they are.
+"""The updater of dist-lr, the ps-lite example behind the published sync/async table, unchanged.
 
-Sync applies the gradient of the worker that comes last, divided by the number of workers; async applies every
-push at the full learning rate. So a tick of async moves about workers**2 times as far as one of sync, and the
-two differ in more than their synchrony: `SGD` is the rule under which they can be compared. One thing is not
-the original's: it pushes the penalty with the gradient, computed from the weights that it pulled; here the
-servers apply it, to the weights that they have.
+Sync applies the gradient of the worker whose push arrives last, divided by the number of workers. Async
+applies every push at the full learning rate. So a tick of async moves about workers**2 times as far as a tick
+of sync, and the two differ in more than synchrony; under `SGD` they can be compared. There is one difference
+to the original, whose workers push the penalty with the gradient, computed from the weights that they pulled:
+here the servers apply the penalty to their weights.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from shmps.updaters.descent import SGD
 
 
 class DistLR(SGD):
-    """w -= rate * (gradient + l2 * w); of a held tick the last push to arrive alone, its rate divided by W.
+    """w -= rate * (gradient + l2 * w); a held tick applies only the last push to arrive, at rate / workers.
 
-    Weights start at `c_random(n)` whatever the cluster's initial values are. The original's l2 is 1 / rows of
-    a shard.
+    Weights start at `c_random(n)`, whatever the initial values of the cluster are. In the original, l2 is 1
+    divided by the rows of a shard.
     """
 
     def start(self, values, state):
@@ -31,12 +31,12 @@ class DistLR(SGD):
 
 
 def c_random(count: int) -> np.ndarray:  # -> (count,) in [0, 1]
-    """`rand() / RAND_MAX` of the GNU C library after srand(0): r[i] = r[i - 3] + r[i - 31] modulo 2**32.
+    """Return `rand() / RAND_MAX` of the GNU C library after srand(0): r[i] = r[i - 3] + r[i - 31] mod 2**32.
 
-    The first 31 numbers come from a multiplicative generator (Park & Miller, CACM 1988), the next 310 are
-    thrown away, and of each the lowest bit is dropped (glibc, stdlib/random_r.c).
+    The first 31 numbers come from a multiplicative generator (Park & Miller, CACM 1988). The next 310 are
+    dropped, and so is the lowest bit of each number (glibc, stdlib/random_r.c).
     """
-    numbers = [1]  # the seed 0 is taken as 1
+    numbers = [1]  # srand takes the seed 0 as 1
     for _ in range(30):
         numbers.append(16807 * numbers[-1] % 0x7FFFFFFF)
     numbers += numbers[:3]

@@ -1,4 +1,9 @@
-"""Asking for memory before it is needed, from a kernel: numba has no word for it, LLVM has."""
+"""Prefetch of memory in a kernel, by the intrinsic of LLVM: numba has no function for it.
+
+Without prefetch an update in place of 256 rows with 6,000 keys, among a million, takes 1.8 times as long for
+FTRL (250 instead of 140 microseconds) and 1.6 times for AdaGrad (530 instead of 340). Among 6,000 keys, which
+fit into the cache, it takes as long (medians of 150 pairs).
+"""
 
 import numpy as np
 from llvmlite import ir
@@ -11,7 +16,7 @@ _TO_WRITE, _KEEP, _DATA = _NUMBER(1), _NUMBER(3), _NUMBER(1)  # LLVM Language Re
 
 
 def prefetch(array: np.ndarray, row: int) -> None:
-    """The cache line in which array[row] begins will soon be read and written. Changes nothing."""
+    """Load the cache line in which array[row] begins, to be read and written soon. Changes no value."""
 
 
 @overload(prefetch)

@@ -1,7 +1,18 @@
-"""The updaters' formulas, for one value; applied by servers to copies, and by workers in place.
+"""The formulas of the updaters, for one value. Servers apply them to copies, workers in place.
 
-A rule is a tuple of numbers, whose type says which formulas are its own (see `Formulas`). They find value and
-state of a key in row i of the arrays: its place among copies, or the key itself.
+    update, catch_up, descend      kernels, the same for all rules
+      paid, step, step_in_place    call the method of the rule; numba chooses it when it compiles a kernel
+
+A rule is a tuple of numbers. One of them, `penalty`, is the rise of the age at an update. A rule has methods:
+
+    paid             return the value at some age, without a penalty that it owes (see `descent`)
+    step             write value and state after a gradient g; `value` is what `paid` returned
+    step_in_place    the same without the value, if the value follows from the state; optional (1.6 times as
+                     fast for FTRL with a million keys)
+
+The value and the state of a key are in row i of the arrays; i is the place of the key among copies, or the
+key. A rule may be in another module. After a change there delete shmps/updaters/__pycache__, because numba's
+cache of the kernels notices changes of this file only.
 """
 
 import math
@@ -18,23 +29,23 @@ from shmps.updaters.prefetch import prefetch
 class SGDRule(NamedTuple):
     rate: float
     l2: float
-    penalty: float  # by which an update raises the age
+    penalty: float
     unpenalized: int  # the key without a penalty
 
+    @staticmethod
+    @kernel
+    def paid(rule, key, i, d, values, state, age):
+        if rule.l2 > 0 and key != rule.unpenalized and state[i, d, 0] != age:
+            return values[i, d] * math.exp(state[i, d, 0] - age)
+        return values[i, d]
 
-@kernel
-def _sgd_paid(rule, key, i, d, values, state, age):
-    if rule.l2 > 0 and key != rule.unpenalized and state[i, d, 0] != age:
-        return values[i, d] * math.exp(state[i, d, 0] - age)
-    return values[i, d]
-
-
-@kernel
-def _sgd_step(rule, key, i, d, value, g, values, state, age):
-    keep = 1.0 if key == rule.unpenalized else 1.0 - rule.rate * rule.l2
-    values[i, d] = value * keep - rule.rate * g
-    if rule.l2 > 0:
-        state[i, d, 0] = age + rule.penalty
+    @staticmethod
+    @kernel
+    def step(rule, key, i, d, value, g, values, state, age):
+        keep = 1.0 if key == rule.unpenalized else 1.0 - rule.rate * rule.l2
+        values[i, d] = value * keep - rule.rate * g
+        if rule.l2 > 0:
+            state[i, d, 0] = age + rule.penalty
 
 
 class AdaGradRule(NamedTuple):
@@ -44,139 +55,85 @@ class AdaGradRule(NamedTuple):
     penalty: float
     unpenalized: int
 
+    @staticmethod
+    @kernel
+    def paid(rule, key, i, d, values, state, age):
+        if rule.l2 > 0 and key != rule.unpenalized and age > state[i, d, 1]:
+            # The rate is that of the last update, because only an update of the key changes it.
+            rate = rule.learning_rate / math.sqrt(rule.initial + state[i, d, 0])
+            return values[i, d] * (1.0 + rate * rule.l2) ** (state[i, d, 1] - age)
+        return values[i, d]
 
-@kernel
-def _adagrad_paid(rule, key, i, d, values, state, age):
-    if rule.l2 > 0 and key != rule.unpenalized and age > state[i, d, 1]:
-        # The rate has not changed since: it only does when the key is touched.
-        rate = rule.learning_rate / math.sqrt(rule.initial + state[i, d, 0])
-        return values[i, d] * (1.0 + rate * rule.l2) ** (state[i, d, 1] - age)
-    return values[i, d]
-
-
-@kernel
-def _adagrad_step(rule, key, i, d, value, g, values, state, age):
-    penalty = 0.0 if key == rule.unpenalized else rule.l2
-    squares = state[i, d, 0] + g * g
-    rate = rule.learning_rate / math.sqrt(rule.initial + squares)
-    values[i, d] = (value - rate * g) / (1.0 + rate * penalty)
-    state[i, d, 0] = squares
-    if rule.l2 > 0:
-        state[i, d, 1] = age + rule.penalty
+    @staticmethod
+    @kernel
+    def step(rule, key, i, d, value, g, values, state, age):
+        penalty = 0.0 if key == rule.unpenalized else rule.l2
+        squares = state[i, d, 0] + g * g
+        rate = rule.learning_rate / math.sqrt(rule.initial + squares)
+        values[i, d] = (value - rate * g) / (1.0 + rate * penalty)
+        state[i, d, 0] = squares
+        if rule.l2 > 0:
+            state[i, d, 1] = age + rule.penalty
 
 
 class FTRLRule(NamedTuple):
-    inverse_alpha: float  # to divide takes longer than all the rest
+    inverse_alpha: float  # a division would take longer than the rest of the formula
     beta: float
     l1: float
     l2: float
     penalty: float
     unpenalized: int
 
+    @staticmethod
+    @kernel
+    def paid(rule, key, i, d, values, state, age):
+        z, root = state[i, d, 0], math.sqrt(state[i, d, 1])
+        penalized = 0.0 if key == rule.unpenalized else age
+        shrunk = max(abs(z) - penalized * rule.l1, 0.0)
+        return -math.copysign(shrunk, z) / ((rule.beta + root) * rule.inverse_alpha + penalized * rule.l2)
 
-@kernel
-def _ftrl_paid(rule, key, i, d, values, state, age):
-    return _ftrl_weight(rule, key, state[i, d, 0], math.sqrt(state[i, d, 1]), age)
+    @staticmethod
+    @kernel
+    def step(rule, key, i, d, value, g, values, state, age):
+        step_in_place(rule, key, i, d, value, g, values, state, age)
+        values[i, d] = paid(rule, key, i, d, values, state, age + rule.penalty)
 
-
-@kernel
-def _ftrl_step(rule, key, i, d, value, g, values, state, age):
-    _ftrl_state(rule, key, i, d, value, g, values, state, age)
-    values[i, d] = _ftrl_paid(rule, key, i, d, values, state, age + rule.penalty)
-
-
-@kernel
-def _ftrl_state(rule, key, i, d, value, g, values, state, age):
-    n = state[i, d, 1] + g * g
-    rise = math.sqrt(n) - math.sqrt(state[i, d, 1])
-    state[i, d, 0] += g - rise * rule.inverse_alpha * value
-    state[i, d, 1] = n
-
-
-@kernel
-def _ftrl_ahead(weights, state, row):
-    prefetch(state, row)
+    @staticmethod
+    @kernel
+    def step_in_place(rule, key, i, d, value, g, values, state, age):
+        n = state[i, d, 1] + g * g
+        rise = math.sqrt(n) - math.sqrt(state[i, d, 1])
+        state[i, d, 0] += g - rise * rule.inverse_alpha * value
+        state[i, d, 1] = n
 
 
-@kernel
-def _ftrl_weight(rule, key, z, root, age):
-    penalized = 0.0 if key == rule.unpenalized else age
-    shrunk = max(abs(z) - penalized * rule.l1, 0.0)
-    return -math.copysign(shrunk, z) / ((rule.beta + root) * rule.inverse_alpha + penalized * rule.l2)
+def _method(name: str) -> Callable[..., Any]:
+    """Return a function that calls the method `name` of its first argument, a rule; without one, `step`.
+
+    It is an overload, because a kernel that takes functions as arguments is compiled again in every process:
+    numba's cache recognises the type of a tuple, but no function.
+    """
+
+    def method_of(cls):
+        return getattr(cls, name, cls.step)
+
+    def call(rule, *arguments):  # without the JIT
+        return method_of(type(rule))(rule, *arguments)
+
+    @overload(call)
+    def _(rule, *arguments):
+        method = method_of(rule.instance_class)
+        return lambda rule, *arguments: method(rule, *arguments)
+
+    return call
 
 
-@kernel
-def _both_ahead(weights, state, row):
-    prefetch(weights, row)
-    prefetch(state, row)
-
-
-class Formulas(NamedTuple):
-    paid: Callable[..., Any]  # what a value is worth at some age, with no penalty owed (see `updaters`)
-    step: Callable[..., Any]  # writes what a gradient makes of value and state
-    step_in_place: Callable[..., Any]  # the same, but not of a value that follows from the state
-    ahead: Callable[..., Any]  # asks for the memory that `paid` and `step_in_place` will need
-
-
-_FORMULAS = {
-    SGDRule: Formulas(_sgd_paid, _sgd_step, _sgd_step, _both_ahead),
-    AdaGradRule: Formulas(_adagrad_paid, _adagrad_step, _adagrad_step, _both_ahead),
-    FTRLRule: Formulas(_ftrl_paid, _ftrl_step, _ftrl_state, _ftrl_ahead),
-}
-
-
-def paid(rule, key, i, d, values, state, age):
-    """The value in values[i, d] at `age`."""
-    return _FORMULAS[type(rule)].paid(rule, key, i, d, values, state, age)
-
-
-def step(rule, key, i, d, value, g, values, state, age):
-    """Write what the gradient g makes of `value`, the one that is paid at `age`, and its state."""
-    _FORMULAS[type(rule)].step(rule, key, i, d, value, g, values, state, age)
-
-
-def step_in_place(rule, key, i, d, value, g, values, state, age):
-    """The same where it is read again by `paid` alone."""
-    _FORMULAS[type(rule)].step_in_place(rule, key, i, d, value, g, values, state, age)
-
-
-def ahead(rule, weights, state, row):
-    """Ask for what a step of weights[row] will need. Changes nothing."""
-    _FORMULAS[type(rule)].ahead(weights, state, row)
-
-
-# A function as an argument would be compiled anew by every process; a type of tuple the cache knows again.
-@overload(paid)
-def _paid(rule, key, i, d, values, state, age):
-    formula = _FORMULAS[rule.instance_class].paid
-    return lambda rule, key, i, d, values, state, age: formula(rule, key, i, d, values, state, age)
-
-
-@overload(step)
-def _step(rule, key, i, d, value, g, values, state, age):
-    formula = _FORMULAS[rule.instance_class].step
-    return lambda rule, key, i, d, value, g, values, state, age: formula(
-        rule, key, i, d, value, g, values, state, age
-    )
-
-
-@overload(step_in_place)
-def _step_in_place(rule, key, i, d, value, g, values, state, age):
-    formula = _FORMULAS[rule.instance_class].step_in_place
-    return lambda rule, key, i, d, value, g, values, state, age: formula(
-        rule, key, i, d, value, g, values, state, age
-    )
-
-
-@overload(ahead)
-def _ahead(rule, weights, state, row):
-    formula = _FORMULAS[rule.instance_class].ahead
-    return lambda rule, weights, state, row: formula(weights, state, row)
+paid, step, step_in_place = map(_method, ("paid", "step", "step_in_place"))
 
 
 @kernel
 def update(rule, keys, gradient, values, state, age):
-    """One step of every value of `keys` (k,): gradient and values (k, width), state (k, width, m)."""
+    """Apply a gradient (k, width) to the values (k, width) and states (k, width, m) of `keys` (k,)."""
     for i in range(len(keys)):
         for d in range(values.shape[1]):
             value = paid(rule, keys[i], i, d, values, state, age)
@@ -185,7 +142,7 @@ def update(rule, keys, gradient, values, state, age):
 
 @kernel
 def catch_up(rule, keys, values, state, age):
-    """Every value as it is worth at `age`; the state stays."""
+    """Bring the values of `keys` (k,) up to `age`; the states stay as they are."""
     for i in range(len(keys)):
         for d in range(values.shape[1]):
             values[i, d] = paid(rule, keys[i], i, d, values, state, age)
@@ -193,11 +150,11 @@ def catch_up(rule, keys, values, state, age):
 
 @kernel
 def descend(rule, indptr, indices, data, labels, importance, intercept, weights, state, age, column):
-    """A step per row, with the gradient of its loss, of weights[:, column] itself; returns the mean loss.
+    """Update weights[:, column] in place with the gradient of each row's loss; return the mean loss.
 
-    Nothing is locked: where others write meanwhile, one of two steps of a weight may be lost (Niu et al.,
-    Hogwild!, NIPS 2011). Of a key that is twice in a row the first step of the weight is lost too.
-    Loss, `importance` and `intercept` as in `kernels.gradient`.
+    There is no lock: if two workers write a weight at the same time, one step may be lost (Niu et al.,
+    Hogwild!, NIPS 2011). If a row has a key twice, the first step of its weight is lost too.
+    Loss, `importance` and `intercept` are those of `linear.kernels.gradient`.
     """
     rows, last = len(labels), len(weights) - 1
     longest = 0
@@ -207,9 +164,10 @@ def descend(rule, indptr, indices, data, labels, importance, intercept, weights,
     loss = bias = 0.0
     for i in range(rows):
         begin, end = at(indptr[i]), at(indptr[i + 1])
-        if i + 1 < rows:  # what the next row needs, while this one is computed
+        if i + 1 < rows:  # prefetch for the next row
             for p in range(end, at(indptr[i + 2])):
-                ahead(rule, weights, state, indices[p])
+                prefetch(weights, indices[p])
+                prefetch(state, indices[p])
         margin = 0.0
         for p in range(begin, end):
             value = paid(rule, indices[p], at(indices[p]), column, weights, state, age)

@@ -57,7 +57,7 @@ def test_predictions_go_into_a_file_whole_or_not_at_all(shmps, here):
     done = shmps("predict", "model", "rows.svm", "--proba", "--output", "chances")
     assert done.stdout == "" and (here / "chances").read_text() == shown.stdout
     refused = shmps("predict", "model", "rows.svm", "--output", "no/where")
-    assert refused.returncode == 3 and "folder that exists" in refused.stderr
+    assert refused.returncode == 3 and "must exist and be writable" in refused.stderr
     assert shmps("predict", "model", "rows.svm", "--output", "/dev/full").returncode == 3
 
 
@@ -125,7 +125,7 @@ def test_labels_that_a_format_can_not_hold_are_refused_before_training(shmps, he
     (here / "halves").write_text("0.5 1:1\n1.5 2:1\n" * 9)
     flags = ["--data", "halves", "--epochs", 10**9, "--quiet"]
     done = shmps("train", *flags, "--model", "m.liblinear")
-    assert done.returncode == 3 and "whole numbers of 32 bits, found 0.5" in done.stderr
+    assert done.returncode == 3 and "whole numbers of 32 bits, got 0.5" in done.stderr
     assert not (here / "m.liblinear").exists()
 
 

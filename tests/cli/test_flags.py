@@ -199,9 +199,12 @@ def test_every_parameter_of_the_estimator_that_has_a_flag_is_called_by_it():
     ("flags", "words"),
     [
         (["--resume", "none"], "none: resume must name a folder with a whole checkpoint, got none"),
-        (["--checkpoint", "rows.svm/kept"], "checkpoints are written into a folder that can be made"),
-        (["--checkpoint", "rows.svm"], "checkpoints are written into a folder that can be made"),
-        (["--model", "no/where"], "a model is written into a folder that exists"),
+        (
+            ["--checkpoint", "rows.svm/kept"],
+            "the folder of checkpoints must be one to make or",
+        ),
+        (["--checkpoint", "rows.svm"], "the folder of checkpoints must be one to make or"),
+        (["--model", "no/where"], "the folder of a model must exist and be writable"),
     ],
 )
 def test_folders_are_looked_at_before_the_data(shmps, flags, words):

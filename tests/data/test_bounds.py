@@ -11,7 +11,7 @@ import scipy.sparse
 from problems import watching
 
 from shmps import LogisticRegression, mapped
-from shmps.data import npy, stored
+from shmps.data import mapped_reader, npy
 from shmps.errors import DataError
 from shmps.models import formats
 
@@ -148,7 +148,7 @@ FLIPPED = {
 
 @pytest.mark.parametrize("flipped", FLIPPED)
 def test_a_flipped_bit_of_mapped_data_never_reaches_a_kernel(flipped, folder, trained, monkeypatch):
-    monkeypatch.setattr(stored, "_ROWS", 32)
+    monkeypatch.setattr(mapped_reader, "_ROWS", 32)
     name, entry, size, bit, told = FLIPPED[flipped]
     flip(folder / name, entry, size, bit)
     told = rf"{name}: {told}.*; it is damaged: convert the data again"
@@ -172,7 +172,7 @@ def cut_short(folder, name):
     os.truncate(os.path.join(folder, name), 200)
 
 
-CUT = r"\.npy: \d+ entries of \w+ take \d+ bytes, found 200; the file was cut short"
+CUT = r"\.npy: \d+ entries of \w+ take \d+ bytes, got 200; the file was cut short"
 NAMES = ["indices.npy", "data.npy", "indptr.npy"]
 
 

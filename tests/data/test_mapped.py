@@ -1,8 +1,9 @@
-"""Mapped data: converted it is what would have been read, whole or not there; opened without a look."""
+"""Mapped data: a conversion is complete or absent, equals a read of the text, and opens without a read."""
 
 import bz2
 import errno
 import gzip
+import hashlib
 import itertools
 import json
 import lzma
@@ -48,7 +49,7 @@ def text(rows=ROWS, labels=(-1, 1), seed=0):
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    """A text of some blocks."""
+    """The path of a text of several blocks."""
     monkeypatch.setattr(svmlight, "BLOCK", 4000)
     path = tmp_path / "data.svm"
     path.write_bytes(text())
@@ -87,7 +88,7 @@ def test_what_is_converted_is_what_would_have_been_read(packed, block, tmp_path,
     assert dict(meta["labels"]) == {-1.0: (y == -1).sum(), 1.0: (y == 1).sum()}
     assert meta == mapped.describe(target)
     mapped.verify(target)
-    for name in ("indptr", "indices", "data"):  # files for anyone
+    for name in ("indptr", "indices", "data"):  # other programs can read them
         np.testing.assert_array_equal(np.load(target / f"{name}.npy"), getattr(X, name))
 
 
@@ -118,10 +119,10 @@ def test_a_fault_is_told_with_its_line_and_leaves_nothing(source, tmp_path):
     assert os.listdir(tmp_path) == ["data.svm"]
 
 
-def test_what_is_there_is_not_overwritten(source, folder):
+def test_an_existing_file_or_folder_is_not_overwritten(source, folder):
     before = mapped.describe(folder)
     for target in (folder, source):
-        with pytest.raises(DataError, match="must be free, found something there; remove it or name"):
+        with pytest.raises(DataError, match="must be free, got an existing one; remove it or name"):
             mapped.convert(source, target)
     assert mapped.describe(folder) == before
 
@@ -130,7 +131,7 @@ def test_two_conversions_to_one_name_do_not_meet(source, tmp_path):
     target = tmp_path / "data.shmps"
 
     def another(done, planned):
-        with pytest.raises(DataError, match="one process at a time makes it"):
+        with pytest.raises(DataError, match="one process at a time may make it"):
             mapped.convert(source, target)
 
     mapped.convert(source, target, on_progress=another)
@@ -167,7 +168,7 @@ def test_an_interrupt_leaves_nothing(source, tmp_path):
 @pytest.mark.parametrize(
     ("call", "visit"), [("write", 1), ("write", 9), ("fsync", 3), ("fsync", 5), ("rename", 1)]
 )
-def test_a_full_disk_is_said_and_leaves_nothing(call, visit, source, tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_nothing(call, visit, source, tmp_path, monkeypatch):
     real, calls = getattr(os, call), []
 
     def full(*args):
@@ -284,7 +285,7 @@ def test_a_folder_is_a_data_set(source, folder):
         same(part, svmlight.read(source)[:2])
 
 
-def test_what_is_taken_from_a_matrix_no_longer_passes_for_the_folder(folder):
+def test_a_part_of_a_matrix_does_not_pass_for_the_folder(folder):
     X, y = mapped.load(folder)
     assert X[:10].meta == {} == (X * 2).meta and y[:10].classes is None
     few = LogisticRegression(**PARAMS).fit(X[:100], y[:100])
@@ -322,7 +323,7 @@ def test_columns_are_added_without_a_copy(folder):
     assert narrow.shape == (ROWS, FEATURES - 1) and narrow.nnz + dropped == X.nnz
 
 
-# What goes wrong with a folder.
+# Damaged folders.
 
 
 def flip(path, at):
@@ -338,9 +339,9 @@ def test_verify_names_the_file_that_is_damaged(name, folder):
     path = folder / f"{name}.npy"
     for at in (npy.HEADER, path.stat().st_size - 1):
         flip(path, at)
-        mapped.load(folder)  # does not look
+        mapped.load(folder)  # reads no entry
         with pytest.raises(
-            DataError, match=f"{name}.npy: the SHA-256 .*; it is damaged: convert the data again"
+            DataError, match=f"{name}.npy: the SHA-256 .*; the file is damaged: convert the data again"
         ):
             mapped.verify(folder)
         flip(path, at)
@@ -354,11 +355,11 @@ def test_an_array_of_another_size_or_kind_is_refused(name, folder):
     for changed in (whole[:-1], whole[:200], b"", whole + b"\0"):
         path.write_bytes(changed)
         with pytest.raises(
-            DataError, match=rf"{name}.npy: \d+ entries .* take {len(whole)} bytes, found .*convert"
+            DataError, match=rf"{name}.npy: \d+ entries .* take {len(whole)} bytes, got .*convert"
         ):
             mapped.load(folder)
     path.write_bytes(whole[:20] + b"x" + whole[21:])
-    with pytest.raises(DataError, match=f"{name}.npy: its header is of .*convert the data again"):
+    with pytest.raises(DataError, match=f"{name}.npy: the header must be that of .*convert the data again"):
         mapped.load(folder)
     path.unlink()
     with pytest.raises(DataError, match=f"{name}.npy: .*No such file.*convert the data again"):
@@ -368,11 +369,11 @@ def test_an_array_of_another_size_or_kind_is_refused(name, folder):
 def test_another_version_or_a_damaged_description_is_refused(folder):
     path = folder / "meta.json"
     meta = json.loads(path.read_text())
-    newer = json.dumps(meta | {"format": mapped.FORMAT + 1}) + "\n"
+    newer = json.dumps(meta | {"format": mapped.CONTAINER.format + 1}) + "\n"
     for line, told in {
         newer: "newer format 3; upgrade shmps",
         json.dumps(meta | {"features": 7}) + "\n": "damaged: convert the data again",
-        "{}\n": "found None",
+        "{}\n": "got None",
         path.read_text()[:-1]: "no end",
         "": "no end",
     }.items():
@@ -382,7 +383,7 @@ def test_another_version_or_a_damaged_description_is_refused(folder):
                 look(folder)
     path.unlink()
     for place in (folder, folder / "none", folder / "data.npy"):
-        with pytest.raises(DataError, match=r"mapped data is a folder with meta.json .*; make one with"):
+        with pytest.raises(DataError, match=r"mapped data must be a folder with meta.json .*; make one with"):
             mapped.load(place)
 
 
@@ -390,7 +391,7 @@ def test_another_version_or_a_damaged_description_is_refused(folder):
 
 
 def write_sparse(path, dtype, count, entries):
-    """A .npy file of `count` zeros, which take no room on the disk, but for entries {position: value}."""
+    """Write a .npy file of `count` zeros, in holes, with some entries {position: value}."""
     kind = np.dtype(dtype)
     with open(path, "wb") as file:
         file.write(npy._header(kind, count))
@@ -405,7 +406,7 @@ MANY = 2**31 + 10
 
 @pytest.fixture
 def large(folder):
-    """Two rows, the second of which lies beyond 2**31 non-zeros."""
+    """A folder with two rows, of which the second lies beyond 2**31 non-zeros."""
     meta = json.loads((folder / "meta.json").read_text())
     last = {MANY - 2: 3, MANY - 1: 5}
     entries = {
@@ -419,8 +420,8 @@ def large(folder):
         write_sparse(folder / f"{name}.npy", meta["arrays"][name]["dtype"], count, found)
     del meta["sha256"]
     meta |= {"rows": 2, "nonzeros": MANY}
-    line = json.dumps(meta | {"sha256": mapped._sum_of(meta)}) + "\n"
-    (folder / "meta.json").write_text(line)
+    meta["sha256"] = hashlib.sha256(json.dumps(meta).encode()).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(meta) + "\n")
     return folder
 
 
@@ -455,9 +456,9 @@ def test_every_process_stays_within_its_memory_whatever_the_size_of_the_data(tmp
     source, folder = tmp_path / "data.svm", tmp_path / "data.shmps"
     row = " ".join(f"{index}:1" for index in range(1, 101))
     source.write_text("".join(f"{label} {row}\n" for label in (-1, 1)) * 60_000)
-    settings = {"epochs": 3, "batch_size": 1000}  # all is kept for two of them: long enough to be seen
+    settings = {"epochs": 3, "batch_size": 1000}  # two epochs keep all rows: long enough to be measured
     mapped.convert(source, folder)
-    LogisticRegression(**settings).fit(folder)  # compiles, and that takes memory
+    LogisticRegression(**settings).fit(folder)  # to compile takes memory
     unbounded = outofcore.trained(folder, None, settings)["peak_bytes"]
     budget = max(unbounded.values()) - 2**24
     assert sorted(unbounded) == ["server 0", "the process itself", "worker 0", "worker 1"]
@@ -474,7 +475,7 @@ def test_no_process_takes_more_for_its_weights_than_is_asked_for(way, folder, tm
     if way == "a checkpoint":
         settings = {"iterations": 4, "test_interval": 2, "checkpoint": str(tmp_path / "kept")}
         settings["checkpoint_every"] = 2
-    LogisticRegression(**settings).fit(own)  # compiles, and that takes memory
+    LogisticRegression(**settings).fit(own)  # to compile takes memory
     with pytest.raises(OutOfSpace) as refused:
         LogisticRegression(**settings | {"checkpoint": None}, memory=1).fit(own)
     asked = int(str(refused.value).split("at least ")[1].split("M")[0]) * 2**20 - own_memory()
@@ -507,7 +508,7 @@ def test_minibatches_are_counted_in_the_memory_that_is_asked_for():
         assert peak_memory() - before <= taken
 
 
-def test_a_memory_that_can_not_do_is_refused_before_anything_starts(folder):
+def test_too_little_memory_is_refused_before_anything_starts(folder):
     with pytest.raises(
         OutOfSpace, match=r"memory must be at least \d+M for 300 rows and 41 keys .*, got 1.5K; allow more"
     ):

@@ -7,7 +7,7 @@ import pytest
 
 from shmps.data import svmlight
 from shmps.errors import DataError, OutOfSpace
-from shmps.system import cores
+from shmps.system import parallel
 
 ROWS = [
     (1.0, {1: 0.25, 7: -1e-7}),
@@ -49,7 +49,7 @@ def refusal(text):
 
 @pytest.fixture(params=[1, 3], ids=["one core", "three cores"])
 def number_of_cores(request, monkeypatch):
-    monkeypatch.setattr(cores, "usable_cores", lambda: request.param)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: request.param)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -106,7 +106,7 @@ WRONG = ["1 2:1 2:1", "nan 1:1", "1 1:2abc", "1 1:1e999", "1e999", "1 1:1\x00", 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_fault_in_any_piece_is_told_with_its_place_in_the_file(wrong, end, monkeypatch):
-    monkeypatch.setattr(cores, "usable_cores", lambda: 3)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 3)
     for at in range(len(PLAIN) + 1):
         text = end.join([*PLAIN[:at], wrong, *PLAIN[at:]]).encode()
         whole = refusal(text)
@@ -116,7 +116,7 @@ def test_a_fault_in_any_piece_is_told_with_its_place_in_the_file(wrong, end, mon
 
 
 def test_of_several_faults_the_first_of_the_file_is_told(monkeypatch):
-    monkeypatch.setattr(cores, "usable_cores", lambda: 3)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 3)
     for first in ("1 1:1e999", "1 2:1 2:1"):  # seen after parsing, and by the parser
         for second in ("1 1:1e999", "1 2:1 2:1"):
             text = "\n".join([PLAIN[0], first, PLAIN[2], second, second]).encode()
@@ -143,7 +143,7 @@ def test_a_line_may_be_longer_than_a_piece(monkeypatch):
 
 def test_no_thread_is_left_behind(monkeypatch):
     monkeypatch.setattr(svmlight, "PIECE", 1)
-    monkeypatch.setattr(cores, "usable_cores", lambda: 3)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 3)
     before, inside = threading.enumerate(), set()
     parse = svmlight.parse
 

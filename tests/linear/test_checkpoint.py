@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import time
 import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.linear import checkpoint
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.scheduler.run import RESPAWN
-from shmps.system import scratch
+from shmps.system import atomic
 from shmps.system.failpoints import Failpoint, arm
 
 DEADLINE = 30.0  # seconds; only a hang takes as long
@@ -335,7 +335,7 @@ def test_a_folder_without_checkpoints_and_one_that_is_none(tmp_path):
     with pytest.raises(DataError, match="file: a folder for checkpoints cannot be written"):
         trained(checkpoint=tmp_path / "file")
     (tmp_path / "checkpoint-0").mkdir()
-    with pytest.raises(DataError, match="regular file, found a folder"):
+    with pytest.raises(DataError, match="regular file, got a folder"):
         trained(resume=tmp_path)
 
 
@@ -344,12 +344,12 @@ def test_two_trainings_that_write_into_one_folder_are_told_of_each_other(tmp_pat
 
         def begin_to_write(progress):
             if progress.iteration == 1:
-                other.enter_context(scratch.alone_in(str(tmp_path)))
+                other.enter_context(atomic.locked(str(tmp_path)))
 
         callbacks = [watching(begin_to_write)]
         settings = {"checkpoint": tmp_path, "checkpoint_every": 3, "callbacks": callbacks}
         model = LogisticRegression(iterations=9, test_interval=1, **settings)
-        words = "one process at a time writes it, found another at it; name another"
+        words = "one process at a time may write into it, got a second; name another"
         with pytest.raises(DataError, match=words):
             model.fit(X, Y)
     assert os.listdir(tmp_path) == []
@@ -394,25 +394,30 @@ def test_two_damaged_checkpoints_are_both_named(copied):
 
 
 LIES = [
-    ("sizes", [2**40, 1, 1, 2]),
-    ("sizes", [12, 2**60, 1, 2]),
-    ("sizes", [0, 10**30, 1, 2]),
-    ("sizes", [-1, -36, 1, 2]),
-    ("sizes", [12.0, 2, 1, 2]),
+    ("sizes", [2**40, 1, 1, 1, 2]),
+    ("sizes", [12, 2**60, 1, 1, 2]),
+    ("sizes", [0, 10**30, 1, 1, 2]),
+    ("sizes", [-1, -36, 1, 1, 2]),
+    ("sizes", [12.0, 2, 1, 1, 2]),
+    ("sizes", [12, 1, 1, 2]),
     ("sizes", "many"),
-    ("crcs", []),
+    ("arrays", {}),
+    ("arrays", {key: {"dtype": each, "count": 2**40} for key, each in checkpoint._DTYPES.items()}),
     ("serial", None),
     ("settings", 1),
-    ("format", 2),
+    ("format", 3),
 ]
 
 
 def test_a_header_that_lies_is_refused_and_gets_no_memory(copied):
     path = copied / "checkpoint-1"
-    magic, line, _, sections = path.read_bytes().split(b"\n", 3)
+    magic, line, arrays = path.read_bytes().split(b"\n", 2)
+    header = json.loads(line)
+    del header["sha256"]
     for name, value in LIES:
-        start = magic + b"\n" + json.dumps(json.loads(line) | {name: value}).encode() + b"\n"
-        path.write_bytes(start + b"%08x\n" % zlib.crc32(start) + sections)
+        text = json.dumps(header | {name: value}).encode()
+        digest = hashlib.sha256(text).hexdigest().encode()
+        path.write_bytes(magic + b"\n" + text[:-1] + b', "sha256": "' + digest + b'"}\n' + arrays)
         tracemalloc.start()
         with pytest.raises(DataError, match=r"checkpoint-1: "):
             checkpoint.read(str(path))

@@ -244,7 +244,7 @@ def test_a_checkpoint_is_left_when_everything_is_killed(tmp_path):
 
 
 def test_a_checkpoint_that_can_not_be_kept_is_said_and_no_weights_but_finite_ones_are(tmp_path):
-    with pytest.raises(DataError, match="folder that exists"):
+    with pytest.raises(DataError, match="must exist and be writable"):
         LogisticRegression(callbacks=[Checkpoint(tmp_path / "no" / "folder")]).fit(X, Y)
     (tmp_path / "kept").write_text("before")
     settings = {"updater": "sgd", "l2": 0, "learning_rate": 1e300, "batch_size": 0, "iterations": 1}

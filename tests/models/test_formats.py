@@ -1,4 +1,4 @@
-"""Models in other formats: liblinear's text, as liblinear itself takes it, and NumPy's archives."""
+"""The formats of models: all of them, liblinear's text against liblinear, and archives of numpy."""
 
 import io
 import math
@@ -11,7 +11,7 @@ import shmps
 from shmps.errors import DataError, UsageError
 from shmps.models.formats import FORMATS, check, load, save
 from shmps.models.model import Model
-from shmps.system.files import HEADER_LIMIT
+from shmps.system.container import HEADER_LIMIT
 
 TRICKY = Model(np.array([0.5, -0.0, 1 / 3, 5e-324, -1.7e308]), 0.1, (-1, 1), {"mode": "async"})
 
@@ -32,7 +32,7 @@ def test_every_format_keeps_weights_intercept_and_labels(tmp_path, name, interce
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("intercept", [[0.1, -0.0, 1 / 3], [0.0, 0.0, 0.0]], ids=["intercept", "none"])
 @pytest.mark.parametrize("features", [0, 1, 5])
-def test_every_format_keeps_those_of_more_than_two_labels(tmp_path, name, intercept, features):
+def test_every_format_keeps_models_of_more_than_two_labels(tmp_path, name, intercept, features):
     weights = np.linspace(-1, 1, 3 * features).reshape(3, features) / 3
     model = Model(weights, intercept, (-1, 0, 7), TRICKY.settings)
     save(model, tmp_path / "m", name)
@@ -53,29 +53,27 @@ def test_every_format_keeps_those_of_more_than_two_labels(tmp_path, name, interc
         ("m.txt", "npz", b"PK"),
     ],
 )
-def test_the_format_is_the_suffixs_unless_it_is_named(tmp_path, file, name, start):
+def test_the_suffix_selects_the_format_unless_it_is_named(tmp_path, file, name, start):
     save(TRICKY, tmp_path / file, name)
     assert (tmp_path / file).read_bytes().startswith(start)
-    assert bits(load(tmp_path / file)) == bits(TRICKY)  # whatever it is called
+    assert bits(load(tmp_path / file)) == bits(TRICKY)  # the name does not matter
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="one of shmps, liblinear, npz; found 'onnx'"):
+    with pytest.raises(UsageError, match=f"one of {', '.join(FORMATS)}, got 'onnx'"):
         save(TRICKY, tmp_path / "m", "onnx")
-    with pytest.raises(
-        UsageError, match=r"found LogisticRegression; that of an estimator is estimator.model\(\)"
-    ):
+    with pytest.raises(UsageError, match=r"got LogisticRegression; of an estimator save estimator.model\(\)"):
         save(shmps.LogisticRegression(), tmp_path / "m")
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_is_not_finite_is_saved_in_no_format(tmp_path, name):
+def test_no_format_saves_weights_that_are_not_finite(tmp_path, name):
     with pytest.raises(DataError, match="finite"):
         save(Model(np.array([math.inf]), 0.0, (0, 1)), tmp_path / "m", name)
     assert list(tmp_path.iterdir()) == []
 
 
-# liblinear: its own code, by one of two bindings; the one with liblinear's reader of files needs a compiler.
+# liblinear, through one of two bindings. The official one reads files by liblinear, but needs a compiler.
 
 
 class Official:
@@ -91,7 +89,7 @@ class Official:
         self._liblinear.save_model(str(path), model)
 
     def predict(self, X, path):
-        """The labels, and each row's probabilities by label."""
+        """Return the labels, and the probabilities of each row by label."""
         model = self._liblinear.load_model(str(path))
         labels, _, shares = self._liblinear.predict([], X, model, "-b 1 -q")
         return labels, [dict(zip(model.get_labels(), row, strict=True)) for row in shares]
@@ -121,7 +119,7 @@ def liblinear(request):
 
 
 def rows_of(classes):
-    """Sparse rows (200, 6), some without an entry, and labels (200,), of which 3 is the first one met."""
+    """Return sparse rows (200, 6), some of them empty, and labels (200,), of which 3 is the first."""
     rng = np.random.default_rng(1)
     X = sp.random(200, 6, 0.5, "csr", random_state=rng)
     y = np.array([3, -1, 5])[np.argmax(X @ rng.normal(size=(6, classes)), axis=1)]
@@ -136,7 +134,7 @@ def assert_alike(model, X, labels, shares):
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("intercept", [True, False])
-def test_liblinear_predicts_from_our_file_what_we_predict(tmp_path, liblinear, classes, intercept):
+def test_liblinear_predicts_the_same_from_a_file_of_shmps(tmp_path, liblinear, classes, intercept):
     X, y = rows_of(classes)
     ours = shmps.LogisticRegression(workers=1, solver="lbfgs", fit_intercept=intercept).fit(X, y)
     save(ours.model(), tmp_path / "m.liblinear")
@@ -145,8 +143,8 @@ def test_liblinear_predicts_from_our_file_what_we_predict(tmp_path, liblinear, c
 
 @pytest.mark.parametrize("solver", [(0, -1), (0, 1), (6, 2.5), (7, -1)], ids=["L2", "bias", "L1", "dual"])
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("sign", [1, -1])  # its first label is the largest of two, or the least
-def test_we_predict_from_liblinears_file_what_liblinear_predicts(tmp_path, liblinear, solver, classes, sign):
+@pytest.mark.parametrize("sign", [1, -1])  # the first of two labels is the larger one, or the smaller one
+def test_shmps_predicts_the_same_from_a_file_of_liblinear(tmp_path, liblinear, solver, classes, sign):
     X, y = rows_of(classes)
     liblinear.train(X, y * sign, *solver, tmp_path / "m")
     model = load(tmp_path / "m")
@@ -166,25 +164,25 @@ def test_the_text_is_liblinears(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("L2R_LR", "L2R_L3LOSS", r"found 'L2R_L3LOSS' \(unknown to shmps\); train with -s 0, 6 or 7"),
-        ("nr_class 2", "nr_class 3", "classes or more, found nr_class 3"),
-        ("label 1 -1", "label 1 1", "two classes"),
-        ("label 1 -1", "label 1 -1 0", "found nr_class 2, label 1 -1 0"),
-        ("nr_class 2\nlabel 1 -1", "nr_class 3\nlabel 1 -1 0", "announce 6 weights, found 2"),
-        ("label 1 -1\n", "", "found no label"),
-        ("nr_feature 2\n", "", "found no nr_feature"),
+        ("L2R_LR", "L2R_L3LOSS", r"got 'L2R_L3LOSS' \(unknown to shmps\); train with -s 0, 6 or 7"),
+        ("nr_class 2", "nr_class 3", "two or more classes, got nr_class 3"),
+        ("label 1 -1", "label 1 1", "got nr_class 2, label 1 1"),
+        ("label 1 -1", "label 1 -1 0", "got nr_class 2, label 1 -1 0"),
+        ("nr_class 2\nlabel 1 -1", "nr_class 3\nlabel 1 -1 0", "announce 6 weights, got 2"),
+        ("label 1 -1\n", "", "got no label"),
+        ("nr_feature 2\n", "", "got no nr_feature"),
         ("bias -1", "bias -1\nrho 1\nrho 1", "once each"),
-        ("nr_feature 2", "nr_feature 3", "announce 3 weights, found 2"),
-        ("nr_feature 2", "nr_feature -1", "from 0 up"),
+        ("nr_feature 2", "nr_feature 3", "announce 3 weights, got 2"),
+        ("nr_feature 2", "nr_feature -1", "must be >= 0"),
         ("nr_feature 2", "nr_feature " + "9" * 900, "announce 9+ weights"),
-        ("bias -1", "bias 1", "announce 3 weights, found 2"),
+        ("bias -1", "bias 1", "announce 3 weights, got 2"),
         ("bias -1", "bias nan", "a number"),
         ("bias -1", "bias -1\nbias -1", "once each"),
-        ("bias -1", "rho 1", "found no bias"),
-        ("bias -1", "gamma 1", r"once each, .*found b'gamma 1"),
+        ("bias -1", "rho 1", "got no bias"),
+        ("bias -1", "gamma 1", r"once each, .*got b'gamma 1"),
         ("0.5", "inf", "finite"),
-        ("0.5", "x", "has numbers after its keys, found: .*'x"),
-        ("label 1 -1", "label 1 yes", "has numbers after its keys, found: .*'yes'"),
+        ("0.5", "x", "must have numbers after keys, got: .*'x"),
+        ("label 1 -1", "label 1 yes", "must have numbers after keys, got: .*'yes'"),
         ("\nw\n", "\n", "once each, then w"),
     ],
 )
@@ -194,7 +192,7 @@ def test_a_text_that_breaks_a_rule_is_refused(tmp_path, old, new, words):
         load(tmp_path / "m")
 
 
-# As liblinear's linear.cpp names and writes them: by its number, with the lines before w.
+# liblinear's solvers by number, with the names of linear.cpp.
 SOLVERS = {
     1: "L2R_L2LOSS_SVC_DUAL", 2: "L2R_L2LOSS_SVC", 3: "L2R_L1LOSS_SVC_DUAL", 4: "MCSVM_CS",
     5: "L1R_L2LOSS_SVC", 11: "L2R_L2LOSS_SVR", 12: "L2R_L2LOSS_SVR_DUAL", 13: "L2R_L1LOSS_SVR_DUAL",
@@ -211,28 +209,26 @@ def test_models_of_liblinears_other_solvers_are_refused_by_their_kind(tmp_path, 
         text = text.replace("bias -1", "bias -1\nrho 0.5")
     (tmp_path / "m").write_text(text)
     kind = "support vector" if number < 10 else "regression" if number < 20 else "one class"
-    with pytest.raises(
-        DataError, match=rf"found '{SOLVERS[number]}' \(.*{kind}.*\); train with -s 0, 6 or 7"
-    ):
+    with pytest.raises(DataError, match=rf"got '{SOLVERS[number]}' \(.*{kind}.*\); train with -s 0, 6 or 7"):
         load(tmp_path / "m")
 
 
 @pytest.mark.parametrize("number", [1, 4, 5, 11, 13])
-def test_so_are_those_that_liblinear_itself_wrote(tmp_path, number):
+def test_models_of_other_solvers_that_liblinear_wrote_are_refused(tmp_path, number):
     liblinear = pytest.importorskip("pyliblinear", reason="it is not installed")
     matrix = liblinear.FeatureMatrix.from_iterables([1, -1, 1], [{1: 1.0}, {2: 1.0}, {1: 2.0}])
     liblinear.Model.train(matrix, liblinear.Solver(SOLVERS[number])).save(str(tmp_path / "m"))
-    with pytest.raises(DataError, match=rf"found '{SOLVERS[number]}'"):
+    with pytest.raises(DataError, match=rf"got '{SOLVERS[number]}'"):
         load(tmp_path / "m")
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), (0.5, 1.0), (0, 2**31), (-math.inf, math.inf)])
-def test_labels_that_liblinear_can_not_have_are_refused_by_name(tmp_path, labels):
-    with pytest.raises(DataError, match="whole numbers of 32 bits, found"):
+def test_labels_that_liblinear_cannot_hold_are_refused(tmp_path, labels):
+    with pytest.raises(DataError, match="whole numbers of 32 bits, got"):
         save(Model(np.zeros(1), 0.0, labels), tmp_path / "m.liblinear")
 
 
-# NumPy's archives.
+# Archives of numpy.
 
 
 @pytest.mark.parametrize(
@@ -247,7 +243,7 @@ def test_an_archive_keeps_labels_types_and_settings(tmp_path, labels):
 
 
 @pytest.mark.parametrize("labels", [(1, "1"), (0, 2**64), ("a", "a\0"), (0, 0.5)])
-def test_labels_that_no_array_can_hold_are_refused(tmp_path, labels):
+def test_labels_that_no_array_of_one_type_holds_are_refused(tmp_path, labels):
     with pytest.raises(DataError, match="of one type"):
         save(Model(np.zeros(1), 0.0, labels), tmp_path / "m.npz")
 
@@ -268,7 +264,7 @@ def test_no_damage_of_an_archive_is_a_traceback_or_another_model(tmp_path):
     for data in damaged:
         path.write_bytes(data)
         try:
-            assert bits(load(path)) == bits(TRICKY)  # a time in the archive, and what else means nothing
+            assert bits(load(path)) == bits(TRICKY)  # bytes without a meaning, such as a time
         except DataError as error:
             refused += 1
             assert str(error).startswith(f"{path}: ")
@@ -303,9 +299,9 @@ def test_an_archive_of_something_else_is_refused(tmp_path, arrays):
         load(tmp_path / "m")
 
 
-def test_what_a_header_does_not_hold_is_refused_before_training(tmp_path):
+def test_settings_that_no_header_holds_are_refused_before_training(tmp_path):
     labels, settings = tuple(map(float, range(22_000))), {"columns": ["x" * HEADER_LIMIT]}
     check(labels, str(tmp_path / "model"), None)
-    with pytest.raises(DataError, match=r"the header has at most .*, found .*; save in another format"):
+    with pytest.raises(DataError, match=r"the header must have at most .*, got .*; save in another format"):
         check(labels, str(tmp_path / "model"), None, settings)
     check(labels, str(tmp_path / "model.npz"), None, settings)

@@ -1,4 +1,4 @@
-"""What the file of a model promises: exact round trips, no damage unnoticed, no older model lost."""
+"""Files of models: round trips are exact, damage is noticed, and an older model is never lost."""
 
 import errno
 import hashlib
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from shmps.errors import DataError, OutOfSpace
-from shmps.models.formats import load, save
+from shmps.models.formats import FORMATS, load, save
 from shmps.models.model import Model
-from shmps.system.files import HEADER_LIMIT
+from shmps.system.container import HEADER_LIMIT
 from shmps.version import __version__
 
 SMALL = Model(np.array([0.5, -0.0, 1 / 3]), -0.1, (-1, 1), {"lambda1": 1e-4, "mode": "async"})
@@ -40,20 +40,31 @@ def path(tmp_path):
 
 @pytest.fixture
 def older(path):
-    """A path with a model in it."""
+    """The path of a saved model."""
     save(SMALL, path)
     return path
 
 
-def sealed(header, weights=b"", magic=b"shmps model\n"):
-    """A file as another writer would make it: any header, and a digest that is right."""
-    line = header if isinstance(header, bytes) else json.dumps(header).encode()
-    body = magic + line + b"\n" + weights
-    return body + hashlib.sha256(body).digest()
+ARRAYS = SMALL.coefficients.tobytes() + np.float64(SMALL.intercept).tobytes()
+
+
+def sealed(header, arrays=ARRAYS):
+    """Return the bytes of a file with any header, but with the right digest of it."""
+    text = json.dumps(header).encode()
+    digest = hashlib.sha256(text).hexdigest().encode()
+    return b"shmps model\n" + text[:-1] + b', "sha256": "' + digest + b'"}\n' + arrays
 
 
 def header_of(file):
-    return json.loads(file.read_bytes().split(b"\n")[1])
+    header = json.loads(file.read_bytes().split(b"\n")[1])
+    del header["sha256"]
+    return header
+
+
+def with_array(header, **changes):
+    """Return the header with changes in the description of the coefficients."""
+    coefficients = header["arrays"]["coefficients"] | changes
+    return header | {"arrays": header["arrays"] | {"coefficients": coefficients}}
 
 
 # --- the round trip ---
@@ -114,15 +125,17 @@ def test_the_file_is_what_the_documentation_says(older):
     magic, line, rest = older.read_bytes().split(b"\n", 2)
     assert magic == b"shmps model"
     assert json.loads(line) == {
-        "format": 1,
+        "format": 2,
         "shmps": __version__,
-        "num_features": 3,
-        "intercept": (-0.1).hex(),
         "labels": [["int", -1], ["int", 1]],
         "settings": SMALL.settings,
+        "arrays": {
+            "coefficients": {"dtype": "<f8", "count": 3, "sha256": hashlib.sha256(ARRAYS[:24]).hexdigest()},
+            "intercept": {"dtype": "<f8", "count": 1, "sha256": hashlib.sha256(ARRAYS[24:]).hexdigest()},
+        },
+        "sha256": hashlib.sha256(json.dumps(header_of(older)).encode()).hexdigest(),
     }
-    assert np.frombuffer(rest[:24], dtype="<f8").tobytes() == SMALL.coefficients.tobytes()
-    assert rest[24:] == hashlib.sha256(older.read_bytes()[:-32]).digest()
+    assert rest == ARRAYS
 
 
 def test_equal_models_make_equal_files_and_paths_may_be_strings(tmp_path):
@@ -141,7 +154,7 @@ def test_weights_of_any_layout_are_saved_in_order(path):
 # --- damage ---
 
 
-# All eight single bits, and all bits of a byte at once.
+# Each single bit, and all bits of a byte.
 @pytest.mark.parametrize("mask", [0xFF, *(1 << bit for bit in range(8))])
 def test_every_changed_byte_is_noticed(older, mask):
     good = older.read_bytes()
@@ -150,33 +163,33 @@ def test_every_changed_byte_is_noticed(older, mask):
         with pytest.raises(DataError) as caught:
             load(older)
         assert str(caught.value).startswith(f"{older}: "), i
-        assert "found" in str(caught.value), i
+        assert "got" in str(caught.value), i
 
 
 def test_every_truncation_is_noticed(older):
     good = older.read_bytes()
     for length in range(len(good)):
         older.write_bytes(good[:length])
-        with pytest.raises(DataError, match=r"a\.model: .*found"):
+        with pytest.raises(DataError, match=r"a\.model: .*got"):
             load(older)
 
 
 @pytest.mark.parametrize("extra", [b"\0", b"\n", b"12345678", b"x" * 32, b"x" * 5000])
 def test_appended_bytes_are_noticed(older, extra):
     older.write_bytes(older.read_bytes() + extra)
-    with pytest.raises(DataError, match="announces 3 weights"):
+    with pytest.raises(DataError, match="has grown"):
         load(older)
 
 
 def test_two_models_in_one_file_are_noticed(older):
     older.write_bytes(older.read_bytes() * 2)
-    with pytest.raises(DataError, match="announces 3 weights"):
+    with pytest.raises(DataError, match="has grown"):
         load(older)
 
 
-@pytest.mark.parametrize("version", [2, 10**30])
+@pytest.mark.parametrize("version", [3, 10**30])
 def test_a_newer_format_says_so(older, version):
-    older.write_bytes(sealed(header_of(older) | {"format": version, "num_features": "unheard of"}))
+    older.write_bytes(sealed(header_of(older) | {"format": version, "arrays": "unheard of"}))
     with pytest.raises(DataError, match=f"newer format {version}; upgrade"):
         load(older)
 
@@ -186,25 +199,46 @@ WRONG_LABELS = [None, 1, [], [ZERO], [ZERO, ZERO], [ZERO, ["int", True]], [ZERO,
 WRONG_FLOATS = [[ZERO, ["float", value]] for value in ("0x1p9999", "nan", "x", 1.0)]
 WRONG_HEADERS: dict[str, list] = {
     "format": [0, -1, True, 1.0, "1", None],
-    "num_features": [-1, 3.0, True, "3", None, [3]],
     "labels": [*WRONG_LABELS, *WRONG_FLOATS, {"int": 0, "str": "1"}],
-    "intercept": [None, 1.0, "x", "nan", "inf", "0x1p9999"],
     "settings": [None, [], "x"],
+    "arrays": [None, [], {}, "x", {"coefficients": 3, "intercept": 1}],
 }
+WRONG_ARRAYS = {"count": [-1, 3.0, True, "3", None, [3]], "dtype": ["|O", "<u8", None], "sha256": [None, "x"]}
 
 
 @pytest.mark.parametrize(("key", "value"), [(k, v) for k, values in WRONG_HEADERS.items() for v in values])
 def test_a_header_with_a_wrong_value_is_refused_though_the_digest_is_right(older, key, value):
-    older.write_bytes(sealed(header_of(older) | {key: value}, SMALL.coefficients.tobytes()))
+    older.write_bytes(sealed(header_of(older) | {key: value}))
     with pytest.raises(DataError, match=r"a\.model: "):
         load(older)
 
 
-@pytest.mark.parametrize("key", ["format", "num_features", "labels", "intercept", "settings"])
+@pytest.mark.parametrize(("key", "value"), [(k, v) for k, values in WRONG_ARRAYS.items() for v in values])
+def test_a_header_that_describes_an_array_wrongly_is_refused(older, key, value):
+    older.write_bytes(sealed(with_array(header_of(older), **{key: value})))
+    with pytest.raises(DataError, match=r"a\.model: "):
+        load(older)
+
+
+@pytest.mark.parametrize(("coefficients", "intercept"), [(2, 2), (4, 0)])
+def test_arrays_that_do_not_fit_the_labels_are_refused(older, coefficients, intercept):
+    cut = 8 * coefficients
+    parts = {"coefficients": ARRAYS[:cut], "intercept": ARRAYS[cut:]}
+    arrays = {
+        name: {"dtype": "<f8", "count": len(part) // 8, "sha256": hashlib.sha256(part).hexdigest()}
+        for name, part in parts.items()
+    }
+    assert arrays["intercept"]["count"] == intercept
+    older.write_bytes(sealed(header_of(older) | {"arrays": arrays}))
+    with pytest.raises(DataError, match="rules of its format"):
+        load(older)
+
+
+@pytest.mark.parametrize("key", ["format", "labels", "settings", "arrays"])
 def test_a_header_without_a_key_is_refused(older, key):
     header = header_of(older)
     del header[key]
-    older.write_bytes(sealed(header, SMALL.coefficients.tobytes()))
+    older.write_bytes(sealed(header))
     with pytest.raises(DataError, match=key):
         load(older)
 
@@ -219,21 +253,25 @@ def test_a_header_without_a_key_is_refused(older, key):
         b"{",
         b"[" * 200_000,
         b"9" * 5000,
-        b'{"format": 1, "num_features": 1' + b"0" * 5000,
+        b'{"format": 2, "count": 1' + b"0" * 5000,
         '{"format": "ü"}'.encode(),
-        '{"format": 1}'.encode("utf-16"),
+        '{"format": 2}'.encode("utf-16"),
+        b'{"format": 2}',
+        b'{"sha256": "", "format": 2}',
     ],
     ids=lambda line: repr(line[:20]),
 )
 def test_a_header_that_is_no_object_of_ascii_json_is_refused(path, line):
-    path.write_bytes(sealed(line))
+    path.write_bytes(b"shmps model\n" + line + b"\n")
     with pytest.raises(DataError, match=r"a\.model: "):
         load(path)
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf])
 def test_weights_that_are_not_finite_are_refused_in_a_file(older, weight):
-    older.write_bytes(sealed(header_of(older), np.array([0.0, weight, 0.0]).tobytes()))
+    changed = np.array([0.0, weight, 0.0]).tobytes()
+    header = with_array(header_of(older), sha256=hashlib.sha256(changed).hexdigest())
+    older.write_bytes(sealed(header, changed + ARRAYS[24:]))
     with pytest.raises(DataError, match="finite"):
         load(older)
 
@@ -241,22 +279,22 @@ def test_weights_that_are_not_finite_are_refused_in_a_file(older, weight):
 @pytest.mark.parametrize("start", [b"", b"\x80\x04", b"PK\5\6", b"shmps model\r\n", b"1 3:0.5\n", bytes(100)])
 def test_a_file_of_another_kind_is_refused_by_its_first_bytes(path, start):
     path.write_bytes(start)
-    with pytest.raises(DataError, match="starts as one of shmps, liblinear, npz does"):
+    with pytest.raises(DataError, match=f"must start as one of {', '.join(FORMATS)} does"):
         load(path)
 
 
 @pytest.mark.parametrize("count", [10**9, 2**61, 2**63, 10**4000])
 def test_a_header_cannot_ask_for_more_memory_than_the_file_has_bytes(older, count):
-    older.write_bytes(sealed(header_of(older) | {"num_features": count}))
-    peak = peak_memory_of_refusal(older, "found 0 bytes for them")
+    older.write_bytes(sealed(with_array(header_of(older), count=count)))
+    peak = peak_memory_of_refusal(older, "the header announces, got 32;|a count of entries must be")
     assert peak < 1 << 20
 
 
 def test_a_header_without_an_end_is_not_read_past_its_limit(path):
     with open(path, "wb") as file:
         file.write(b"shmps model\n")
-        file.truncate(1 << 30)  # a hole: takes no room on the disk
-    peak = peak_memory_of_refusal(path, "found no end")
+        file.truncate(1 << 30)  # a hole, which takes no space on the disk
+    peak = peak_memory_of_refusal(path, "no end")
     assert peak < 8 * HEADER_LIMIT
 
 
@@ -280,13 +318,13 @@ def peak_memory_of_refusal(file, reason):
     ],
     ids=["missing", "folder", "pipe", "loop"],
 )
-def test_what_is_no_file_is_a_data_error_with_path_and_reason(path, make, reason):
+def test_a_path_that_is_no_file_is_a_data_error_with_path_and_reason(path, make, reason):
     make(path)
     with pytest.raises(DataError, match=rf"a\.model: .*{reason}"):
         load(path)
 
 
-def test_weights_past_the_memory_are_out_of_space(older, monkeypatch):
+def test_weights_that_do_not_fit_into_memory_are_out_of_space(older, monkeypatch):
     def full(*args, **kwargs):
         raise MemoryError
 
@@ -325,7 +363,7 @@ def test_an_error_at_any_write_leaves_the_older_model_and_no_other_file(older, m
     real, calls = os.write, []
 
     def write(descriptor, data):
-        # Few bytes at a time, as a disk about to be full takes them.
+        # Few bytes per call, as if the disk were almost full.
         calls.append(len(data))
         if len(calls) == failing:
             raise OSError(code, os.strerror(code))
@@ -343,7 +381,7 @@ def test_an_error_at_any_write_leaves_the_older_model_and_no_other_file(older, m
             failing += 1
         else:
             break
-    assert failing > 20  # header, weights and digest were each hit several times
+    assert failing > 20  # several times in the header, and in each array
     assert same(load(older), NEWER)
 
 
@@ -417,7 +455,7 @@ def test_weights_that_are_not_finite_are_not_saved(older, weight, where):
     if where != "intercept":
         weights[where] = weight
     model = Model(weights, weight if where == "intercept" else 0.0, (0, 1), {})
-    with pytest.raises(DataError, match=rf"found .*{where}") as caught:
+    with pytest.raises(DataError, match=rf"got .*{where}") as caught:
         save(model, older)
     assert str(weight) in str(caught.value)
     assert only_the_older_model_is_left(older)

@@ -1,6 +1,7 @@
-"""What a model promises: what it takes, and what it predicts."""
+"""Models: the arguments that they take, and their predictions."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 import scipy.sparse as sp
 
 from shmps.errors import DataError, UsageError
-from shmps.models.metrics import sigmoid
 from shmps.models.model import Model
 
 SMALL = Model(np.array([0.5, -0.0, 1 / 3]), -0.1, (-1, 1), {"lambda1": 1e-4, "mode": "async"})
@@ -44,9 +44,9 @@ def test_settings_are_a_copy_as_json_gives_them_back():
         ({"intercept": None}, "None"),
         ({"intercept": "x"}, "'x'"),
         ({"labels": (0,)}, r"\(0,\)"),
-        ({"labels": (0, 1, 2)}, "one for each label, found an array of shape"),
+        ({"labels": (0, 1, 2)}, "one for each label, got an array of shape"),
         ({"labels": (0, 1, 2), "coefficients": np.zeros((2, 1))}, r"\(2, 1\)"),
-        ({"labels": (0, 1, 2), "coefficients": np.zeros((3, 1))}, "one for each label, found 0.0"),
+        ({"labels": (0, 1, 2), "coefficients": np.zeros((3, 1))}, "one for each label, got 0.0"),
         ({"labels": (0, 1, 0)}, r"\(0, 1, 0\)"),
         ({"labels": (1, 1)}, r"\(1, 1\)"),
         ({"labels": (1, True)}, r"\(1, True\)"),
@@ -104,12 +104,16 @@ def test_predictions_of_every_form_of_data_agree_with_one_row_at_a_time(form):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-15)
 
 
-def test_small_probabilities_keep_their_digits_on_both_sides():
+@pytest.mark.parametrize("margin", [1e-9, 1.0, 40.0, 100.0, 700.0, 1e4, 1e300])
+def test_small_probabilities_keep_their_digits_on_both_sides(margin):
     model = Model(np.ones(1), 0.0, (0, 1), {})
-    probabilities = model.predict_proba(np.array([[-100.0], [100.0]]))
-    assert probabilities[0].tolist() == [1.0, sigmoid([-100.0])[0]]
-    assert probabilities[1].tolist() == [sigmoid([-100.0])[0], 1.0]
-    assert 0 < probabilities[0, 1] < 1e-43
+    with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise"):
+        warnings.simplefilter("error")
+        probabilities = model.predict_proba(np.array([[-margin], [margin]]))
+    # exp of a negative number has full relative precision.
+    small = math.exp(-margin) / (1 + math.exp(-margin))
+    assert probabilities[0, 1] == probabilities[1, 0] == pytest.approx(small, rel=1e-14)
+    assert probabilities[0, 0] == probabilities[1, 1] == pytest.approx(1 - small, rel=1e-14)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -124,7 +128,7 @@ def test_no_rows_and_one_row_are_data_too(rows, make):
 @pytest.mark.parametrize("make", [np.zeros, sp.csr_matrix, lambda shape: np.zeros(shape).tolist()])
 @pytest.mark.parametrize("columns", [2, 4])
 def test_another_number_of_columns_is_refused_with_both_numbers(method, make, columns):
-    with pytest.raises(UsageError, match=f"model's 3 features, found {columns} columns"):
+    with pytest.raises(UsageError, match=f"model's 3 features, got {columns} columns"):
         getattr(SMALL, method)(make((5, columns)))
 
 

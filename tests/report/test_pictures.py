@@ -49,7 +49,7 @@ def test_where_a_picture_can_not_be_written_is_said_before_training(tmp_path):
         timeout=DEADLINE,
     )
     assert done.returncode == 3 and done.stdout == ""
-    assert f"make {tmp_path / 'missing'}" in done.stderr and "rows," not in done.stderr
+    assert f"got {tmp_path / 'missing'}" in done.stderr and "rows," not in done.stderr
 
 
 def test_the_live_panel_shows_the_curves_while_it_runs():

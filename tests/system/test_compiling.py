@@ -16,7 +16,7 @@ from processes import ROOT
 from shmps.data import datasets
 from shmps.errors import NotCached
 from shmps.linear import choices
-from shmps.models.formats import FORMATS, save
+from shmps.models.formats import save
 from shmps.models.model import Model
 from shmps.system import compiling
 from shmps.system.compiling import compiled
@@ -163,6 +163,5 @@ print("imported", sorted({{"numba", "scipy"}} & set(sys.modules)))
 
 
 def test_the_choices_of_flags_are_the_choices_that_exist():
-    assert tuple(FORMATS) == choices.FORMATS
     assert tuple(SCHEDULES) == choices.SCHEDULES
     assert tuple(datasets.SETS) == choices.SETS

@@ -15,7 +15,7 @@ from shmps.data import mapped
 from shmps.errors import DataError
 from shmps.models.formats import load, save
 from shmps.models.model import Model
-from shmps.system import failpoints, scratch
+from shmps.system import atomic, failpoints
 
 OLDER, NEWER = (Model(np.full(3, value), 0.0, (0, 1)) for value in (1.0, 2.0))
 FILE_PLACES = ("scheduler: file half written", "scheduler: file whole", "scheduler: file named")
@@ -111,7 +111,7 @@ def link_to_a_folder(path):
 def marked_link(path):
     """A link to a folder that another conversion left."""
     folder_of_a_user(path.with_name("elsewhere"))
-    (path.with_name("elsewhere") / scratch.MARK).touch()
+    (path.with_name("elsewhere") / atomic.MARK).touch()
     path.symlink_to("elsewhere")
 
 
@@ -121,7 +121,7 @@ def test_a_conversion_removes_no_folder_that_no_conversion_made(make, tmp_path):
     taken = tmp_path / ".d.tmp"
     make(taken)
     before = sorted((path, os.lstat(path).st_ino) for path in tmp_path.rglob("*"))
-    with pytest.raises(DataError, match=r"\.d\.tmp, found something there that no conversion made; rename"):
+    with pytest.raises(DataError, match=r"\.d\.tmp, .*, got something that no conversion made; rename"):
         mapped.convert(tmp_path / "rows", tmp_path / "d")
     save(OLDER, tmp_path / "m")
     (tmp_path / "m").unlink()
@@ -147,12 +147,12 @@ def test_a_writer_removes_no_file_that_no_writer_left(tmp_path):
 
 def test_a_copy_of_the_descriptor_in_a_forked_process_keeps_no_lock(tmp_path):
     read, write = os.pipe()
-    with scratch.alone_in(str(tmp_path)):
+    with atomic.locked(str(tmp_path)):
         process = multiprocessing.get_context("fork").Process(target=os.read, args=(read, 1))
         process.start()
-        with pytest.raises(DataError, match="found another at it"), scratch.alone_in(str(tmp_path)):
+        with pytest.raises(DataError, match="got a second"), atomic.locked(str(tmp_path)):
             pass
-    with scratch.alone_in(str(tmp_path)):
+    with atomic.locked(str(tmp_path)):
         os.write(write, b"x")
         process.join()
     process.close()

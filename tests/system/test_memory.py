@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shmps.system import cgroups, memory
-from shmps.system.cores import usable_cores
+from shmps.system.parallel import usable_cores
 
 LIMIT = 400 * 2**20
 

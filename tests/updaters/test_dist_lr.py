@@ -1,4 +1,4 @@
-"""dist-lr's rules as they are, recomputed here in plain numpy."""
+"""The updater of dist-lr against the original's loop in plain numpy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ROWS, FEATURES, ITERATIONS, C = 400, 9, 60, 1.0
 
 @pytest.fixture(scope="module")
 def problem():
-    """Dense rows of ones and zeros, with a column that is never 1, and y in {0, 1}."""
+    """Return dense rows of ones and zeros, with a column of zeros, and y in {0, 1}."""
     random = np.random.default_rng(3)
     X = (random.random((ROWS, FEATURES)) < 0.3) * 1.0
     X[:, 4] = 0.0
@@ -22,7 +22,7 @@ def problem():
 
 
 def recomputed(X, y, iterations):
-    """The original's loop for one worker: weights and accuracies after every iteration."""
+    """Return the weights, and the accuracies after every iteration, of the original's loop for one worker."""
     weights, accuracies = c_random(FEATURES), []
     for _ in range(iterations):
         gradient = X.T @ (1 / (1 + np.exp(-X @ weights)) - y) / len(y) + C * weights / len(y)
@@ -43,7 +43,7 @@ def test_a_sync_run_with_one_worker_is_the_originals_loop(problem):
 
 
 def test_weights_start_at_the_numbers_of_the_c_library():
-    # The first of rand() for the seed 1, which srand(0) means too: any C reference of the GNU library.
+    # The first numbers of rand() in the GNU C library for the seed 1, which srand(0) sets too.
     assert (c_random(3) * 0x7FFFFFFF).round().tolist() == [1804289383, 846930886, 1681692777]
     assert len(c_random(123)) == 123 and 0 <= c_random(10_000).min() <= c_random(10_000).max() <= 1
 
@@ -73,6 +73,6 @@ def test_async_applies_every_push_at_the_full_rate():
 
 def test_a_staleness_aware_step_is_shorter_by_its_delay():
     server = Bench(ASYNC, SGD(1.0, schedule="1/(1+delay)"))
-    for worker in range(3):  # each computed from version 0: delays of 0, 1, 2
+    for worker in range(3):  # all computed from version 0: delays of 0, 1, 2
         server.send(PUSH, worker, 1, value=1.0, version=0)
     assert server.weight() == pytest.approx(-(1 + 1 / 2 + 1 / 3))

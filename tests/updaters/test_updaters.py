@@ -1,4 +1,4 @@
-"""The updaters against dense twins, lazy penalties included; and what they refuse."""
+"""The updaters against dense twins, with lazy penalties; and the settings that they refuse."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ LAZY = {
 
 
 class Table:
-    """Weights and state under one updater, as a server keeps them."""
+    """The weights and state that a server keeps, with an updater."""
 
     def __init__(self, updater, initial=0.0):
         self.updater, self.age = updater, 0.0

@@ -32,7 +32,7 @@ from shmps.sklearn.estimator import LogisticRegression
 from shmps.sklearn.labels import listed
 from shmps.system import files
 from shmps.system.compiling import is_kept
-from shmps.system.cores import usable_cores
+from shmps.system.parallel import usable_cores
 
 _INTERVAL = 20  # iterations between evaluations
 

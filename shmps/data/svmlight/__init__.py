@@ -25,7 +25,7 @@ from shmps.data.svmlight.faults import explained, token, word
 from shmps.data.svmlight.heads import Head, WrongHead, of_text
 from shmps.data.svmlight.kernels import FEATURE, FINE, INDEX_CEILING, NUMBER, WORD, census, parse
 from shmps.errors import DataError, OutOfSpace, UsageError
-from shmps.system.cores import on_all_cores
+from shmps.system.parallel import parallel_map
 
 INT32_MAX = 2**31 - 1
 PIECE = 1 << 19  # bytes: a millisecond to parse
@@ -166,7 +166,7 @@ class _Reader:
         cuts = _cuts(text, start)
         begins, ends = cuts[:-1], cuts[1:]
         counts = np.array(
-            [(0, 0, 0), *on_all_cores(lambda begin, end: census(text[begin:end]), begins, ends)]
+            [(0, 0, 0), *parallel_map(lambda begin, end: census(text[begin:end]), begins, ends)]
         )
         if counts[:, 2].any():
             texts.refuse_strange(text, self.name, self.lines)
@@ -186,7 +186,7 @@ class _Reader:
             place = text, begin, end, self.base, self.limit, head.form, row, entry
             return _Parsed(*parse(*place, numbers, lengths, indices, values, late))
 
-        pieces = on_all_cores(parse_piece, begins, ends, first_rows, first_entries, lates)
+        pieces = parallel_map(parse_piece, begins, ends, first_rows, first_entries, lates)
         for piece, late in zip(pieces, lates, strict=True):
             # Before the fault is told: a late number that overflows stands earlier in the file.
             self._finish(late[: piece.lates], text, head, values, labels, weights)

@@ -20,7 +20,7 @@ from shmps.errors import NO_THREAD, OutOfSpace, UsageError
 from shmps.ps.messages import ROLES
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint, arm
-from shmps.system.shortages import shortage
+from shmps.system.os_errors import shortage
 
 
 def method_of(start_method: str | None) -> str:

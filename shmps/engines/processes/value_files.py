@@ -12,7 +12,7 @@ from multiprocessing import reduction
 from typing import Any
 
 from shmps.errors import OutOfSpace
-from shmps.system.shortages import shortage
+from shmps.system.os_errors import shortage
 
 _LENGTH_BYTES = 8  # of the length before each part
 

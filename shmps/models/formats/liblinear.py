@@ -2,16 +2,16 @@
 
     solver_type L2R_LR
     nr_class 2
-    label 1 -1          the first one is predicted where the margin is above 0
+    label 1 -1          the first label is predicted if the margin is above 0
     nr_feature 123
-    bias 1              the value of one more feature, which every row has; below 0: there is none
+    bias 1              the value of one more feature that every row has; below 0: no such feature
     w
-    0.25                a weight for every feature from 1 up, then the one of bias
+    0.25                the weight of each feature, from feature 1 on, then that of the bias feature
 
-Of more than two labels each has a weight in every line, against the rest, in the order of `label`.
+With more than two labels, a line has the weight of each label against the rest, in the order of `label`.
 
-Of a model's settings nothing is in it; labels are whole numbers. It is written with 17 digits: read back,
-here or by liblinear, every weight has the same bits.
+The format has no settings, and labels must be whole numbers. Weights have 17 digits, so shmps and liblinear
+read back the same bits.
 """
 
 import math
@@ -22,11 +22,11 @@ import numpy as np
 
 from shmps.errors import DataError
 from shmps.models.model import Label, Model
-from shmps.system.files import HEADER_LIMIT
+from shmps.system.container import HEADER_LIMIT
 
 START = b"solver_type "
 LOGISTIC = ("L2R_LR", "L1R_LR", "L2R_LR_DUAL")
-# The others that liblinear's `save_model` writes, and what they are; regression has no line `label`.
+# The other types that liblinear's `save_model` writes, and their kinds. Regression has no line `label`.
 _REGRESSION, _VECTORS = "regression, without classes", "a support vector machine, without probabilities"
 _OTHERS = {
     "L2R_L2LOSS_SVC_DUAL": _VECTORS,
@@ -41,11 +41,11 @@ _OTHERS = {
 }
 KEYS = ("solver_type", "nr_class", "label", "nr_feature", "bias")
 _ONE_CLASS = "rho"  # one more line of ONECLASS_SVM
-_LEAST, _MOST = -(2**31), 2**31 - 1  # of labels
+_LEAST, _MOST = -(2**31), 2**31 - 1  # bounds of labels
 
 
 def encode(model: Model, path: str) -> Sequence[bytes]:
-    """The text. DataError for labels that are no whole numbers of 32 bits."""
+    """Return the text. Raises DataError for labels that are not whole numbers of 32 bits."""
     labels = [_whole(label, path) for label in model.labels]
     if len(labels) == 2:
         labels.reverse()
@@ -65,31 +65,31 @@ def encode(model: Model, path: str) -> Sequence[bytes]:
 def _whole(label: Label, path: str) -> int:
     if isinstance(label, str) or not (_LEAST <= label <= _MOST and label == int(label)):
         raise DataError(
-            f"{path}: liblinear's labels are whole numbers of 32 bits, found {label!r}; "
-            f"save in another format, or train with other labels"
+            f"{path}: labels of liblinear must be whole numbers of 32 bits, got {label!r}; save in another "
+            f"format, or train with other labels"
         )
     return int(label)
 
 
 def decode(file: BufferedReader, size: int, path: str) -> Model:
-    """The model in a text, whose settings are its solver_type; DataError if it breaks a rule."""
+    """Return the model in a text, with solver_type as its settings. Raises DataError for a wrong text."""
     head = _head(file, path)
     _check_solver(head, path)
     missing = [key for key in KEYS if key not in head]
     if missing:
-        raise DataError(f"{path}: a model of liblinear has {', '.join(KEYS)}, found no {missing[0]}")
+        raise DataError(f"{path}: a model of liblinear must have {', '.join(KEYS)}, got no {missing[0]}")
     try:
         labels = [int(label) for label in head["label"].split()]
         features, bias = int(head["nr_feature"]), float(head["bias"])
         weights = np.array(file.read().split(), np.float64)
     except ValueError as error:
-        raise DataError(f"{path}: a model of liblinear has numbers after its keys, found: {error}") from error
+        raise DataError(f"{path}: a model of liblinear must have numbers after keys, got: {error}") from error
     _check(head, labels, features, bias, path)
     columns = 1 if len(labels) == 2 else len(labels)
     expected = (features + (bias >= 0)) * columns
     if len(weights) != expected:
         raise DataError(
-            f"{path}: nr_feature, bias and label announce {expected} weights, found {len(weights)}; the file "
+            f"{path}: nr_feature, bias and label announce {expected} weights, got {len(weights)}; the file "
             f"is cut short or damaged"
         )
     rows = weights.reshape(-1, columns)
@@ -97,12 +97,12 @@ def decode(file: BufferedReader, size: int, path: str) -> Model:
     settings = {"solver_type": head["solver_type"]}
     if columns == 1:
         return Model(rows[:features, 0].copy(), intercept[0], (labels[1], labels[0]), settings)
-    # In its order: of margins that are equal both take the first.
+    # In the order of liblinear: of equal margins, shmps and liblinear take the first.
     return Model(rows[:features].T, intercept, tuple(labels), settings)
 
 
 def _head(file: BufferedReader, path: str) -> dict[str, str]:
-    """The values before the weights, by their keys."""
+    """Return the values before the weights, by their keys."""
     head: dict[str, str] = {}
     line = b""
     for _ in range(len(KEYS) + 2):
@@ -114,7 +114,7 @@ def _head(file: BufferedReader, path: str) -> dict[str, str]:
             break
         head[key] = value
     raise DataError(
-        f"{path}: a model of liblinear has {', '.join(KEYS)} once each, then w, found {line[:40]!r}"
+        f"{path}: a model of liblinear must have {', '.join(KEYS)} once each, then w, got {line[:40]!r}"
     )
 
 
@@ -123,18 +123,18 @@ def _check_solver(head: dict[str, str], path: str) -> None:
     if solver not in LOGISTIC:
         kind = _OTHERS.get(solver or "", "unknown to shmps")
         raise DataError(
-            f"{path}: logistic regression is solver_type {', '.join(LOGISTIC)}, found {solver!r} ({kind}); "
-            f"train with -s 0, 6 or 7"
+            f"{path}: solver_type must be one of {', '.join(LOGISTIC)}, got {solver!r} ({kind}); train with "
+            f"-s 0, 6 or 7"
         )
 
 
 def _check(head: dict[str, str], labels: list[int], features: int, bias: float, path: str) -> None:
     if head.get("nr_class") != str(len(labels)) or len(labels) < 2 or len(set(labels)) < len(labels):
         raise DataError(
-            f"{path}: a model is of two classes or more, found nr_class {head.get('nr_class')}, label "
+            f"{path}: a model must have two or more classes, got nr_class {head.get('nr_class')}, label "
             f"{head['label']}"
         )
     if features < 0 or math.isnan(bias):
         raise DataError(
-            f"{path}: nr_feature is from 0 up and bias a number, found {head['nr_feature']}, {head['bias']}"
+            f"{path}: nr_feature must be >= 0 and bias a number, got {head['nr_feature']}, {head['bias']}"
         )

@@ -1,7 +1,9 @@
-"""The format "npz": arrays for NumPy's `load`, without pickles.
+"""The format "npz": an archive that `numpy.load` reads, without pickles.
 
-coefficients (num_features,) and intercept () float64, labels (2,), negative and positive; of more than two
-labels (labels, num_features), (labels,) and (labels,); labels are of one type. settings (), a line of JSON.
+coefficients   (num_features,) float64; with more than two labels (labels, num_features)
+intercept      () float64; with more than two labels (labels,)
+labels         (labels,), of one type; of two, the negative one is the first
+settings       () text, a line of JSON
 """
 
 import io
@@ -19,7 +21,7 @@ from shmps.models.model import Model, array_of
 
 START = b"PK\3\4"
 KEYS = ("coefficients", "intercept", "labels", "settings")
-# What zipfile and NumPy raise for an archive that is damaged, or another's.
+# The errors that zipfile and numpy raise for a damaged archive, or one of other arrays.
 DAMAGE = (
     ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError,
     RuntimeError, SyntaxError, TypeError, UnicodeError, tokenize.TokenError, OverflowError,
@@ -27,11 +29,11 @@ DAMAGE = (
 
 
 def encode(model: Model, path: str) -> Sequence[memoryview]:
-    """The archive, uncompressed. DataError for labels that one array can not hold."""
+    """Return the archive, uncompressed. Raises DataError for labels that no array of one type can hold."""
     labels = array_of(model.labels)
     if labels.dtype.kind == "O":
         raise DataError(
-            f"{path}: labels in an array are of one type, and whole ones of 64 bits, found "
+            f"{path}: labels in an array must be of one type, and integers of 64 bits, got "
             f"{model.labels!r:.200}; save in another format"
         )
     archive = io.BytesIO()
@@ -46,16 +48,16 @@ def encode(model: Model, path: str) -> Sequence[memoryview]:
 
 
 def decode(file: BufferedReader, size: int, path: str) -> Model:
-    """The model in an archive; DataError if it breaks a rule."""
+    """Return the model in an archive. Raises DataError if the archive breaks a rule."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             found = {key: archive[key] for key in KEYS}
         settings = json.loads(str(found["settings"]))
         return Model(found["coefficients"], found["intercept"], found["labels"], settings)
     except UsageError as error:
-        raise DataError(f"{path}: a model's archive breaks a rule of the format: {error}") from error
+        raise DataError(f"{path}: the archive breaks a rule of the format: {error}") from error
     except DAMAGE as error:
         raise DataError(
-            f"{path}: a model's archive has {', '.join(KEYS)} as arrays, found it damaged or another's: "
-            f"{str(error) or type(error).__name__}"
+            f"{path}: the archive must have the arrays {', '.join(KEYS)}, got a damaged archive or other "
+            f"arrays: {str(error) or type(error).__name__}"
         ) from error

@@ -1,7 +1,8 @@
-"""Rows of mapped data that are read instead of mapped: checked, and safe from a file that is cut short.
+"""Checked reads of mapped data.
 
-Where a mapping of such a file ends the process by SIGBUS, a read comes to an end too early, which is an error
-that can be told. So the process that others depend on (evaluation, prediction) reads; workers map.
+A mapping of a file that is cut short ends the process by SIGBUS. A read of such a file returns too few bytes,
+which is an error with a message. So a process that others depend on (evaluation, prediction) reads, and
+workers map.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,16 +16,16 @@ from shmps.data.bounds import index_fault, pointer_fault
 from shmps.errors import DataError
 
 PART = 2**18  # non-zeros that are read at a time: they stay in the cache
-_ROWS = 2**16  # whose pointers are read at a time
+_ROWS = 2**16  # rows whose pointers are read at a time
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr from 0, indices, data
 
 
-class Stored(NamedTuple):
-    """The arrays of a folder of mapped data. Methods raise DataError for what is missing or damaged."""
+class MappedReader(NamedTuple):
+    """Reads the arrays of a folder of mapped data. Methods raise DataError for a missing or damaged file."""
 
     folder: str
-    meta: dict[str, Any]  # as of `mapped.describe`
+    meta: dict[str, Any]  # as `mapped.describe` returns it
 
     @property
     def num_rows(self) -> int:
@@ -34,28 +35,31 @@ class Stored(NamedTuple):
         return Path(self.folder, f"{name}.npy")
 
     def must_be_whole(self) -> None:
-        """Look at the sizes of the files."""
+        """Check the sizes and headers of the files."""
         for name, array in self.meta["arrays"].items():
             npy.must_be_whole(self.file(name), array["dtype"], array["count"])
 
     def entries(self, name: str, begin: int, end: int) -> np.ndarray:
-        """Those of one array from begin to end - 1."""
+        """Return the entries begin to end - 1 of an array."""
         array = self.meta["arrays"][name]
         return npy.read(self.file(name), array["dtype"], array["count"], begin, end)
 
     def pointers(self, begin: int, end: int) -> np.ndarray:
-        """indptr[begin : end + 1], checked."""
-        # One more: the last that is used must not be beyond the next.
+        """Return indptr[begin : end + 1], checked."""
+        # One more: the last pointer must not exceed the next one.
         found = self.entries("indptr", begin, min(end + 2, self.num_rows + 1))
         self._check_pointers(found, begin)
         return found[: end - begin + 1]
 
     def rows(self, begin: int, end: int) -> Arrays:
-        """Rows begin to end - 1."""
+        """Return the rows begin to end - 1, checked."""
         return self._rows(self.pointers(begin, end))
 
     def parts(self, most: int = PART) -> Iterator[tuple[int, int, Arrays]]:
-        """All rows in order, as begin, end and rows(begin, end): of one row or at most so many non-zeros."""
+        """Yield all rows in order, as begin, end and rows(begin, end).
+
+        A part has one row, or at most `most` non-zeros.
+        """
         for first in range(0, self.num_rows, _ROWS):
             pointers = self.pointers(first, min(first + _ROWS, self.num_rows))
             begin, rows = 0, len(pointers) - 1
@@ -65,7 +69,10 @@ class Stored(NamedTuple):
                 begin = end
 
     def check(self, indptr: np.ndarray, indices: np.ndarray, begin: int, beat: Callable[[], None]) -> None:
-        """Look at mapped pointers from row `begin` on, and at the mapped `indices` that they reach."""
+        """Check mapped pointers from row `begin` on, and the mapped `indices` between them.
+
+        Calls `beat` after each part, as a sign of life.
+        """
         self.must_be_whole()
         self._check_pointers(indptr, begin)
         for first in range(int(indptr[0]), int(indptr[-1]), npy.AT_ONCE):

@@ -1,4 +1,4 @@
-"""The cores of this machine, and one kernel on all of them."""
+"""The CPU cores of this process, and a kernel on all of them."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from shmps.system.cgroups import cpu_quota
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: the least of its affinity and of the quotas of its cgroups.
+    """Return how many cores this process may use: the least of its affinity and the quotas of its cgroups.
 
     A quota of two and a half cores counts as three.
     """
@@ -18,11 +18,11 @@ def usable_cores() -> int:
     return max(1, math.ceil(min(allowed, cpu_quota())))
 
 
-def on_all_cores(kernel: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-    """`list(map(kernel, *arguments))`, as many calls at a time as there are cores.
+def parallel_map(kernel: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+    """Return `list(map(kernel, *arguments))`, with one call at a time per usable core.
 
-    For kernels that let go of the interpreter. The threads have ended when it returns or raises: nodes are
-    forked from this process.
+    The kernel should release the GIL. All threads have ended when the function returns or raises, because
+    nodes are forked from this process.
     """
     calls = list(zip(*arguments, strict=True))
     threads = min(usable_cores(), len(calls))

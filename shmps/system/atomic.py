@@ -1,10 +1,12 @@
-"""Files and folders that get their name when they are whole, and the leftovers of writers that were killed.
+"""Files and folders that get their name when they are complete, and the leftovers of killed writers.
 
-A file has no name until it is whole, where the file system can do that. Elsewhere, and for the instant
-before it takes the place of another one, its name is `.shmps-<16 hexadecimal digits>.tmp`. A folder is made
-inside one named `.NAME.tmp`, which has a file MARK in it from the beginning. Writers hold a lock, which ends
-with their process: what has such a name, or mark, and no lock, is a leftover. The next writer in the folder
-removes it, and nothing else.
+    file      no name                  -> .shmps-<16 hexadecimal digits>.tmp -> NAME
+    folder    .NAME.tmp/data/ and MARK                                       -> NAME/
+              the writer holds a lock ----------------------------------------^
+
+On a file system without unnamed files, a file has the second name from the beginning. A folder .NAME.tmp has
+MARK in it from the beginning. A lock ends with its process. So a file with the second name, or a folder with
+MARK in it, is a leftover if nobody locks it. The next writer in the same folder removes it, and nothing else.
 """
 
 import errno
@@ -23,23 +25,23 @@ from shmps.system.failpoints import reach
 MARK = ".shmps-unfinished"
 _FILE = re.compile(r"\.shmps-[0-9a-f]{16}\.tmp")
 _FOLDER = re.compile(r"\..+\.tmp", re.DOTALL)
-# What a file system says that has no files without a name.
+# The errors of a file system without unnamed files.
 _NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS)
 _NO_LOCKS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
 
 @contextmanager
 def replacing(target: str) -> Iterator[int]:
-    """A file descriptor; what is written to it takes the place of `target` at once when the block ends.
+    """Yield the descriptor of a new file, which replaces `target` in one step when the block ends.
 
-    The new file has mode and owner of the one that it replaces. After an error in the block or at its end,
-    `target` is as it was and no other file is left. Raises OSError.
+    The new file keeps the mode and owner of the file that it replaces. After an error in the block or at its
+    end, `target` is as it was, and no other file remains. Raises OSError.
     """
     folder = os.path.dirname(target)
     remove_leftovers(folder)
     temporary = os.path.join(folder, f".shmps-{secrets.token_hex(8)}.tmp")
     older = os.stat(target) if os.path.exists(target) else None
-    # Not tempfile.mkstemp: it hides the file from everyone else whatever the umask says.
+    # Not tempfile.mkstemp: it ignores the umask, and no other user could read the file.
     mode = 0o666 if older is None else 0o600
     unnamed = _unnamed_file(folder, mode)
     descriptor = _named_file(temporary, mode) if unnamed is None else unnamed
@@ -47,12 +49,12 @@ def replacing(target: str) -> Iterator[int]:
         if older is not None:
             _keep_rights(descriptor, older)
         yield descriptor
-        # Before the rename, or a crash of the machine could leave the new name with no bytes behind it.
+        # Before the rename: otherwise a crash of the machine could leave the new name without its bytes.
         os.fsync(descriptor)
         reach("scheduler: file whole")
         if unnamed is not None:
-            # linkat replaces no file, so there is a name in between. Python calls it, and not link, which
-            # would not follow the link in /proc, when a src_dir_fd is given.
+            # linkat cannot replace a file, so the file gets a temporary name first. With a src_dir_fd Python
+            # calls linkat; without one it calls link, which would not follow the link in /proc.
             os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor, follow_symlinks=True)
         reach("scheduler: file named")
         os.replace(temporary, target)
@@ -61,12 +63,12 @@ def replacing(target: str) -> Iterator[int]:
             os.unlink(temporary)
         raise
     finally:
-        with suppress(OSError):  # fsync has told what is wrong
+        with suppress(OSError):  # fsync has raised it already
             os.close(descriptor)
 
 
 def _unnamed_file(folder: str, mode: int) -> int | None:
-    """A locked descriptor; None where files without a name do not exist, or /proc to name them by."""
+    """Return a locked descriptor; None without unnamed files, or without /proc, which gives one a name."""
     if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):
         return None
     try:
@@ -80,18 +82,18 @@ def _unnamed_file(folder: str, mode: int) -> int | None:
 
 
 def _named_file(temporary: str, mode: int) -> int:
-    """A locked descriptor of a new file."""
+    """Return the locked descriptor of a new file."""
     while True:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         if _hold(descriptor) and _is_at(descriptor, temporary):
             return descriptor
-        os.close(descriptor)  # another writer took it for a leftover before it was locked, and removes it
+        os.close(descriptor)  # before the lock, another writer took the file for a leftover and removes it
         with suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
 def _keep_rights(descriptor: int, older: os.stat_result) -> None:
-    """Give a new file the owner and the mode of an older one, as far as the system allows."""
+    """Give a new file the owner and the mode of an older file, as far as the system allows."""
     mode = stat.S_IMODE(older.st_mode) & 0o777
     try:
         os.fchown(descriptor, older.st_uid, older.st_gid)
@@ -106,10 +108,10 @@ def _keep_rights(descriptor: int, older: os.stat_result) -> None:
 
 @contextmanager
 def new_folder(target: str) -> Iterator[str]:
-    """A folder to be filled with files; it gets the name `target` when the block ends.
+    """Yield a new folder, which gets the name `target` when the block ends.
 
-    After an error it is removed. Raises DataError if `target` is there already, is being made by another
-    process, or the name `.NAME.tmp` beside it is taken by what is not ours; OSError.
+    An error removes the folder. Raises DataError if `target` exists, another process makes it, or
+    `.NAME.tmp` beside it is something that shmps did not make; OSError.
     """
     parent, name = os.path.split(os.path.abspath(target))
     outer = os.path.join(parent, f".{name}.tmp")
@@ -138,12 +140,12 @@ def new_folder(target: str) -> Iterator[str]:
 
 def _must_be_free(target: str) -> None:
     if os.path.lexists(target):
-        raise DataError(f"{target}: the name must be free, found something there; remove it or name another")
+        raise DataError(f"{target}: the name must be free, got an existing one; remove it or name another")
 
 
 @contextmanager
 def _alone_in_new(outer: str, target: str) -> Iterator[None]:
-    """Lock the folder `outer`, in which nothing is yet, for the making of `target`. Raises DataError."""
+    """Lock the empty folder `outer`, in which `target` is made. Raises DataError."""
     try:
         descriptor = os.open(outer, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except (NotADirectoryError, FileNotFoundError) as error:
@@ -152,32 +154,32 @@ def _alone_in_new(outer: str, target: str) -> Iterator[None]:
         raise (_taken(outer, target) if error.errno == errno.ELOOP else error) from error
     with _closing(descriptor):
         if not _hold(descriptor) or not _is_at(descriptor, outer):
-            raise DataError(f"{target}: one process at a time makes it, found another at it; wait for it")
-        if os.listdir(outer):  # an empty one is of a conversion that was killed before it had a mark
+            raise DataError(f"{target}: one process at a time may make it, got a second; wait for the first")
+        if os.listdir(outer):  # an empty one was left by a conversion that was killed before the mark
             raise _taken(outer, target)
         yield
 
 
 def _taken(outer: str, target: str) -> DataError:
     return DataError(
-        f"{target}: it is made under the name {outer}, found something there that no conversion made; "
-        f"rename that, or name another"
+        f"{target}: {outer}, its name until it is complete, must be free, got something that no conversion "
+        f"made; rename that, or name another"
     )
 
 
 @contextmanager
-def alone_in(folder: str) -> Iterator[None]:
-    """Hold the lock of a folder. Raises DataError if another process, or thread, has it; OSError."""
+def locked(folder: str) -> Iterator[None]:
+    """Hold the lock of a folder. Raises DataError if another process, or thread, holds it; OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     with _closing(descriptor):
         if not _hold(descriptor):
-            raise DataError(f"{folder}: one process at a time writes it, found another at it; name another")
+            raise DataError(f"{folder}: one process at a time may write into it, got a second; name another")
         yield
 
 
 def remove_leftovers(folder: str) -> None:
-    """Remove what writers that were killed left in a folder."""
-    with suppress(OSError):  # a folder that may be written to need not be one that may be listed
+    """Remove what killed writers left in a folder."""
+    with suppress(OSError):  # a folder may be writable and yet not listable
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if _FILE.fullmatch(name):
@@ -187,7 +189,7 @@ def remove_leftovers(folder: str) -> None:
 
 
 def _remove_leftover(path: str, is_kind: Callable[[int], bool], remove: Callable[[str], None]) -> None:
-    """Unless it is locked: then somebody is at work on it."""
+    """Remove a file or folder unless it is locked, which means that its writer is at work."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with _closing(descriptor):
@@ -197,7 +199,7 @@ def _remove_leftover(path: str, is_kind: Callable[[int], bool], remove: Callable
 
 
 def _remove(outer: str) -> None:
-    """A folder of `new_folder`, whatever is in it; its mark goes last."""
+    """Remove a folder of `new_folder` with all that is in it, the mark last."""
     shutil.rmtree(os.path.join(outer, "data"), ignore_errors=True)
     with suppress(OSError):
         os.unlink(os.path.join(outer, MARK))
@@ -206,7 +208,7 @@ def _remove(outer: str) -> None:
 
 
 def _hold(descriptor: int) -> bool:
-    """Whether the lock is ours now; yes where the file system has none."""
+    """Take the lock; return whether this process holds it now. True on a file system without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -226,7 +228,10 @@ def _is_at(descriptor: int, path: str) -> bool:
 
 @contextmanager
 def _closing(descriptor: int) -> Iterator[None]:
-    """Close it after the block, unlocked: a process that was forked meanwhile has a copy, and the lock."""
+    """Unlock and close a descriptor after the block.
+
+    Unlock, because a process that was forked meanwhile has a copy of the descriptor, and with it the lock.
+    """
     try:
         yield
     finally:
@@ -236,7 +241,7 @@ def _closing(descriptor: int) -> Iterator[None]:
 
 
 def sync_folder(folder: str) -> None:
-    """After this the names of files in it outlast a crash of the machine."""
+    """Make the names of the files in a folder survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

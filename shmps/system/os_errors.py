@@ -1,4 +1,4 @@
-"""The errors of the system that mean that memory, disk, processes or descriptors have run out."""
+"""Translate errors of the operating system: an exhausted memory, disk or limit is OutOfSpace."""
 
 import errno
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from shmps.errors import DataError, OutOfSpace, ShmpsError
 
 
 class Shortage(NamedTuple):
-    """What has run out, in the words of a message."""
+    """An exhausted resource, as a message names it, and what to do."""
 
     found: str
     remedy: str
@@ -27,19 +27,19 @@ _SHORTAGES = {
 
 
 def shortage(error: OSError, in_memory: bool = False) -> Shortage | None:
-    """The shortage behind an error of the system; None: the error has another cause.
+    """Return the shortage that caused an error; None if the error has another cause.
 
-    in_memory: of a file in memory, which has no disk that could be full.
+    in_memory: the error is about a file in memory, for which ENOSPC means too little memory.
     """
     code = errno.ENOMEM if in_memory and error.errno == errno.ENOSPC else error.errno
     return _SHORTAGES.get(code or 0)
 
 
 def unreadable(error: OSError | ValueError, rule: str, remedy: str) -> ShmpsError:
-    """What to raise where something cannot be read: OutOfSpace for a shortage, else DataError.
+    """Return the error to raise for a file that cannot be read: OutOfSpace for a shortage, else DataError.
 
-    rule: what is read, and by what name; remedy: what to do unless it is a shortage.
+    rule: the path, and what must hold for it; remedy: what to do if the cause is no shortage.
     """
     if isinstance(error, OSError) and (short := shortage(error)) is not None:
-        return OutOfSpace(f"{rule}, found {short.found} ({error.strerror}); {short.remedy}")
-    return DataError(f"{rule}, found: {getattr(error, 'strerror', None) or error}; {remedy}")
+        return OutOfSpace(f"{rule}, got {short.found} ({error.strerror}); {short.remedy}")
+    return DataError(f"{rule}, got: {getattr(error, 'strerror', None) or error}; {remedy}")
