@@ -130,7 +130,7 @@ def convert(
 
     source: svmlight text; or with hash_bits B, text with features by name, which become 2**B (see
     shmps.data.hashing); or CSV, if its name ends with .csv or its columns are told (see
-    shmps.data.tables).
+    shmps.data.csv).
     how, said: how the text is read, as one value or by the names of its fields (see
     `shmps.data.dialect.Dialect`): zero_based, label, delimiter, header, weight_column, hash_bits,
     keep_names.

@@ -13,7 +13,6 @@ import pytest
 from numba.core.caching import CacheImpl
 from processes import ROOT
 
-from shmps.data import datasets
 from shmps.errors import NotCached
 from shmps.linear import choices
 from shmps.models.formats import FORMATS, save
@@ -165,4 +164,3 @@ print("imported", sorted({{"numba", "scipy"}} & set(sys.modules)))
 def test_what_flags_name_is_what_there_is():
     assert tuple(FORMATS) == choices.FORMATS
     assert tuple(SCHEDULES) == choices.SCHEDULES
-    assert tuple(datasets.SETS) == choices.SETS
