@@ -220,7 +220,7 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
         (["--format", "npz"], 2, "--format is that of the model"),
         (["--data", "tests"], 3, "mapped data is a folder with meta.json"),
         (["--data", "synth:b9b"], 3, "synth:b9b"),
-        (["--data", "README.md"], 3, "README.md:3:3: a feature is index:value"),
+        (["--data", "README.md"], 3, "README.md:3:3: a feature must be index:value"),
     ],
 )
 def test_bad_input_is_an_error_with_its_exit_code_and_no_traceback(shmps, arguments, code, words):
@@ -384,7 +384,7 @@ def test_a_substitute_is_said_even_when_quiet(shmps, tmp_path):
     assert done.returncode == 0 and "a9a is not in the data folder" in done.stderr
     (tmp_path / "file").touch()
     refused = shmps("train", "--epochs", 1, "--data-dir", tmp_path / "file")
-    assert refused.returncode == 3 and "the data folder is a folder" in refused.stderr
+    assert refused.returncode == 3 and "the data folder must be a folder" in refused.stderr
 
 
 @pytest.mark.parametrize(

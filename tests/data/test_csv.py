@@ -152,8 +152,8 @@ def test_csv_is_what_ends_so():
 REFUSED = [
     # text, line, key words
     (b"age,income\n1,2\n", 1, "labels must be in the column 'label'|'age', 'income'|--label"),
-    (b"5.1,3.5,0\n4.9,3,1\n", 1, "names the columns|'5.1', '3.5', '0'|add such a line"),
-    (b"\n1,2\n", 1, "names the columns"),
+    (b"5.1,3.5,0\n4.9,3,1\n", 1, "name the columns|'5.1', '3.5', '0'|add such a line"),
+    (b"\n1,2\n", 1, "name the columns"),
     (b",a,label\n0,1,1\n", 1, "a name|column 1|index=False"),
     (b"a,b, a,label\n1,2,3,1\n", 1, "differ|'a' twice"),
     (b"label\n1\n", 1, "features|none"),

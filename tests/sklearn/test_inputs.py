@@ -345,7 +345,7 @@ def test_a_path_is_predicted_scored_and_gone_on_with_as_it_is_trained_on(tmp_pat
         assert found.predict_proba(rows).tolist() == found.predict_proba(X).tolist()
         assert found.decision_function(rows).tolist() == found.decision_function(X).tolist()
         assert found.score(rows) == found.score(X, Y)
-        with pytest.raises(UsageError, match="in it"):
+        with pytest.raises(UsageError, match="y must be None"):
             found.score(rows, Y)
     parts = model().partial_fit(path, classes=[0.0, 1.0]).partial_fit(path)
     arrays = model().partial_fit(X, Y, classes=[0, 1]).partial_fit(X, Y)

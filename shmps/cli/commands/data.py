@@ -26,7 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     fetching.add_argument(
-        "name", metavar="NAME", choices=named_sets.SETS, help=f"one of {', '.join(named_sets.SETS)}"
+        "name", metavar="NAME", choices=tuple(named_sets.SETS), help=f"one of {', '.join(named_sets.SETS)}"
     )
     _add_folder(fetching)
     parser.set_defaults(name=None)

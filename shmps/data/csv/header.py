@@ -84,8 +84,8 @@ def _check_header(names: list[str], place: str) -> None:
     """Raise DataError if the first line of a file does not name its columns."""
     if not any(names) or all(re.match(NUMBER, name) for name in names):
         raise DataError(
-            f"{place}: the first line of CSV must name the columns, got {listed(names)}; add such a line, or "
-            f"say that there is none: --no-header (header=False)"
+            f"{place}: the first line of CSV must name the columns, got {listed(names) or 'none'}; add such "
+            f"a line, or say that there is none: --no-header (header=False)"
         )
     if "" in names:
         raise DataError(
