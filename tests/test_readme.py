@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shmps.data import datasets
+from shmps.data import named_sets
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SECTION = README.split("## From the command line\n")[1].split("\n## ")[0]
@@ -42,8 +42,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHMPS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    small = {name: replace(source, rows=600) for name, source in datasets.SOURCES.items()}
-    monkeypatch.setattr(datasets, "SOURCES", small)
+    small = {name: replace(source, rows=600) for name, source in named_sets.SOURCES.items()}
+    monkeypatch.setattr(named_sets, "SOURCES", small)
     return tmp_path
 
 

@@ -1,1 +1,1 @@
-"""Rows: what files and callers hold, read, checked and shared, in memory or mapped from the disk."""
+"""Rows: read from files or given by callers, checked and shared, in memory or mapped from the disk."""

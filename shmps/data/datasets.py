@@ -1,67 +1,42 @@
-"""Data sets by name: found in a folder, downloaded into it, or generated in the shape of a9a."""
+"""Load a data set: a named one from the data folder, downloaded into it or generated, or a file."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps.data import svmlight
-from shmps.data.dialect import Dialect
-from shmps.data.downloads import Source, Unreachable, bytes_of
-from shmps.data.reading import as_training, matched, origin_of, read
+from shmps.data import named_sets, svmlight
+from shmps.data.dialect import Dialect, origin_of
+from shmps.data.downloads import Unreachable, bytes_of
+from shmps.data.matching import matched
+from shmps.data.reading import as_training, read
 from shmps.errors import DataError, UsageError
 
-PAGE = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary"
-LICENCE = (
-    "UCI Adult (Becker & Kohavi 1996), CC BY 4.0; binarised by Platt (1998); "
-    "distributed on the LIBSVM data page"
-)
-
-SYNTHETIC = "synth:a9a"
-SOURCES: Mapping[str, Source] = {
-    "a9a": Source(
-        url=f"{PAGE}/a9a",
-        sha256="f5d5ffd8d865ff41328e7ee043e4b020816914ff6843ff15b98905ddbedce906",
-        size=2329875,
-        rows=32561,
-        licence=LICENCE,
-        stand_in=SYNTHETIC,
-    ),
-    "a9a.t": Source(
-        url=f"{PAGE}/a9a.t",
-        sha256="1f448a153f0320399a7e40836eb207655b0bde0f21fc941cc472193daa9f5de9",
-        size=1164628,
-        rows=16281,
-        licence=LICENCE,
-        stand_in=SYNTHETIC,
-    ),
-}
-SETS: Mapping[str, tuple[str, str]] = {"a9a": ("a9a", "a9a.t")}  # name: training and test file
-
-# The generated set: the fields of Adult, and how many columns each has in a9a: age, workclass, fnlwgt,
-# education, education-num, marital-status, occupation, relationship, race, sex, capital-gain, capital-loss,
-# hours, country.
+# The columns of each field of Adult in a9a: age, workclass, fnlwgt, education, education-num, marital-status,
+# occupation, relationship, race, sex, capital-gain, capital-loss, hours, country.
 CARDINALITIES = (5, 8, 5, 16, 5, 7, 14, 6, 5, 2, 2, 2, 5, 41)
 INFORMATIVE = 0.5  # share of the columns with a weight other than 0
-# Slope and intercept of the planted model on a score of mean 0 and variance 1: were the score normal they
-# would give 24 % positives and 85 % Bayes accuracy; the accuracy of the rows as drawn is in the note.
+# Slope and intercept of the planted model on a score of mean 0 and variance 1. With a normal score they give
+# 24 % positives and 85 % Bayes accuracy; the note of the set has the accuracy of the rows as drawn.
 SLOPE, INTERCEPT = 2.34, -2.06
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class Dataset:
-    """X: CSR (n, d) float64 with the same d in both parts; y: (n,), labels as in the file."""
+    """Training and test rows.
+
+    X: CSR (n, d) float64, with the same d in both parts; y: (n,), labels as in the file.
+    """
 
     name: str
     train_X: csr_matrix
     train_y: np.ndarray
     test_X: csr_matrix | None
     test_y: np.ndarray | None
-    note: str = ""  # what a person must know: a stand-in for the set asked for, features that were dropped
-    train_weights: np.ndarray | None = None  # (n,) float64, what each row's loss is multiplied by; None: 1
+    note: str = ""  # for the user: a stand-in for the set asked for, features that were dropped
+    train_weights: np.ndarray | None = None  # (n,) float64, the factor of each row's loss; None: 1
     test_weights: np.ndarray | None = None
 
 
@@ -74,27 +49,29 @@ def load(
     seed: int = 0,
     progress: bool = False,
 ) -> Dataset:
-    """The set `name`: a known name, "synth:a9a", "-" for a text on stdin, or the path of a text or of mapped
-    data; a known name goes first.
+    """Return a data set.
 
-    None is a9a, or where there is no network the generated set in its stead, which `note` then says.
-    `test` is the path of a test file, in place of the set's own; it is read as the training rows were. how:
-    how a text is read. Raises DataError, OutOfSpace and UsageError.
+    name: a known name, which counts more than a file of that name; "synth:a9a"; "-" for standard input; or
+    the path of a file or of mapped data. None is a9a, or without a network the generated set, as `note` then
+    says. test: the path of a test file, in place of the set's own; it is read as the training rows are. how:
+    how files are read. Raises DataError, OutOfSpace and UsageError.
     """
-    if name in (None, SYNTHETIC, *SETS) and how != Dialect():
-        said = " and ".join(name for name, value in vars(how).items() if value is not None)
-        raise UsageError(f"{said} are of a file, found {name or 'a9a'}; leave them out, or name a file")
+    if name in (None, named_sets.SYNTHETIC, *named_sets.SETS) and how != Dialect():
+        given = " and ".join(name for name, value in vars(how).items() if value is not None)
+        raise UsageError(
+            f"{given} must be given for a file only, got {name or 'a9a'}; name a file, or leave it out"
+        )
     if name is None:
         try:
             return load("a9a", test=test, data_dir=data_dir, progress=progress)
         except Unreachable as error:
-            data = load(SYNTHETIC, test=test, seed=seed)
-            why = f"{error.file} is neither in the data folder nor to be downloaded ({error.reason})"
+            data = load(named_sets.SYNTHETIC, test=test, seed=seed)
+            why = f"{error.file} is not in the data folder and cannot be downloaded ({error.reason})"
             return replace(data, note=f"{why}; {data.note}")
-    if name == SYNTHETIC:
+    if name == named_sets.SYNTHETIC:
         data = synthetic_a9a(seed)
-    elif name in SETS:
-        train_file, test_file = SETS[name]
+    elif name in named_sets.SETS:
+        train_file, test_file = named_sets.SETS[name]
         folder = data_folder(data_dir)
         X, y = _known(train_file, folder, progress)
         test_part = (None, None) if test is not None else _known(test_file, folder, progress)
@@ -103,9 +80,10 @@ def load(
         X, y, weights, _ = read(name, how)
         data = Dataset("stdin" if name == "-" else name, X, y, None, None, train_weights=weights)
     else:
-        known = ", ".join([*SETS, SYNTHETIC])
+        known = ", ".join([*named_sets.SETS, named_sets.SYNTHETIC])
         raise DataError(
-            f"{name}: neither a known set nor a file; known sets: {known}; write a path as ./{name}"
+            f"{name}: data must be a known set or a file, got neither; known sets: {known}; write a path as "
+            f"./{name}"
         )
     if test is not None:
         test_X, test_y, weights, _ = read(test, as_training(test, origin_of(data.train_X).over(how)))
@@ -114,29 +92,30 @@ def load(
 
 
 def fetch(name: str, *, data_dir: str | None = None, progress: bool = False) -> list[Path]:
-    """The paths of a known set's files, which are downloaded if they are not there.
+    """Return the paths of the files of a known set; download those that are missing.
 
-    Raises DataError, also for a file that is there and is another than it should be, and OutOfSpace.
+    Raises OutOfSpace and DataError, also if a file that is there has another content than it must have.
     """
     folder = data_folder(data_dir)
-    for file in SETS[name]:
-        bytes_of(folder / file, SOURCES[file], progress)
-    return [folder / file for file in SETS[name]]
+    for file in named_sets.SETS[name]:
+        bytes_of(folder / file, named_sets.SOURCES[file], progress)
+    return [folder / file for file in named_sets.SETS[name]]
 
 
 def paths(name: str, data_dir: str | None = None) -> list[str]:
-    """Where the files of a known set are, or would be."""
-    return [str(data_folder(data_dir) / file) for file in SETS[name]]
+    """Return where the files of a known set are, or would be."""
+    return [str(data_folder(data_dir) / file) for file in named_sets.SETS[name]]
 
 
 def data_folder(data_dir: str | None = None) -> Path:
-    """Where known files are looked for, and downloaded to.
+    """Return the folder of the files of known sets, to which they are downloaded.
 
-    `data_dir`, else the environment's SHMPS_DATA_DIR, else data/ of the checkout, else the user's cache.
+    It is `data_dir`, else the environment's SHMPS_DATA_DIR, else data/ of the checkout, else the user's
+    cache.
     """
     if given := data_dir or os.environ.get("SHMPS_DATA_DIR"):
         if os.path.exists(given) and not os.path.isdir(given):
-            raise DataError(f"{given}: the data folder is a folder, found a file; name another")
+            raise DataError(f"{given}: the data folder must be a folder, got a file; name another")
         return Path(given)
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "run.py").is_file() and (checkout / "setup.cfg").is_file():
@@ -145,15 +124,15 @@ def data_folder(data_dir: str | None = None) -> Path:
 
 
 def synthetic_a9a(seed: int = 0) -> Dataset:
-    """Generated data of a9a's shape: (32561, 123) and (16281, 123), 14 ones a row, labels +-1.
+    """Generate data of a9a's shape: (32561, 123) and (16281, 123), 14 ones a row, labels +-1.
 
-    Fields are independent, categories follow Zipf's law, labels a planted logistic model with about 24 %
+    Fields are independent, categories follow Zipf's law, and labels a planted logistic model with about 24 %
     positives. `note` states the best accuracy that is attainable on the test rows.
     """
     if seed < 0:
-        raise UsageError(f"seed must be 0 or more, found {seed}; choose another")
+        raise UsageError(f"seed must be >= 0, got {seed}; choose another")
     rng = np.random.default_rng(seed)
-    train_rows, test_rows = (SOURCES[file].rows for file in SETS["a9a"])
+    train_rows, test_rows = (named_sets.SOURCES[file].rows for file in named_sets.SETS["a9a"])
     rows, fields = train_rows + test_rows, len(CARDINALITIES)
     weights = rng.standard_normal(sum(CARDINALITIES)) * (rng.random(sum(CARDINALITIES)) < INFORMATIVE)
     columns = np.empty((rows, fields), np.int32)
@@ -181,27 +160,27 @@ def synthetic_a9a(seed: int = 0) -> Dataset:
         f"generated data, seed {seed}: no classifier can expect more than {best:.4f} accuracy on its test "
         f"rows, give or take {chance:.3f} by chance"
     )
-    return Dataset(SYNTHETIC, train, y[:train_rows], test, y[train_rows:], note)
+    return Dataset(named_sets.SYNTHETIC, train, y[:train_rows], test, y[train_rows:], note)
 
 
 def bayes_accuracy(positive: np.ndarray) -> float:
-    """Expected accuracy of the best classifier on rows that are positive with these probabilities (n,)."""
+    """Return the expected accuracy of the best classifier on rows with `positive` (n,) probabilities."""
     return float(np.mean(np.maximum(positive, 1 - positive)))
 
 
 def _same_columns(data: Dataset, test_name: str) -> Dataset:
-    """The number of features comes from training; what the test rows have beyond it is dropped, and told."""
+    """Give the test rows the features of training; the note says how many non-zeros that drops."""
     if data.test_X is None:
         return data
     width = data.train_X.shape[1]
     test_X, dropped = matched(data.test_X, origin_of(data.train_X), width)
-    told = f"{dropped} non-zeros of {test_name} lie beyond the {width} features of training and were dropped"
-    notes = [data.note] * bool(data.note) + [told] * bool(dropped)
+    note = f"{dropped} non-zeros of {test_name} lie beyond the {width} features of training and were dropped"
+    notes = [data.note] * bool(data.note) + [note] * bool(dropped)
     return replace(data, test_X=test_X, note="; ".join(notes))
 
 
 def _known(file: str, folder: Path, progress: bool) -> tuple[csr_matrix, np.ndarray]:
-    """X and y of a known file."""
+    """Return X and y of a known file."""
     path = folder / file
-    X, y, *_ = svmlight.read_bytes(bytes_of(path, SOURCES[file], progress), str(path))
+    X, y, *_ = svmlight.read_bytes(bytes_of(path, named_sets.SOURCES[file], progress), str(path))
     return X, y

@@ -1,7 +1,7 @@
-"""How a text is read, as one value. Models and mapped data keep it, to read other texts alike."""
+"""How a file is read, as one value. Models and mapped data keep it, so that other files are read alike."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 from shmps.errors import DataError, UsageError
@@ -9,13 +9,13 @@ from shmps.errors import DataError, UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How a text is read: what the caller said, and what the reader found. None: not said, not found."""
+    """How a file is read: options of the caller, and findings of the reader; None: not given, not found."""
 
-    zero_based: bool | None = None  # whether svmlight indices count from 0; not said: from 1
+    zero_based: bool | None = None  # whether svmlight indices count from 0; not given: from 1
     label: str | None = None  # the column of the labels in CSV; without a header its number from 1
     delimiter: str | None = None  # between the cells of CSV
-    header: bool | None = None  # whether the first line of CSV names the columns; not said: it does
-    weight_column: str | None = None  # the column of CSV whose numbers are the rows' weights
+    header: bool | None = None  # whether the first line of CSV names the columns; not given: it does
+    weight_column: str | None = None  # the column of CSV that has the rows' weights
     hash_bits: int | None = None  # features are hashed by name into 2**hash_bits
     keep_names: bool | None = None  # whether to keep the names of hashed features
     weighted: bool | None = None  # found: whether labels of svmlight text have weights (label:weight)
@@ -24,20 +24,23 @@ class Dialect:
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> Self:
-        """The dialect among the settings of a model, or in the description of mapped data (see `kept`).
+        """Return the dialect in the settings of a model, or in the description of mapped data (see `kept`).
 
         Raises DataError for a value of another type.
         """
         found = {name: kept[name] for name in _TYPES if kept.get(name) is not None}
         for name, value in found.items():
             if not isinstance(value, _TYPES[name]):
-                raise DataError(f"{name} in what was kept of the training data is {value!r:.80}; train again")
+                raise DataError(
+                    f"{name} must have the type that training wrote, got {value!r:.80} in the model or data; "
+                    f"train again"
+                )
         if "columns" in found:
             found["columns"] = tuple(map(str, found["columns"]))
         return cls(**found)
 
     def kept(self) -> dict[str, Any]:
-        """What has to be known to read other texts alike, as JSON keeps it. Defaults are left out."""
+        """Return what is needed to read other files alike, as JSON keeps it, without defaults."""
         kept = {name: getattr(self, name) for name in _TYPES if getattr(self, name) is not None}
         for name, default in _DEFAULTS.items():
             if kept.get(name) == default:
@@ -47,38 +50,58 @@ class Dialect:
         return kept
 
     def over(self, known: "Dialect") -> "Dialect":
-        """This dialect, and what `known` says where this one says nothing."""
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        return dataclasses.replace(known, **said)
+        """Return this dialect, with the values of `known` in place of those that are None."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return dataclasses.replace(known, **given)
+
+    def only(self, fields: Collection[str]) -> "Dialect":
+        """Return this dialect with these fields alone; the others become None."""
+        return Dialect(**{name: value for name, value in vars(self).items() if name in fields})
+
+    def given_options(self) -> dict[str, Any]:
+        """Return the options of the caller that are neither None nor the default."""
+        options = {name: getattr(self, name) for name in _OPTIONS}
+        return {
+            name: value
+            for name, value in options.items()
+            if value is not None and value != _DEFAULTS.get(name)
+        }
 
     @property
-    def says_csv(self) -> bool:
-        """Whether something is said that only CSV has. `columns` are not: a table in memory has them too."""
-        of_csv = (self.label, self.delimiter, self.header, self.weight_column)
-        return any(each is not None for each in of_csv)
+    def has_table_options(self) -> bool:
+        """Whether an option is given that only CSV has. `columns` do not count: a DataFrame has them too."""
+        return any(getattr(self, name) is not None for name in _TABLE_OPTIONS)
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
-        """The names of the features, in their order; None where columns are hashed, or called by numbers."""
+        """The names of the features, in their order; None if columns are hashed, or known by number."""
         return self.columns if self.hash_bits is None and self.header is not False else None
 
     @property
     def fixes_width(self) -> bool:
-        """Whether the number of features is that of training, and not the largest index of the text."""
-        return self.hash_bits is not None or self.says_csv
+        """Whether rows must have the number of features of training, whatever their largest index."""
+        return self.hash_bits is not None or self.has_table_options
 
     def check_folder(self, found: "Dialect", path: str) -> None:
-        """Raises UsageError if this dialect asks for other features than a folder was converted with."""
+        """Raise UsageError if this dialect asks for other features than mapped data was converted with."""
         for name in ("zero_based", "label", "weight_column", "hash_bits"):
             asked, has = getattr(self, name), getattr(found, name)
             if asked is not None and asked != (has or _DEFAULTS.get(name, has)):
                 raise UsageError(
-                    f"{path} was converted with {name}={has}, found {name}={asked}; convert it again"
+                    f"{path} must be read as it was converted, with {name}={has}, got {name}={asked}; "
+                    f"convert it again"
                 )
+
+
+def origin_of(X: Any) -> Dialect:
+    """Return how the rows X were read; an empty Dialect for a matrix that was not read."""
+    return getattr(X, "origin", Dialect())
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "zero_based": bool, "label": str, "delimiter": str, "header": bool, "weight_column": str,
     "hash_bits": int, "weighted": bool, "columns": (list, tuple), "names": Mapping,
 }  # fmt: skip
-_DEFAULTS = {"zero_based": False, "delimiter": ",", "header": True, "weighted": False}
+_DEFAULTS = {"zero_based": False, "delimiter": ",", "header": True, "weighted": False, "keep_names": False}
+_TABLE_OPTIONS = ("label", "delimiter", "header", "weight_column")
+_OPTIONS = ("zero_based", *_TABLE_OPTIONS, "hash_bits", "keep_names")

@@ -1,4 +1,4 @@
-"""Files from the network, known by their sums: whole and right, or not there."""
+"""Download files that are known by their SHA-256: a file is whole and right, or not there."""
 
 import hashlib
 import http.client
@@ -8,12 +8,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from shmps.data.named_sets import Source
 from shmps.errors import DataError, OutOfSpace
 from shmps.system import atomic
 from shmps.system.os_errors import shortage
@@ -23,20 +23,8 @@ CHUNK = 1 << 16
 NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError)
 
 
-@dataclass(frozen=True)
-class Source:
-    """One file of a known set: where it comes from and how to know that it is the right one."""
-
-    url: str
-    sha256: str
-    size: int  # bytes
-    rows: int
-    licence: str
-    stand_in: str  # the name of a generated set of its shape
-
-
 class Unreachable(DataError):
-    """A known `file` is not there and cannot be downloaded for want of a network; `reason` is one line."""
+    """A known `file` is not there, and cannot be downloaded without a network; `reason` is one line."""
 
     def __init__(self, message: str, file: str, reason: str):
         super().__init__(message)
@@ -44,9 +32,9 @@ class Unreachable(DataError):
 
 
 def bytes_of(path: Path, source: Source, progress: bool) -> bytes:
-    """What is in the file at `path`; it is downloaded if it is not there.
+    """Return the content of the file at `path`; download it if it is not there.
 
-    Raises DataError, also for a file that is there and is another than it should be, Unreachable, OutOfSpace.
+    Raises Unreachable, OutOfSpace and DataError, also if the file has another content than it must have.
     """
     with _disk(path):
         if not path.exists():
@@ -61,13 +49,13 @@ def bytes_of(path: Path, source: Source, progress: bool) -> bytes:
 
 def _check(path: Path | str, source: Source, found: str, remedy: str) -> None:
     if found != source.sha256:
-        raise DataError(f"{path}: sha256 must be {source.sha256}, found {found}; {remedy}")
+        raise DataError(f"{path}: sha256 must be {source.sha256}, got {found}; {remedy}")
 
 
 def _download(source: Source, path: Path, progress: bool) -> None:
-    """Download, check, and only then give the file its name: never half a file there."""
+    """Download and check, and only then give the file its name: there is never half a file."""
     try:
-        # Before the folder is made: without a network nothing changes on disk.
+        # Before the folder is made: without a network nothing on the disk changes.
         with urllib.request.urlopen(source.url, timeout=TIMEOUT) as response:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic.replacing(str(path)) as descriptor:
@@ -78,15 +66,19 @@ def _download(source: Source, path: Path, progress: bool) -> None:
             error.close()  # it holds the connection
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Unreachable(
-            f"{path}: not there, and {source.url} cannot be downloaded: {reason}; download it where there is "
-            f"a network and put it into {path.parent}, or use the generated set {source.stand_in}",
+            f"{path}: the file must be there or be downloadable, got from {source.url}: {reason}; download "
+            f"it on a machine with a network and put it into {path.parent}, or use the generated set "
+            f"{source.stand_in}",
             path.name,
             reason,
         ) from error
 
 
 def _copy(response: Any, descriptor: int, name: str, source: Source, progress: bool) -> str:
-    """Write what comes; its sha256. ConnectionError if the connection ended before the announced length."""
+    """Write the response and return its SHA-256.
+
+    Raises ConnectionError if the connection ends before the announced length.
+    """
     announced = response.headers.get("Content-Length", "")
     digest, got = hashlib.sha256(), 0
     quiet = not (progress and sys.stderr is not None and sys.stderr.isatty())
@@ -94,7 +86,7 @@ def _copy(response: Any, descriptor: int, name: str, source: Source, progress: b
         open(descriptor, "wb", closefd=False) as file,
         tqdm(total=source.size, desc=name, unit="B", unit_scale=True, disable=quiet) as bar,
     ):
-        while got <= source.size:  # more is wrong already, and could fill the disk
+        while got <= source.size:  # a longer file is wrong already, and could fill the disk
             chunk = response.read(CHUNK)
             if not chunk:
                 break
@@ -109,20 +101,20 @@ def _copy(response: Any, descriptor: int, name: str, source: Source, progress: b
 
 @contextmanager
 def _disk(path: Path) -> Iterator[None]:
-    """Errors of the file system by their names."""
+    """Turn errors of the file system into DataError and OutOfSpace."""
     try:
         yield
     except (DataError, OutOfSpace):
         raise
     except MemoryError as error:
-        raise OutOfSpace(f"{path}: not enough memory to read it; free some") from error
+        raise OutOfSpace(f"{path}: the file must fit in memory, got too little; free some") from error
     except OSError as error:
         if (short := shortage(error)) is not None:
             raise OutOfSpace(
-                f"{path}: the data folder must have room, found {short.found} ({error.strerror}); "
+                f"{path}: the data folder must have room, got {short.found} ({error.strerror}); "
                 f"{short.remedy} or choose another data folder"
             ) from error
         raise DataError(
-            f"{path}: the data folder must be readable, and writable for a download, found: "
+            f"{path}: the data folder must be readable, and writable for a download, got: "
             f"{error.strerror or error}; choose another data folder"
         ) from error

@@ -1,8 +1,8 @@
-"""What a number, a label and a weight are in a text: one grammar for all readers.
+"""The grammar of numbers, labels and weights in text, the same for all readers.
 
-A number is written in ASCII digits: neither nan nor inf, no underscores, no hexadecimal digits. A label is a
-number, or text that a number, a feature or a cell of CSV can not be mistaken for. Words are separated by
-spaces and tabs. Lines are the matter of shmps.data.texts.
+A number is written in ASCII digits: no nan, no inf, no underscores, no hexadecimal digits. A label is a
+number, or text that cannot be mistaken for a number, a feature or a cell of CSV. Words are separated by
+spaces and tabs. shmps.data.text_files has the rules for lines.
 """
 
 import math
@@ -14,85 +14,88 @@ _NUMBER = re.compile(NUMBER)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)(\(\w*\))?", re.IGNORECASE)
 _TEXT_LABEL = re.compile(r"""(?!['"]|.*\w=)[^:,;|#]+""")
 _MOST_SHOWN = 40  # characters of a word
-KINDS = {float: "a number", str: "text", type(None): "no label"}  # what the labels of a file may be
+_KINDS = {float: "a number", str: "text", type(None): "no label"}  # of labels
 
 
 def number(word: str) -> float:
-    """The number that a word is, rounded as Python's `float` does, or inf if it is too large for a float64.
+    """Return the number that a word stands for, rounded as Python's `float` rounds it.
 
-    nan for any other word.
+    nan if the word is no number, inf if the number is too large for a float64.
     """
     return float(word) if _NUMBER.fullmatch(word) else math.nan
 
 
 def finite(what: str, word: str, remedy: str) -> float:
-    """The number that the word is. Raises ValueError (`rule, found; remedy`) where it is none."""
-    found = number(word)
-    if math.isfinite(found):
-        return found
+    """Return the number that a word stands for. Raises ValueError (`rule, got ...; remedy`) if it is none."""
+    value = number(word)
+    if math.isfinite(value):
+        return value
     if not word:
-        raise ValueError(f"a {what} follows the colon, found nothing; {remedy}")
-    if math.isinf(found):
-        raise ValueError(f"numbers must fit in a float64, found {shown(word)}; rescale it")
+        raise ValueError(f"a {what} must follow the colon, got nothing; {remedy}")
+    if math.isinf(value):
+        raise ValueError(f"numbers must fit in a float64, got {shown(word)}; rescale it")
     if _NOT_FINITE.fullmatch(word):
-        raise ValueError(f"a {what} must be finite, found {shown(word)}; remove or impute it")
-    raise ValueError(f"a {what} must be one decimal number, found {shown(word)}; {remedy}")
+        raise ValueError(f"a {what} must be finite, got {shown(word)}; remove or impute it")
+    raise ValueError(f"a {what} must be one decimal number, got {shown(word)}; {remedy}")
 
 
 def label(word: str) -> float | str:
-    """The label that a word is: its number, or else the word. Raises ValueError where it can be no label."""
-    found = number(word)
-    if math.isfinite(found):
-        return found
-    if math.isinf(found) or _NOT_FINITE.fullmatch(word):
+    """Return the label that a word stands for: its number, else the word.
+
+    Raises ValueError if it can be no label.
+    """
+    value = number(word)
+    if math.isfinite(value):
+        return value
+    if math.isinf(value) or _NOT_FINITE.fullmatch(word):
         return finite("label", word, "")
     if _TEXT_LABEL.fullmatch(word) and word.isprintable():
         return sys.intern(word)  # one str for all rows that have it
     remedy = "rename it"
     if "," in word or ";" in word:
-        remedy = "of CSV name the labels' column by --label (label=...)"
+        remedy = "if this is CSV, name the labels' column with --label (label=...)"
     elif ":" in word or "=" in word:
         remedy = "put the label before the first feature"
     elif "|" in word:
         remedy = "put a blank before the |, and read named features with --hash-bits (hash_bits=...)"
     raise ValueError(
-        f"a row starts with its label, a number or text without : , ; | # or quotes, found {shown(word)}; "
+        f"a row must start with its label, a number or text without : , ; | # or quotes, got {shown(word)}; "
         f"{remedy}"
     )
 
 
 def weight(word: str) -> float:
-    """The weight that a word is. Raises ValueError where it is not a finite number >= 0."""
-    found = finite("weight", word, "correct it")
-    if found < 0:
-        raise ValueError(f"a weight must be 0 or more, found {shown(word)}; correct it, or remove the row")
-    return found
+    """Return the weight that a word stands for. Raises ValueError if it is not a finite number >= 0."""
+    value = finite("weight", word, "correct it")
+    if value < 0:
+        raise ValueError(f"a weight must be >= 0, got {shown(word)}; correct it, or remove the row")
+    return value
 
 
 def same_kind(found: float | str | None, word: str, kind: type) -> None:
-    """Raises ValueError where a label is of another kind than the first of the file."""
+    """Raise ValueError if a label is of another kind than the first of the file."""
     if type(found) is not kind:
         raise ValueError(
-            f"the labels of a file must be all numbers, all text or all missing, found {KINDS[type(found)]} "
-            f"({shown(word)}) where the first row has {KINDS[kind]}; write all labels alike"
+            f"the labels of a file must be all numbers, all text or all missing, got {_KINDS[type(found)]} "
+            f"({shown(word)}) where the first row has {_KINDS[kind]}; write all labels alike"
         )
 
 
 def words(line: str) -> list[str]:
-    """What stands between blanks: spaces and tabs, as in svmlight and Vowpal Wabbit; no others of Unicode."""
+    """Split a line at spaces and tabs alone, as svmlight and Vowpal Wabbit do; Unicode has more blanks."""
     return list(filter(None, line.replace("\t", " ").split(" ")))
 
 
 def decoded(line: bytes) -> str:
-    """A line as text. Raises ValueError where it is not UTF-8."""
+    """Decode a line. Raises ValueError if it is not UTF-8."""
     try:
         return line.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"text must be ASCII or UTF-8, found {error}; convert it with: iconv -f LATIN1 -t UTF-8"
+            f"text must be ASCII or UTF-8, got {error}; convert it with: iconv -f LATIN1 -t UTF-8"
         ) from None
 
 
 def shown(word: str) -> str:
-    """A word for a message: quoted, and not all of a long one."""
+    """Quote a word for a message, and shorten a long one."""
     return repr(word if len(word) <= _MOST_SHOWN else word[:_MOST_SHOWN] + "...")

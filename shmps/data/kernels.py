@@ -1,4 +1,4 @@
-"""The numba functions over rows: a CSR block is `indptr` (rows + 1,), `indices` and `data` (non-zeros,)."""
+"""numba kernels over rows in CSR: `indptr` (rows + 1,), `indices` and `data` (non-zeros,)."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from shmps.system.compiling import kernel
 
 @kernel
 def take_rows(indptr, indices, data, chosen):
-    """The `chosen` rows (rows,) as a CSR block of their own: indptr, indices, data."""
+    """Copy the `chosen` rows (k,): return their indptr, indices and data."""
     out_indptr = np.zeros(len(chosen) + 1, np.int64)
     for i in range(len(chosen)):
         out_indptr[i + 1] = out_indptr[i] + indptr[chosen[i] + 1] - indptr[chosen[i]]

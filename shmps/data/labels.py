@@ -1,4 +1,4 @@
-"""Labels of rows, as the codes that training uses."""
+"""Labels of rows, and the codes that training uses for them."""
 
 import math
 from typing import Any
@@ -11,9 +11,9 @@ from shmps.errors import DataError
 
 
 def classes_of(y: np.ndarray) -> list[Any]:
-    """The labels in y (rows,), in increasing order. Of mapped data they are known.
+    """Return the distinct labels in y (rows,), in increasing order. Mapped data may know them already.
 
-    Raises DataError where they have none.
+    Raises DataError if the labels have no order.
     """
     if isinstance(y, MappedLabels) and y.classes is not None:
         return y.classes
@@ -22,17 +22,19 @@ def classes_of(y: np.ndarray) -> list[Any]:
     except TypeError as error:
         kinds = sorted({type(label).__name__ for label in y.tolist()})
         raise DataError(
-            f"labels are numbers or strings, all of one kind, found the types {', '.join(kinds)}; drop the "
-            f"rows without a label, or make them strings"
+            f"labels must be all numbers or all strings, got the types {', '.join(kinds)}; drop the rows "
+            f"without a label, or convert all labels to strings"
         ) from error
 
 
 def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
-    """Return the codes of the labels y (rows,): -1.0 and +1.0 of two classes, the classes' numbers of more.
+    """Return the codes (rows,) of the labels y: of two classes -1.0 and +1.0, of more their numbers from 0.
 
-    Mapped labels that are so already, as they are. Raises DataError for mapped labels of other classes.
+    Mapped labels that are the codes already are returned unchanged. Raises DataError for mapped labels of
+    other
+    classes.
     """
-    # Few, and not yet looked at; text was looked up when it was read.
+    # Numbers from a mapped file are unchecked; labels of text were looked up when they were read.
     if isinstance(y, MappedLabels) and y.classes is not None and y.dtype.kind == "f":
         _must_be_among(y, y.classes)
     if isinstance(y, MappedLabels) and y.classes == classes and _are_codes(classes):
@@ -43,7 +45,7 @@ def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
 
 
 def _must_be_among(y: MappedLabels, classes: list[Any]) -> None:
-    """Raises DataError for a label that is not one of the `classes`."""
+    """Raise DataError for a label that is not one of the `classes`."""
     for begin in range(0, len(y), PIECE):
         piece = np.asarray(y[begin : begin + PIECE])
         if sum(np.count_nonzero(piece == label) for label in classes) < len(piece):
@@ -59,21 +61,22 @@ def _are_codes(classes: list[Any]) -> bool:
 
 
 def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """The labels' codes (rows,), see `codes_of`, and the classes that they stand for, in increasing order.
+    """Return the codes of the labels y (rows,), see `codes_of`, and the classes in increasing order.
 
     Raises DataError unless there are two classes or more.
     """
     classes = classes_of(y)
     if any(label != label or label in (-math.inf, math.inf) for label in classes):
-        raise DataError(f"{name}: labels name classes, found nan or inf; drop the rows without a label")
+        raise DataError(f"{name}: labels must be finite, got nan or inf; drop the rows without a label")
     if len(classes) < 2:
         raise DataError(
-            f"{name}: labels are of two classes or more, found {len(classes)} "
+            f"{name}: labels must be of two classes or more, got {len(classes)} "
             f"({', '.join(map(str, classes))}); 1 class is too few: add rows of a second class"
         )
     if len(classes) > 2 and any(isinstance(label, float) and not label.is_integer() for label in classes):
         raise DataError(
-            f"{name}: labels name classes, found {len(classes)} numbers that are not whole "
-            f"({', '.join(map(str, classes[:5]))}, ...). Unknown label type: continuous; choose thresholds"
+            f"{name}: more than two classes must be integers or text, got {len(classes)} numbers that are "
+            f"not whole ({', '.join(map(str, classes[:5]))}, ...). Unknown label type: continuous; choose "
+            f"thresholds"
         )
     return codes_of(y, classes), tuple(classes)

@@ -129,7 +129,7 @@ def convert(
     """Make the folder `target` of a text, and return its description, as `describe` does.
 
     source: svmlight text; with hash_bits B, text with features by name, which become 2**B (see
-    shmps.data.hashing); CSV, if the name ends with .csv or the columns are named (see shmps.data.tables). The
+    shmps.data.hashing); CSV, if the name ends with .csv or the columns are named (see shmps.data.csv). The
     text may be packed as for `svmlight.read`.
     how, said: the dialect of the text, as one value or by the names of its fields (see
     `shmps.data.dialect.Dialect`): zero_based, label, delimiter, header, weight_column, hash_bits,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps.data import npy
-from shmps.data.bounds import index_fault, pointer_fault
+from shmps.data.index_bounds import index_fault, pointer_fault
 from shmps.errors import DataError
 
 PART = 2**18  # non-zeros that are read at a time: they stay in the cache

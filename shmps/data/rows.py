@@ -1,4 +1,4 @@
-"""Rows, in memory or mapped from the disk: their labels, and who has which."""
+"""Rows with their labels, in memory, in shared memory or mapped from the disk; shards of them."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from shmps.data import mapped
-from shmps.data.bounds import must_lie_within
+from shmps.data.index_bounds import must_lie_within
 from shmps.data.kernels import take_rows
 from shmps.data.mapped import MappedLabels, MappedMatrix
 from shmps.data.mapped_reader import MappedReader
@@ -16,21 +16,21 @@ from shmps.errors import DataError
 from shmps.system.container import sha256
 from shmps.system.memory import Fields, NamelessMemory, carve
 
-PIECE = 2**20  # entries looked at at a time
-_FEW = 64  # one of so many rows is worth to be read by itself
+PIECE = 2**20  # entries per step: temporary arrays stay small
+_FEW = 64  # rows are read one by one if at most one in _FEW is taken
 
 
 class Rows(NamedTuple):
-    """CSR rows; row i is indptr[i] to indptr[i + 1] of indices and data.
+    """Rows in CSR: row i is indptr[i] to indptr[i + 1] of indices and data.
 
-    Labels are -1 and +1; of more than two classes, the classes' numbers from 0.
+    Labels are -1 and +1; with more than two classes, the numbers of the classes from 0.
     """
 
     indptr: np.ndarray  # (rows + 1,) int64
     indices: np.ndarray  # (non-zeros,)
     data: np.ndarray  # (non-zeros,) float64
     labels: np.ndarray  # (rows,) float64
-    importance: np.ndarray | None = None  # (rows,) what a row's loss is multiplied by; None: 1
+    importance: np.ndarray | None = None  # (rows,) the factor of each row's loss; None: 1
 
     @property
     def num_rows(self) -> int:
@@ -41,51 +41,53 @@ class Rows(NamedTuple):
         return int(self.indptr[-1] - self.indptr[0])
 
     def part(self, begin: int, end: int) -> "Rows":
-        """Rows begin to end - 1: views, no copy."""
+        """Return rows begin to end - 1, as views without a copy."""
         own = None if self.importance is None else self.importance[begin:end]
         return Rows(self.indptr[begin : end + 1], self.indices, self.data, self.labels[begin:end], own)
 
     def example(self) -> "Rows":
-        """Row 0, with an importance of 1, to compile kernels on: arrays of the types that all rows have."""
+        """Return row 0 with an importance of 1: arrays of the types of all rows, to compile kernels on."""
         one = self.part(0, 1)
         return one if one.importance is None else one._replace(importance=np.ones(1))
 
     def share(self, begin: int, end: int, beat: Callable[[], None]) -> "Rows":
-        """The same for a worker that visits them again and again; with signs of life where it takes long."""
+        """As `part`, for a worker that visits the rows again and again; calls `beat` while it takes long."""
         return self.part(begin, end)
 
     def parts(self) -> Iterator["Rows"]:
-        """All of them in order, for one visit."""
+        """Yield all rows in order, some at a time, for one visit."""
         yield self
 
     def lengths(self, begin: int, end: int) -> np.ndarray:
-        """How many non-zeros the rows begin to end - 1 have."""
+        """Return the number of non-zeros of each of the rows begin to end - 1."""
         return np.diff(self.indptr[begin : end + 1])
 
     def taken(self, places: np.ndarray) -> "Rows":
-        """A copy of the rows at `places` (k,), increasing."""
+        """Return a copy of the rows at `places` (k,), which increase."""
         indptr, indices, data = take_rows(self.indptr, self.indices, self.data, places)
         own = None if self.importance is None else self.importance[places]
         return Rows(indptr, indices, data, self.labels[places], own)
 
     def must_be_whole(self) -> None:
-        """Raises DataError if what they lie in has been cut short."""
+        """Raise DataError if the files of the rows have been cut short."""
 
     def against_rest(self, number: int) -> "Rows":
-        """The same with labels +1 where they are the class `number`, else -1."""
+        """Return the rows with the label +1 if it is the class `number`, else -1."""
         return self._replace(labels=np.where(self.labels == number, 1.0, -1.0))
 
     def sums(self) -> list[str]:
-        """The SHA-256 of each array."""
+        """Return the SHA-256 of each array."""
         return [sha256(array) for array in self if array is not None]
 
 
 class MappedRows(Rows):
-    """All rows of a folder. They go to another process by its name, so that no process has a copy; labels
-    that are not `as_stored` there, and importance, go with it.
+    """All rows of a folder of mapped data.
 
-    A worker's `share` is mapped, and checked once. Everything else reads, so that the process that others
-    depend on ends in an error where a file is cut short, and not in SIGBUS.
+    Another process gets the name of the folder, so that no process has a copy; labels that are not
+    `as_stored` there, and importance, are pickled with it.
+
+    A worker's `share` is mapped, and checked once. All other methods read: if a file is cut short, the
+    process that others depend on gets an error instead of SIGBUS.
     """
 
     stored: MappedReader
@@ -151,7 +153,7 @@ class MappedRows(Rows):
 
 
 class SharedRows(Rows):
-    """Rows in shared memory: a process that is no fork maps them, instead of having a copy of its own."""
+    """Rows in shared memory: a process that was not forked maps them and needs no copy."""
 
     memory: NamelessMemory
     fields: Fields
@@ -161,7 +163,7 @@ class SharedRows(Rows):
 
 
 def shared(rows: Rows) -> Rows:
-    """The same rows, in a form in which other processes need no copy. Raises OutOfSpace."""
+    """Return the rows in a form in which other processes need no copy. Raises OutOfSpace."""
     if isinstance(rows, MappedRows):
         return rows
     arrays = {name: array for name, array in rows._asdict().items() if array is not None}
@@ -184,35 +186,38 @@ def _map_rows(folder: str, labels: np.ndarray | None, importance: np.ndarray | N
 
 
 def to_csr(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
-    """Any matrix as CSR with float64 values; what is CSR float64 already is not copied.
+    """Return a matrix as CSR with float64 values; a matrix in that form is not copied.
 
     Raises DataError if X is no matrix of numbers, or has an index outside its shape.
     """
     if isinstance(X, MappedMatrix) and X.meta:
-        return X  # scipy would make its indices int64, as its pointers are, in a copy
-    must_lie_within(X, name)  # first: scipy's conversions write to where the indices say
+        return X  # scipy would copy the indices, to give them the width of the pointers
+    must_lie_within(X, name)  # first: scipy's conversions write to the places that the indices give
     try:
         return scipy.sparse.csr_matrix(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{name} is a matrix of numbers (rows, features), dense or sparse: {error}"
+            f"{name} must be a matrix of numbers (rows, features), dense or sparse, got: {error}"
         ) from error
 
 
 def is_finite(X: scipy.sparse.csr_matrix) -> bool:
-    """Whether all values are. Of mapped data they are: it was seen to when it was made."""
+    """Whether all values are finite. Those of mapped data are: `convert` checked them."""
     if isinstance(X, MappedMatrix) and X.meta:
         return True
     return all(np.isfinite(X.data[begin : begin + PIECE]).all() for begin in range(0, X.nnz, PIECE))
 
 
 def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarray | None = None) -> Rows:
-    """X and its labels' codes (rows,), read-only; pointers are int64, values are not copied."""
+    """Return X and the codes (rows,) of its labels as read-only Rows.
+
+    Pointers become int64; values are not copied.
+    """
     indptr, indices, data, own = (
         array.view() for array in (np.asarray(X.indptr, np.int64), X.indices, X.data, np.asarray(labels))
     )
     for view in (indptr, indices, data, own):
-        view.flags.writeable = False  # as mapped arrays are: kernels are compiled for one kind of arrays
+        view.flags.writeable = False  # as mapped arrays are: kernels compile for one type of arrays
     if not (isinstance(X, MappedMatrix) and X.meta):
         return Rows(indptr, indices, data, own, importance)
     rows = MappedRows(indptr, indices, data, own, importance)
@@ -222,20 +227,20 @@ def rows_of(X: scipy.sparse.csr_matrix, labels: np.ndarray, importance: np.ndarr
 
 
 def fingerprint(rows: Rows, features: int, classes: Sequence[Any]) -> dict[str, Any]:
-    """Return what identifies the data: its sizes, its labels, and the SHA-256 of each array."""
+    """Return what identifies the data: sizes, labels, and the SHA-256 of each array."""
     sizes = {"features": features, "rows": rows.num_rows, "non-zeros": rows.nonzeros}
     return sizes | {"classes": list(classes), "sha256": rows.sums()}
 
 
 def shard(rows: Rows, rank: int, workers: int, beat: Callable[[], None] = lambda: None) -> Rows:
-    """The part of the rows that worker `rank` owns: contiguous, equal to within one row.
+    """Return the rows that worker `rank` owns: contiguous, of equal number to within one row.
 
-    Raises DataError for mapped rows that are damaged; that may take long, with signs of life by `beat`.
+    Raises DataError for mapped rows that are damaged. That check may take long: it calls `beat` meanwhile.
     """
     return rows.share(rows.num_rows * rank // workers, rows.num_rows * (rank + 1) // workers, beat)
 
 
 def lengths(rows: Rows) -> Iterator[np.ndarray]:
-    """How many non-zeros each row has, some rows at a time."""
+    """Yield the number of non-zeros of each row, some rows at a time."""
     for begin in range(0, rows.num_rows, PIECE):
         yield rows.lengths(begin, min(begin + PIECE, rows.num_rows))

@@ -14,4 +14,3 @@ OF_MINIBATCHES: dict[str, Any] = {
 LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
 HOGWILD_RATES = {"sgd": 0.02, "ftrl": 0.1}  # where a step is a row's, and not a minibatch's mean
 SCHEDULES = ("constant", "1/t", "1/sqrt(t)", "1/(1+delay)")
-SETS = ("a9a",)

@@ -9,10 +9,9 @@ import scipy.sparse
 from scipy.special import expit
 
 from shmps.data.dialect import Dialect
+from shmps.data.matching import listed, names_of
 from shmps.data.numeric import dense_of
-from shmps.data.reading import names_of
 from shmps.data.rows import is_finite, to_csr
-from shmps.data.tables import listed
 from shmps.errors import DataError, UsageError
 from shmps.models.metrics import log_losses, log_shares_of_classes, shares_of_classes
 

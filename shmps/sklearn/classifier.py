@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from shmps.data.dialect import Dialect
-from shmps.data.reading import names_of, origin_of, with_names
+from shmps.data.dialect import Dialect, origin_of
+from shmps.data.matching import names_of, with_names
 from shmps.errors import DataError, UsageError
 from shmps.linear.settings import Settings
 from shmps.models.model import Model

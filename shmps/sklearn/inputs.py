@@ -10,8 +10,9 @@ import numpy as np
 import scipy.sparse
 
 from shmps.data.dialect import Dialect
+from shmps.data.matching import matched, names_of
 from shmps.data.numeric import column_name, dense_of
-from shmps.data.reading import as_training, matched, names_of, opened
+from shmps.data.reading import as_training, opened
 from shmps.data.rows import Rows, is_finite, rows_of, to_csr
 from shmps.errors import DataError, UsageError, warn
 from shmps.sklearn.labels import known_labels, labels_of

@@ -220,7 +220,7 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
         (["--format", "npz"], 2, "--format is that of the model"),
         (["--data", "tests"], 3, "mapped data must be a folder with meta.json"),
         (["--data", "synth:b9b"], 3, "synth:b9b"),
-        (["--data", "README.md"], 3, "README.md:3:3: a feature is index:value"),
+        (["--data", "README.md"], 3, "README.md:3:3: a feature must be index:value"),
     ],
 )
 def test_bad_input_is_an_error_with_its_exit_code_and_no_traceback(shmps, arguments, code, words):
@@ -259,7 +259,7 @@ def test_labels_of_a_file_are_refused_under_its_name(shmps, files):
     (files / "one.svm").write_text("1 1:1\n" * 9)
     (files / "strange.svm").write_text("0 1:1\n5 1:1\n")
     one = shmps("train", "--data", files / "one.svm")
-    assert one.returncode == 3 and f"{files / 'one.svm'}: labels are of two classes or more" in one.stderr
+    assert one.returncode == 3 and f"{files / 'one.svm'}: labels must be of two classes or more" in one.stderr
     strange = shmps("train", "--data", files / "train.svm", "--test", files / "strange.svm")
     assert strange.returncode == 3 and "strange.svm" in strange.stderr and "[5.0]" in strange.stderr
 
@@ -381,10 +381,10 @@ def test_a_closed_stream_changes_nothing(closed, tmp_path):
 
 def test_a_substitute_is_said_even_when_quiet(shmps, tmp_path):
     done = shmps("train", "--quiet", "--epochs", 1, "--data-dir", tmp_path)
-    assert done.returncode == 0 and "a9a is neither in the data folder" in done.stderr
+    assert done.returncode == 0 and "a9a is not in the data folder" in done.stderr
     (tmp_path / "file").touch()
     refused = shmps("train", "--epochs", 1, "--data-dir", tmp_path / "file")
-    assert refused.returncode == 3 and "the data folder is a folder" in refused.stderr
+    assert refused.returncode == 3 and "the data folder must be a folder" in refused.stderr
 
 
 @pytest.mark.parametrize(

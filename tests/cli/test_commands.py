@@ -15,7 +15,7 @@ from processes import ROOT, stdin
 
 from shmps import LogisticRegression
 from shmps.cli.commands import bench
-from shmps.data import datasets
+from shmps.data import named_sets
 from shmps.models import formats
 from shmps.models.model import Model
 
@@ -230,7 +230,10 @@ def test_names_of_features_are_hashed(shmps, here):
     assert shmps("convert", "named", "named.shmps", "--hash-bits", 10).returncode == 0
     shown = shmps("inspect", "named.shmps").stdout
     assert "features   1,024" in shown and "hashed into 10 bits" in shown
-    assert "--hash-bits is from 1 to" in shmps("convert", "named", "other", "--hash-bits", 0).stderr
+    assert (
+        "--hash-bits must be an integer from 1 to"
+        in shmps("convert", "named", "other", "--hash-bits", 0).stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,12 +258,12 @@ def known(monkeypatch, here):
     (here / "web").mkdir()
     (here / "web" / "a9a").write_text(ROWS)
     source = replace(
-        datasets.SOURCES["a9a"],
+        named_sets.SOURCES["a9a"],
         url=(here / "web" / "a9a").as_uri(),
         sha256=hashlib.sha256(ROWS.encode()).hexdigest(),
         size=len(ROWS),
     )
-    monkeypatch.setattr(datasets, "SOURCES", {"a9a": source, "a9a.t": source})
+    monkeypatch.setattr(named_sets, "SOURCES", {"a9a": source, "a9a.t": source})
 
 
 def test_known_sets_are_listed_and_fetched(shmps, here, monkeypatch):

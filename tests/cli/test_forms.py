@@ -214,7 +214,9 @@ def test_a_model_remembers_from_where_features_count(zero_based, shmps):
     done = shmps("train", "--data", "train.svm", "--quiet")
     assert done.returncode == 3 and "zero_based=True" in done.stderr
     done = shmps("train", "--data", "d", "--no-zero-based")
-    assert done.returncode == 2 and "was converted with --zero-based, found no --zero-based" in done.stderr
+    assert (
+        done.returncode == 2 and "as it was converted, with --zero-based, got no --zero-based" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("flags", [(), ("--hash-bits", "10")], ids=["by place", "hashed"])
@@ -239,13 +241,13 @@ def test_rows_to_predict_are_matched_by_the_names_of_their_columns(flags, shmps,
     ):
         done = shmps(*command)
         assert done.returncode == 3 and "'a', 'b', in any order" in done.stderr, done.stderr
-        assert "found no 'a' and also 'height'" in done.stderr
+        assert "got no 'a' and also 'height'" in done.stderr
     shmps("convert", "turned.csv", "turned", *flags)
     done = shmps("predict", "m", "turned", "--proba")
     if flags:
         assert done.stdout == expected
     else:
-        assert done.returncode == 3 and "in the order 'a', 'b', found 'b', 'a'" in done.stderr
+        assert done.returncode == 3 and "in the order 'a', 'b', got 'b', 'a'" in done.stderr
     done = shmps("train", "--data", "turned.csv", "--test", "same.csv", *flags, "--quiet", "--json")
     assert done.returncode == 0 and shmps("inspect", "m", "--top", 2).stdout.count("columns    a, b") == 1
 
@@ -311,7 +313,7 @@ def test_columns_without_a_header_are_matched_by_their_number(shmps, here):
     done = shmps("train", "--data", "train", "--no-header")
     assert done.returncode == 3 and "--label" in done.stderr and "-1 the last" in done.stderr
     done = shmps("train", "--data", "train", "--no-header", "--label", "9")
-    assert done.returncode == 3 and "from 1 to 4, found '9'" in done.stderr
+    assert done.returncode == 3 and "from 1 to 4, got '9'" in done.stderr
 
 
 def test_kept_names_show_what_hashed_features_are_called(shmps, here):
@@ -401,12 +403,12 @@ def test_weights_from_anywhere_train_alike_and_count_in_the_accuracy(shmps, here
     ("flags", "code", "words"),
     [
         (["--weights", "few"], 3, "few: a file of weights has a line for each of the 60 rows, found 1"),
-        (["--weights", "bad"], 3, "bad:2: a weight must be 0 or more, found '-1'"),
-        (["--weights", "two"], 3, "two:3: a weight must be one decimal number, found '1 2'"),
-        (["--weights", "mac"], 3, "mac:1:2: lines end with LF or CR LF"),
+        (["--weights", "bad"], 3, "bad:2: a weight must be >= 0, got '-1'"),
+        (["--weights", "two"], 3, "two:3: a weight must be one decimal number, got '1 2'"),
+        (["--weights", "mac"], 3, "mac:1:2: lines must end with LF or CR LF"),
         (["--weights", "none"], 3, "none: "),
         (["--weights", "few", "--weight-column", "weight"], 3, "come from one place"),
-        (["--weight-column", "w"], 3, "weights are in the column 'w'"),
+        (["--weight-column", "w"], 3, "weights must be in the column 'w'"),
         (["--class-weight", "yes"], 2, "--class-weight: balanced, or LABEL=WEIGHT"),
         (["--class-weight", "maybe=2"], 2, "--class-weight names labels of the training rows, ['no', 'yes']"),
         (["--delimiter", ";;"], 2, "--delimiter must be one ASCII character"),
@@ -451,7 +453,7 @@ def test_a_model_remembers_that_labels_had_weights(shmps, here):
 def test_names_are_kept_of_hashed_features_alone(shmps, here):
     (here / "train.svm").write_text("1 3:1\n-1 1:1\n" * 9)
     done = shmps("train", "--data", "train.svm", "--keep-names", *TRAIN)
-    assert done.returncode == 2 and "--keep-names keeps the names of hashed features" in done.stderr
+    assert done.returncode == 2 and "--keep-names must come with --hash-bits" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["yes=9,no=1", "balanced"])
@@ -484,14 +486,22 @@ def test_training_reads_stdin(shmps, here):
         ("a,b,target\n1,2,1\n", (), "--label (label=...)"),
         ("5.1,3.5,1\n", (), "--no-header"),
         ("5.1,3.5,yes\n4,3,no\n", (), "--no-header"),
-        ("a,job,label\n1,nurse,1\n", (), "'job' is a finite number, found 'nurse'; correct it, or hash text"),
-        ("a,label\n1,yes\n2,\n", (), "train.csv:3: a label in the column 'label' is a number or text"),
+        (
+            "a,job,label\n1,nurse,1\n",
+            (),
+            "'job' must be a finite number, got 'nurse'; correct it, or hash text",
+        ),
+        ("a,label\n1,yes\n2,\n", (), "train.csv:3: a label in the column 'label' must be a number or text"),
         (
             "a,label\n1,yes\n2,1\n",
             (),
-            "train.csv:3: a label in the column 'label' is text, as in the rows before",
+            "train.csv:3: a label in the column 'label' must be text, as in the rows before",
         ),
-        ("1,yes\n2,1\n", ("--no-header", "--label", "2"), "train.csv:2: a label in the column '2' is text"),
+        (
+            "1,yes\n2,1\n",
+            ("--no-header", "--label", "2"),
+            "train.csv:2: a label in the column '2' must be text",
+        ),
     ],
 )
 def test_a_table_in_another_form_is_told_with_the_flag_that_reads_it(text, flags, words, shmps, here):
@@ -517,7 +527,7 @@ def test_paths_are_read_as_the_training_rows_were(here):
     )
     assert model.score("test.csv") == model.result_.metrics.accuracy > 0.9
     for use in (model.predict, lambda path: LogisticRegression().fit("train.csv", eval_set=(path, None))):
-        with pytest.raises(DataError, match="found no 'b' and also 'c'"):
+        with pytest.raises(DataError, match="got no 'b' and also 'c'"):
             use("wrong.csv")
 
 

@@ -43,7 +43,7 @@ def test_more_than_two_labels_become_numbers_and_are_kept():
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [([1, 1, 1], r"two classes or more, found 1 \(1\)"), ([0.5, 1.0, 1.5], "3 numbers that are not whole")],
+    [([1, 1, 1], r"two classes or more, got 1 \(1\)"), ([0.5, 1.0, 1.5], "3 numbers that are not whole")],
 )
 def test_labels_that_name_no_classes_are_refused(labels, said):
     with pytest.raises(DataError, match=said):

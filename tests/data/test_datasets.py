@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from processes import ROOT
 
-from shmps.data import datasets, downloads
+from shmps.data import datasets, downloads, named_sets
 from shmps.errors import DataError, OutOfSpace, UsageError
 
 TRAIN, TEST = b"1 1:1 3:1\n-1 2:1\n", b"-1 1:1\n1 2:1 5:1 6:2\n"
 
 
-def source(url: str, content: bytes) -> downloads.Source:
-    return downloads.Source(
-        url, hashlib.sha256(content).hexdigest(), len(content), 2, "any", datasets.SYNTHETIC
+def source(url: str, content: bytes) -> named_sets.Source:
+    return named_sets.Source(
+        url, hashlib.sha256(content).hexdigest(), len(content), 2, "any", named_sets.SYNTHETIC
     )
 
 
@@ -29,7 +29,7 @@ def no_environment(monkeypatch):
     """No real data folder, no proxy, and no way to the real page."""
     monkeypatch.delenv("SHMPS_DATA_DIR", raising=False)
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(datasets, "SOURCES", {"a9a": source("", b""), "a9a.t": source("", b"")})
+    monkeypatch.setattr(named_sets, "SOURCES", {"a9a": source("", b""), "a9a.t": source("", b"")})
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def origin(tmp_path, monkeypatch):
     for name, content in files.items():
         (folder / name).write_bytes(content)
     known = {name: source((folder / name).as_uri(), content) for name, content in files.items()}
-    monkeypatch.setattr(datasets, "SOURCES", known)
+    monkeypatch.setattr(named_sets, "SOURCES", known)
     return folder
 
 
@@ -65,7 +65,7 @@ def web(monkeypatch):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/a9a"
-        monkeypatch.setattr(datasets, "SOURCES", {"a9a": source(url, TRAIN), "a9a.t": source(url, TRAIN)})
+        monkeypatch.setattr(named_sets, "SOURCES", {"a9a": source(url, TRAIN), "a9a.t": source(url, TRAIN)})
         yield server
         server.shutdown()
         thread.join()
@@ -134,7 +134,7 @@ def test_without_the_network_only_the_unnamed_set_falls_back_and_says_why(case, 
     assert reason in data.note and "generated data, seed 0" in data.note and "\n" not in data.note
     with pytest.raises(DataError) as caught:
         load_from(tmp_path, "a9a")
-    for told in (str(tmp_path), datasets.SOURCES["a9a"].url, reason, "put it into"):
+    for told in (str(tmp_path), named_sets.SOURCES["a9a"].url, reason, "put it into"):
         assert told in str(caught.value)
     assert os.listdir(tmp_path) == []
 
@@ -226,7 +226,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 @pytest.fixture
 def sizes(monkeypatch):
     known = {name: replace(source("", b""), rows=rows) for name, rows in (("a9a", 32561), ("a9a.t", 16281))}
-    monkeypatch.setattr(datasets, "SOURCES", known)
+    monkeypatch.setattr(named_sets, "SOURCES", known)
 
 
 def test_the_generated_set_has_the_shape_of_a9a_with_one_category_a_field(sizes):
@@ -275,7 +275,7 @@ def test_the_readme_agrees_with_the_registry(monkeypatch):
     rows = [
         [cell.strip() for cell in line.strip("|\n").split("|")] for line in text.splitlines() if "|" in line
     ]
-    known = {file: (str(s.rows), str(s.size), s.url, s.sha256) for file, s in datasets.SOURCES.items()}
+    known = {file: (str(s.rows), str(s.size), s.url, s.sha256) for file, s in named_sets.SOURCES.items()}
     assert {row[0]: tuple(row[1:]) for row in rows[2:]} == known
-    for s in datasets.SOURCES.values():
+    for s in named_sets.SOURCES.values():
         assert s.licence.lower() in " ".join(text.split()).lower()

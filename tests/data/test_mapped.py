@@ -24,6 +24,7 @@ from shmps import LogisticRegression
 from shmps.data import datasets, mapped, npy, svmlight
 from shmps.data.kernels import take_rows
 from shmps.data.labels import codes_of, encoded
+from shmps.data.matching import fit_columns
 from shmps.data.rows import Rows, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.linear import kernels, minibatches
@@ -235,7 +236,7 @@ def test_labels_that_are_not_the_folders_go_to_a_spawned_process_with_the_rows(l
 
 
 def test_a_path_brings_its_labels(source, folder):
-    with pytest.raises(UsageError, match=r"the labels of .* are in it"):
+    with pytest.raises(UsageError, match=r"y must be None for .*, which has the labels"):
         LogisticRegression().fit(folder, np.ones(ROWS))
     with pytest.raises(DataError, match="a matrix needs labels"):
         LogisticRegression().fit(svmlight.read(source)[0])
@@ -316,10 +317,10 @@ def test_a_product_takes_a_part_of_the_rows_at_a_time(source, folder, monkeypatc
 
 def test_columns_are_added_without_a_copy(folder):
     X, y = mapped.load(folder)
-    wide, dropped = svmlight.fit_columns(X, FEATURES + 2)
+    wide, dropped = fit_columns(X, FEATURES + 2)
     assert wide.shape == (ROWS, FEATURES + 2) and dropped == 0 and X.shape == (ROWS, FEATURES)
     assert wide.indices is X.indices and rows_of(wide, y).data.base is not None
-    narrow, dropped = svmlight.fit_columns(X, FEATURES - 1)
+    narrow, dropped = fit_columns(X, FEATURES - 1)
     assert narrow.shape == (ROWS, FEATURES - 1) and narrow.nnz + dropped == X.nnz
 
 
@@ -567,27 +568,27 @@ def test_every_name_falls_where_murmurhash3_says(bits, tmp_path):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (b"yes a", r"all numbers, .* found text \('yes a'\)"),
-        (b"1 a:b", "a value must be one decimal number, found 'b'"),
-        (b"1 a:nan", "a value must be finite, found 'nan'"),
-        (b"1 a:", "a value follows the colon, found nothing"),
-        (b"1 user:123_456", "one decimal number, found '123_456'"),
-        ("1 a:\uff11".encode(), "one decimal number, found '\uff11'"),
-        ("\uff11 a".encode(), "all numbers, .* found text"),
-        (b"1_0 a", "all numbers, .* found text"),
-        (b"1e999 a", "fit in a float64, found '1e999'"),
-        (b"inf a", "a label must be finite, found 'inf'"),
-        (b"1,a", "found '1,a'; of CSV name"),
-        (b"1:2 a", "found '1:2'; put the label"),
-        (b"job=nurse a", "found 'job=nurse'; put the label"),
-        (b"1\x0b a", r"found '1\\x0b'"),
-        (b"1 x | a", "a weight must be one decimal number, found 'x'"),
-        (b"1 -2 | a", "a weight must be 0 or more, found '-2'"),
+        (b"yes a", r"all numbers, .* got text \('yes a'\)"),
+        (b"1 a:b", "a value must be one decimal number, got 'b'"),
+        (b"1 a:nan", "a value must be finite, got 'nan'"),
+        (b"1 a:", "a value must follow the colon, got nothing"),
+        (b"1 user:123_456", "one decimal number, got '123_456'"),
+        ("1 a:\uff11".encode(), "one decimal number, got '\uff11'"),
+        ("\uff11 a".encode(), "all numbers, .* got text"),
+        (b"1_0 a", "all numbers, .* got text"),
+        (b"1e999 a", "fit in a float64, got '1e999'"),
+        (b"inf a", "a label must be finite, got 'inf'"),
+        (b"1,a", "got '1,a'; if this is CSV, name"),
+        (b"1:2 a", "got '1:2'; put the label"),
+        (b"job=nurse a", "got 'job=nurse'; put the label"),
+        (b"1\x0b a", r"got '1\\x0b'"),
+        (b"1 x | a", "a weight must be one decimal number, got 'x'"),
+        (b"1 -2 | a", "a weight must be >= 0, got '-2'"),
         (b"1 nan | a", "a weight must be finite"),
-        (b"1 1 0.5 | a", r"found '1 1 0.5'; leave a base .* out"),
-        (b"'tag | a", "a row starts with its label"),
-        (b"1| a", r"a row starts with its label, found '1\| a'; put a label and a blank before \|"),
-        (b"| a", "a row starts with its label"),
+        (b"1 1 0.5 | a", r"got '1 1 0.5'; leave a base .* out"),
+        (b"'tag | a", "a row must start with its label"),
+        (b"1| a", r"a row must start with its label, got '1\| a'; put a label and a blank before \|"),
+        (b"| a", "a row must start with its label"),
         (b"1 a\xff", "UTF-8, .*0xff.* iconv"),
         (b"1 a\r1 b", "CR without LF"),
         (b"1 a\0", "NUL"),
@@ -603,7 +604,7 @@ def test_a_line_that_breaks_a_rule_is_named(line, told, tmp_path):
 
 def test_hashing_needs_scikit_learn_and_sensible_bits(source, tmp_path, monkeypatch):
     for bits in (0, 31, 1.5):
-        with pytest.raises(UsageError, match="hash_bits is from 1 to 30"):
+        with pytest.raises(UsageError, match="hash_bits must be an integer from 1 to 30"):
             mapped.convert(source, tmp_path / "data.shmps", hash_bits=bits)
     monkeypatch.setitem(sys.modules, "sklearn.feature_extraction", None)
     with pytest.raises(UsageError, match=r"pip install 'shmps\[sklearn\]'"):

@@ -12,6 +12,8 @@ from processes import ROOT
 from scipy.sparse import csr_matrix
 
 from shmps.data import svmlight
+from shmps.data.matching import fit_columns
+from shmps.data.svmlight import parsing
 from shmps.errors import DataError, OutOfSpace, UsageError
 
 A9A_LINES = 500  # as much of a9a as stays quick without the JIT
@@ -73,10 +75,10 @@ REFUSED = [
     (b"1 3", "1:3", "colon|'3'"),
     (b"1 1:1 3 4:1", "1:7", "colon|'3'"),
     (b"1 1:1\n  3:1", "2:3", "label|'3:1'"),
-    (b"1 1:1\nyes 1:1", "2:1", "all numbers|found text ('yes')|alike"),
-    (b"1 1:1\n0x1 1:1", "2:1", "found text ('0x1')"),
-    (b"1 1:1\n1_0 1:1", "2:1", "found text ('1_0')"),
-    (b"yes 1:1\n\n-1 1:1", "3:1", "found a number ('-1') where the first row has text"),
+    (b"1 1:1\nyes 1:1", "2:1", "all numbers|got text ('yes')|alike"),
+    (b"1 1:1\n0x1 1:1", "2:1", "got text ('0x1')"),
+    (b"1 1:1\n1_0 1:1", "2:1", "got text ('1_0')"),
+    (b"yes 1:1\n\n-1 1:1", "3:1", "got a number ('-1') where the first row has text"),
     (b"yes 1:1\nnan 1:1", "2:1", "label|finite|'nan'"),
     (b"C# 1:1", "1:1", "label|'C#'|rename"),
     (b"a 1:1\nC# 1:1", "2:1", "label|'C#'|rename"),
@@ -87,11 +89,11 @@ REFUSED = [
     (b"1|ns age:39", "1:1", "label|'1|ns'|--hash-bits"),
     (b"\n3:1 5:2\n1:1", "2:1", "label|'3:1'|before the first feature|--weights"),
     (b"a:1 5:2\nb 1:1", "2:1", "every row|weight|'b'"),
-    (b"a:1 5:2\nb:-1 1:1", "2:1", "weight|0 or more|'-1'"),
+    (b"a:1 5:2\nb:-1 1:1", "2:1", "weight|>= 0|'-1'"),
     (b"a:1 5:2\nb:inf 1:1", "2:1", "weight|finite|'inf'"),
     (b"a:1 5:2\nb:1e999 1:1", "2:1", "float64|'1e999'"),
     (b"a: 5:2", "1:1", "weight|nothing"),
-    (b"a:1 5:2\n1:1 1:1", "2:1", "found a number ('1')"),
+    (b"a:1 5:2\n1:1 1:1", "2:1", "got a number ('1')"),
     (b"1,2 1:1", "1:1", "label|'1,2'|CSV|--label"),
     (b"nan 1:1", "1:1", "label|finite|'nan'"),
     (b"-Infinity 1:1", "1:1", "label|finite"),
@@ -135,19 +137,19 @@ def test_a_broken_rule_is_told_with_its_place_and_what_was_found(text, place, wo
     message = refused(text)
     assert message.startswith(f"f:{place}: ")
     assert all(word in message for word in words.split("|")), message
-    assert ", found " in message and "; " in message and len(message) < 300
+    assert ", got " in message and "; " in message and len(message) < 300
 
 
 @pytest.mark.parametrize("text", [b"", b"\n\n", b"# only a comment\n", b"\xef\xbb\xbf", gzip.compress(b"")])
 def test_a_file_without_rows_is_refused(text):
-    assert refused(text).startswith("f: a data file has at least one row, found none; ")
+    assert refused(text).startswith("f: a data file must have at least one row, got none; ")
 
 
 def test_too_little_memory_is_out_of_space(monkeypatch):
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr(svmlight, "parse", no_memory)
+    monkeypatch.setattr(parsing, "parse", no_memory)
     with pytest.raises(OutOfSpace, match="f: "):
         svmlight.read_bytes(b"1 1:1", "f")
 
@@ -269,15 +271,15 @@ def test_a_uint8_array_reads_as_its_bytes():
 def test_fitting_columns_widens_and_narrows_and_counts_the_non_zeros_dropped():
     dense = np.array([[1.0, 0, 2], [0, 3, 0], [0, 0, 4]])
     X = csr_matrix(dense)
-    wide, dropped = svmlight.fit_columns(X, 5)
+    wide, dropped = fit_columns(X, 5)
     assert dropped == 0 and np.array_equal(wide.toarray(), np.pad(dense, ((0, 0), (0, 2))))
-    narrow, dropped = svmlight.fit_columns(X, 2)
+    narrow, dropped = fit_columns(X, 2)
     assert dropped == 2 and np.array_equal(narrow.toarray(), dense[:, :2])
-    assert svmlight.fit_columns(X, 0)[0].shape == (3, 0)
+    assert fit_columns(X, 0)[0].shape == (3, 0)
     zero_stored = csr_matrix((np.array([1.0, 0.0]), np.array([0, 2]), np.array([0, 2])), shape=(1, 3))
-    assert svmlight.fit_columns(zero_stored, 2)[1] == 0
+    assert fit_columns(zero_stored, 2)[1] == 0
     with pytest.raises(UsageError, match="num_features"):
-        svmlight.fit_columns(X, -1)
+        fit_columns(X, -1)
 
 
 def rows_of(text, **options):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shmps.data import svmlight
+from shmps.data.svmlight import parsing
 from shmps.errors import DataError, OutOfSpace
 from shmps.system import parallel
 
@@ -37,7 +38,7 @@ FORMS = {
 def cut_everywhere(monkeypatch, text, step=1):
     """The sizes of pieces; with a step of 1 every place of the text is asked for as the end of a piece."""
     for size in range(1, len(text) + 1, step):
-        monkeypatch.setattr(svmlight, "PIECE", size)
+        monkeypatch.setattr(parsing, "PIECE", size)
         yield size
 
 
@@ -64,7 +65,7 @@ def test_a_text_cut_anywhere_gives_the_same_arrays(form, monkeypatch, number_of_
         assert X.shape == (5, 9) and X.indptr.dtype == X.indices.dtype == np.int32
 
 
-HEADS = {
+STARTS = {
     "text": ["spam", "ham", "spam", "Zo\xeb", "1_0"],
     "numbers with weights": ["1:0.5", "-1:2", "1:12345678901234567890123", "0:0", "+1:1e-400"],
     "text with weights": ["spam:0.5", "ham:2", "spam:1", "ham:0", "1_0:.1"],
@@ -72,15 +73,15 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("starts", STARTS)
 @pytest.mark.parametrize("wrong", ["", "2 3:1", "nan 3:1", "a:-1 3:1", "1 2:1 2:1", "a 3:1e999"])
-def test_starts_of_rows_are_read_alike_wherever_the_text_is_cut(heads, wrong, monkeypatch, number_of_cores):
-    lines = [f" {head} {at + 1}:1 6: {at} 7:1 # x:1" for at, head in enumerate(HEADS[heads])]
+def test_starts_of_rows_are_read_alike_wherever_the_text_is_cut(starts, wrong, monkeypatch, number_of_cores):
+    lines = [f" {begin} {at + 1}:1 6: {at} 7:1 # x:1" for at, begin in enumerate(STARTS[starts])]
     text = "\r\n".join(["#", *lines[:3], wrong, *lines[3:]]).encode()
 
     def outcome():
         try:
-            X, y, weights, _ = svmlight.read_bytes(text, "f", labelled=heads != "nothing")
+            X, y, weights, _ = svmlight.read_bytes(text, "f", labelled=starts != "nothing")
         except DataError as error:
             return str(error)
         return X.toarray().tolist(), repr(y.tolist()), None if weights is None else weights.tolist()
@@ -92,9 +93,9 @@ def test_starts_of_rows_are_read_alike_wherever_the_text_is_cut(heads, wrong, mo
 
 
 def test_small_pieces_are_cut_at_every_line(monkeypatch):
-    seen, parse = [], svmlight.parse
-    monkeypatch.setattr(svmlight, "PIECE", 1)
-    monkeypatch.setattr(svmlight, "parse", lambda text, *rest: seen.append(rest[:2]) or parse(text, *rest))
+    seen, parse = [], parsing.parse
+    monkeypatch.setattr(parsing, "PIECE", 1)
+    monkeypatch.setattr(parsing, "parse", lambda text, *rest: seen.append(rest[:2]) or parse(text, *rest))
     svmlight.read_bytes(FORMS["plain"].encode(), "f")
     ends = np.cumsum([len(text) + 1 for text in PLAIN]).tolist()
     assert sorted(seen) == list(zip([0, *ends[:-1]], ends, strict=True))
@@ -130,28 +131,28 @@ def test_of_several_faults_the_first_of_the_file_is_told(monkeypatch):
 @pytest.mark.parametrize("text", [b"", b"\n", b"\r\n\r\n", b"# 1:1\n\n# 2:2", b" ", b"\xef\xbb\xbf"])
 def test_a_file_without_rows_is_refused_however_it_is_cut(text, monkeypatch):
     for size in range(1, len(text) + 2):
-        monkeypatch.setattr(svmlight, "PIECE", size)
-        assert "at least one row, found none" in refusal(text)
+        monkeypatch.setattr(parsing, "PIECE", size)
+        assert "at least one row, got none" in refusal(text)
 
 
 def test_a_line_may_be_longer_than_a_piece(monkeypatch):
     text = line(1, {column: 1.0 for column in range(1, 200)}) + "\n" + PLAIN[0]
-    monkeypatch.setattr(svmlight, "PIECE", 16)
+    monkeypatch.setattr(parsing, "PIECE", 16)
     X, y, *_ = svmlight.read_bytes(text.encode(), "f")
     assert X.nnz == 201 and y.tolist() == [1.0, 1.0]
 
 
 def test_no_thread_is_left_behind(monkeypatch):
-    monkeypatch.setattr(svmlight, "PIECE", 1)
+    monkeypatch.setattr(parsing, "PIECE", 1)
     monkeypatch.setattr(parallel, "usable_cores", lambda: 3)
     before, inside = threading.enumerate(), set()
-    parse = svmlight.parse
+    parse = parsing.parse
 
     def seen(*arguments):
         inside.add(threading.current_thread())
         return parse(*arguments)
 
-    monkeypatch.setattr(svmlight, "parse", seen)
+    monkeypatch.setattr(parsing, "parse", seen)
     svmlight.read_bytes(FORMS["plain"].encode(), "f")
     refusal(b"1 1:1\n1\nx\n1\n1\n")
     assert inside and threading.current_thread() not in inside
@@ -159,15 +160,15 @@ def test_no_thread_is_left_behind(monkeypatch):
 
 
 def test_too_little_memory_in_one_piece_is_out_of_space(monkeypatch, number_of_cores):
-    before, parse = threading.enumerate(), svmlight.parse
+    before, parse = threading.enumerate(), parsing.parse
 
     def short(text, begin, *rest):
         if begin:
             raise MemoryError
         return parse(text, begin, *rest)
 
-    monkeypatch.setattr(svmlight, "PIECE", 1)
-    monkeypatch.setattr(svmlight, "parse", short)
+    monkeypatch.setattr(parsing, "PIECE", 1)
+    monkeypatch.setattr(parsing, "parse", short)
     with pytest.raises(OutOfSpace, match="f: "):
         svmlight.read_bytes(FORMS["plain"].encode(), "f")
     assert threading.enumerate() == before

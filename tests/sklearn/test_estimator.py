@@ -117,9 +117,9 @@ def test_whole_labels_beyond_what_a_float_holds_come_back_exactly():
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (np.array([1, "a"] * 20, object), "all of one kind, found the types int, str"),
-        (np.array([None, "a"] * 20, object), "all of one kind, found the types NoneType, str"),
-        (np.array([0, 1, math.nan, 1] * 10, object), "(found|got) .*nan"),
+        (np.array([1, "a"] * 20, object), "all numbers or all strings, got the types int, str"),
+        (np.array([None, "a"] * 20, object), "all numbers or all strings, got the types NoneType, str"),
+        (np.array([0, 1, math.nan, 1] * 10, object), "(got|found) .*nan"),
         (np.array([b"a", b"b"] * 20), "labels must be two or more different bools, ints, floats or strings"),
     ],
     ids=["two kinds", "none", "nan", "bytes"],
@@ -340,7 +340,7 @@ NAN[3, 2], INFINITE[3, 2] = math.nan, math.inf
 @pytest.mark.parametrize(
     ("features", "labels", "said"),
     [
-        (X, np.zeros(21), "two classes or more, found 1"),
+        (X, np.zeros(21), "two classes or more, got 1"),
         (X, np.arange(21) / 3, "not whole"),
         (X, np.where(Y == 1, 1.0, math.nan), "nan"),
         (X, Y[:-1], "21 rows"),

@@ -90,12 +90,12 @@ WRONG_X = {
     "sparse inf": (sp.csc_array(np.where(X > 1, math.inf, X)), DataError, "nan or inf"),
     "None": (object_with(None), DataError, "nan or inf .* in the column 2"),
     "masked": (np.ma.masked_array(X, mask=X > 1), DataError, "nan or inf"),
-    "empty text": (object_with(""), NotNumbers, "found '' in the column 2"),
-    "word": (object_with("red"), NotNumbers, "found 'red' in the column 2"),
-    "list in a cell": (object_with([1]), NotNumbers, r"found \[1\] in the column 2"),
+    "empty text": (object_with(""), NotNumbers, "got '' in the column 2"),
+    "word": (object_with("red"), NotNumbers, "got 'red' in the column 2"),
+    "list in a cell": (object_with([1]), NotNumbers, r"got \[1\] in the column 2"),
     "huge": (object_with(10**400), NotNumbers, "in the column 2"),
     "complex": (X + 0j, DataError, "Complex data"),
-    "complex in a cell": (object_with(1j), NotNumbers, "found 1j in the column 2"),
+    "complex in a cell": (object_with(1j), NotNumbers, "got 1j in the column 2"),
     "dates": (X.astype("M8[s]"), NotNumbers, "datetime64"),
     "ragged": ([[1.0, 2.0], [3.0]], DataError, "differ in length"),
     "no rows": (X[:0], DataError, r"0 sample\(s\)"),
@@ -144,8 +144,8 @@ WRONG_Y = {
     "one-hot": (np.eye(2)[Y], r"shape \(60, 2\)"),
     "ragged": ([[0, 1], [1]] * 30, "one label per row"),
     "text": (Y.astype(str), "found .*'0', '1'"),
-    "two kinds": (np.array([1, "a"] * 30, object), "found the types int, str"),
-    "two kinds in a list": ([1, "a"] * 30, "found the types int, str"),
+    "two kinds": (np.array([1, "a"] * 30, object), "got the types int, str"),
+    "two kinds in a list": ([1, "a"] * 30, "got the types int, str"),
     "nan": (np.where(Y == 1, math.nan, 0), "nan"),
     "masked": (np.ma.masked_array(Y, mask=Y == 1), "masked"),
 }
@@ -278,7 +278,7 @@ def test_a_missing_value_beside_floats_is_missing_and_its_column_named(fitted, v
 @pytest.mark.parametrize("dtype", [object, "category", "str"])
 def test_a_column_of_text_is_named(dtype):
     words = pytest.importorskip("pandas").Series(["red", "blue"] * 30).astype(dtype)
-    with pytest.raises(NotNumbers, match=r"found 'red' in the column 'c'.*encode"):
+    with pytest.raises(NotNumbers, match=r"got 'red' in the column 'c'.*encode"):
         model().fit(table(c=words), Y)
 
 
@@ -339,7 +339,7 @@ def test_a_path_is_predicted_scored_and_gone_on_with_as_it_is_trained_on(tmp_pat
         assert found.predict_proba(rows).tolist() == found.predict_proba(X).tolist()
         assert found.decision_function(rows).tolist() == found.decision_function(X).tolist()
         assert found.score(rows) == found.score(X, Y)
-        with pytest.raises(UsageError, match="in it"):
+        with pytest.raises(UsageError, match="y must be None"):
             found.score(rows, Y)
     parts = model().partial_fit(path, classes=[0.0, 1.0]).partial_fit(path)
     arrays = model().partial_fit(X, Y, classes=[0, 1]).partial_fit(X, Y)
@@ -382,7 +382,7 @@ def test_csv_is_read_as_it_was_in_training_and_needs_no_labels_to_be_predicted(t
     found = model().fit(tmp_path / "rows.csv", eval_set=tmp_path / "rows.csv")
     assert found.score(tmp_path / "rows.csv") == found.result_.metrics.accuracy == found.score(X, Y)
     assert found.predict(tmp_path / "bare.csv").tolist() == found.predict(X).tolist()
-    with pytest.raises(DataError, match="labels are in the column 'label'"):
+    with pytest.raises(DataError, match="labels must be in the column 'label'"):
         found.score(tmp_path / "bare.csv")
 
 

@@ -13,7 +13,6 @@ import pytest
 from numba.core.caching import CacheImpl
 from processes import ROOT
 
-from shmps.data import datasets
 from shmps.errors import NotCached
 from shmps.linear import choices
 from shmps.models.formats import save
@@ -164,4 +163,3 @@ print("imported", sorted({{"numba", "scipy"}} & set(sys.modules)))
 
 def test_the_choices_of_flags_are_the_choices_that_exist():
     assert tuple(SCHEDULES) == choices.SCHEDULES
-    assert tuple(datasets.SETS) == choices.SETS

@@ -8,7 +8,7 @@ import resource
 import numpy as np
 import pytest
 
-from shmps.data import mapped, npy, svmlight, texts
+from shmps.data import mapped, npy, svmlight, text_files
 from shmps.engines.processes.value_files import ValueFile
 from shmps.errors import DataError, OutOfSpace
 from shmps.models.formats import load, save
@@ -63,7 +63,7 @@ CALLS = {
     "create": (os, "memfd_create", allocate),
     "map": (mmap, "mmap", allocate),
     "report": (os, "pwrite", report),
-    "text": (texts, "open", read_text),
+    "text": (text_files, "open", read_text),
     "description": (mapped, "open", read_folder),
     "array": (npy, "open", read_folder),
     "mapped array": (np, "memmap", read_folder),

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from shmps.cli import console
-from shmps.linear import choices
+from shmps.data import named_sets
 from shmps.linear.text import table
 
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     fetching.add_argument(
-        "name", metavar="NAME", choices=choices.SETS, help=f"one of {', '.join(choices.SETS)}"
+        "name", metavar="NAME", choices=tuple(named_sets.SETS), help=f"one of {', '.join(named_sets.SETS)}"
     )
     _add_folder(fetching)
     parser.set_defaults(name=None)
@@ -57,20 +57,20 @@ def _sets(data_dir: str | None) -> list[dict[str, Any]]:
 
     folder = datasets.data_folder(data_dir)
     sets: list[dict[str, Any]] = []
-    for name, files in datasets.SETS.items():
+    for name, files in named_sets.SETS.items():
         parts = [
             {
                 "path": str(folder / file),
                 "there": (folder / file).exists(),
-                "rows": datasets.SOURCES[file].rows,
-                "bytes": datasets.SOURCES[file].size,
-                "url": datasets.SOURCES[file].url,
-                "licence": datasets.SOURCES[file].licence,
+                "rows": named_sets.SOURCES[file].rows,
+                "bytes": named_sets.SOURCES[file].size,
+                "url": named_sets.SOURCES[file].url,
+                "licence": named_sets.SOURCES[file].licence,
             }
             for file in files
         ]
         sets.append({"name": name, "files": parts})
-    return [*sets, {"name": datasets.SYNTHETIC, "files": []}]
+    return [*sets, {"name": named_sets.SYNTHETIC, "files": []}]
 
 
 def _told(known: dict[str, Any]) -> str:

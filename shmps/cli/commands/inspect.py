@@ -12,7 +12,7 @@ import numpy as np
 from shmps.cli import console
 from shmps.cli.arguments import add_reading
 from shmps.cli.commands.rows import label_text, said
-from shmps.data.dialect import Dialect
+from shmps.data.dialect import Dialect, origin_of
 from shmps.errors import DataError
 from shmps.linear.text import table
 from shmps.system import files
@@ -178,8 +178,6 @@ def _histogram(edges: list[float], counts: list[int]) -> str:
 
 
 def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
-    from shmps.data.reading import origin_of
-
     labels, counts = np.unique(y, return_counts=True)
     pairs = zip(labels.tolist(), counts.tolist(), strict=True)
     return {

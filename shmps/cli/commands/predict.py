@@ -8,7 +8,7 @@ import numpy as np
 from shmps.cli import console
 from shmps.cli.arguments import add_reading, add_weights
 from shmps.cli.commands.rows import label_text, said, weights_of
-from shmps.data.dialect import Dialect
+from shmps.data.dialect import Dialect, origin_of
 from shmps.errors import DataError
 from shmps.system import files
 
@@ -44,7 +44,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    from shmps.data.reading import as_training, matched, origin_of, read
+    from shmps.data.matching import matched
+    from shmps.data.reading import as_training, read
     from shmps.models import formats
 
     if options.output != "-":

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from shmps.data import grammar, texts
+from shmps.data import grammar, text_files
 from shmps.data.dialect import Dialect
 from shmps.errors import DataError
 
@@ -34,9 +34,9 @@ def weights_of(path: str | None, own: np.ndarray | None, rows: int) -> np.ndarra
         raise DataError(
             f"{path}: the weights of rows come from one place, found some in the data; leave --weights out"
         )
-    text = texts.text_of(texts.read("/dev/stdin" if path == "-" else path), path)
-    start = texts.start(text, path)
-    texts.check(text, path)
+    text = text_files.text_of(text_files.read("/dev/stdin" if path == "-" else path), path)
+    start = text_files.start(text, path)
+    text_files.check(text, path)
     weights = []
     for number, line in enumerate(text[start:].tobytes().split(b"\n"), 1):
         try:

@@ -16,9 +16,9 @@ import tqdm
 
 from shmps.cli import console
 from shmps.cli.commands.rows import label_text, said, weights_of
-from shmps.data import datasets
+from shmps.data import datasets, named_sets
+from shmps.data.dialect import origin_of
 from shmps.data.labels import classes_of, encoded
-from shmps.data.reading import origin_of
 from shmps.errors import DataError, ShmpsError, UsageError
 from shmps.linear import checkpoint
 from shmps.linear.kernels import gradient
@@ -101,7 +101,7 @@ def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegres
         raise UsageError("format is that of the model to be written, found no model; add a path with --model")
     others = [options.data, options.test, options.sample_weight, options.config]
     others += [options.checkpoint, options.resume]
-    if options.data in (None, *datasets.SETS):
+    if options.data in (None, *named_sets.SETS):
         others += datasets.paths(options.data or "a9a", options.data_dir)
     for path, what in ((options.model, "model"), (options.report, "report"), (options.timeline, "timeline")):
         if path:

@@ -1,7 +1,7 @@
-"""The numba parser of svmlight text: bytes in, arrays filled; what is wrong is told by number and offset.
+"""The numba parser of svmlight text: it fills arrays from bytes, and reports a fault by number and offset.
 
-A text is (bytes,) uint8 and ends with LF, so that every loop ends by itself. The kernels let go of the
-interpreter: pieces of a text are parsed at the same time.
+A text is (bytes,) uint8 and ends with LF, so that every loop ends without a check of bounds. The kernels
+release the interpreter's lock: pieces of a text are parsed at the same time.
 """
 
 from typing import Any
@@ -15,24 +15,24 @@ kernel: Any = compiled(nogil=True, error_model="numpy")
 TAB, LF, CR, SPACE, HASH, PLUS, MINUS, POINT, COLON = b"\t\n\r #+-.:"
 ZERO, UPPER_E, LOWER_E = b"0Ee"
 
-# What a number is to the parser, and what the parser stops with.
+# The kinds of numbers for the parser, and the faults with which it stops.
 EXACT, LATE, MALFORMED = range(3)
 FINE, BAD_LABEL, BAD_INDEX, BAD_VALUE = range(4)
 
-NUMBER, WORD, FEATURE = range(3)  # what rows start with: a number, any word, or no label but a feature
+NUMBER, WORD, FEATURE = range(3)  # how rows start: with a number, any word, or without a label
 
-INDEX_CEILING = 10**18  # what an index of more digits is taken for; every limit is below it
-DIGITS = 18  # as many always fit in 64 bits
+INDEX_CEILING = 10**18  # stands for an index of more digits; every limit is below it
+DIGITS = 18  # that always fit in 64 bits
 MANTISSA_EXACT = 2**53  # every integer up to here is a float64
-TENS = np.array([float(10**k) for k in range(23)])  # powers of ten that are exact in float64
+TENS = np.array([float(10**k) for k in range(23)])  # the powers of ten that float64 holds exactly
 
-POWERS = 64  # 10**-64 to 10**64 are known as the sum of two float64
+POWERS = 64  # the tables have 10**-64 to 10**64, each as the sum of two float64
 _RATIOS = [(10 ** max(k, 0), 10 ** max(-k, 0)) for k in range(-POWERS, POWERS + 1)]
 _HIGH = [above / below for above, below in _RATIOS]
 
 
 def _rest(above: int, below: int, high: float) -> float:
-    """above / below - high, rounded once."""
+    """Return above / below - high, rounded once."""
     numerator, denominator = high.as_integer_ratio()
     return (above * denominator - numerator * below) / (below * denominator)
 
@@ -43,7 +43,7 @@ LOW = np.array([_rest(*ratio, high) for ratio, high in zip(_RATIOS, _HIGH, stric
 
 @kernel
 def census(text):
-    """(line ends, colons, bytes that no text has: NUL, and CR without LF)."""
+    """Count (line ends, colons, bytes that no text may have: NUL, and CR without LF)."""
     line_ends, colons, strange = 1, 0, 0
     for i in range(text.size - 1):
         line_ends += text[i] == LF
@@ -54,12 +54,12 @@ def census(text):
 
 @kernel
 def parse(text, i, end, base, limit, form, row, entry, labels, lengths, indices, values, late):
-    """Fill the arrays from the lines text[i:end]: labels (where form is NUMBER) and lengths (entries a row)
-    from `row` on, indices and values from `entry` on.
+    """Fill the arrays from the lines text[i:end].
 
-    Numbers for Python's float() come into `late`, and words that rows start with: where they start, and
-    what they are: entry k as k, the start of row r as ~r. Returns (fault, offset of the fault, row and entry
-    after the last, late ones, largest index or base - 1).
+    Labels (if form is NUMBER) and lengths (entries a row) are filled from `row` on, indices and values from
+    `entry` on. `late` gets what Python must read, numbers for float() and words that rows start with: the
+    offset of each, and its slot: k for entry k, ~r for the start of row r. Returns (fault, offset of the
+    fault, row and entry after the last, number of late ones, largest index or base - 1).
     """
     lates, largest = np.int64(0), base - 1  # typed, as i, row and entry are
     while i < end:
@@ -92,7 +92,7 @@ def parse(text, i, end, base, limit, form, row, entry, labels, lengths, indices,
 
 @kernel
 def _parse_features(text, i, base, limit, entry, indices, values, lates, late):
-    """The features of one row from offset i on: (fault, offset, entry, late numbers, last index)."""
+    """Parse the features of one row from offset i on: (fault, offset, entry, late numbers, last index)."""
     previous = base - 1
     while True:
         i = _blanks_end(text, i)
@@ -104,7 +104,7 @@ def _parse_features(text, i, base, limit, entry, indices, values, lates, late):
         start = stop + 1
         value, end, kind = _number(text, start)
         if kind == MALFORMED and not _line_ends(text, _blanks_end(text, start)):
-            start = _blanks_end(text, start)  # blanks after the colon, which liblinear reads
+            start = _blanks_end(text, start)  # liblinear reads blanks after the colon
             value, end, kind = _number(text, start)
         if kind == MALFORMED:
             return BAD_VALUE, start, entry, lates, previous
@@ -119,11 +119,11 @@ def _parse_features(text, i, base, limit, entry, indices, values, lates, late):
 
 @kernel
 def _number(text, start):
-    """The number text[start:stop]: (value, stop, EXACT), or LATE or MALFORMED and a value without meaning.
+    """Parse the number text[start:stop]: (value, stop, EXACT), or (no value, stop, LATE or MALFORMED).
 
-    It is mantissa * 10**power. Where mantissa <= 2**53 and |power| <= 22 both are float64 without error, so
-    that their one product or quotient is correctly rounded (Clinger, How to Read Floating Point Numbers
-    Accurately, PLDI 1990).
+    The number is mantissa * 10**power. If mantissa <= 2**53 and |power| <= 22, float64 holds both without
+    error, so that their one product or quotient is correctly rounded (Clinger, How to Read Floating Point
+    Numbers Accurately, PLDI 1990).
     """
     negative = _byte(text, start) == MINUS
     first = start + (negative or _byte(text, start) == PLUS)
@@ -142,7 +142,7 @@ def _number(text, start):
     if digits == 0 or not (_line_ends(text, i) or _byte(text, i) in (SPACE, TAB)):
         return 0.0, i, MALFORMED
     while digits > DIGITS and (_byte(text, first) == ZERO or _byte(text, first) == POINT):
-        digits -= _byte(text, first) == ZERO  # in front: it does not count
+        digits -= _byte(text, first) == ZERO  # zeros in front do not count
         first += 1
     if digits > DIGITS or abs(power) > POWERS:
         return 0.0, i, LATE
@@ -155,11 +155,11 @@ def _number(text, start):
 
 @kernel
 def _product(mantissa, power):
-    """(mantissa * 10**power, EXACT), correctly rounded, or LATE where that is too close to call.
+    """Return (mantissa * 10**power, EXACT), correctly rounded, or LATE if rounding is too close to call.
 
-    Both factors are sums of two float64, and so is their product, to within 2**-102 of itself (Dekker,
-    Numer. Math. 18, 1971). Where the sum less that and the sum plus that (four times as much, to be safe)
-    round to the same number, the product does too.
+    Both factors are sums of two float64, and so is their product, with a relative error below 2**-102
+    (Dekker, Numer. Math. 18, 1971). If the sum minus the error and the sum plus the error (taken four times
+    as large, to be safe) round to the same number, the product rounds to it too.
     """
     near, high, low = float(mantissa), HIGH[power + POWERS], LOW[power + POWERS]
     whole = near * high
@@ -174,7 +174,7 @@ def _product(mantissa, power):
 
 @kernel
 def _halves(number):
-    """The number as the sum of two with 26 bits each (Dekker 1971)."""
+    """Split the number into a sum of two with 26 bits each (Dekker 1971)."""
     shifted = number * (2.0**27 + 1)
     first = shifted - (shifted - number)
     return first, number - first
@@ -182,7 +182,7 @@ def _halves(number):
 
 @kernel
 def _exponent(text, start):
-    """(exponent, stop) of `5`, `+5` or `-5`; stop == start where there is none."""
+    """Parse `5`, `+5` or `-5`: (exponent, stop); stop == start if there is none."""
     negative = _byte(text, start) == MINUS
     first = start + (negative or _byte(text, start) == PLUS)
     exponent, stop = _integer(text, first)
@@ -191,7 +191,7 @@ def _exponent(text, start):
 
 @kernel
 def _integer(text, start):
-    """(integer, stop) of the digits at start, INDEX_CEILING if too large; stop == start: there are none."""
+    """Parse the digits at start: (integer or INDEX_CEILING, stop); stop == start if there are none."""
     first = start
     while _byte(text, first) == ZERO:
         first += 1
@@ -201,7 +201,7 @@ def _integer(text, start):
 
 @kernel
 def _digits(text, i, value):
-    """(the value with the digits at i appended, modulo 2**64; their end)."""
+    """Append the digits at i to the value: (value modulo 2**64, end of the digits)."""
     while True:
         digit = _byte(text, i) - ZERO
         if digit < 0 or digit > 9:
@@ -212,7 +212,7 @@ def _digits(text, i, value):
 
 @kernel
 def _blanks_end(text, i):
-    """The first offset from i on that is neither space nor tab."""
+    """Return the first offset from i on that is neither space nor tab."""
     while _byte(text, i) in (SPACE, TAB):
         i += 1
     return i
@@ -220,7 +220,7 @@ def _blanks_end(text, i):
 
 @kernel
 def _word_end(text, i):
-    """The first offset from i on that is a blank, or the end of the line."""
+    """Return the first offset from i on that is a blank, or the end of the line."""
     while _byte(text, i) not in (SPACE, TAB, LF, CR):
         i += 1
     return i
@@ -228,12 +228,14 @@ def _word_end(text, i):
 
 @kernel
 def _line_ends(text, i):
-    """Whether the row is over at i: the end of the line, or a comment."""
+    """Whether the row ends at i: with the line, or with a comment."""
     return _byte(text, i) in (LF, CR, HASH)
 
 
 @kernel
 def _byte(text, i):
-    """As int64, since uint8 would wrap. Asked for by an unsigned offset: a signed one may count from the end,
-    and to look which it is took a quarter of the time."""
+    """Return a byte as int64: uint8 would wrap.
+
+    The offset is unsigned: a signed one may count from the end, and that check took a quarter of the time.
+    """
     return np.int64(text[np.uint64(i)])

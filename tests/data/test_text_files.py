@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 import pytest
 
-from shmps.data import mapped, svmlight, texts
+from shmps.data import mapped, svmlight, text_files
 from shmps.errors import DataError, OutOfSpace
 from shmps.models import formats
 from shmps.models.model import Model
@@ -60,7 +60,7 @@ def test_a_path_that_is_no_readable_file_is_refused_by_name(tmp_path, monkeypatc
     def denied(*_, **named):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(texts, "open", denied, raising=False)
+    monkeypatch.setattr(text_files, "open", denied, raising=False)
     with pytest.raises(DataError, match="Permission denied"):
         svmlight.read("f")
 
@@ -93,7 +93,7 @@ def test_an_archive_is_unpacked_a_little_at_a_time_however_small_it_is(pack, tmp
     text = row * 256
     path.write_bytes(pack(text))
     read = []
-    peak = peak_of(lambda: read.extend(len(text) for text, _ in texts.blocks(str(path), 1 << 18)))
+    peak = peak_of(lambda: read.extend(len(text) for text, _ in text_files.blocks(str(path), 1 << 18)))
     assert sum(read) == len(text) and peak < 12 << 20  # xz takes 8 MiB whatever it unpacks
 
 
@@ -104,7 +104,7 @@ def test_zeros_without_end_are_refused_before_they_fill_the_memory(pack, tmp_pat
     path.write_bytes(pack(bytes(16 << 20)))
 
     def convert():
-        with pytest.raises(DataError, match="found NUL bytes in a long line"):
+        with pytest.raises(DataError, match="got NUL bytes in a long line"):
             mapped.convert(path, tmp_path / "d")
 
     assert peak_of(convert) < 12 << 20
@@ -114,11 +114,11 @@ def test_zeros_without_end_are_refused_before_they_fill_the_memory(pack, tmp_pat
 @pytest.mark.parametrize("pack", PACKERS)
 def test_a_line_without_end_and_a_text_larger_than_the_memory_are_refused(pack, tmp_path, monkeypatch):
     monkeypatch.setattr(svmlight, "BLOCK", 1 << 18)
-    monkeypatch.setattr(texts, "available_memory", lambda: 1 << 20)
+    monkeypatch.setattr(text_files, "available_memory", lambda: 1 << 20)
     path = tmp_path / "line"
     path.write_bytes(pack(b"1" * (16 << 20)))
     for read in (lambda: mapped.convert(path, tmp_path / "d"), lambda: svmlight.read(path)):
-        with pytest.raises(OutOfSpace, match=r"must fit in memory, found .* bytes, and 1,048,576 available"):
+        with pytest.raises(OutOfSpace, match=r"must fit in memory, got .* bytes, and 1,048,576 available"):
             read()
 
 
@@ -127,7 +127,7 @@ def test_xz_that_asks_for_much_memory_is_refused():
     end = 12 + 4 * packed[12]  # of the block's header, before its CRC-32
     packed[16] = 40  # a dictionary of 4 GiB (The .xz File Format, 5.3.1)
     packed[end : end + 4] = zlib.crc32(packed[12:end]).to_bytes(4, "little")
-    assert "takes at most 256 MiB to unpack" in refused(bytes(packed))
+    assert "must take at most 256 MiB to unpack" in refused(bytes(packed))
 
 
 # --- files that are no text ---
@@ -168,6 +168,6 @@ def test_a_file_that_is_no_text_is_named_with_what_to_do(kind, options, tmp_path
     for module in {"label": ["pyarrow"], "hash_bits": ["sklearn"]}.get(next(iter(options), ""), []):
         pytest.importorskip(module)
     FOREIGN[kind](tmp_path / "rows")
-    with pytest.raises(DataError, match="rows: data is a text, found ") as caught:
+    with pytest.raises(DataError, match="rows: data must be text, got ") as caught:
         mapped.convert(tmp_path / "rows", tmp_path / "d", **options)
     assert kind in str(caught.value)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from shmps.data import hashing
+from shmps.data import named_text
+from shmps.data.dialect import Dialect
+from shmps.data.format import INT32_MAX
 from shmps.errors import DataError
 
 
@@ -11,10 +13,12 @@ from shmps.errors import DataError
 def read(tmp_path):
     """Blocks of a text, and all rows of them: (X, labels, weights) as lists."""
 
-    def blocks(text, **options):
+    def blocks(text, labelled=True):
         path = tmp_path / "rows"
         path.write_bytes(text)
-        found = list(hashing.read_blocks(path, 4, **options))
+        how = Dialect(hash_bits=4)
+        reader = named_text.NamedText()
+        found = list(reader.read_blocks(str(path), how, labelled=labelled, limit=INT32_MAX))
         weights = [np.ones(len(each.y)) if each.weights is None else each.weights for each in found]
         X = np.concatenate([each.X.toarray() for each in found])
         labels = [label for each in found for label in each.y.tolist()]
@@ -30,7 +34,7 @@ def hashed(*rows):
 
 @pytest.fixture(params=[1, 30, 1 << 22])
 def block(request, monkeypatch):
-    monkeypatch.setattr(hashing, "BLOCK", request.param)
+    monkeypatch.setattr(named_text, "BLOCK", request.param)
 
 
 @pytest.mark.usefixtures("block")
@@ -58,7 +62,7 @@ def test_rows_to_predict_need_no_labels(read):
     for text in (b"1 | a\n| b", b"| a\n1 | b", b"yes | a\n| b"):
         with pytest.raises(DataError, match=r"rows:2: .* all numbers, all text or all missing"):
             read(text, labelled=False)
-    with pytest.raises(DataError, match=r"rows:1: .* starts with \| .*'a:1 b'"):
+    with pytest.raises(DataError, match=r"rows:1: .* must start with \| .*'a:1 b'"):
         read(b"a:1 b", labelled=False)
 
 
@@ -67,7 +71,7 @@ def test_blanks_are_spaces_and_tabs_alone(read):
 
 
 def test_a_label_of_other_kind_than_the_first_is_told_with_its_line(read, monkeypatch):
-    monkeypatch.setattr(hashing, "BLOCK", 1)
+    monkeypatch.setattr(named_text, "BLOCK", 1)
     for text in (b"\n1 a\n\nyes a", b"yes a\nno a\n\n1 a", b"1 a\n2 a\n3 a\n1_0 a"):
         with pytest.raises(DataError, match=r"rows:4: .* all numbers, all text or all missing"):
             read(text)

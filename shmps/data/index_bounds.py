@@ -1,6 +1,7 @@
-"""Whether the indices of a sparse matrix lie within it. Neither the kernels nor scipy's products look.
+"""Check that the indices of a sparse matrix lie within its shape: kernels and scipy's products do not look.
 
-One pass at memory speed: 6 % of a gradient over the same rows.
+The check is one pass at memory speed: 6 % of a gradient over the same rows. scipy's own, `check_format`,
+knows only the compressed formats, names no entry, and changes X (it prunes spare room and may cast indices).
 """
 
 import itertools
@@ -10,16 +11,16 @@ import numpy as np
 
 from shmps.errors import DataError
 
-_PIECE = 2**20  # entries looked at at a time
+_PIECE = 2**20  # entries per step: the temporary arrays stay small
 
 _COMPRESSED = ("csr", "csc", "bsr")
 
 
 def must_lie_within(X: Any, name: str = "X") -> None:
-    """Raises DataError if a sparse X has an index outside its shape, or pointers that break their rules.
+    """Raise DataError if a sparse X has an index outside its shape, or pointers that break their rules.
 
-    scipy looks at both only when it makes X of arrays; whoever changes them afterwards may break them.
-    X with `checked_when_read` (see `mapped.MappedMatrix`) is not looked at, nor is a dense one.
+    scipy checks the arrays only when it makes X of them; a caller may change them afterwards. A dense X is
+    not checked, nor one that is `checked_when_read` (see `mapped.MappedMatrix`).
     """
     if getattr(X, "checked_when_read", False):
         return
@@ -30,12 +31,12 @@ def must_lie_within(X: Any, name: str = "X") -> None:
                 raise DataError(
                     f"{name} must have one {axis} index per value, got {len(indices)} of {len(X.data)}"
                 )
-            if told := index_fault(indices, size):
-                raise DataError(f"{name} must have {axis} indices {told}")
+            if fault := index_fault(indices, size):
+                raise DataError(f"{name} must have {axis} indices {fault}")
     elif kind == "lil":
         indices = np.fromiter(itertools.chain.from_iterable(X.rows), np.int64)
-        if told := index_fault(indices, X.shape[1]):
-            raise DataError(f"{name} must have column indices {told}")
+        if fault := index_fault(indices, X.shape[1]):
+            raise DataError(f"{name} must have column indices {fault}")
     elif kind in _COMPRESSED:
         rows, columns = X.shape
         if kind == "bsr":
@@ -45,10 +46,10 @@ def must_lie_within(X: Any, name: str = "X") -> None:
         stored = min(len(X.indices), len(X.data))
         if len(X.indptr) != rows + 1:
             raise DataError(f"{name}.indptr must have {rows + 1} entries, got {len(X.indptr)}")
-        if told := pointer_fault(X.indptr, stored):
-            raise DataError(f"{name}.indptr must {told}")
-        if told := index_fault(X.indices[: X.indptr[-1]], columns):
-            raise DataError(f"{name}.indices must be {told}")
+        if fault := pointer_fault(X.indptr, stored):
+            raise DataError(f"{name}.indptr must {fault}")
+        if fault := index_fault(X.indices[: X.indptr[-1]], columns):
+            raise DataError(f"{name}.indices must be {fault}")
 
 
 def pointer_fault(indptr: np.ndarray, most: int, first: int = 0) -> str:
@@ -74,13 +75,13 @@ def pointer_fault(indptr: np.ndarray, most: int, first: int = 0) -> str:
 
 
 def index_fault(indices: np.ndarray, size: int, first: int = 0) -> str:
-    """What is wrong with indices (k,) into `size` columns; "" if nothing is.
+    """Describe the first wrong one of indices (k,) into `size` columns; "" if there is none.
 
-    first: the number of the first entry, in what is said.
+    first: the number of the first entry, for the message.
     """
     if indices.dtype.kind not in "iu":
         return f"integers, got {indices.dtype}"
-    unsigned = indices.view(f"u{indices.dtype.itemsize}")  # those below 0 become the largest
+    unsigned = indices.view(f"u{indices.dtype.itemsize}")  # an index below 0 becomes one of the largest
     for begin in range(0, len(indices), _PIECE):
         piece = unsigned[begin : begin + _PIECE]
         if piece.max() >= size:

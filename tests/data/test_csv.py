@@ -13,7 +13,8 @@ from processes import stdin
 from scipy.sparse import csr_matrix
 
 from shmps import LogisticRegression
-from shmps.data import datasets, mapped, tables
+from shmps.data import csv as csv_files
+from shmps.data import datasets, mapped
 from shmps.data.dialect import Dialect
 from shmps.data.reading import read
 from shmps.errors import DataError, UsageError
@@ -87,7 +88,7 @@ def both(path, **names):
 @pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz"), (lzma.compress, ".xz")])
 @pytest.mark.parametrize("block", [1, 40, 2**22])
 def test_numbers_are_features_in_the_order_of_the_columns(pack, suffix, block, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK", block)
+    monkeypatch.setattr(csv_files, "BLOCK", block)
     X, y = both(write(pack(NUMERIC), f"DATA.CSV{suffix}"))
     rows = dicts(NUMERIC)
     expected = csr_matrix([[row[name] for name in ("age", "height, cm", "none")] for row in rows])
@@ -97,7 +98,7 @@ def test_numbers_are_features_in_the_order_of_the_columns(pack, suffix, block, m
 
 @pytest.mark.parametrize("block", [1, 1000, 2**22])
 def test_random_numbers_are_read_to_the_last_bit(block, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK", block)
+    monkeypatch.setattr(csv_files, "BLOCK", block)
     random = np.random.default_rng(0)
     values = random.standard_normal((200, 9)) * 10.0 ** random.integers(-300, 300, (200, 9))
     values[random.random((200, 9)) < 0.3] = 0
@@ -110,7 +111,7 @@ def test_random_numbers_are_read_to_the_last_bit(block, monkeypatch):
 @pytest.mark.parametrize("bits", [1, 5, 18])
 def test_columns_are_hashed_as_scikit_learn_hashes_names_and_their_values(bits, block, monkeypatch):
     extraction = pytest.importorskip("sklearn.feature_extraction")
-    monkeypatch.setattr(tables, "BLOCK", block)
+    monkeypatch.setattr(csv_files, "BLOCK", block)
     X, y = both(write(MIXED), hash_bits=bits)
     rows = dicts(MIXED)
     labels = [row.pop("label") for row in rows]
@@ -129,7 +130,7 @@ def test_a_row_has_the_same_features_whatever_is_beside_it():
 
 def test_a_line_may_be_longer_than_a_block(monkeypatch):
     pytest.importorskip("sklearn")
-    monkeypatch.setattr(tables, "BLOCK", 2**16)
+    monkeypatch.setattr(csv_files, "BLOCK", 2**16)
     X, y, *_ = read(write(b"a,label\n" + b"x" * 2**21 + b",1\n" * 2 + b"2,0\n"), Dialect(hash_bits=4))
     assert X.nnz == 3 and y.tolist() == [1, 1, 0]
 
@@ -150,15 +151,15 @@ def test_csv_is_what_ends_so():
 
 REFUSED = [
     # text, line, key words
-    (b"age,income\n1,2\n", 1, "labels are in the column 'label'|'age', 'income'|--label"),
-    (b"5.1,3.5,0\n4.9,3,1\n", 1, "names the columns|'5.1', '3.5', '0'|add such a line"),
-    (b"\n1,2\n", 1, "names the columns"),
+    (b"age,income\n1,2\n", 1, "labels must be in the column 'label'|'age', 'income'|--label"),
+    (b"5.1,3.5,0\n4.9,3,1\n", 1, "name the columns|'5.1', '3.5', '0'|add such a line"),
+    (b"\n1,2\n", 1, "name the columns"),
     (b",a,label\n0,1,1\n", 1, "a name|column 1|index=False"),
     (b"a,b, a,label\n1,2,3,1\n", 1, "differ|'a' twice"),
     (b"label\n1\n", 1, "features|none"),
-    (b"a,label\n\n1,1\n1,1,1\n", 4, "each of the 2 columns|found 3"),
-    (b"a,label\n1,1\n1\n1,1\n", 3, "each of the 2 columns|found 1"),
-    (b"a,label\n1,1\n \n", 3, "each of the 2 columns|found 1"),
+    (b"a,label\n\n1,1\n1,1,1\n", 4, "each of the 2 columns|got 3"),
+    (b"a,label\n1,1\n1\n1,1\n", 3, "each of the 2 columns|got 1"),
+    (b"a,label\n1,1\n \n", 3, "each of the 2 columns|got 1"),
     (b'a,label\n1,1\n"1\n",1\n', 3, "open quote|line ends"),
     (b'a,label\n1,1\n"1,1\n', 3, "open quote"),
     (b'a,"la\nbel"\n1,1\n', 1, "open quote"),
@@ -183,7 +184,7 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "line", "words"), REFUSED)
 @pytest.mark.parametrize("block", [1, 2**22])
 def test_what_is_no_table_is_refused_with_its_line(text, line, words, block, here, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK", block)
+    monkeypatch.setattr(csv_files, "BLOCK", block)
     path = write(text)
     for use in (read, lambda path: mapped.convert(path, "out")):
         with pytest.raises(DataError) as caught:
@@ -195,7 +196,7 @@ def test_what_is_no_table_is_refused_with_its_line(text, line, words, block, her
 
 
 def test_blocks_are_all_that_is_in_memory(monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK", 2**16)
+    monkeypatch.setattr(csv_files, "BLOCK", 2**16)
     write(b"a,b,c,d,label\n" + b"1.5,2.5,0,1,1\n2.5,1.25,0,2,0\n" * 200_000)
     seen: list[int] = []
     mapped.convert("data.csv", "data.shmps", on_progress=lambda done, planned: seen.append(own_memory()))
@@ -255,7 +256,7 @@ def test_rows_to_predict_need_no_labels(shmps):
     without = shmps("predict", "m", write(points(50, 1, label=None), "new.csv"))
     assert without.stdout == with_labels.stdout and (without.returncode, without.stderr) == (0, "")
     done = shmps("inspect", "new.csv")
-    assert done.returncode == 3 and "found the columns 'a', 'b'" in done.stderr
+    assert done.returncode == 3 and "got the columns 'a', 'b'" in done.stderr
 
 
 def test_a_model_reads_rows_to_predict_as_those_it_was_trained_on(shmps):
@@ -329,11 +330,13 @@ def test_other_columns_or_bits_than_those_of_training_are_refused(shmps):
         ["train", "--data", "train.csv", "--test", wider],
     ):
         done = shmps(*command)
-        assert done.returncode == 3 and "of training, 'a', 'b', in any order; found also 'c'" in done.stderr
+        assert done.returncode == 3 and "of training, 'a', 'b', in any order; got also 'c'" in done.stderr
     done = shmps("predict", "m", "train.csv", "--hash-bits", 8)
-    assert done.returncode == 3 and "have the 2 features of training, found" in done.stderr
+    assert done.returncode == 3 and "must have the 2 features of training, got" in done.stderr
     shmps("convert", "train.csv", "train.shmps", "--hash-bits", 8)
     done = shmps("train", "--data", "train.shmps", "--hash-bits", 9)
-    assert done.returncode == 2 and "converted with --hash-bits 8, found --hash-bits 9" in done.stderr
+    assert (
+        done.returncode == 2 and "as it was converted, with --hash-bits 8, got --hash-bits 9" in done.stderr
+    )
     done = shmps("train", "--data", "a9a", "--hash-bits", 9)
-    assert done.returncode == 2 and "are of a file, found a9a" in done.stderr
+    assert done.returncode == 2 and "for a file only, got a9a" in done.stderr

@@ -1,16 +1,16 @@
 """How the rows of svmlight text start: all rows of a file in the same way.
 
     label index:value ...           a label: a number or text
-    label:weight index:value ...    what the row's loss is multiplied by, as dmlc and XGBoost read it
-    index:value ...                 no label; allowed where labels are not needed
+    label:weight index:value ...    and the factor of the row's loss, as dmlc and XGBoost read it
+    index:value ...                 no label; allowed if labels are not needed
 
 `3:1 5:2` may be the label 3 with the weight 1, or two features without a label. A file has labels with
-weights where at least one row can not be features alone: its label is no index (-1, text, 0 where indices
-start at 1), or is not below the first index (`1:0.5 1:1`). Else the file has no labels, and is refused where
-it must have them. The first WINDOW bytes decide.
+weights if at least one row cannot be features alone: its label is no index (-1, text, 0 if indices start at
+1), or is not below the first index (`1:0.5 1:1`). Otherwise the file has no labels, and is refused if it must
+have them. The first WINDOW bytes decide.
 
-If the training rows had labels with weights (`weighted`), such a file has them too where it must have labels,
-and is read as features with a warning where it need not, unless a first value below 0 is no weight.
+If the training rows had labels with weights (`weighted`), such a file has them too if it must have labels. If
+it need not, it is read as features with a warning, unless a first value below 0 shows that it is no weight.
 """
 
 import math
@@ -21,62 +21,64 @@ from typing import NamedTuple
 import numpy as np
 
 from shmps.data import grammar
-from shmps.data.svmlight.faults import INDEX_DIGITS
 from shmps.data.svmlight.kernels import FEATURE, NUMBER, WORD
+from shmps.data.svmlight.messages import INDEX_DIGITS
 from shmps.errors import warn
 
 WINDOW = 1 << 24  # bytes
 _FIRST_WORD = re.compile(rb"^[ \t]*([^ \t\r\n#][^ \t\r\n]*)", re.MULTILINE)
 _PAIRS = re.compile(rb"^[ \t]*([^ \t\r\n#:]+):[^ \t\r\n#]*(?:[ \t]+([0-9]+):)?", re.MULTILINE)
 _NO_WEIGHT = re.compile(rb"^[ \t]*[0-9]+:[ \t]*-", re.MULTILINE)
-_MOST_KEPT = 1 << 12  # heads that are parsed once: most files have few different ones
+_MOST_KEPT = 1 << 12  # words whose label and weight are kept: most files have few different ones
 
 
-class Head(NamedTuple):
+class RowStart(NamedTuple):
     """How every row of a file starts."""
 
-    labels: type  # float, str, or NoneType where rows have no label
+    labels: type  # float, str, or NoneType if rows have no label
     weighted: bool = False
 
     @property
     def form(self) -> int:
-        """What the kernel makes of the start of a row."""
+        """What the kernel reads at the start of a row."""
         if self.labels is type(None):
             return FEATURE
         return WORD if self.weighted or self.labels is str else NUMBER
 
     def columns(self, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels and weights to be filled in; nan where rows have no label."""
+        """Return labels and weights to be filled in; labels are nan if rows have none."""
         labels = np.empty(rows, object if self.labels is str else np.float64)
         if self.labels is type(None):
             labels.fill(np.nan)
         return labels, np.empty(rows) if self.weighted else None
 
-    @lru_cache(_MOST_KEPT)  # noqa: B019  Heads are few, and equal ones share
+    @lru_cache(_MOST_KEPT)  # noqa: B019  few RowStarts exist, and equal ones share
     def parse(self, word: bytes) -> tuple[float | str, float]:
-        """Label and weight. Raises ValueError where the word is another head."""
+        """Return the label and the weight. Raises ValueError if the word is another start."""
         text = grammar.decoded(word)
         name, colon, weight = text.partition(":") if self.weighted else (text, "", "")
         if self.weighted and not colon:
             raise ValueError(
-                f"every row of a file has a weight (label:weight) or none has, found {grammar.shown(text)}; "
-                f"write {text}:1"
+                f"every row of a file must have a weight (label:weight), or none, got {grammar.shown(text)} "
+                f"after a row with a weight; write {text}:1"
             )
         label = grammar.label(name)
         grammar.same_kind(label, name, self.labels)
         return label, grammar.weight(weight) if self.weighted else 1.0
 
 
-class WrongHead(ValueError):
-    """The first row has no head; `at` is its offset."""
+class WrongRowStart(ValueError):
+    """The first row, at offset `at`, starts in no valid way."""
 
     def __init__(self, at: int, why: str):
         super().__init__(why)
         self.at = at
 
 
-def of_text(text: np.ndarray, start: int, base: int, labelled: bool, weighted: bool = False) -> Head | None:
-    """How the rows of text[start:] start; None where there is none. Raises WrongHead."""
+def row_start_of(
+    text: np.ndarray, start: int, base: int, labelled: bool, weighted: bool = False
+) -> RowStart | None:
+    """Return how the rows of text[start:] start; None if there is no row. Raises WrongRowStart."""
     first = _FIRST_WORD.search(text.data[start:])
     if first is None:
         return None
@@ -91,25 +93,25 @@ def of_text(text: np.ndarray, start: int, base: int, labelled: bool, weighted: b
                     f"without labels; if these are labels with weights, as in training, leave the weights out"
                 )
             return _without_labels(word, labelled)
-        # Of text no comment is cut off: the label C# would become C, and its features the comment.
+        # A label of text keeps its #: else the label C# would become C, and its features a comment.
         kind = type(grammar.label(name if colon or math.isfinite(grammar.number(name)) else word))
     except ValueError as error:
-        raise WrongHead(at, str(error)) from None
-    return Head(kind, weighted=bool(colon))
+        raise WrongRowStart(at, str(error)) from None
+    return RowStart(kind, weighted=bool(colon))
 
 
-def _without_labels(word: str, labelled: bool) -> Head:
+def _without_labels(word: str, labelled: bool) -> RowStart:
     if labelled:
         raise ValueError(
-            f"a row starts with its label, found {grammar.shown(word)} where all rows may be features alone; "
-            f"put the label before the first feature, or if they are labels with weights (label:weight), "
-            f"write the weights to a file of their own (--weights)"
+            f"a row must start with its label, got {grammar.shown(word)} in a file whose rows may be "
+            f"features alone; put the label before the first feature, or if they are labels with weights "
+            f"(label:weight), write the weights to a file of their own (--weights)"
         )
-    return Head(type(None))
+    return RowStart(type(None))
 
 
 def _is_more_than_features(text: np.ndarray, start: int, base: int) -> bool:
-    """Whether a row starts with a pair that can not be a feature: so all are labels with weights."""
+    """Whether a row starts with a pair that cannot be a feature: then all are labels with weights."""
     return any(
         not base <= _index(first) < _index(second or b"9" * INDEX_DIGITS)
         for first, second in (pair.groups() for pair in _PAIRS.finditer(text.data[start : start + WINDOW]))
@@ -117,5 +119,5 @@ def _is_more_than_features(text: np.ndarray, start: int, base: int) -> bool:
 
 
 def _index(word: bytes) -> int:
-    """The index that the word is; -1 where it is none."""
+    """Return the index that a word stands for; -1 if it is none."""
     return int(word.lstrip(b"0")[:INDEX_DIGITS] or b"0") if word.isdigit() else -1
