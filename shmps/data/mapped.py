@@ -70,7 +70,7 @@ class MappedMatrix(csr_matrix):
 
     @property
     def checked_when_read(self) -> bool:
-        """Whether this is a whole folder, whose indices `parts` checks."""
+        """Return whether this is a whole folder, whose indices `parts` checks."""
         return bool(self.meta)
 
     @property

@@ -87,7 +87,7 @@ at = np.uint64
 
 
 def is_kept(kernel: Any) -> bool:
-    """Whether the compiled `kernel` is in the cache, or no cache is possible."""
+    """Return whether the compiled `kernel` is in the cache, or no cache is possible."""
     folder = kernel.stats.cache_path
     name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
     return folder is None or any(Path(folder).glob(f"{name}-*.nbi"))

@@ -78,7 +78,7 @@ def check_target(path: str, what: str, others: Iterable[str | None] = ()) -> Non
 
 
 def _is_in(path: str, other: str) -> bool:
-    """Whether two paths lead to the same file, or `path` leads to a file in the folder `other`."""
+    """Return whether two paths lead to the same file, or `path` leads to a file in the folder `other`."""
     if os.path.realpath(path) == os.path.realpath(other):
         return True
     with suppress(OSError):

@@ -164,7 +164,7 @@ class Passage:
 
 
 def in_main_thread() -> bool:
-    """Whether this is the main thread: only it runs handlers, and the nodes that it starts die with it."""
+    """Return whether this is the main thread: only it runs handlers, and nodes that it starts die with it."""
     return threading.current_thread() is threading.main_thread()
 
 
