@@ -5,9 +5,11 @@
                                                                           |
     Cluster(restored=Copy) <-- Copy <-- resume: the newest whole file, of the same settings and data
 
-A file is a container (see `shmps.system.container`) with the arrays of `parameters.Copy`. The keys of the
-header: serial, which tells the newer of two; settings and data, what must be the same to go on; sizes, the
-number of keys, of values and of state per key, of servers and workers.
+A file is a container (see `shmps.system.container`) with the arrays of `parameters.Copy`. The header's keys:
+
+    serial          the newer of two files has the greater one
+    settings, data  what must be the same to resume
+    sizes           the numbers of keys, of values and of state per key, of servers, of workers
 
 Format 1 is read too. After its header comes a line with the CRC-32 of all before, in hexadecimal; crcs in the
 header are the CRC-32 of each array.
