@@ -5,6 +5,7 @@ import re
 import shmps
 
 project, author, version = "shmps", "the authors of shmps", shmps.__version__
+root_doc = "contents"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 html_theme = "alabaster"

@@ -10,7 +10,7 @@ does not name this is put off until the next one that does (or a read): the `age
 penalty since the start, and the difference to the age at which a key was last brought up to date is what it
 still owes. Whoever reads gets values with nothing owed.
 
-An own updater derives from `Updater`; see the README.
+An own updater derives from `Updater`; see docs/build/updaters.md.
 """
 
 import math
