@@ -10,7 +10,7 @@ gets the penalty later, at the next update that names it, or at a read. The `age
 since the start, and a key owes the difference between this age and the age at its last update. A read returns
 values that owe nothing.
 
-Derive your own updater from `Updater`; see the README.
+Derive your own updater from `Updater`; see docs/build/updaters.md.
 """
 
 import math

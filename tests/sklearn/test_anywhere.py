@@ -129,17 +129,6 @@ else:
     assert (set(done.stdout.split()), done.stderr) == ({"held"}, "")
 
 
-def test_what_the_readme_shows_of_the_estimator_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("\n## From Python\n")[2].partition("\n## ")[0]
-    shown = [part.partition("```")[0] for part in section.split("```python\n")[1:]]
-    names = {"X": X, "y": Y, "X_test": X, "y_test": Y, "weights": 1.0 + Y, "parts": [(X[:99], Y[:99])] * 2}
-    for block in shown:
-        exec(block, names)
-    assert len(shown) == 2 and (tmp_path / "m.shmps").exists() and (tmp_path / "log.jsonl").exists()
-
-
 # --- whatever holds the rows ---
 
 
