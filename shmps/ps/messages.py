@@ -1,15 +1,17 @@
 """The records that nodes exchange: 64 bytes each. Arrays never travel with them; they lie in mailboxes.
 
-    worker     PUSH, PULL, PUSH_PULL                    -> server     a request; its keys lie in a mailbox
-    slot server     ANSWER, Welcome                          -> worker worker     AtBarrier, AskRanks, Report,
-    Result, Failed -> scheduler scheduler  Release, Sharer, HandedOver, Died, Ping  -> worker scheduler
-    Start, Enter, Leave, Settle, Peer, Ping  -> server server     Settled                                  ->
-    scheduler server     Ship                                     -> its tail   the next server, which keeps
-    its replica server     Shipped                                  -> its head
+    worker     PUSH, PULL, PUSH_PULL                         -> server     its keys lie in a mailbox slot
+    server     ANSWER, Welcome                               -> worker
+    worker     AtBarrier, AskRanks, Report, Result, Failed   -> scheduler
+    scheduler  Release, Sharer, HandedOver, Died, Ping       -> worker
+    scheduler  Start, Enter, Leave, Settle, Peer, Ping       -> server
+    server     Settled                                       -> scheduler
+    server     Ship                                          -> its tail   the next server, with its replica
+    server     Shipped                                       -> its head
 
 A request and its answer use the fields of `Record`. Every other record carries a message: a tuple of at most
 five integers, which lie in the record's fields `timestamp` to `version`. A new message is a class here, an
-entry in MESSAGES, and a handler in the addressee: `Server`, `KVWorker` or the scheduler's `RunState`.
+entry in MESSAGES, and a handler in the addressee: `Server`, the worker's `Client` or the scheduler's `RunState`.
 """
 
 import struct

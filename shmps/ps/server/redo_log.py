@@ -10,7 +10,7 @@ from shmps.ps.memory.parameters import Image, Parameters
 from shmps.system.failpoints import reach
 
 
-class Books(NamedTuple):
+class Progress(NamedTuple):
     """The age, the applied pushes and the checksum that go with an update, in place or in a redo slot."""
 
     age: np.ndarray  # (1,)
@@ -18,11 +18,11 @@ class Books(NamedTuple):
     checksum: memoryview  # (1,)
 
     @staticmethod
-    def of(ages: np.ndarray, done: np.ndarray, checksums: np.ndarray, server: int) -> "Books":
+    def of(ages: np.ndarray, done: np.ndarray, checksums: np.ndarray, server: int) -> "Progress":
         """Return views of one server's entries."""
-        return Books(ages[server:], done[server].data, checksums.data[server:])
+        return Progress(ages[server:], done[server].data, checksums.data[server:])
 
-    def copy_from(self, other: "Books") -> None:
+    def copy_from(self, other: "Progress") -> None:
         self.age[0], self.done[:], self.checksum[0] = other.age[0], other.done, other.checksum[0]
 
 
@@ -34,7 +34,7 @@ class Slot(NamedTuple):
     state: np.ndarray  # (n, width * m)
     state_of_values: np.ndarray  # `state` as (n, width, m)
     size: memoryview  # (1,)
-    books: Books
+    progress: Progress
 
 
 class RedoLog:
@@ -59,15 +59,15 @@ class RedoLog:
         self.all_keys = np.arange(self._mine.start, self._mine.stop)
         self._server, self._ring = server, shape.ring
         self._here, self._replica = parameters.here, parameters.replica if shape.replicas else None
-        self._books = self._books_of(self._here)
+        self._progress = self._progress_of(self._here)
         self._version = self._here.versions.data[server:]
         self._committed = arrays["redo_committed"]
         self._slots = [self._slot(parameters, number) for number in range(self._ring)]
         self._stateful = shape.state_width > 0
         self._before = 0
 
-    def _books_of(self, image: Image) -> Books:
-        return Books.of(image.ages, image.done, image.checksums, self._server)
+    def _progress_of(self, image: Image) -> Progress:
+        return Progress.of(image.ages, image.done, image.checksums, self._server)
 
     def _slot(self, parameters: Parameters, number: int) -> Slot:
         keys, values, state, count, age, done, checksum = (
@@ -81,7 +81,7 @@ class RedoLog:
             state,
             parameters.shape.state_of(state),
             count.data[self._server :],
-            Books.of(age, done, checksum, self._server),
+            Progress.of(age, done, checksum, self._server),
         )
 
     @property
@@ -92,12 +92,12 @@ class RedoLog:
     @property
     def age(self) -> float:
         """The penalty accrued."""
-        return self._books.age.item(0)
+        return self._progress.age.item(0)
 
     @property
     def done(self) -> memoryview:
         """The number of the last push applied, by worker."""
-        return self._books.done
+        return self._progress.done
 
     @property
     def committed(self) -> int:
@@ -137,35 +137,35 @@ class RedoLog:
         """Commit the first `count` entries of the slot. done: the push of each worker in this update."""
         version = self.version + 1
         slot = self._slots[version % self._ring]
-        books, slot.size[0] = slot.books, count
+        progress, slot.size[0] = slot.progress, count
         if self._replica is not None:
             after = digest(self._keys(slot), slot.values, slot.state)
-            total = self._books.checksum[0] - self._before + after
-            books.checksum[0] = (total + 2**63) % 2**64 - 2**63  # as 64 bits wrap
-        books.age[0], books.done[:] = age, self._books.done
+            total = self._progress.checksum[0] - self._before + after
+            progress.checksum[0] = (total + 2**63) % 2**64 - 2**63  # as 64 bits wrap
+        progress.age[0], progress.done[:] = age, self._progress.done
         for rank, number in done.items():
-            books.done[rank] = number
+            progress.done[rank] = number
         reach("server: slot written")
         self._committed[self._server] = version
         reach("server: committed")
 
     def apply(self) -> None:
         """Copy the committed after-image into place. It may be repeated."""
-        self._copy(self.committed, self._here, self._books, "server: half applied")
+        self._copy(self.committed, self._here, self._progress, "server: half applied")
 
     def replicate(self, version: int) -> None:
         """Copy the after-image of the replica's next version into the replica. It may be repeated."""
         assert self._replica is not None
-        self._copy(version, self._replica, self._books_of(self._replica), "tail: half applied")
+        self._copy(version, self._replica, self._progress_of(self._replica), "tail: half applied")
 
-    def _copy(self, version: int, image: Image, books: Books, half: str) -> None:
+    def _copy(self, version: int, image: Image, progress: Progress, half: str) -> None:
         slot = self._slots[version % self._ring]
         keys = self._keys(slot)
         scatter(slot.values, keys, image.weights)
         reach(half)
         if self._stateful:
             scatter(slot.state, keys, image.state)
-        books.copy_from(slot.books)
+        progress.copy_from(slot.progress)
         image.versions[self._server] = version
 
     def recover(self) -> bool:
@@ -183,14 +183,14 @@ class RedoLog:
         # A run may have begun since: its clocks are later than those in the slots.
         done = self.done.tolist()
         for version in range(self.replicated + 1, self.committed + 1):
-            self._copy(version, self._here, self._books, "server: half applied")
+            self._copy(version, self._here, self._progress, "server: half applied")
         self._here.done[self._server] = done
         return self.sound
 
     @property
     def sound(self) -> bool:
         """Whether weights and state have the noted checksum."""
-        return checksum(self._here, self._mine) == self._books.checksum[0]
+        return checksum(self._here, self._mine) == self._progress.checksum[0]
 
 
 def start_replica(parameters: Parameters) -> None:
