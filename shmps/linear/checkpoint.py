@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps.errors import DataError, ShmpsError, UsageError, warn
+from shmps.errors import DataError, ShmpsError, UsageError, verbatim, warn
 from shmps.ps.memory.parameters import Copy
 from shmps.system import files, scratch
 from shmps.version import __version__
@@ -130,14 +130,16 @@ def _compare(checkpoint: Checkpoint, what: str, here: dict[str, Any], kind: type
     there = checkpoint.header[what]
     differing = [name for name in there | here if there.get(name) != here.get(name)]
     if differing:
-        told = [name for name in differing if name != "sha256"]  # checksums say nothing to a person
-        found = ", ".join(
-            f"{name} {there.get(name)!s:.80} there and {here.get(name)!s:.80} here" for name in told
+        told = {name: here.get(name) for name in differing if name != "sha256"}  # no person reads a digest
+        got = ", ".join(
+            f"{{{name}}} {verbatim(f'{there.get(name)!s:.80}')} there and {{{name}.value!s:.80}} here"
+            for name in told
         )
-        found = found or "one content there and another here"
         raise kind(
-            f"{checkpoint.path}: a training goes on with the {what} that it began with, found {found}; "
-            f"give those of the checkpoint, or begin anew without resume"
+            f"{verbatim(checkpoint.path)}: a training goes on with the {what} that it began with, got "
+            f"{got or 'one content there and another here'}; give those of the checkpoint, or begin anew "
+            f"without {{resume}}",
+            **{"resume": None} | told,
         )
 
 

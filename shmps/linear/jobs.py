@@ -35,7 +35,7 @@ class Job:
     ticks_per_epoch: int
     stop: Callable[[], None]  # has its workers leave before they are done
     on_barrier: Callable[[], None] = lambda: None
-    advice: Callable[[], str] = lambda: ""  # when it has ended: what to do, if anything
+    advice: Callable[[], Warning | None] = lambda: None  # when it has ended: what to do, if anything
     objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
 
 

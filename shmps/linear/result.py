@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shmps.errors import WorseThanConstant
 from shmps.linear.account import Account, Spans
 from shmps.linear.stability import Stability
 from shmps.linear.text import table
@@ -87,25 +88,27 @@ class Result:
         return self.nonzeros / max(self.seconds["train"], 1e-9)
 
     @property
-    def advice(self) -> str:
-        """What to do about a model that is worse than none on the training rows; nothing if it is not.
+    def advice(self) -> WorseThanConstant | None:
+        """What to do about a model that is worse than none on the training rows; None if it is not.
 
         The difference must be more than `tol`, by which a solver may miss the constant model itself.
         """
         settings, loss, constant = self.settings, self.training_log_loss, self.constant_log_loss
         if math.isnan(constant) or loss <= constant * (1 + settings["tol"]):
-            return ""
+            return None
         do = "scale the features to about 1, "
         if self.objectives:
-            found, do = "solver='lbfgs'", do + "or raise iterations"
+            got, do = "{solver:'lbfgs'}", do + "or raise {iterations}"
         else:
-            found = f"updater={settings['updater']!r}, learning_rate={settings['learning_rate']:g}"
-            do += "lower the learning_rate, raise epochs, or leave minibatches for solver='auto'"
+            got = "{updater.given}, {learning_rate.given}"
+            do += "lower the {learning_rate}, raise {epochs}, or leave minibatches for {solver:'auto'}"
         if not settings["fit_intercept"]:
-            do = f"learn an intercept with fit_intercept=True, {do}"
-        return (
+            do = f"learn an intercept with {{fit_intercept:True}}, {do}"
+        names = "solver", "iterations", "updater", "learning_rate", "epochs", "fit_intercept"
+        return WorseThanConstant(
             f"the model is worse than none: its log-loss on the training rows is {loss:.4g}, that of giving "
-            f"every row the classes' shares {constant:.4g}; trained with {found}; {do}"
+            f"every row the classes' shares {constant:.4g}; trained with {got}; {do}",
+            **{name: settings[name] for name in names},
         )
 
     def told(self, data: str, note: str, load: float) -> "Result":
@@ -117,10 +120,11 @@ class Result:
         figures = asdict(replace(self, timeline=None))
         del figures["timeline"]  # it has a format of its own: see shmps.report.timeline
         figures["settings"].pop("names", None)  # there may be millions: `shmps inspect` has those that matter
-        return finite(
+        json_able: dict[str, Any] = finite(
             figures
             | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}
         )
+        return json_able
 
     def _deaths(self) -> str:
         deaths = [event for event in self.events if event.exit_code is not None]

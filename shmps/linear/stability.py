@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from shmps.data.rows import Rows
+from shmps.errors import UnstableRate
 from shmps.models.metrics import sigmoid
 
 _STEPS = 50  # towards the minimum
@@ -23,13 +24,13 @@ class Stability:
     curvature: float  # about the largest eigenvalue of the objective's Hessian near its minimum
 
     @property
-    def advice(self) -> str:
-        """What to do; empty if there is nothing to be done."""
+    def advice(self) -> UnstableRate | None:
+        """What to do; None if there is nothing to be done."""
         if self.learning_rate <= self.limit:
-            return ""
-        return (
+            return None
+        return UnstableRate(
             f"gradient steps with a delay of {self.delay} versions are stable up to a learning rate of "
-            f"{self.limit:.3g} here (curvature {self.curvature:.3g}), found {self.learning_rate:g}: the "
+            f"{self.limit:.3g} here (curvature {self.curvature:.3g}), got {self.learning_rate:g}: the "
             f"weights swing instead of settling; use a lower rate, or the schedule 1/(1+delay)"
         )
 

@@ -21,7 +21,7 @@ from shmps.linear.jobs import job_of
 from shmps.linear.minibatch_worker import Snapshot
 from shmps.linear.passes import log_loss, measure
 from shmps.linear.result import Delays, Progress, Result, shares_of, timeline_of
-from shmps.linear.settings import OF_MINIBATCHES, Settings
+from shmps.linear.settings import Settings
 from shmps.linear.stability import Stability, curvature, stable_rate
 from shmps.models.metrics import Metrics, constant_log_loss
 from shmps.models.model import Model
@@ -46,11 +46,12 @@ class Told(NamedTuple):
 
 
 def told_of(*callbacks: Any) -> Told:
-    """Raises UsageError for one that can not be called."""
-    for name, callback in zip(Told._fields, callbacks, strict=True):
-        if not callable(callback):
-            raise UsageError(f"{name} is a function, found {callback!r:.80}")
-    return Told(*callbacks)
+    """None is told nothing. Raises UsageError for one that can not be called."""
+    given = {name: each for name, each in zip(Told._fields, callbacks, strict=True) if each is not None}
+    for name, each in given.items():
+        if not callable(each):
+            raise UsageError(f"{{{name}}} must be a function, got {{{name}.value!r:.80}}", **{name: each})
+    return Told(**given)
 
 
 class Training:
@@ -78,7 +79,8 @@ class Training:
         origin: dict[str, Any] | None = None,
         classes: Sequence[Any] = (),
     ):
-        settings.test_interval = settings.evaluated_every(rows.num_rows)
+        watched = told.on_progress is not Told().on_progress
+        settings.test_interval = settings.evaluated_every(rows.num_rows, watched)
         self.settings, self._tested = settings, tested
         self._is_part, self._origin = is_part, origin or {}
         self._told, self._model_of = told, model_of
@@ -193,7 +195,7 @@ class Training:
         return self._job.solver
 
     @property
-    def advice(self) -> str:
+    def advice(self) -> Warning | None:
         """What to do about it, if it ended before it was done."""
         return self._job.advice()
 
@@ -301,7 +303,7 @@ class Training:
         if isinstance(settings.class_weight, dict):
             kept["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
         if self.solver == "minibatch":
-            kept |= {name: settings.held(name) for name in OF_MINIBATCHES}
+            kept |= settings.minibatch_values()
             kept["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return kept
 

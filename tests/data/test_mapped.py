@@ -509,7 +509,7 @@ def test_minibatches_are_counted_in_the_memory_that_is_asked_for():
 
 def test_a_memory_that_can_not_do_is_refused_before_anything_starts(folder):
     with pytest.raises(
-        OutOfSpace, match=r"memory must be at least \d+M for 300 rows and 41 keys .*, found 1.5K; allow more"
+        OutOfSpace, match=r"memory must be at least \d+M for 300 rows and 41 keys .*, got 1.5K; allow more"
     ):
         LogisticRegression(memory=1536).fit(folder)
     for wrong in (0, "0", "much", 1.5):

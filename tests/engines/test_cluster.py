@@ -311,7 +311,7 @@ def test_a_run_that_failed_leaves_no_push_behind_for_the_next():
         (lambda kv: kv.push(None, [1.0]), r"values have the shape \(20,\) here"),
         (lambda kv: kv.push([1], ["x"]), r"values are float64, found dtype"),
         (lambda kv: kv.push([1], [1j]), r"values are float64, found dtype complex128"),
-        (lambda kv: kv.push([1], [1.0], rows=0), r"rows is a finite number above 0, found 0"),
+        (lambda kv: kv.push([1], [1.0], rows=0), r"rows must be a finite number > 0, got 0"),
         (lambda kv: kv.pull(np.arange(11)), r"at most max_keys=10 keys, found 11; raise max_keys"),
         (
             lambda kv: kv.pull([1], out=np.empty(2)),

@@ -310,7 +310,7 @@ def test_the_data_must_be_the_same(folder):
         "a feature": (np.column_stack((X, np.zeros(61))), Y),
     }
     for data in other.values():
-        with pytest.raises(DataError, match=r"the data that it began with, found .* there and .* here; give"):
+        with pytest.raises(DataError, match=r"the data that it began with, got .* there and .* here; give"):
             LogisticRegression(resume=folder, iterations=ITERATIONS).fit(*data)
 
 
