@@ -98,10 +98,11 @@ def byte_size() -> Rule:
     """Accept a number of bytes >= 1, also as text with a unit: see `bytes_of`."""
 
     def broken(value: Any) -> str:
-        if not isinstance(value, str):
-            return integer(least=1).broken(value)
-        fits = _SIZE.fullmatch(value.strip()) is not None and 1 <= bytes_of(value) <= _LARGEST
-        return "" if fits else "a number of bytes, such as 600M or 1.5G (units of 1024)"
+        if isinstance(value, str):
+            fits = _SIZE.fullmatch(value.strip()) is not None and 1 <= bytes_of(value) <= _LARGEST
+        else:
+            fits = not integer(least=1).broken(value)
+        return "" if fits else "a number of bytes >= 1, such as 600M or 1.5G (units of 1024)"
 
     return Rule("int or str", broken)
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from string import Formatter
 from typing import Any
 
 NO_THREAD = 71  # the exit code of a node that could not start a thread; EX_OSERR of sysexits.h
@@ -47,6 +48,11 @@ def literal(value: Any) -> str:
 def verbatim(text: object) -> str:
     """Return a text as a template shows it, with braces too: a path, a label."""
     return str(text).replace("{", "{{").replace("}", "}}")
+
+
+def named_in(template: str) -> set[str]:
+    """Return the parameters that a template names."""
+    return {field.partition(".")[0] for _, field, _, _ in Formatter().parse(template) if field}
 
 
 class NamingParameters(Exception):
@@ -102,7 +108,7 @@ class NodeDied(ShmpsError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"{self.role} {self.rank} died ({how_it_ended(self.node_exit_code)}) and was not replaced: start "
-            "the training again; if nobody killed it on purpose, look for its last words above, or in the "
+            "the training again; if nobody killed it on purpose, look for its output above, or in the "
             "kernel's log (a lack of memory shows as SIGKILL, mapped data that was cut short as SIGBUS)"
         )
 

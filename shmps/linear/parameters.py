@@ -15,7 +15,7 @@ from os import PathLike
 from typing import Any
 
 from shmps.checks import boolean, byte_size, integer, number, one_of, optional, path, seed
-from shmps.errors import Named
+from shmps.errors import Named, named_in
 from shmps.linear.declaration import (
     NODES,
     OUTPUT,
@@ -231,8 +231,13 @@ DECLARED = {each.name: Declaration(each.name, each.default, **each.metadata) for
 
 def described(text: str, named: Callable[[str, Any], Named] = Named) -> str:
     """Return a template of a declaration with the parameters as `named(name, default)` formats them."""
-    mentioned = {each.name: named(each.name, each.default) for each in DECLARED.values()}
-    return text.format(minibatch_only=", ".join(minibatch_only(named)), **mentioned)
+    names = named_in(text)
+    mentioned: dict[str, Any] = {
+        each: named(each, DECLARED[each].default) for each in names & DECLARED.keys()
+    }
+    if "minibatch_only" in names:
+        mentioned["minibatch_only"] = ", ".join(minibatch_only(named))
+    return text.format(**mentioned)
 
 
 def minibatch_only(named: Callable[[str, Any], Named] = Named) -> list[str]:

@@ -2,11 +2,10 @@
 
 import itertools
 import numbers
-from string import Formatter
 from typing import Any
 
 from shmps.checks import bytes_of, seed_of
-from shmps.errors import UsageError, verbatim
+from shmps.errors import UsageError, named_in, verbatim
 from shmps.linear.minibatch_worker import Plan
 from shmps.linear.parameters import DECLARED, HOGWILD_RATES, LEARNING_RATES, Parameters
 from shmps.ps.arguments import replicas_of
@@ -113,8 +112,8 @@ class Settings(Parameters):
 
     def _error(self, message: str, **values: Any) -> UsageError:
         """Return an error with the parameters that `message` names. `values` go before the given ones."""
-        fields = {field.partition(".")[0] for _, field, _, _ in Formatter().parse(message) if field}
-        return UsageError(message, **{name: values.get(name, getattr(self, name)) for name in sorted(fields)})
+        names = sorted(named_in(message))
+        return UsageError(message, **{name: values.get(name, getattr(self, name)) for name in names})
 
     def held(self, name: str) -> Any:
         """Return a parameter's value in a training by minibatches: as given, or what None stands for."""

@@ -541,7 +541,7 @@ def test_shortages_of_descriptors_are_said_and_leave_no_memory_behind():
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (lambda kv: kv.push([0], [1.0], rows="many"), "rows is a finite number above 0"),
+        (lambda kv: kv.push([0], [1.0], rows="many"), "rows must be a finite number > 0"),
         (lambda kv: kv.wait("first"), "a timestamp is one that this worker got"),
         (lambda kv: kv.start_pull([0], callback=3), "a callback is a function"),
         (lambda kv: kv.push([0, 1], [[1.0], [1.0, 2.0]]), "values are one array of numbers"),
