@@ -413,7 +413,8 @@ class Cluster:
 
         The last entry, 4095, counts all from there up. (4096,) int64.
         """
-        return self._must_be_open().delays.sum(axis=0)
+        histogram: np.ndarray = self._must_be_open().delays.sum(axis=0)
+        return histogram
 
     def versions(self) -> np.ndarray:
         """Updates applied at each server, (servers,)."""
@@ -431,7 +432,9 @@ class Cluster:
             self._look_after_servers()
             while signals.waiting and signals.deliver():
                 pass
-        parameters = self.__dict__.get("_parameters")  # another thread may leave the block meanwhile
+        parameters: Parameters | None = self.__dict__.get(
+            "_parameters"
+        )  # another thread may leave the block meanwhile
         if parameters is None or not is_own:
             raise UsageError(
                 "a Cluster is used inside its with block, and by its own process: "

@@ -82,8 +82,11 @@ def load(
     how a text is read. Raises DataError, OutOfSpace and UsageError.
     """
     if name in (None, SYNTHETIC, *SETS) and how != Dialect():
-        said = " and ".join(name for name, value in vars(how).items() if value is not None)
-        raise UsageError(f"{said} are of a file, found {name or 'a9a'}; leave them out, or name a file")
+        given = {name: value for name, value in vars(how).items() if value is not None}
+        said = " and ".join(f"{{{each}}}" for each in given)
+        raise UsageError(
+            f"{said} need a file, got the set {name or 'a9a'}; leave them out, or name a file", **given
+        )
     if name is None:
         try:
             return load("a9a", test=test, data_dir=data_dir, progress=progress)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
-from shmps.errors import DataError, UsageError
+from shmps.errors import DataError, UsageError, verbatim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,9 @@ class Dialect:
             asked, has = getattr(self, name), getattr(found, name)
             if asked is not None and asked != (has or _DEFAULTS.get(name, has)):
                 raise UsageError(
-                    f"{path} was converted with {name}={has}, found {name}={asked}; convert it again"
+                    f"{verbatim(path)} was converted with {{{name}}} {verbatim(repr(has))}, got "
+                    f"{{{name}.given}}; convert it again",
+                    **{name: asked},
                 )
 
 

@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 
 from shmps.data import grammar, texts
 from shmps.data.block import Block
-from shmps.errors import DataError, UsageError
+from shmps.errors import DataError, UsageError, verbatim
 
 BLOCK = 1 << 22  # bytes of text in memory at a time; as Python's words it takes thirty times as many
 MOST_BITS = 30  # scikit-learn counts features in 32 bits
@@ -73,12 +73,17 @@ def make_hasher(bits: int) -> Any:
     Raises UsageError for other bits than 1 to MOST_BITS, or where scikit-learn is not installed.
     """
     if not isinstance(bits, int) or not 1 <= bits <= MOST_BITS:
-        raise UsageError(f"hash_bits is from 1 to {MOST_BITS}, found {bits!r}; 18 to 24 are usual")
+        raise UsageError(
+            f"{{hash_bits}} must be from 1 to {MOST_BITS}, got {{hash_bits.value!r}}; 18 to 24 are usual",
+            hash_bits=bits,
+        )
     try:
         from sklearn.feature_extraction import FeatureHasher
     except ImportError as error:
         raise UsageError(
-            f"hash_bits needs scikit-learn, whose hash it is ({error}); pip install 'shmps[sklearn]'"
+            f"{{hash_bits}} needs scikit-learn, whose hash it is ({verbatim(error)}); "
+            f"pip install 'shmps[sklearn]'",
+            hash_bits=bits,
         ) from error
     return FeatureHasher(2**bits, input_type="pair", dtype=np.float64)
 

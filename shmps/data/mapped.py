@@ -44,6 +44,8 @@ from shmps.system.cores import on_all_cores
 from shmps.system.shortages import unreadable
 from shmps.version import __version__
 
+__all__ = ["convert", "describe", "load", "verify", "weights"]
+
 FORMAT = 2
 _OLDEST = 1  # that is read
 META = "meta.json"
@@ -52,7 +54,7 @@ _MOST_LABELS = 1000  # that are counted
 _PART = 2**20  # non-zeros of a product at a time
 
 
-class MappedMatrix(csr_matrix):
+class MappedMatrix(csr_matrix):  # type: ignore[misc]  # scipy has no types
     """X (rows, features) of mapped data: an ordinary csr_matrix over read-only arrays.
 
     `X @ array` reads some rows at a time, as `parts` does, and checks them; other operations of scipy check

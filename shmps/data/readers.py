@@ -12,7 +12,7 @@ import scipy.sparse
 from shmps.data import hashing, svmlight, tables
 from shmps.data.block import Block, NamedMatrix
 from shmps.data.dialect import Dialect
-from shmps.errors import UsageError
+from shmps.errors import UsageError, verbatim
 
 _CSV = re.compile(r"\.[ct]sv(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
@@ -26,8 +26,9 @@ def _check_zero_based(path: str | os.PathLike[str], how: Dialect) -> None:
     if how.zero_based and (how.hash_bits is not None or is_csv(path, how)):
         found = "CSV" if is_csv(path, how) else "text with hashed names"
         raise UsageError(
-            f"{os.fsdecode(path)}: zero_based=True is about the indices of svmlight text, found {found}; "
-            f"leave it out"
+            f"{verbatim(os.fsdecode(path))}: {{zero_based:True}} is about the indices of svmlight text, got "
+            f"{found}; leave it out",
+            zero_based=True,
         )
 
 
@@ -53,7 +54,11 @@ class Reader:
         self._hasher = None if how.hash_bits is None else hashing.make_hasher(how.hash_bits)
         if how.keep_names:
             if self._hasher is None:
-                raise UsageError("keep_names keeps the names of hashed features, found none; add hash_bits")
+                raise UsageError(
+                    "{keep_names} keeps the names of hashed features, got none; add {hash_bits}",
+                    keep_names=True,
+                    hash_bits=None,
+                )
             self._hasher = _Listening(self._hasher)
 
     def __iter__(self) -> Iterator[Block]:

@@ -62,12 +62,17 @@ def writeable(out: Any, count: int, width: int, dtype: type) -> np.ndarray:
 
 
 def replicas_of(replicas: Any, servers: int, in_place: bool) -> int:
-    """0, or 1 where there is another server to keep it, and all updates pass through servers."""
+    """Return `replicas`, which is 0, or 1 with two servers or more and updates that pass through servers."""
     if replicas and in_place:
         raise UsageError(
-            f"a replica follows what servers apply, and hogwild workers update in place; found "
-            f"replicas={replicas!r}; leave out one or the other"
+            "{replicas} must be 0 where hogwild workers update in place, got {replicas.value!r}: a replica "
+            "follows what servers apply",
+            replicas=replicas,
         )
     if replicas not in (0, 1) or replicas >= servers:
-        raise UsageError(f"replicas is 0, or 1 with two servers or more; found {replicas!r} with {servers}")
+        raise UsageError(
+            "{replicas} must be 0, or 1 with two servers or more, got {replicas.value!r} and {servers.given}",
+            replicas=replicas,
+            servers=servers,
+        )
     return int(replicas)

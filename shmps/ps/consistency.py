@@ -48,7 +48,7 @@ HOGWILD = Consistency(math.inf, in_place=True)
 
 def BOUNDED(bound: int) -> Consistency:
     """Stale-synchronous: nobody reads more than `bound` ticks ahead of the slowest worker."""
-    return Consistency(whole("a bound (in ticks)", bound, least=0))
+    return Consistency(whole("bound", bound, least=0))
 
 
 class VectorClock:

@@ -34,7 +34,9 @@ class Updater:
     state_width = 0
     unpenalized = -1  # the one key without a penalty; -1: none
 
-    def update(self, keys, gradient, values, state, step: Step) -> None:
+    def update(
+        self, keys: np.ndarray, gradient: np.ndarray, values: np.ndarray, state: np.ndarray, step: Step
+    ) -> None:
         """Turn `values` (k, width) and `state` (k, width, state_width) into their after-images.
 
         They are copies of what is stored under `keys` (k,): the server commits them before it copies them
@@ -47,7 +49,7 @@ class Updater:
         rows = sum(push.rows for push in pushes)
         return total(pushes, [push.rows / rows for push in pushes])
 
-    def start(self, values, state) -> None:
+    def start(self, values: np.ndarray, state: np.ndarray) -> None:
         """Make `state` (n, width, state_width) fit the initial `values` (n, width)."""
 
     def penalty(self, step: Step) -> float:
@@ -59,7 +61,7 @@ class Updater:
         """Whether what is stored is not yet what it is worth: a penalty may be owed."""
         return False
 
-    def catch_up(self, keys, values, state, age: float) -> None:
+    def catch_up(self, keys: np.ndarray, values: np.ndarray, state: np.ndarray, age: float) -> None:
         """Apply to `values` the penalty that they owe at `age`."""
 
 

@@ -311,7 +311,7 @@ def test_a_run_that_failed_leaves_no_push_behind_for_the_next():
         (lambda kv: kv.push(None, [1.0]), r"values have the shape \(20,\) here"),
         (lambda kv: kv.push([1], ["x"]), r"values are float64, found dtype"),
         (lambda kv: kv.push([1], [1j]), r"values are float64, found dtype complex128"),
-        (lambda kv: kv.push([1], [1.0], rows=0), r"rows is a finite number above 0, found 0"),
+        (lambda kv: kv.push([1], [1.0], rows=0), r"rows must be a finite number > 0, got 0"),
         (lambda kv: kv.pull(np.arange(11)), r"at most max_keys=10 keys, found 11; raise max_keys"),
         (
             lambda kv: kv.pull([1], out=np.empty(2)),
@@ -541,7 +541,7 @@ def test_shortages_of_descriptors_are_said_and_leave_no_memory_behind():
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (lambda kv: kv.push([0], [1.0], rows="many"), "rows is a finite number above 0"),
+        (lambda kv: kv.push([0], [1.0], rows="many"), "rows must be a finite number > 0"),
         (lambda kv: kv.wait("first"), "a timestamp is one that this worker got"),
         (lambda kv: kv.start_pull([0], callback=3), "a callback is a function"),
         (lambda kv: kv.push([0, 1], [[1.0], [1.0, 2.0]]), "values are one array of numbers"),

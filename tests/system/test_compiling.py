@@ -13,9 +13,10 @@ import pytest
 from numba.core.caching import CacheImpl
 from processes import ROOT
 
+from shmps.cli import arguments
 from shmps.data import datasets
 from shmps.errors import NotCached
-from shmps.linear import choices
+from shmps.linear.parameters import SCHEDULES as DECLARED_SCHEDULES
 from shmps.models.formats import FORMATS, save
 from shmps.models.model import Model
 from shmps.system import compiling
@@ -163,6 +164,6 @@ print("imported", sorted({{"numba", "scipy"}} & set(sys.modules)))
 
 
 def test_what_flags_name_is_what_there_is():
-    assert tuple(FORMATS) == choices.FORMATS
-    assert tuple(SCHEDULES) == choices.SCHEDULES
-    assert tuple(datasets.SETS) == choices.SETS
+    assert tuple(FORMATS) == arguments.FORMATS
+    assert tuple(SCHEDULES) == DECLARED_SCHEDULES
+    assert tuple(datasets.SETS) == arguments.SETS

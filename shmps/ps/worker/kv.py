@@ -96,36 +96,47 @@ class KVWorker:
 
     # Requests that wait.
 
-    def push(self, keys, values, rows: float = 1.0) -> None:
+    def push(self, keys: Any, values: Any, rows: float = 1.0) -> None:
         """Send `values` to be applied to `keys`; returns when every server has applied them.
 
         `rows` weighs this push among those of the same tick (sync): the rows its mean was taken over.
         """
         self.wait(self.start_push(keys, values, rows))
 
-    def pull(self, keys=None, out: np.ndarray | None = None) -> np.ndarray:
+    def pull(self, keys: Any = None, out: np.ndarray | None = None) -> np.ndarray:
         """The values of `keys`: a snapshot at one instant of each server."""
-        return self.wait(self.start_pull(keys, out=out))
+        values: np.ndarray = self.wait(self.start_pull(keys, out=out))
+        return values
 
-    def push_pull(self, keys, values, rows: float = 1.0, out: np.ndarray | None = None) -> np.ndarray:
+    def push_pull(
+        self, keys: Any, values: Any, rows: float = 1.0, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Push and then pull the same keys in one request."""
-        return self.wait(self.start_push_pull(keys, values, rows, out=out))
+        pulled: np.ndarray = self.wait(self.start_push_pull(keys, values, rows, out=out))
+        return pulled
 
     # The same requests, returning their timestamp at once.
 
-    def start_push(self, keys, values, rows: float = 1.0, callback: Callback | None = None) -> int:
+    def start_push(self, keys: Any, values: Any, rows: float = 1.0, callback: Callback | None = None) -> int:
         """Like `push`, but returns a timestamp to `wait` for.
 
         `callback(None)` runs once, inside the first call on this object after every server has answered.
         """
         return self._start(PUSH, keys, values, rows, callback, None)
 
-    def start_pull(self, keys=None, callback: Callback | None = None, out: np.ndarray | None = None) -> int:
+    def start_pull(
+        self, keys: Any = None, callback: Callback | None = None, out: np.ndarray | None = None
+    ) -> int:
         """Like `pull`, but returns a timestamp to `wait` for; a `callback` gets the values instead."""
         return self._start(PULL, keys, None, 1.0, callback, out)
 
     def start_push_pull(
-        self, keys, values, rows: float = 1.0, callback: Callback | None = None, out: np.ndarray | None = None
+        self,
+        keys: Any,
+        values: Any,
+        rows: float = 1.0,
+        callback: Callback | None = None,
+        out: np.ndarray | None = None,
     ) -> int:
         """Like `push_pull`, but returns a timestamp to `wait` for; `callback` gets the values."""
         return self._start(PUSH_PULL, keys, values, rows, callback, out)
@@ -141,7 +152,7 @@ class KVWorker:
 
     # Reading in place, and waiting for each other.
 
-    def look(self, keys=None) -> np.ndarray:
+    def look(self, keys: Any = None) -> np.ndarray:
         """Read without a message. `keys=None`: the shared array itself, read-only, zero copies.
 
         Not a snapshot while servers write: Hogwild's read. In sync mode, once this worker's pushes are
@@ -162,7 +173,7 @@ class KVWorker:
 
     # Writing in place: of a cluster with consistency=HOGWILD (Niu et al., NIPS 2011).
 
-    def push_in_place(self, keys, values) -> None:
+    def push_in_place(self, keys: Any, values: Any) -> None:
         """Apply `values` to `keys` here and now, without a lock, a message or a server: one tick.
 
         What it gives up: where others change the same keys meanwhile, one change of the two may be lost; a
@@ -288,7 +299,9 @@ class KVWorker:
 
     # How a request is made: check, cut the keys, have the slots filled, announce.
 
-    def _start(self, op, keys, values, rows, callback, out) -> int:
+    def _start(
+        self, op: int, keys: Any, values: Any, rows: float, callback: Callback | None, out: np.ndarray | None
+    ) -> int:
         self._call_back()
         if keys is None:
             count, cuts = self._shape.num_keys, self._bounds
@@ -324,7 +337,7 @@ class KVWorker:
         reach("worker: announced")
         return request.timestamp
 
-    def _cut(self, keys) -> tuple[np.ndarray, list[int]]:
+    def _cut(self, keys: Any) -> tuple[np.ndarray, list[int]]:
         """Sorted keys do the work: server s has keys[cuts[s]:cuts[s + 1]]."""
         keys = sorted_keys(keys, self._bounds_array, self._cuts)
         return keys, self._cuts.tolist()
