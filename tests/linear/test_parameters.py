@@ -56,6 +56,16 @@ def test_the_help_has_every_flag_and_names_others_as_flags(capsys):
     assert selecting[:5] == ["--async", "--bound", "--hogwild", "--updater", "--learning-rate"]
 
 
+def test_the_help_needs_no_numpy():
+    program = """
+import sys
+from shmps.cli.main import main
+assert main(["train", "--help"]) == 0
+assert not {"numpy", "scipy", "numba"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+
 def test_without_flags_the_command_line_trains_as_the_estimator_does():
     assert vars(_settings(parsed())) == LogisticRegression().get_params()
     options = vars(parsed())
