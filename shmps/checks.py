@@ -26,7 +26,7 @@ _COMPARISONS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be."""
+    """A requirement on a value."""
 
     type: str  # as a docstring names it
     broken: Callable[[Any], str]  # what the value must be and is not, or ""

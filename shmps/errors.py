@@ -59,19 +59,17 @@ class NamingParameters(Exception):
     """An error or a warning. With `parameters`, the message is a template that names them."""
 
     def __init__(self, *args: Any, **parameters: Any):
-        super().__init__(*args)
         self.parameters = parameters
-
-    def __str__(self) -> str:
-        return self.told(Named) if self.parameters else super().__str__()
+        if parameters:
+            self._template = str(args[0])
+            args = (self.told(Named),)
+        super().__init__(*args)
 
     def told(self, named: Callable[[str, Any], Named]) -> str:
         """Return the message with each parameter as `named(name, value)` formats it."""
         if not self.parameters:
             return str(self)
-        return str(self.args[0]).format(
-            **{name: named(name, value) for name, value in self.parameters.items()}
-        )
+        return self._template.format(**{name: named(name, value) for name, value in self.parameters.items()})
 
 
 class ShmpsError(NamingParameters):

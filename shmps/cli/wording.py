@@ -1,4 +1,4 @@
-"""How a command speaks of its flags: parameters in messages, and flags that other programs call otherwise."""
+"""The wording of a command: messages name flags instead of parameters, and unknown flags get advice."""
 
 import argparse
 import difflib
@@ -7,7 +7,7 @@ from typing import Any
 
 from shmps.errors import Named, literal
 
-# What other programs for linear models call it: liblinear, scikit-learn, Vowpal Wabbit, XGBoost, LightGBM.
+# The flags by their names in liblinear, scikit-learn, Vowpal Wabbit, XGBoost and LightGBM.
 _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     name: flags
     for names, flags in {

@@ -1,4 +1,4 @@
-"""What `shmps.linear.parameters` declares parameters with, and the rules that only single parameters have.
+"""The means to declare parameters, as `shmps.linear.parameters` does, and the rules of single parameters.
 
 No NumPy is imported here: the command line reads the declarations for `--help`.
 """
@@ -16,7 +16,7 @@ _SLOWEST = 1000  # times
 
 @dataclass(frozen=True)
 class Flag:
-    """How the command line spells a parameter."""
+    """The flag of a parameter on the command line."""
 
     metavar: str | None = None
     names: tuple[str, ...] = ()  # default: the parameter's name
@@ -108,6 +108,7 @@ def _pair(text: str) -> tuple[int, float]:
 
 
 def list_of_callbacks() -> Rule:
+    """Accept a list or a tuple. `Settings` checks the methods of the callbacks."""
     return Rule("list", lambda value: "" if isinstance(value, list | tuple) else "a list")
 
 

@@ -125,7 +125,7 @@ class Settings(Parameters):
 
     @property
     def elastic(self) -> bool:
-        """Whether workers may join and leave."""
+        """Return whether workers may join and leave."""
         return self.join_at is not None or self.on_worker_death == CONTINUE
 
     def consistency(self) -> Consistency:

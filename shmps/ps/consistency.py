@@ -23,10 +23,10 @@ class Consistency:
 
     def __post_init__(self) -> None:
         if not self.bound >= 0:
-            raise UsageError(f"a bound is 0 or more ticks, found {self.bound!r}")
+            raise UsageError(f"bound must be >= 0 ticks, got {self.bound!r}")
         if self.in_place and (self.hold_pushes or math.isfinite(self.bound)):
             raise UsageError(
-                f"updates in place neither wait nor are held, found bound={self.bound!r}, "
+                f"updates in place neither wait nor are held, got bound={self.bound!r}, "
                 f"hold_pushes={self.hold_pushes!r}; leave them out: HOGWILD"
             )
 

@@ -111,7 +111,7 @@ def known_to_sklearn(kind: Any, name: str) -> Any:
 
 
 @functools.cache
-def _both(kind: Any, theirs: Any) -> Any:
-    if issubclass(theirs, kind):
-        return theirs
-    return type(theirs.__name__, (kind, theirs), {"__doc__": theirs.__doc__, "__module__": __name__})
+def _both(kind: Any, other: Any) -> Any:
+    if issubclass(other, kind):
+        return other
+    return type(other.__name__, (kind, other), {"__doc__": other.__doc__, "__module__": __name__})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from shmps import LogisticRegression
 from shmps.cli import commands
 from shmps.cli.commands.train import _settings
 from shmps.data import labels
-from shmps.errors import UsageError
+from shmps.errors import Named, UsageError
 from shmps.linear.parameters import DECLARED, minibatch_only
 from shmps.linear.settings import Settings
 
@@ -55,6 +56,16 @@ def test_the_help_has_every_flag_and_names_others_as_flags(capsys):
     selecting = shown.split("refuses it: ")[1].split(" exit codes")[0].split(", ")
     assert len(selecting) == len(minibatch_only()) and "--on-worker-death continue" in selecting
     assert selecting[:5] == ["--async", "--bound", "--hogwild", "--updater", "--learning-rate"]
+
+
+def test_the_help_needs_no_numpy():
+    program = """
+import sys
+from shmps.cli.main import main
+assert main(["train", "--help"]) == 0
+assert not {"numpy", "scipy", "numba"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
 
 def test_without_flags_the_command_line_trains_as_the_estimator_does():
@@ -110,6 +121,13 @@ def test_a_rule_that_relates_parameters_names_each_with_its_value():
         Settings.of(LogisticRegression(join_at=7, epochs=5))
     assert str(caught.value) == "join_at must be less than epochs=5, got 7; raise epochs or lower it"
     assert caught.value.parameters == {"join_at": 7, "epochs": 5}
+
+
+def test_an_error_that_names_parameters_is_pickled_whole():
+    error = UsageError("{workers} must be {{}}, got {workers.value!r:.9}", workers="x" * 20)
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == "workers must be {}, got 'xxxxxxxx" and again.args == error.args == (str(error),)
+    assert again.parameters == error.parameters and again.told(Named) == str(again)
 
 
 def test_settings_are_a_copy_with_a_seed():

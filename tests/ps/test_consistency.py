@@ -20,13 +20,13 @@ def test_the_modes_are_values():
 
 @pytest.mark.parametrize("bound", [-1, 1.5, math.inf, math.nan, True, "2", None])
 def test_a_bound_counts_ticks(bound):
-    with pytest.raises(UsageError, match="a bound"):
+    with pytest.raises(UsageError, match="bound must be an integer >= 0"):
         BOUNDED(bound)
 
 
 @pytest.mark.parametrize("bound", [-1, math.nan])
 def test_a_bound_below_zero_is_refused(bound):
-    with pytest.raises(UsageError, match="a bound is 0 or more ticks"):
+    with pytest.raises(UsageError, match="bound must be >= 0 ticks"):
         Consistency(bound)
 
 
