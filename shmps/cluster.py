@@ -328,7 +328,8 @@ class Cluster(Lifetime):
         Entry d counts (push, server) pairs with a delay of d versions. Entry 4095 counts all longer delays
         too.
         """
-        return self._must_be_open().delays.sum(axis=0)
+        histogram: np.ndarray = self._must_be_open().delays.sum(axis=0)
+        return histogram
 
     def versions(self) -> np.ndarray:
         """Return the number of updates that each server has applied, (servers,) int64."""
@@ -346,7 +347,9 @@ class Cluster(Lifetime):
             self._look_after_servers()
             while signals.waiting and signals.deliver():
                 pass
-        parameters = self.__dict__.get("_parameters")  # another thread may leave the block meanwhile
+        parameters: Parameters | None = self.__dict__.get(
+            "_parameters"
+        )  # another thread may leave the block meanwhile
         if parameters is None or not is_own:
             raise UsageError(
                 "a Cluster must be used inside its with block, and by its own process: "

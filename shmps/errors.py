@@ -1,14 +1,79 @@
-"""Named failures: each says the rule, the evidence and the remedy, and knows its exit code."""
+"""Errors and warnings. A message states what must hold, what was got, and what to do.
 
+A message may name parameters. Then it is a template for `str.format`, with the parameters as keywords:
+
+    raise UsageError("{workers} must be an integer >= 1, got {workers.value!r}", workers=workers)
+
+Python shows `workers must be an integer >= 1, got 0`, the command line `--workers must be ...`, and a caller
+finds `error.parameters == {"workers": 0}`.
+"""
+
+import ast
 import signal
 import sys
 import warnings
+from collections.abc import Callable
+from string import Formatter
+from typing import Any
 
 NO_THREAD = 71  # the exit code of a node that could not start a thread; EX_OSERR of sysexits.h
 
 
-class ShmpsError(Exception):
-    """Anything this package refuses or reports; `exit_code` is what the command line ends with."""
+class Named:
+    """A parameter in the template of a message.
+
+    `{workers}` is the parameter's name, `{workers.value}` its value, `{workers.given}` both as Python code,
+    and `{workers:2}` the same with the value 2.
+    """
+
+    def __init__(self, name: str, value: Any):
+        self.name, self.value = name, value
+
+    @property
+    def given(self) -> str:
+        return self.set_to(self.value)
+
+    def set_to(self, value: Any) -> str:
+        return f"{self.name}={literal(value)}"
+
+    def __format__(self, code: str) -> str:
+        return self.set_to(ast.literal_eval(code)) if code else self.name
+
+
+def literal(value: Any) -> str:
+    """Return a value as Python code, floats with six digits, and cut to 80 characters."""
+    return f"{value:g}" if isinstance(value, float) else f"{value!r:.80}"
+
+
+def verbatim(text: object) -> str:
+    """Return a text as a template shows it, with braces too: a path, a label."""
+    return str(text).replace("{", "{{").replace("}", "}}")
+
+
+def named_in(template: str) -> set[str]:
+    """Return the parameters that a template names."""
+    return {field.partition(".")[0] for _, field, _, _ in Formatter().parse(template) if field}
+
+
+class NamingParameters(Exception):
+    """An error or a warning. With `parameters`, the message is a template that names them."""
+
+    def __init__(self, *args: Any, **parameters: Any):
+        self.parameters = parameters
+        if parameters:
+            self._template = str(args[0])
+            args = (self.told(Named),)
+        super().__init__(*args)
+
+    def told(self, named: Callable[[str, Any], Named]) -> str:
+        """Return the message with each parameter as `named(name, value)` formats it."""
+        if not self.parameters:
+            return str(self)
+        return self._template.format(**{name: named(name, value) for name, value in self.parameters.items()})
+
+
+class ShmpsError(NamingParameters):
+    """The base class of the package's errors. The command line ends with their `exit_code`."""
 
     exit_code = 1
 
@@ -20,17 +85,17 @@ class UsageError(ShmpsError, ValueError):
 
 
 class DataError(ShmpsError, ValueError):
-    """A data or model file is missing, unreadable or breaks a rule of its format."""
+    """A data or model file is missing, unreadable, or breaks a rule of its format."""
 
     exit_code = 3
 
 
 class NotNumbers(DataError, TypeError):
-    """Something else than numbers where numbers should be."""
+    """Data that must be numbers is something else."""
 
 
 class NodeDied(ShmpsError, RuntimeError):
-    """A scheduler, server or worker process ended that should not have."""
+    """A scheduler, server or worker process died and was not replaced."""
 
     exit_code = 4
 
@@ -41,13 +106,13 @@ class NodeDied(ShmpsError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"{self.role} {self.rank} died ({how_it_ended(self.node_exit_code)}) and was not replaced: start "
-            "the training again; if nobody killed it on purpose, look for its last words above, or in the "
+            "the training again; if nobody killed it on purpose, look for its output above, or in the "
             "kernel's log (a lack of memory shows as SIGKILL, mapped data that was cut short as SIGBUS)"
         )
 
 
 class WorkerFailed(ShmpsError, RuntimeError):
-    """A function run on the cluster raised; carries the worker's rank and its traceback as text."""
+    """A function that ran on the cluster raised. It has the worker's rank and the traceback as text."""
 
     exit_code = 4
 
@@ -60,7 +125,7 @@ class WorkerFailed(ShmpsError, RuntimeError):
 
 
 class UpdaterFailed(ShmpsError, RuntimeError):
-    """An updater raised, which is this one's cause: when a cluster is made and tries it, or in a server."""
+    """An updater raised, in the trial when a cluster is made or in a server. `cause` is text."""
 
     exit_code = 4
 
@@ -73,35 +138,35 @@ class UpdaterFailed(ShmpsError, RuntimeError):
 
 
 class Diverged(ShmpsError, ArithmeticError):
-    """Weights or loss are no longer finite."""
+    """The weights or the loss are no longer finite."""
 
     exit_code = 5
 
 
 class OutOfSpace(ShmpsError, MemoryError):
-    """Not enough memory or disk for what was asked."""
+    """Memory or disk space is not enough for the request."""
 
     exit_code = 6
 
 
-class NotConverged(UserWarning):
-    """A solver ended before it was as near to the optimum as it was asked to come."""
+class NotConverged(NamingParameters, UserWarning):
+    """A solver ended before its objective was within the tolerance of the optimum."""
 
 
-class NotCached(UserWarning):
-    """Compiled kernels could not be kept on the disk: the next program compiles them again."""
+class NotCached(NamingParameters, UserWarning):
+    """Compiled kernels could not be saved to disk, so that the next program compiles them again."""
 
 
-class WorseThanConstant(UserWarning):
-    """The log-loss on the training rows is above that of giving every row the classes' shares."""
+class WorseThanConstant(NamingParameters, UserWarning):
+    """The log-loss on the training rows is above that of the constant model, which predicts class shares."""
 
 
-class UnstableRate(UserWarning):
-    """The learning rate is above what is stable at the delay that was measured."""
+class UnstableRate(NamingParameters, UserWarning):
+    """The learning rate is above the highest stable one at the measured delay."""
 
 
-def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line outside this package that made the call."""
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside this package that called it. A Warning has a category of its own."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         frame, level = frame.f_back, level + 1
@@ -109,7 +174,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def how_it_ended(exit_code: int) -> str:
-    """Of a process: by a signal's name, or with a code."""
+    """Return how a process ended, by its exit code or the name of the signal."""
     if exit_code == NO_THREAD:
         return "it found too many processes, or threads: raise the limit (ulimit -u)"
     if exit_code >= 0:

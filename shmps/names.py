@@ -1,4 +1,4 @@
-"""The public names: what `import shmps` gives."""
+"""The public names of `shmps`."""
 
 from shmps.cluster import Cluster
 from shmps.data import mapped

@@ -33,9 +33,9 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _command(mode: str, l2: float) -> list[str]:
     return [
-        "run.py", "--workers", str(dist_lr.WORKERS), f"--{mode}", "--rule", "dist-lr", "--batch-size", "0",
-        "--iterations", str(dist_lr.ITERATIONS), "--l2", f"{l2:.6g}", "--tick-time", f"{dist_lr.TICK_TIME:g}",
-        "--test-interval", "1", "--log", "--json",
+        "run.py", "--workers", str(dist_lr.WORKERS), f"--{mode}", "--rule", "dist-lr", "--no-intercept",
+        "--batch-size", "0", "--iterations", str(dist_lr.ITERATIONS), "--l2", f"{l2:.6g}",
+        "--tick-time", f"{dist_lr.TICK_TIME:g}", "--test-interval", "1", "--log", "--json",
     ]  # fmt: skip
 
 

@@ -1,251 +1,152 @@
-"""The arguments of `shmps train`, and its words."""
+"""The arguments of `shmps train`: those of its files, and a flag for each declared parameter that has one."""
 
 import argparse
+import textwrap
 from typing import Any
 
-from shmps.linear.choices import (
-    HOGWILD_RATES,
-    LEARNING_RATES,
-    OF_MINIBATCHES,
-    ON_WORKER_DEATH,
-    SCHEDULES,
-    SOLVERS,
-)
+from shmps.cli.wording import Flags
+from shmps.linear.declaration import NODES, OUTPUT, TRAINING, Declaration
+from shmps.linear.parameters import DECLARED, described, minibatch_only
 from shmps.models import FORMATS
 
 GLOSSARY = """\
 words:
-  key             a feature's index; its value is a weight
-  shard           a worker's rows
+  key             the index of a feature; its value is a weight
+  shard           the rows of a worker
   push, pull      send gradients, fetch weights
-  tick, clock     one finished minibatch; ticks of a worker
-  sync            a tick's gradients are averaged over the workers and applied as one
+  tick, clock     one finished minibatch; the number of ticks of a worker
+  sync            the gradients of a tick are averaged over the workers and applied as one
   bound           ticks that a worker may be ahead of the slowest one
   async           no bound
   hogwild         workers update the shared weights in place, without a lock: an update may be lost
   delay           versions of the weights between a pull and its push
-  updater         the servers' rule: how a gradient changes the weights
+  updater         the rule of the servers: how a gradient changes the weights
 
-with --solver auto each of these selects minibatches, and --solver lbfgs refuses it: --async, --bound,
---hogwild, --updater, --learning-rate, --schedule, --batch-size, --epochs, --l1, --slow-worker, --tick-time,
---join-at, --on-worker-death continue, --replicas, --checkpoint, --resume
+With --solver auto each of these selects minibatches, and --solver lbfgs refuses it:
+{minibatch_only}
 
 exit codes: 0 done, 2 usage, 3 data missing or bad, 4 a node died, 5 diverged, 6 out of memory or disk,
 130 Ctrl-C, 143 SIGTERM
 """
 
 
-def add_train(commands: Any) -> argparse.ArgumentParser:
-    """The parser of `train`. What it parses is named as the estimator's parameters are, where it is one."""
-    parser = commands.add_parser(
-        "train",
-        help="train a model",
-        description="Train sparse logistic regression with a scheduler, servers and workers, all processes.",
-        epilog=GLOSSARY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `train`. The `dest` of a flag is the name of the parameter."""
+    parser.description = "Train sparse logistic regression with processes: a scheduler, servers and workers."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--config", metavar="FILE", help="flags from a TOML file: seed = 3, async = true; flags here go first"
     )
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data",
-        metavar="NAME|PATH",
-        help="a9a, synth:a9a, a text, mapped data, or - for stdin (default: a9a)",
+    _add_data(parser.add_argument_group("data"))
+    sections = {name: parser.add_argument_group(name) for name in (NODES, TRAINING, OUTPUT)}
+    _add_parameters(sections)
+    _add_output(sections[OUTPUT])
+    flags = Flags(parser)
+    for action in parser._actions:
+        if action.dest in DECLARED:
+            action.help = described(action.help or "", flags)
+            action.default = DECLARED[action.dest].default
+    parser.epilog = GLOSSARY.format(minibatch_only=textwrap.fill(", ".join(minibatch_only(flags)), 105))
+
+
+def _add_data(group: Any) -> None:
+    rows = group.add_mutually_exclusive_group()
+    what = "a9a, synth:a9a, a text, mapped data, or - for stdin"
+    rows.add_argument(
+        "data", metavar="TRAIN", nargs="?", default=argparse.SUPPRESS, help=f"the rows: {what} (default: a9a)"
     )
-    data.add_argument(
-        "--test", metavar="PATH", help="rows to evaluate on (default: the set's own, else --data)"
+    rows.add_argument("--data", metavar="NAME|PATH", help="the same as TRAIN")
+    group.add_argument(
+        "--test", metavar="PATH", help="rows to evaluate on (default: those of the set, else TRAIN)"
     )
-    add_reading(data, keep=True)
-    add_weights(data)
-    data.add_argument(
-        "--data-dir", metavar="DIR", help="where named sets are (default: $SHMPS_DATA_DIR, else data/)"
+    add_reading(group, keep=True)
+    add_weights(group)
+    group.add_argument(
+        "--data-dir", metavar="DIR", help="the folder of named sets (default: $SHMPS_DATA_DIR, else data/)"
     )
 
-    nodes = parser.add_argument_group("nodes")
-    nodes.add_argument("--workers", type=int, default=4, metavar="N", help="worker processes (default: 4)")
-    nodes.add_argument("--servers", type=int, default=1, metavar="N", help="server processes (default: 1)")
-    mode = nodes.add_mutually_exclusive_group()
-    mode.add_argument(
-        "--sync", dest="mode", action="store_const", const="sync", help="tick by tick (default)"
-    )
-    mode.add_argument("--async", dest="mode", action="store_const", const="async", help="nobody waits")
-    mode.add_argument(
-        "--hogwild",
-        dest="mode",
-        action="store_const",
-        const="hogwild",
-        help="workers update in place, without a lock, a step per row",
-    )
-    mode.add_argument("--bound", type=int, metavar="K", help="at most K ticks ahead of the slowest worker")
-    nodes.add_argument(
-        "--slow-worker",
-        type=_rank_and_factor,
-        metavar="RANK:FACTOR",
-        help="make a straggler: it sleeps before its push",
-    )
-    nodes.add_argument(
-        "--tick-time",
-        type=float,
-        default=0.0,
-        metavar="MS",
-        help="a tick lasts at least so long; the rest is slept before the push (default: 0)",
-    )
-    nodes.add_argument(
-        "--on-worker-death",
-        choices=ON_WORKER_DEATH,
-        default=ON_WORKER_DEATH[0],
-        help="start it again, let the others go on, or end (default: respawn)",
-    )
-    nodes.add_argument(
-        "--join-at", type=int, metavar="EPOCH", help="one more worker comes in with this epoch"
-    )
-    nodes.add_argument(
-        "--replicas",
-        type=int,
-        default=0,
-        metavar="N",
-        help="1: servers keep copies of each other's partitions (default: 0)",
-    )
-    nodes.add_argument(
-        "--node-timeout",
-        type=float,
-        default=60.0,
-        metavar="S",
-        help="replace a node that shows no sign of life for S seconds (default: 60; 0: never)",
-    )
-    nodes.add_argument(
-        "--memory",
-        metavar="SIZE",
-        help="the most memory that a process may use, such as 600M (default: no limit)",
-    )
-    nodes.add_argument(
-        "--start-method", choices=("fork", "forkserver", "spawn"), help="of processes (default: fork)"
+
+def _add_parameters(sections: dict[str, Any]) -> None:
+    exclusive: dict[str, Any] = {}
+    for each in DECLARED.values():
+        if each.flag is not None:
+            group = sections[each.section]
+            if word := each.flag.exclusive:
+                group = exclusive.setdefault(word, None) or group.add_mutually_exclusive_group()
+                exclusive[word] = group
+            _add_flag(group, each)
+
+
+def _add_flag(group: Any, each: Declaration) -> None:
+    flag, name = each.flag, each.name
+    assert flag is not None
+    for value, help in flag.each.items():
+        group.add_argument(f"--{value}", dest=name, action="store_const", const=value, help=help)
+    if flag.each:
+        return
+    names = flag.names or (f"--{name.replace('_', '-')}",)
+    help = f"{each.help}{_default(each)}"
+    if each.rule.type == "bool":
+        group.add_argument(*names, dest=name, action=argparse.BooleanOptionalAction, help=help)
+        return
+    group.add_argument(
+        *names,
+        dest=name,
+        type=flag.parse or each.rule.parse,
+        choices=each.rule.choices or None,
+        metavar=flag.metavar,
+        help=help,
     )
 
-    training = parser.add_argument_group("training")
-    passes = training.add_mutually_exclusive_group()
-    passes.add_argument(
-        "--epochs", type=int, metavar="N", help=f"passes over the rows (default: {OF_MINIBATCHES['epochs']})"
-    )
-    passes.add_argument(
-        "--iterations",
-        type=int,
-        metavar="N",
-        help="minibatches per worker, instead of epochs; of lbfgs: rounds at most (default: 100)",
-    )
-    training.add_argument(
-        "--solver",
-        choices=SOLVERS,
-        default=SOLVERS[0],
-        help="full gradients under L-BFGS, or minibatches under the updater; auto: L-BFGS, unless a flag "
-        "asks for minibatches, see below (default: auto)",
-    )
-    training.add_argument(
-        "--tol",
-        type=float,
-        default=1e-6,
-        metavar="TOL",
-        help="relative tolerance on the objective: L-BFGS ends when its estimated gap is within it (default: "
-        "1e-6)",
-    )
-    training.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="ROWS",
-        help=f"0: the whole shard (default: {OF_MINIBATCHES['batch_size']})",
-    )
-    rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
-    rates += "; with --hogwild " + ", ".join(f"{rate:g} for {name}" for name, rate in HOGWILD_RATES.items())
-    training.add_argument(
-        "--updater",
-        "--rule",
-        choices=tuple(LEARNING_RATES),
-        help=f"how servers apply gradients (default: {OF_MINIBATCHES['updater']})",
-    )
-    training.add_argument("--learning-rate", type=float, metavar="RATE", help=f"(default: {rates})")
-    training.add_argument(
-        "--schedule",
-        choices=SCHEDULES,
-        help=f"of sgd's rate; t in ticks, delay in versions (default: {OF_MINIBATCHES['schedule']})",
-    )
-    training.add_argument(
-        "--l1", type=float, default=0.0, metavar="L1", help="L1 penalty, ftrl only (default: 0)"
-    )
-    training.add_argument("--l2", type=float, default=1e-5, metavar="L2", help="L2 penalty (default: 1e-5)")
-    training.add_argument(
-        "--intercept", dest="fit_intercept", action="store_true", help="learn an intercept, without a penalty"
-    )
-    training.add_argument(
-        "--class-weight",
-        type=_class_weights,
-        metavar="WEIGHTS",
-        help="a weight for each label, such as yes=2,no=1 (default: 1); balanced: equal class totals",
-    )
-    training.add_argument(
-        "--seed",
-        dest="random_state",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of the minibatches (default: 0)",
-    )
 
-    shown = parser.add_argument_group("what is shown and kept")
-    shown.add_argument(
-        "--test-interval",
-        type=int,
-        metavar="N",
-        help="iterations between evaluations; 0: none (default: 20; 1 for L-BFGS with --log, --live or "
-        "--report)",
+def _default(each: Declaration) -> str:
+    value = each.unset if each.default is None else each.default
+    if value is None or "(default" in each.help:
+        return ""
+    if isinstance(value, bool):
+        return f" (default: {'yes' if value else 'no'})"
+    return f" (default: {value:g})" if isinstance(value, float) else f" (default: {value})"
+
+
+def _add_output(group: Any) -> None:
+    group.add_argument("--model", metavar="PATH", help="write the model to this file")
+    group.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="the format of the model (default: by the suffix of PATH, else shmps)",
     )
-    shown.add_argument(
-        "--checkpoint",
-        metavar="DIR",
-        help="keep there what was learned, the last two times; overwrites what is there",
+    group.add_argument(
+        "--report", metavar="PATH", help="write charts and tables to this file, a page of HTML"
     )
-    shown.add_argument(
-        "--checkpoint-every",
-        type=int,
-        default=100,
-        metavar="N",
-        help="iterations between checkpoints (default: 100)",
+    group.add_argument(
+        "--timeline",
+        dest="timeline_file",
+        metavar="PATH",
+        help="write what every worker did when to this file, for ui.perfetto.dev",
     )
-    shown.add_argument("--resume", metavar="DIR", help="go on from the newest whole checkpoint there")
-    shown.add_argument("--model", metavar="PATH", help="write the model there")
-    shown.add_argument(
-        "--format", choices=FORMATS, help="of the model (default: by the suffix of PATH, else shmps)"
-    )
-    shown.add_argument("--report", metavar="PATH", help="write charts and tables there, one page of HTML")
-    shown.add_argument(
-        "--timeline", metavar="PATH", help="write what every worker did when there, for ui.perfetto.dev"
-    )
-    while_it_runs = shown.add_mutually_exclusive_group()
+    while_it_runs = group.add_mutually_exclusive_group()
     while_it_runs.add_argument(
         "--live", action="store_true", help="a panel with curves instead of the bar (rich)"
     )
     while_it_runs.add_argument(
         "--log", action="store_true", help="a line per evaluation, as dist-lr prints it"
     )
-    shown.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
-    shown.add_argument("--quiet", action="store_true", help="no bar, no table")
-    return parser
+    group.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
+    group.add_argument("--quiet", action="store_true", help="no bar, no table")
 
 
 def add_reading(group: Any, keep: bool = False) -> None:
-    """How a text is read: of every command that reads one. keep: whether what it makes keeps names."""
+    """Add the flags that say how a text is read. keep: whether the command's output may keep names."""
     group.add_argument(
         "--zero-based",
         action=argparse.BooleanOptionalAction,
-        help="features of svmlight text count from 0 (default: from 1, or as the model's did)",
+        help="features of svmlight text count from 0 (default: from 1, or as for the model)",
     )
     group.add_argument(
         "--label",
         metavar="COLUMN",
-        help="the text is CSV, with the labels in this column (default: label); without a header its number: "
-        "1 is the first, -1 the last",
+        help="the text is CSV, with the labels in this column (default: label); without a header, its "
+        "number, 1 for the first and -1 for the last",
     )
     group.add_argument(
         "--delimiter",
@@ -257,16 +158,18 @@ def add_reading(group: Any, keep: bool = False) -> None:
         dest="header",
         action="store_const",
         const=False,
-        help="the first line of CSV is a row: columns are called by their numbers, from 1",
+        help="the first line of CSV is a row, and columns are named by number, from 1",
     )
     group.add_argument(
-        "--weight-column", metavar="COLUMN", help="the column of CSV with the rows' weights (default: none)"
+        "--weight-column",
+        metavar="COLUMN",
+        help="the column of CSV with the weights of the rows (default: none)",
     )
     group.add_argument(
         "--hash-bits",
         type=int,
         metavar="B",
-        help="hash features by name into 2**B: those of CSV, of name=value, of Vowpal Wabbit's text",
+        help="hash features by name into 2**B: those of CSV, of name=value, of the text of Vowpal Wabbit",
     )
 
     if keep:
@@ -274,7 +177,7 @@ def add_reading(group: Any, keep: bool = False) -> None:
             "--keep-names",
             action="store_const",
             const=True,
-            help="with --hash-bits: keep the names of the features, which `inspect` then shows",
+            help="with --hash-bits: keep the names of the features, for `inspect`",
         )
 
 
@@ -285,31 +188,3 @@ def add_weights(group: Any) -> None:
         metavar="FILE",
         help="a file with a weight >= 0 for each row, one per line (default: 1, or the weights in the data)",
     )
-
-
-def _class_weights(text: str) -> dict[str, float] | str:
-    """`balanced`, or weights by the text of the labels."""
-    if text == "balanced":
-        return text
-    weights = {}
-    for part in text.split(","):
-        label, equals, weight = part.rpartition("=")
-        try:
-            weights[label] = float(weight)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise argparse.ArgumentTypeError(
-                f"balanced, or LABEL=WEIGHT,... as in yes=2,no=1; found {text!r}"
-            )
-    return weights
-
-
-def _rank_and_factor(text: str) -> tuple[int, float]:
-    try:
-        rank, factor = text.split(":")
-        return int(rank), float(factor)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"RANK:FACTOR, as in 0:5 for a worker 0 five times slower; found {text!r}"
-        ) from None

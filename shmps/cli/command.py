@@ -1,4 +1,4 @@
-"""The command `shmps`, before anything that takes a moment to import."""
+"""The command `shmps`, before anything that takes long to import."""
 
 import signal
 import sys
@@ -8,14 +8,14 @@ from shmps.cli.early import end_at_signals
 
 
 def main(before: Sequence[str] = ()) -> int:
-    """Run it with the process's arguments after those `before`; returns the exit code."""
-    end_at_signals()  # until cli has handlers of its own
+    """Run it with the arguments `before`, then those of the process. Return the exit code."""
+    end_at_signals()  # until cli.main installs its handlers
 
     from shmps.cli.main import main
 
     code = main([*before, *sys.argv[1:]])
-    # All is done and said; a handler of Python's is gone before the process is. A signal that is blocked in
-    # this thread comes to another one, of a library, say: so they are ignored as well.
+    # The exit code is decided. Python removes its handlers before the process ends, so block the signals; a
+    # signal that is blocked in this thread goes to another one, of a library, so ignore them as well.
     numbers = (signal.SIGINT, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     for number in numbers:

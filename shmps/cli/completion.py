@@ -1,4 +1,4 @@
-"""Completion in the shell, by a script that shtab writes (https://docs.iterative.ai/shtab)."""
+"""Completion in the shell, by a script from shtab (https://docs.iterative.ai/shtab)."""
 
 import argparse
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from shmps.cli import console
 from shmps.errors import UsageError
 
 SHELLS = ("bash", "zsh", "tcsh")
-_FILES, _FOLDERS = ("PATH", "FILE", "MODEL", "DATA", "NAME|PATH"), ("DIR",)  # by what the help calls them
+_FILES, _FOLDERS = ("PATH", "FILE", "MODEL", "DATA", "NAME|PATH", "TRAIN"), ("DIR",)  # metavars
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 class _Print(argparse.Action):
-    """Prints the script of the whole parser, and ends."""
+    """Print the script for the whole parser, and end."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, options: Any, shell: Any, flag: Any = None
@@ -40,9 +40,9 @@ class _Print(argparse.Action):
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Of a parser and the parsers of its commands."""
+    """Yield the actions of a parser and of the parsers of its commands."""
     for action in parser._actions:
         yield action
         if action.nargs == argparse.PARSER and isinstance(action.choices, dict):
             for command in action.choices.values():
-                yield from _actions(command)
+                yield from _actions(command.filled())

@@ -1,4 +1,4 @@
-"""What a command prints: results to stdout, everything else to stderr."""
+"""The output of a command: results go to stdout, everything else to stderr."""
 
 import contextlib
 import os
@@ -8,10 +8,10 @@ from shmps.errors import OutOfSpace
 
 
 def open_streams() -> None:
-    """A stream is None where it was closed by whoever started us: what would be printed goes nowhere."""
+    """Replace a stream that was closed before the start, which Python has as None, by /dev/null."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    with contextlib.suppress(AttributeError):  # a stand-in
+    with contextlib.suppress(AttributeError):  # another object in its place
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
@@ -20,23 +20,23 @@ def say(message: str) -> None:
 
 
 def tell(line: str) -> None:
-    """To stderr. Where that takes nothing, a training goes on all the same."""
+    """Print a line to stderr. If stderr has no room, a training continues nevertheless."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
 def output(text: str, end: str = "\n") -> None:
-    """To stdout. Raises OutOfSpace where that is full; BrokenPipeError where nobody reads."""
+    """Print to stdout. Raises OutOfSpace if it is full, BrokenPipeError if it has no reader."""
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
         abandon_stdout()
-        raise OutOfSpace(f"the output must go where there is room for it: {error.strerror}") from error
+        raise OutOfSpace(f"stdout must have room for the output, got: {error.strerror}") from error
 
 
 def abandon_stdout() -> None:
-    """What is still in its buffer goes nowhere, when Python flushes it on its way out."""
+    """Discard the buffer of stdout: Python would flush it at exit, and print an error."""
     with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

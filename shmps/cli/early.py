@@ -1,4 +1,4 @@
-"""Signals while modules are imported: there is nothing yet that would have to be cleaned up."""
+"""Signals while modules are imported: nothing needs to be cleaned up yet."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 def end_at_signals() -> dict[int, object]:
-    """Let Ctrl-C and SIGTERM end this process at once, without a word; returns the handlers before."""
+    """Let Ctrl-C and SIGTERM end this process at once, silently. Return the handlers before."""
     return {
         number: signal.signal(number, lambda number, frame: os._exit(128 + number))
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -16,7 +16,7 @@ def end_at_signals() -> dict[int, object]:
 
 @contextmanager
 def ending_at_signals() -> Iterator[None]:
-    """The same in the block. An exception that is raised in an import could be lost there."""
+    """Do the same in the block: an exception that a signal raises inside an import could be lost."""
     before = end_at_signals()
     try:
         yield

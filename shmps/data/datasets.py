@@ -57,9 +57,11 @@ def load(
     how files are read. Raises DataError, OutOfSpace and UsageError.
     """
     if name in (None, named_sets.SYNTHETIC, *named_sets.SETS) and how != Dialect():
-        given = " and ".join(name for name, value in vars(how).items() if value is not None)
+        given = {field: value for field, value in vars(how).items() if value is not None}
+        fields = " and ".join(f"{{{field}}}" for field in given)
         raise UsageError(
-            f"{given} must be given for a file only, got {name or 'a9a'}; name a file, or leave it out"
+            f"{fields} must be given for a file only, got {name or 'a9a'}; name a file, or leave it out",
+            **given,
         )
     if name is None:
         try:

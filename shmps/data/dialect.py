@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, Self
 
-from shmps.errors import DataError, UsageError
+from shmps.errors import DataError, UsageError, verbatim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +88,9 @@ class Dialect:
             asked, has = getattr(self, name), getattr(found, name)
             if asked is not None and asked != (has or _DEFAULTS.get(name, has)):
                 raise UsageError(
-                    f"{path} must be read as it was converted, with {name}={has}, got {name}={asked}; "
-                    f"convert it again"
+                    f"{verbatim(path)} must be read as it was converted, with {{{name}}} "
+                    f"{verbatim(repr(has))}, got {{{name}.given}}; convert it again",
+                    **{name: asked},
                 )
 
 

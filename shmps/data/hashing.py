@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from shmps.errors import UsageError
+from shmps.errors import UsageError, verbatim
 
 MOST_BITS = 30  # scikit-learn counts features in 32 bits
 
@@ -47,13 +47,16 @@ class Hasher:
 def _feature_hasher(bits: int | None) -> Any:
     if not isinstance(bits, int) or not 1 <= bits <= MOST_BITS:
         raise UsageError(
-            f"hash_bits must be an integer from 1 to {MOST_BITS}, got {bits!r}; 18 to 24 are usual"
+            f"{{hash_bits}} must be an integer from 1 to {MOST_BITS}, got {{hash_bits.value!r}}; 18 to 24 "
+            f"are usual",
+            hash_bits=bits,
         )
     try:
         from sklearn.feature_extraction import FeatureHasher
     except ImportError as error:
         raise UsageError(
-            f"hash_bits needs scikit-learn, whose hash it uses, got no such package ({error}); "
-            f"pip install 'shmps[sklearn]'"
+            f"{{hash_bits}} needs scikit-learn, whose hash it uses, got no such package ({verbatim(error)}); "
+            f"pip install 'shmps[sklearn]'",
+            hash_bits=bits,
         ) from error
     return FeatureHasher(2**bits, input_type="pair", dtype=np.float64)

@@ -1,13 +1,20 @@
 """Labels of rows, and the codes that training uses for them."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shmps.data.mapped import MappedLabels
 from shmps.data.rows import PIECE
 from shmps.errors import DataError
+
+
+class Labels(NamedTuple):
+    """The labels of rows as training uses them: their codes, see `codes_of`, and the classes."""
+
+    codes: np.ndarray  # (rows,) float64
+    classes: tuple[Any, ...]  # in increasing order
 
 
 def classes_of(y: np.ndarray) -> list[Any]:
@@ -18,7 +25,7 @@ def classes_of(y: np.ndarray) -> list[Any]:
     if isinstance(y, MappedLabels) and y.classes is not None:
         return y.classes
     try:
-        return np.unique(y).tolist()
+        return list(np.unique(y).tolist())
     except TypeError as error:
         kinds = sorted({type(label).__name__ for label in y.tolist()})
         raise DataError(
@@ -60,11 +67,8 @@ def _are_codes(classes: list[Any]) -> bool:
     return classes == ([-1.0, 1.0] if len(classes) == 2 else list(range(len(classes))))
 
 
-def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Return the codes of the labels y (rows,), see `codes_of`, and the classes in increasing order.
-
-    Raises DataError unless there are two classes or more.
-    """
+def encoded(y: np.ndarray, name: str) -> Labels:
+    """Return the labels y (rows,) as codes and classes. Raises DataError for fewer than two classes."""
     classes = classes_of(y)
     if any(label != label or label in (-math.inf, math.inf) for label in classes):
         raise DataError(f"{name}: labels must be finite, got nan or inf; drop the rows without a label")
@@ -79,4 +83,4 @@ def encoded(y: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Any, ...]]:
             f"not whole ({', '.join(map(str, classes[:5]))}, ...). Unknown label type: continuous; choose "
             f"thresholds"
         )
-    return codes_of(y, classes), tuple(classes)
+    return Labels(codes_of(y, classes), tuple(classes))

@@ -46,13 +46,15 @@ from shmps.system.os_errors import unreadable
 from shmps.system.parallel import parallel_map
 
 CONTAINER = Container("mapped data", format=2, sealed_from=1, remedy="convert the data again")
+__all__ = ["convert", "describe", "load", "verify", "weights"]
+
 META = "meta.json"
 ARRAYS = {"data": "<f8", "indices": "<i4", "indptr": "<i8", "labels": "<f8"}  # the slowest to write first
 _MOST_LABELS = 1000  # with more labels than this, none are counted
 _PART = 2**20  # non-zeros of a product at a time
 
 
-class MappedMatrix(csr_matrix):
+class MappedMatrix(csr_matrix):  # type: ignore[misc]  # scipy has no types
     """X (rows, features) of mapped data: an ordinary csr_matrix over read-only arrays.
 
     `X @ array` reads X in `parts` and checks them. Other operations of scipy check nothing, and copy the

@@ -24,7 +24,7 @@ from shmps.data.dialect import Dialect, origin_of
 from shmps.data.format import INT32_MAX, Block, Format
 from shmps.data.named_text import NamedText
 from shmps.data.svmlight import Svmlight
-from shmps.errors import UsageError
+from shmps.errors import UsageError, verbatim
 
 FORMATS: Sequence[Format] = (
     Csv(),
@@ -71,13 +71,16 @@ def _checked_format(path: str | os.PathLike[str], how: Dialect) -> Format:
     format = format_of(path, how)
     if how.keep_names and how.hash_bits is None:
         raise UsageError(
-            "keep_names must come with hash_bits, whose names it keeps, got hash_bits=None; set hash_bits, "
-            "or leave keep_names out"
+            "{keep_names} must come with {hash_bits}, whose names it keeps, got {hash_bits.given}; set "
+            "{hash_bits}, or leave {keep_names} out",
+            keep_names=True,
+            hash_bits=None,
         )
     for name, value in how.given_options().items():
         if name not in format.options:
             raise UsageError(
-                f"{os.fsdecode(path)}: {format.name} must be read without {name}, got {name}={value!r}; "
-                f"leave it out"
+                f"{verbatim(os.fsdecode(path))}: {format.name} must be read without {{{name}}}, got "
+                f"{{{name}.given}}; leave it out",
+                **{name: value},
             )
     return format

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from shmps.checks import not_negative, whole
-from shmps.errors import UsageError
+from shmps.errors import UsageError, verbatim
 from shmps.linear.result import Evaluation, finite
 from shmps.models import formats
 from shmps.models.model import Model
@@ -212,18 +212,15 @@ class CallbackList:
         return [method(*args) for method in self._methods[name]]
 
 
-def check_callbacks(callbacks: Any) -> None:
-    """Raise UsageError unless `callbacks` is None or a list of objects with methods of a callback."""
-    if callbacks is None:
-        return
-    if not isinstance(callbacks, list | tuple):
-        raise UsageError(f"callbacks must be a list, got {callbacks!r:.80}; put a single one into a list")
-    for each in callbacks:
+def check_callbacks(callbacks: Sequence[Any] | None) -> None:
+    """Raise UsageError unless `callbacks` is None or has objects with methods of a callback only."""
+    for each in callbacks or ():
         own = [getattr(each, name) for name in METHODS if hasattr(each, name)]
         if isinstance(each, type) or not own or not all(map(callable, own)):
             raise UsageError(
-                f"callbacks must be objects with at least one of the methods {', '.join(METHODS)}, got "
-                f"{each!r:.80}; derive from shmps.callbacks.Callback, and pass an instance"
+                f"{{callbacks}} must be objects with at least one of the methods {', '.join(METHODS)}, got "
+                f"{verbatim(f'{each!r:.80}')}; derive from shmps.callbacks.Callback, and pass an instance",
+                callbacks=callbacks,
             )
 
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmps.data.rows import Rows, fingerprint
-from shmps.errors import DataError, ShmpsError, UsageError, warn
+from shmps.errors import DataError, ShmpsError, UsageError, verbatim, warn
 from shmps.linear.settings import Settings
 from shmps.ps.memory.parameters import Copy
 from shmps.ps.updater import Updater
@@ -125,8 +125,12 @@ def opened(
         planned = settings.ticks_planned(rows.num_rows)
         if (copy.ticks > planned).any():
             raise UsageError(
-                f"{settings.resume}: resume must have at most {planned} iterations of the workers, where the "
-                f"training ends, got {copy.ticks.tolist()}; raise epochs or iterations"
+                f"{verbatim(settings.resume)}: {{resume}} must have at most {planned} iterations of the "
+                f"workers, where the training ends, got {copy.ticks.tolist()}; raise {{epochs}} or "
+                f"{{iterations}}",
+                resume=settings.resume,
+                epochs=settings.epochs,
+                iterations=settings.iterations,
             )
     if settings.checkpoint is None:
         return None, copy
@@ -155,14 +159,16 @@ def _compare(checkpoint: CheckpointFile, what: str, here: dict[str, Any], kind: 
     there = checkpoint.header[what]
     differing = [name for name in there | here if there.get(name) != here.get(name)]
     if differing:
-        readable = [name for name in differing if name != "sha256"]
-        found = ", ".join(
-            f"{name} {there.get(name)!s:.80} there and {here.get(name)!s:.80} here" for name in readable
+        readable = {name: here.get(name) for name in differing if name != "sha256"}
+        got = ", ".join(
+            f"{{{name}}} {verbatim(f'{there.get(name)!s:.80}')} there and {{{name}.value!s:.80}} here"
+            for name in readable
         )
-        found = found or "one content there and another here"
         raise kind(
-            f"{checkpoint.path}: a resumed training must have the {what} of the checkpoint, got {found}; "
-            f"pass those of the checkpoint, or start anew without resume"
+            f"{verbatim(checkpoint.path)}: a resumed training must have the {what} of the checkpoint, got "
+            f"{got or 'one content there and another here'}; pass those of the checkpoint, or start anew "
+            f"without {{resume}}",
+            **{"resume": None} | readable,
         )
 
 

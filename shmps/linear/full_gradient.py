@@ -24,7 +24,7 @@ import numpy as np
 
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, lengths, shard
-from shmps.errors import Diverged
+from shmps.errors import Diverged, NotConverged
 from shmps.linear.kernels import curvature_matrix, dot, moments
 from shmps.linear.lbfgs import LBFGS, Solve, curvature_of_moments, whole_curvature
 from shmps.linear.objective import mean_gradient, measure, pieces, warm_up_gradient
@@ -186,22 +186,24 @@ class Coordinator:
         return best.reshape(self._layout.shape)
 
     @property
-    def advice(self) -> str:
-        """What to do if L-BFGS ended above its tolerance; empty otherwise."""
+    def advice(self) -> NotConverged | None:
+        """What to do if L-BFGS ended above its tolerance; None otherwise."""
         search = self._search
         if self._stopped or search is None or (search.done and not search.stuck):
-            return ""
+            return None
         rounds, apart = len(self.history), search.gap / abs(search.best[1])
         if apart <= self._tolerance:  # the search bounds its gap only every few steps
-            return ""
+            return None
         if search.stuck:
-            ended, do = f"no step along its direction went down in {rounds} rounds (rounding)", "raise tol"
+            ended, do = f"no step along its direction went down in {rounds} rounds (rounding)", "raise {tol}"
         else:
-            ended, do = f"it used all its {rounds} rounds", "raise iterations or tol"
+            ended, do = f"it used all its {rounds} rounds", "raise {iterations} or {tol}"
         known = f"up to {apart:.2g} of it" if math.isfinite(apart) else "an unknown distance"
-        return (
+        return NotConverged(
             f"lbfgs ended because {ended}: the objective is {known} above its least value, by an estimate; "
-            f"tol={self._tolerance:g} asks for less; {do}, or scale the features"
+            f"{{tol.given}} asks for less; {do}, or scale the features",
+            tol=self._tolerance,
+            iterations=self._most,
         )
 
     def stop(self) -> None:

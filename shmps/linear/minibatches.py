@@ -147,8 +147,10 @@ def must_fit(
         what, remedy = f"{rows.num_rows:,} rows and {num_keys:,} keys", "allow more"
         if entries * _PER_ENTRY > _SPARE:
             what = f"{rows.num_rows:,} rows, {num_keys:,} keys and minibatches of {entries:,} values"
-            remedy = "allow more, or a smaller batch_size"
+            remedy = "allow more, or a smaller {batch_size}"
         raise OutOfSpace(
-            f"memory must be at least {-(-least // 2**20)}M for {what} in this process, "
-            f"got {as_size(memory)}; {remedy}"
+            f"{{memory}} must be at least {-(-least // 2**20)}M for {what} in this process, got "
+            f"{{memory.value}}; {remedy}",
+            memory=as_size(memory),
+            batch_size=None,
         )

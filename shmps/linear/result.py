@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shmps.errors import UnstableRate, WorseThanConstant
 from shmps.linear.text import table
 from shmps.linear.timesheet import Spans, WorkerStats
 from shmps.models.metrics import Metrics
@@ -63,11 +64,11 @@ class Stability:
     curvature: float  # estimate of the largest eigenvalue of the objective's Hessian near its minimum
 
     @property
-    def advice(self) -> str:
-        """What to do about a rate above the limit; empty if the rate is stable."""
+    def advice(self) -> UnstableRate | None:
+        """What to do about a rate above the limit; None if the rate is stable."""
         if self.learning_rate <= self.limit:
-            return ""
-        return (
+            return None
+        return UnstableRate(
             f"gradient steps with a delay of {self.delay} versions are stable up to a learning rate of "
             f"{self.limit:.3g} here (curvature {self.curvature:.3g}), got {self.learning_rate:g}: the "
             f"weights swing instead of settling; use a lower rate, or the schedule 1/(1+delay)"
@@ -107,25 +108,27 @@ class Result:
         return self.nonzeros / max(self.seconds["train"], 1e-9)
 
     @property
-    def advice(self) -> str:
-        """What to do if the model is worse than the constant one on the training rows; empty if it is not.
+    def advice(self) -> WorseThanConstant | None:
+        """What to do if the model is worse than the constant one on the training rows; None if it is not.
 
         The difference must exceed `tol`: a solver may miss the constant model itself by that much.
         """
         settings, loss, constant = self.settings, self.training_log_loss, self.constant_log_loss
         if math.isnan(constant) or loss <= constant * (1 + settings["tol"]):
-            return ""
+            return None
         do = "scale the features to about 1, "
         if self.objectives:
-            found, do = "solver='lbfgs'", do + "or raise iterations"
+            got, do = "{solver:'lbfgs'}", do + "or raise {iterations}"
         else:
-            found = f"updater={settings['updater']!r}, learning_rate={settings['learning_rate']:g}"
-            do += "lower the learning_rate, raise epochs, or leave minibatches for solver='auto'"
+            got = "{updater.given}, {learning_rate.given}"
+            do += "lower the {learning_rate}, raise {epochs}, or leave minibatches for {solver:'auto'}"
         if not settings["fit_intercept"]:
-            do = f"learn an intercept with fit_intercept=True, {do}"
-        return (
+            do = f"learn an intercept with {{fit_intercept:True}}, {do}"
+        names = "solver", "iterations", "updater", "learning_rate", "epochs", "fit_intercept"
+        return WorseThanConstant(
             f"the model is worse than none: its log-loss on the training rows is {loss:.4g}, that of giving "
-            f"every row the classes' shares {constant:.4g}; trained with {found}; {do}"
+            f"every row the classes' shares {constant:.4g}; trained with {got}; {do}",
+            **{name: settings[name] for name in names},
         )
 
     def with_source(self, data: str, note: str, load: float) -> "Result":
@@ -137,10 +140,11 @@ class Result:
         figures = asdict(replace(self, timeline=None))
         del figures["timeline"]  # shmps.report.timeline writes it in a format of its own
         figures["settings"].pop("names", None)  # maybe millions; `shmps inspect` shows those that matter
-        return finite(
+        json_able: dict[str, Any] = finite(
             figures
             | {"samples_per_second": self.samples_per_second, "nonzeros_per_second": self.nonzeros_per_second}
         )
+        return json_able
 
     def _deaths(self) -> str:
         deaths = [event for event in self.events if event.exit_code is not None]

@@ -1,246 +1,156 @@
-"""How to train: the parameters of the estimator, their rules, and what they become."""
+"""The checked parameters of one training, and what they say of it: solver, mode, updater, plan."""
 
-import inspect
 import itertools
 import numbers
-import os
-from collections.abc import Sequence
 from typing import Any
 
-from shmps.checks import not_negative, positive, seed_of, size, whole
-from shmps.errors import UsageError
+from shmps.checks import bytes_of, seed_of
+from shmps.errors import UsageError, named_in
 from shmps.linear.callbacks import CallbackList, check_callbacks
-from shmps.linear.choices import HOGWILD_RATES, LEARNING_RATES, OF_MINIBATCHES, ON_WORKER_DEATH, SOLVERS
+from shmps.linear.parameters import DECLARED, HOGWILD_RATES, LEARNING_RATES, Parameters
 from shmps.linear.plan import Plan
 from shmps.ps.arguments import replicas_of
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
-from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
+from shmps.ps.scheduler.run import CONTINUE
 from shmps.ps.updater import Updater
 from shmps.updaters.descent import FTRL, SGD, AdaGrad, ByRule
 from shmps.updaters.dist_lr import DistLR
 
-# The values with which L-BFGS can be asked for, of the other parameters that it does not take as they are.
-_OF_LBFGS: dict[str, tuple[Any, ...]] = {
-    "mode": ("sync",), "l1": (0,), "slow_worker": (None,), "tick_time": (0,), "join_at": (None,),
-    "on_worker_death": (RESPAWN, FAIL), "replicas": (0,), "checkpoint": (None,), "resume": (None,),
-}  # fmt: skip
-MODES = {"sync": SYNC, "async": ASYNC, "hogwild": HOGWILD}  # and "bounded"
-_SLOWEST = 1000  # times
-_LONGEST = 60_000  # ms
+_MODES = {"sync": SYNC, "async": ASYNC, "hogwild": HOGWILD}  # and "bounded"
 _DESCENTS = {"sgd": SGD, "dist-lr": DistLR}
 
 
-class Settings:
-    """The parameters of a training: what each means is told by `shmps.LogisticRegression`."""
+class Settings(Parameters):
+    """The parameters of one training. Make them with `of`, which checks them."""
 
-    def __init__(
-        self,
-        workers: int = 2,
-        servers: int = 1,
-        mode: str = "sync",
-        bound: int | None = None,
-        solver: str = "auto",
-        updater: str | None = None,
-        learning_rate: float | None = None,
-        schedule: str | None = None,
-        l1: float = 0.0,
-        l2: float = 1e-5,
-        batch_size: int | None = None,
-        epochs: int | None = None,
-        iterations: int | None = None,
-        tol: float = 1e-6,
-        n_iter_no_change: int | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        fit_intercept: bool = True,
-        class_weight: dict[Any, float] | str | None = None,
-        warm_start: bool = False,
-        test_interval: int = 0,
-        slow_worker: tuple[int, float] | None = None,
-        tick_time: float = 0.0,
-        on_worker_death: str = RESPAWN,
-        join_at: int | None = None,
-        replicas: int = 0,
-        node_timeout: float | None = 60.0,
-        random_state: Any = 0,
-        checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_every: int = 100,
-        resume: str | os.PathLike[str] | None = None,
-        memory: int | str | None = None,
-        start_method: str | None = None,
-        timeline: bool = False,
-        callbacks: Sequence[Any] | None = None,
-    ):
-        """The parameters, as they are: they are checked by `check`, or when training begins."""
-        self.workers = workers
-        self.servers = servers
-        self.mode = mode
-        self.bound = bound
-        self.solver = solver
-        self.updater = updater
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.l1 = l1
-        self.l2 = l2
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.iterations = iterations
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.fit_intercept = fit_intercept
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.test_interval = test_interval
-        self.slow_worker = slow_worker
-        self.tick_time = tick_time
-        self.on_worker_death = on_worker_death
-        self.join_at = join_at
-        self.replicas = replicas
-        self.node_timeout = node_timeout
-        self.random_state = random_state
-        self.checkpoint = checkpoint
-        self.checkpoint_every = checkpoint_every
-        self.resume = resume
-        self.memory = memory
-        self.start_method = start_method
-        self.timeline = timeline
-        self.callbacks = callbacks
-
-    def check(self) -> None:
-        """Raises UsageError for parameters that break a rule: what `fit` would say without its data."""
-        for name in ("workers", "servers"):
-            whole(name, getattr(self, name), least=1)
-        consistency = self.consistency()
-        replicas_of(self.replicas, self.servers, consistency.in_place)
-        self.plan()
-        self.make_updater(unpenalized=-1)
-        self.by_lbfgs()
-        self._check_stopping()
-
-    def settled(self) -> "Settings":
-        """A copy, checked and with a seed that is a number. Raises as `check` does."""
-        if self._is_kept() and not isinstance(self.random_state, numbers.Integral):
-            raise UsageError(
-                f"a training goes on with the random_state that it began with, found {self.random_state!r}"
-            )
-        params = {name: getattr(self, name) for name in inspect.signature(Settings).parameters}
-        settings = Settings(**params | {"random_state": seed_of(self.random_state)})
-        settings.check()
+    @classmethod
+    def of(cls, given: Parameters) -> "Settings":
+        """Return a checked copy, with a random_state that is an integer. Raises UsageError."""
+        settings = cls(**{name: getattr(given, name) for name in DECLARED})
+        for each in DECLARED.values():
+            each.rule.check(each.name, getattr(settings, each.name))
+        settings._check_together()
+        settings.random_state = seed_of(settings.random_state)
         return settings
 
-    def _is_kept(self) -> bool:
-        return self.checkpoint is not None or self.resume is not None
-
-    def _check_stopping(self) -> None:
-        if self.n_iter_no_change is not None:
-            whole("n_iter_no_change", self.n_iter_no_change, least=1)
-        if not 0 < positive("validation_fraction", self.validation_fraction) < 1:
-            raise UsageError(f"validation_fraction lies between 0 and 1, found {self.validation_fraction!r}")
+    def _check_together(self) -> None:
+        """Check the rules that relate several parameters."""
+        if (self.bound is not None) != (self.mode == "bounded"):
+            raise self._error(
+                "{bound} and {mode:'bounded'} need each other, got {mode.given} and {bound.given}; give both "
+                "or none"
+            )
+        replicas_of(self.replicas, self.servers, self.consistency().in_place)
+        self._check_solver()
+        self._check_workers()
+        self._check_checkpoints()
+        self._check_updater()
         check_callbacks(self.callbacks)
 
+    def _check_solver(self) -> None:
+        refused = self._refused_by_lbfgs()
+        if self.solver == "lbfgs" and refused:
+            named = ", ".join(f"{{{name}.given}}" for name in refused)
+            raise self._error(
+                f"{{solver:'lbfgs'}} takes the same full steps of all workers in sync mode, got {named}; "
+                f"leave that out, or use {{solver:'minibatch'}}"
+            )
+
+    def _refused_by_lbfgs(self) -> list[str]:
+        limited = [each for each in DECLARED.values() if each.lbfgs is not None]
+        return [each.name for each in limited if getattr(self, each.name) not in (each.lbfgs or ())]
+
+    def _check_workers(self) -> None:
+        if self.slow_worker is not None and self.slow_worker[0] >= self.workers:
+            raise self._error(
+                "{slow_worker} must name a rank below {workers.given}, got rank {slow_worker.value[0]}"
+            )
+        epochs = self.held("epochs")
+        if self.join_at is not None and self.iterations is None and self.join_at >= epochs:
+            raise self._error(
+                "{join_at} must be less than {epochs.given}, got {join_at.value}; raise {epochs} or lower it",
+                epochs=epochs,
+            )
+
+    def _check_checkpoints(self) -> None:
+        if self.checkpoint is None and self.resume is None:
+            return
+        if self.elastic:
+            raise self._error(
+                "{checkpoint} and {resume} need workers that neither join nor leave, got {join_at.given} and "
+                "{on_worker_death.given}; leave out one or the other"
+            )
+        if not isinstance(self.random_state, numbers.Integral):
+            raise self._error(
+                "{random_state} must be an integer with {checkpoint} or {resume}, got "
+                "{random_state.value!r}; give the seed that the training begins with"
+            )
+
+    def _check_updater(self) -> None:
+        given = {"updater": self.held("updater"), "schedule": self.held("schedule")}
+        if self.l1 and given["updater"] != "ftrl":
+            raise self._error(
+                "{l1} must be 0 without {updater:'ftrl'}, got {l1.value} with {updater.given}", **given
+            )
+        if given["schedule"] != "constant" and given["updater"] not in _DESCENTS:
+            raise self._error(
+                "{schedule} needs {updater:'sgd'}, got {schedule.given} with {updater.given}", **given
+            )
+        by_push = given["updater"] == "dist-lr" or given["schedule"] == "1/(1+delay)"
+        if by_push and self.consistency().in_place:
+            raise self._error(
+                "{updater:'dist-lr'} and {schedule:'1/(1+delay)'} need pushes, which hogwild workers do not "
+                "make, got {updater.given}, {schedule.given}; use others",
+                **given,
+            )
+        self.make_updater(unpenalized=-1)  # which checks the product of rate and penalty
+
+    def _error(self, message: str, **values: Any) -> UsageError:
+        """Return an error with the parameters that `message` names. `values` go before the given ones."""
+        names = sorted(named_in(message))
+        return UsageError(message, **{name: values.get(name, getattr(self, name)) for name in names})
+
     def held(self, name: str) -> Any:
-        """The value of a parameter in minibatches: what was given, or the default that None stands for."""
+        """Return a parameter's value in a training by minibatches: as given, or what None stands for."""
         value = getattr(self, name)
-        return OF_MINIBATCHES.get(name) if value is None else value
+        return DECLARED[name].unset if value is None else value
+
+    def minibatch_values(self) -> dict[str, Any]:
+        """Return the effective values of the parameters for which None stands for another value."""
+        return {each.name: self.held(each.name) for each in DECLARED.values() if each.unset is not None}
 
     def by_lbfgs(self) -> bool:
-        """Whether L-BFGS solves it. Raises UsageError if it is asked for together with what it cannot do."""
-        if self.solver not in SOLVERS:
-            raise UsageError(f"solver is one of {', '.join(SOLVERS)}; found {self.solver!r}")
-        positive("tol", self.tol)
-        allowed = _OF_LBFGS | dict.fromkeys(OF_MINIBATCHES, (None,))
-        wrong = [
-            f"{name}={getattr(self, name)!r}"
-            for name, values in allowed.items()
-            if getattr(self, name) not in values
-        ]
-        if self.solver == "lbfgs" and wrong:
-            raise UsageError(
-                f"lbfgs takes the same full steps of all workers in sync mode, at a length of its own; found "
-                f"{', '.join(wrong)}; leave that out, or use solver='minibatch'"
-            )
-        return self.solver != "minibatch" and not wrong
+        """Return whether L-BFGS is the solver."""
+        return self.solver != "minibatch" and not self._refused_by_lbfgs()
+
+    @property
+    def elastic(self) -> bool:
+        """Return whether workers may join and leave."""
+        return self.join_at is not None or self.on_worker_death == CONTINUE
 
     def consistency(self) -> Consistency:
-        """The mode as a value. Raises UsageError if mode and bound contradict each other."""
-        if self.mode not in (*MODES, "bounded"):
-            raise UsageError(f"mode is one of {', '.join(MODES)}, bounded; found {self.mode!r}")
-        if (self.bound is not None) != (self.mode == "bounded"):
-            raise UsageError(
-                f"a bound goes with mode='bounded' only; found mode={self.mode!r}, bound={self.bound!r}"
-            )
-        if self.bound is not None:
-            return BOUNDED(self.bound)
-        return MODES[self.mode]
+        """Return the mode as a value."""
+        return BOUNDED(self.bound) if self.bound is not None else _MODES[self.mode]
 
     def plan(self) -> Plan:
-        if self.iterations is not None:
-            whole("iterations", self.iterations, least=1)
-        self._check_nodes()
-        elastic = self.join_at is not None or self.on_worker_death == CONTINUE
-        self._check_checkpoints(elastic)
-        every = whole("checkpoint_every", self.checkpoint_every, least=1)
+        """Return what every worker does in a training by minibatches."""
         return Plan(
-            batch_size=whole("batch_size", self.held("batch_size"), least=0),
-            epochs=whole("epochs", self.held("epochs"), least=1),
+            batch_size=int(self.held("batch_size")),
+            epochs=int(self.held("epochs")),
             iterations=self.iterations,
-            test_interval=whole("test_interval", self.test_interval, least=0),
+            test_interval=self.test_interval or 0,
             intercept=bool(self.fit_intercept),
-            seed=seed_of(self.random_state),
+            seed=self.random_state,
             slow_worker=self.slow_worker,
-            tick_time=self._tick_time(),
-            checkpoint_every=0 if self.checkpoint is None else every,
-            elastic=elastic,
-            memory=None if self.memory is None else size("memory", self.memory),
+            tick_time=self.tick_time / 1000,
+            checkpoint_every=0 if self.checkpoint is None else int(self.checkpoint_every),
+            elastic=self.elastic,
+            memory=None if self.memory is None else bytes_of(self.memory),
             timeline=bool(self.timeline),
         )
 
-    def _check_nodes(self) -> None:
-        """Who takes part, and what becomes of one that dies or is slow."""
-        if self.join_at is not None:
-            whole("join_at", self.join_at, least=0)
-            epochs = whole("epochs", self.held("epochs"), least=1)
-            if self.iterations is None and self.join_at >= epochs:
-                raise UsageError(
-                    f"join_at is one of the epochs 0 to {epochs - 1}, found {self.join_at}; "
-                    f"ask for more epochs, or an earlier one"
-                )
-        if self.on_worker_death not in ON_WORKER_DEATH:
-            raise UsageError(
-                f"on_worker_death is one of {', '.join(ON_WORKER_DEATH)}; found {self.on_worker_death!r}"
-            )
-        if self.node_timeout is not None:
-            positive("node_timeout", self.node_timeout)
-        if self.slow_worker is None:
-            return
-        found = repr(self.slow_worker)
-        try:
-            rank, factor = self.slow_worker
-            found = f"rank {rank} and factor {factor:g}"
-            fits = 0 <= rank < self.workers and 1 <= factor <= _SLOWEST
-        except (TypeError, ValueError):
-            fits = False
-        if not fits:
-            raise UsageError(
-                f"slow_worker is a rank below workers={self.workers} and a factor from 1 to {_SLOWEST}, "
-                f"found {found}"
-            )
-
-    def _check_checkpoints(self, elastic: bool) -> None:
-        for name in ("checkpoint", "resume"):
-            folder = getattr(self, name)
-            if not (folder is None or isinstance(folder, str | os.PathLike)) or folder == "":
-                raise UsageError(f"{name} is the path of a folder, found {folder!r}")
-        if elastic and self._is_kept():
-            raise UsageError(
-                "a checkpoint is of workers that neither come nor go, found join_at="
-                f"{self.join_at!r}, on_worker_death={self.on_worker_death!r}; leave out one or the other"
-            )
-
     def kept_when_resumed(self, updater: Updater) -> dict[str, Any]:
-        """What must be the same for a training to go on from a checkpoint of it."""
+        """Return what must be the same for a training to continue from a checkpoint of this one."""
         plan = self.plan()
         return {
             "mode": str(self.consistency()),
@@ -251,56 +161,38 @@ class Settings:
             "fit_intercept": plan.intercept,
         } | vars(updater)
 
-    def _tick_time(self) -> float:
-        """In seconds."""
-        milliseconds = not_negative("tick_time", self.tick_time)
-        if milliseconds > _LONGEST:
-            raise UsageError(f"tick_time is at most {_LONGEST} ms, found {milliseconds:g}")
-        return milliseconds / 1000
-
     def make_updater(self, unpenalized: int) -> ByRule:
-        kind, schedule = self.held("updater"), self.held("schedule")
-        if kind not in LEARNING_RATES:
-            raise UsageError(f"updater is one of {', '.join(LEARNING_RATES)}; found {kind!r}")
-        if self.l1 and kind != "ftrl":
-            raise UsageError(f"l1 needs updater='ftrl', found {kind!r} with l1={self.l1}")
-        if schedule != "constant" and kind not in _DESCENTS:
-            raise UsageError(f"a schedule needs updater='sgd', found {kind!r} with {schedule!r}")
-        in_place = self.consistency().in_place
-        if in_place and (kind == "dist-lr" or schedule == "1/(1+delay)"):
-            raise UsageError(
-                f"hogwild workers push nothing that dist-lr's rules or the schedule 1/(1+delay) could go by; "
-                f"found updater={kind!r}, schedule={schedule!r}; use others"
-            )
+        """Return the servers' rule. `unpenalized` is the key of the intercept, or -1."""
+        kind, in_place = self.held("updater"), self.consistency().in_place
         rates = LEARNING_RATES | (HOGWILD_RATES if in_place else {})
         rate = rates[kind] if self.learning_rate is None else self.learning_rate
         if kind == "ftrl":
             return FTRL(rate, l1=self.l1, l2=self.l2, unpenalized=unpenalized)
         if kind == "adagrad":
-            initial = 1.0 if in_place else 1e-4  # beside the squares of a row's gradient, or of a mean's
+            initial = 1.0 if in_place else 1e-4  # beside the squared gradient of a row, or of a mean of rows
             return AdaGrad(rate, l2=self.l2, initial=initial, unpenalized=unpenalized)
         descent = _DESCENTS[kind]
-        return descent(rate, l2=self.l2, schedule=schedule, unpenalized=unpenalized)
+        return descent(rate, l2=self.l2, schedule=self.held("schedule"), unpenalized=unpenalized)
 
     def evaluated_every(self, rows: int) -> int:
         """Return the iterations of worker 0 between evaluations; 0: no evaluations.
 
-        Callbacks without a `test_interval` run once per epoch (L-BFGS: once per round), and at least once at
-        the end.
+        watched: whether something shows evaluations. Without a `test_interval`, one evaluation is made per
+        epoch (L-BFGS: per round) if something shows or uses them, and at least one by the end.
         """
         stops_early = self.early_stopping or self.n_iter_no_change is not None
         if not (stops_early or CallbackList(self.callbacks).needs_evaluations):
-            return self.test_interval
+            return self.test_interval or 0
         if self.by_lbfgs():
             return self.test_interval or 1
         return min(self.test_interval or self.ticks_per_epoch(rows)[0], self.ticks_planned(rows)[0])
 
     def ticks_per_epoch(self, rows: int) -> list[int]:
-        """Of each worker."""
+        """Return the ticks of each worker."""
         cuts = [rows * rank // self.workers for rank in range(self.workers + 1)]
         sizes, rows_of_one = (end - begin for begin, end in itertools.pairwise(cuts)), self.held("batch_size")
         return [-(-size // rows_of_one) if rows_of_one else 1 for size in sizes]
 
     def ticks_planned(self, rows: int) -> list[int]:
-        """Of each worker."""
+        """Return the ticks of each worker in the whole training."""
         return [self.iterations or self.held("epochs") * ticks for ticks in self.ticks_per_epoch(rows)]

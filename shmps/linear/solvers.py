@@ -35,7 +35,7 @@ class Solver:
     ticks_per_epoch: int  # of all workers
     stop: Callable[[], None]  # makes the workers leave early
     on_barrier: Callable[[], None] = lambda: None
-    advice: Callable[[], str] = lambda: ""  # at the end: what to do if it ended before it was done
+    advice: Callable[[], Warning | None] = lambda: None  # what to do if it ended before it was done
     objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
 
 

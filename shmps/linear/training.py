@@ -32,7 +32,7 @@ from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
 from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
-from shmps.linear.settings import OF_MINIBATCHES, Settings
+from shmps.linear.settings import Settings
 from shmps.linear.solvers import solver_of
 from shmps.linear.stability import stability_of
 from shmps.linear.timesheet import WorkerStats
@@ -215,8 +215,8 @@ class Training:
         return self._solver.name
 
     @property
-    def advice(self) -> str:
-        """What to do if the solver ended before it was done; empty if it was done."""
+    def advice(self) -> Warning | None:
+        """What to do if the solver ended before it was done; None if it was done."""
         return self._solver.advice()
 
     def result(self, measured_on: str) -> Result:
@@ -278,7 +278,7 @@ class Training:
         if isinstance(settings.class_weight, dict):
             kept["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
         if self.solver == "minibatch":
-            kept |= {name: settings.held(name) for name in OF_MINIBATCHES}
+            kept |= settings.minibatch_values()
             kept["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
         return kept
 

@@ -46,7 +46,7 @@ class Model:
 
     @property
     def num_features(self) -> int:
-        return self.coefficients.shape[-1]
+        return int(self.coefficients.shape[-1])
 
     @property
     def is_finite(self) -> bool:
@@ -76,7 +76,9 @@ class Model:
             raise DataError(
                 "X must have finite real values, got nan, inf or complex ones; impute or drop them"
             )
-        return np.asarray(X @ np.ascontiguousarray(self.coefficients.T), np.float64) + self.intercept
+        products = np.asarray(X @ np.ascontiguousarray(self.coefficients.T), np.float64)
+        margins: np.ndarray = products + self.intercept
+        return margins
 
     def _must_have_names(self, names: np.ndarray | None) -> None:
         """Raise DataError if columns have `names` (features,), and those of training had others."""
@@ -109,7 +111,8 @@ class Model:
         """Return the label of each row; of two, the positive one if and only if the margin is above 0."""
         margins = self.decision_function(X)
         numbers = (margins > 0).astype(np.intp) if margins.ndim == 1 else margins.argmax(axis=1)
-        return array_of(self.labels)[numbers]
+        labels: np.ndarray = array_of(self.labels)[numbers]
+        return labels
 
 
 def array_of(labels: tuple[Label, ...]) -> np.ndarray:
@@ -167,7 +170,8 @@ def plain_settings(settings: Any) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UsageError(f"settings must be a dict, got {type(settings).__name__}")
     try:
-        return json.loads(json.dumps(settings, default=python_scalar))
+        plain: dict[str, Any] = json.loads(json.dumps(settings, default=python_scalar))
+        return plain
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"settings must hold only what JSON can, got: {error}") from error
 

@@ -64,14 +64,17 @@ def writeable(out: Any, count: int, width: int, dtype: type) -> np.ndarray:
 
 
 def replicas_of(replicas: Any, servers: int, in_place: bool) -> int:
-    """Return the number of replicas: 0, or 1 if another server can keep it and servers apply all updates."""
+    """Return `replicas`, which is 0, or 1 with two servers or more and updates that pass through servers."""
     if replicas and in_place:
         raise UsageError(
-            f"replicas must be 0 in hogwild mode, since workers update in place, got {replicas!r}; leave out "
-            f"one or the other"
+            "{replicas} must be 0 where hogwild workers update in place, got {replicas.value!r}: a replica "
+            "follows what servers apply",
+            replicas=replicas,
         )
     if replicas not in (0, 1) or replicas >= servers:
         raise UsageError(
-            f"replicas must be 0, or 1 with two servers or more, got {replicas!r} with servers={servers}"
+            "{replicas} must be 0, or 1 with two servers or more, got {replicas.value!r} and {servers.given}",
+            replicas=replicas,
+            servers=servers,
         )
     return int(replicas)

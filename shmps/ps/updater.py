@@ -41,7 +41,9 @@ class Updater:
     state_width = 0
     unpenalized = -1
 
-    def update(self, keys, gradient, values, state, step: Step) -> None:
+    def update(
+        self, keys: np.ndarray, gradient: np.ndarray, values: np.ndarray, state: np.ndarray, step: Step
+    ) -> None:
         """Turn `values` (k, width) and `state` (k, width, state_width) into their after-images.
 
         keys (k,) int64; gradient (k, width). `values` and `state` are copies of what the server stores under
@@ -55,7 +57,7 @@ class Updater:
         rows = sum(push.rows for push in pushes)
         return total(pushes, [push.rows / rows for push in pushes])
 
-    def start(self, values, state) -> None:
+    def start(self, values: np.ndarray, state: np.ndarray) -> None:
         """Set `state` (n, width, state_width) for the initial `values` (n, width)."""
 
     def penalty(self, step: Step) -> float:
@@ -67,7 +69,7 @@ class Updater:
         """Whether a stored value may owe a penalty, which `catch_up` applies."""
         return False
 
-    def catch_up(self, keys, values, state, age: float) -> None:
+    def catch_up(self, keys: np.ndarray, values: np.ndarray, state: np.ndarray, age: float) -> None:
         """Apply to `values` (k, width) the penalty that they owe at `age`."""
 
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _steps(tops: Iterable[float]) -> str:
     return path + "V1Z"
 
 
-def thinned(items: Sequence, most: int) -> list:
+def thinned(items: Sequence[Any], most: int) -> list[Any]:
     """At most about so many of them, equally far apart; the last is among them."""
     every = -(-len(items) // most) if items else 1
     return list(items[(len(items) - 1) % every :: every]) if items else []

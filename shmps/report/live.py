@@ -56,7 +56,7 @@ class Panel:
         self._live.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
     def on_progress(self, done: int, planned: int) -> None:

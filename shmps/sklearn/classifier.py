@@ -1,4 +1,4 @@
-"""A linear classifier as scikit-learn knows one: what was learned, and what it says of new rows."""
+"""A linear classifier with the conventions of scikit-learn: learned attributes, and predictions."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import scipy.sparse
 from shmps.data.dialect import Dialect, origin_of
 from shmps.data.matching import names_of, with_names
 from shmps.errors import DataError, UsageError
-from shmps.linear.settings import Settings
+from shmps.linear.parameters import Parameters
 from shmps.models.model import Model
 from shmps.sklearn.conventions import Estimator, known_to_sklearn
 from shmps.sklearn.inputs import check_names, matrix_of, opened_again
@@ -17,46 +17,46 @@ from shmps.sklearn.start import trained
 from shmps.sklearn.weights import row_weights
 
 
-class LinearClassifier(Estimator, Settings):
+class LinearClassifier(Estimator, Parameters):
     """`fit` sets coef_, intercept_, classes_, n_features_in_, and feature_names_in_ if columns have names.
 
-    X is anywhere a matrix (n_samples, n_features), or the path of a data file: that is read as the training
-    rows were.
+    X is a matrix (n_samples, n_features), or the path of a data file that is read as the training rows were.
     """
 
-    coef_: np.ndarray  # (1, n_features_in_); of more than two classes (n_classes, n_features_in_)
+    coef_: np.ndarray  # (1, n_features_in_); with more than two classes (n_classes, n_features_in_)
     intercept_: np.ndarray  # (1,) or (n_classes,)
     classes_: np.ndarray  # (n_classes,)
     n_features_in_: int
     feature_names_in_: np.ndarray  # (n_features_in_,)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Margins: (n_samples,), positive for classes_[1]; of more than two classes (n_samples, n_classes).
+        """Return margins (n_samples,), positive for classes_[1]; with more classes (n_samples, n_classes).
 
-        Raises DataError, UsageError before `fit`.
+        Raises DataError, and UsageError before `fit`.
         """
         return self.model().decision_function(self._features(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (n_samples, n_classes) of classes_. Raises DataError, UsageError before `fit`.
+        """Return the probabilities (n_samples, n_classes) of classes_.
 
-        Of more than two classes: of each against the rest, divided by their sum.
+        With more than two classes: those of each class against the rest, divided by their sum. Raises
+        DataError, and UsageError before `fit`.
         """
         return self.model().predict_proba(self._features(X))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithms of `predict_proba`, (n_samples, n_classes), exact also where that rounds to 0."""
+        """Return the logarithms of `predict_proba`, exact also where a probability rounds to 0."""
         return self.model().predict_log_proba(self._features(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Labels (n_samples,). Raises DataError, UsageError before `fit`."""
+        """Return labels (n_samples,). Raises DataError, and UsageError before `fit`."""
         return self.model().predict(self._features(X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy, with rows counted by their weights (n_samples,); y is None where X is a path.
+        """Return the accuracy, weighted by sample_weight (n_samples,). y is None if X is a path.
 
-        Raises DataError also for y and weights that `fit` would refuse; but labels that training did not have
-        only count as wrong, with a warning. UsageError before `fit`.
+        Labels that training did not have count as wrong, with a warning. Raises DataError, also for y and
+        weights that `fit` refuses, and UsageError before `fit`.
         """
         self._must_be_fitted()
         X, y, sample_weight = opened_again(X, y, sample_weight, self.n_features_in_, self._origin())
@@ -66,17 +66,17 @@ class LinearClassifier(Estimator, Settings):
         return float(np.average(predicted == y, weights=weights))
 
     def model(self) -> Model:
-        """What was learned, to be saved. Raises UsageError before `fit`."""
+        """Return the learned model, for `shmps.save`. Raises UsageError before `fit`."""
         self._must_be_fitted()
         settings = self.result_.settings if hasattr(self, "result_") else {}
         return self._model(self.coef_, self.intercept_, settings)
 
     def _origin(self) -> Dialect:
-        """How the rows of the last training were read."""
+        """Return how the rows of the last training were read."""
         return Dialect.of(self.result_.settings if hasattr(self, "result_") else {})
 
     def _model_of(self, weights: np.ndarray, settings: dict[str, Any]) -> Model:
-        """Of weights as they are trained."""
+        """Return the model of weights in the layout of training."""
         return self._model(*self._split(weights), settings)
 
     def _model(self, coef: np.ndarray, intercept: np.ndarray, settings: dict[str, Any]) -> Model:
@@ -84,7 +84,7 @@ class LinearClassifier(Estimator, Settings):
         return Model(coefficients, intercept, tuple(self.classes_.tolist()), settings)
 
     def _first_features(self, X: Any) -> tuple[scipy.sparse.csr_matrix, Dialect]:
-        """X as a matrix, and how its rows were read. The features of later matrices must be the same."""
+        """Return X as a matrix, and how its rows were read. Later matrices must have the same features."""
         self.__dict__.pop("feature_names_in_", None)
         names, origin = names_of(X), origin_of(X)
         if names is not None:
@@ -115,11 +115,11 @@ class LinearClassifier(Estimator, Settings):
         self.coef_, self.intercept_ = self._split(weights)
 
     def _split(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """coef_ and intercept_ of what was trained: a row for every key, the intercept's last, if any."""
+        """Return coef_ and intercept_ of weights in the layout of training: see `start.trained`."""
         rows, features = weights.reshape(len(weights), -1), self.n_features_in_
         coef = np.ascontiguousarray(rows[:features].T)
         return coef, rows[features].copy() if self.fit_intercept else np.zeros(len(coef))
 
     def _weights(self) -> np.ndarray:
-        """As they are trained."""
+        """Return the weights in the layout of training: see `start.trained`."""
         return trained(self.coef_, self.intercept_ if self.fit_intercept else None)

@@ -1,4 +1,4 @@
-"""scikit-learn's conventions for estimators, kept without importing it: it is imported only when it asks."""
+"""The conventions of scikit-learn for estimators. It is imported only inside methods that it calls itself."""
 
 import copy
 import functools
@@ -13,18 +13,18 @@ _METHODS = ("fit", "partial_fit", "score")  # that take `sample_weight`
 
 
 class Estimator:
-    """Parameters are the arguments of the constructor, which only keeps them."""
+    """An estimator whose parameters are the arguments of the constructor, which only stores them."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters by name; `deep` changes nothing: none of them is an estimator."""
+        """Return the parameters by name. `deep` changes nothing, since no parameter is an estimator."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters by name. Raises UsageError for a name that is none."""
+        """Set parameters by name. Raises UsageError for an unknown name."""
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
-                raise UsageError(f"parameters are {', '.join(known)}; found {name!r}")
+                raise UsageError(f"parameters must be among {', '.join(known)}, got {name!r}")
             setattr(self, name, value)
         return self
 
@@ -44,22 +44,22 @@ class Estimator:
             input_tags=InputTags(sparse=True),
         )
 
-    # What a meta-estimator asks where metadata routing is enabled (scikit-learn's SLEP006).
+    # Metadata routing (scikit-learn's SLEP006): what a meta-estimator asks if it is enabled.
 
     def get_metadata_routing(self) -> Any:
-        """Which methods ask a meta-estimator for `sample_weight`."""
+        """Return which methods ask a meta-estimator for `sample_weight`."""
         return copy.deepcopy(self._requests())
 
     def set_fit_request(self, *, sample_weight: bool | str | None) -> Self:
-        """Whether a meta-estimator hands `sample_weight` on to `fit`, or under which name."""
+        """Set whether a meta-estimator passes `sample_weight` to `fit`, or under which name."""
         return self._request("fit", sample_weight)
 
     def set_partial_fit_request(self, *, sample_weight: bool | str | None) -> Self:
-        """The same for `partial_fit`."""
+        """Set the same for `partial_fit`."""
         return self._request("partial_fit", sample_weight)
 
     def set_score_request(self, *, sample_weight: bool | str | None) -> Self:
-        """The same for `score`."""
+        """Set the same for `score`."""
         return self._request("score", sample_weight)
 
     def _request(self, method: str, sample_weight: bool | str | None) -> Self:
@@ -80,7 +80,7 @@ class Estimator:
 
 
 class _NotOffered(UsageError, AttributeError):
-    """A method that the parameters leave out: `hasattr`, by which scikit-learn's tools ask, is False."""
+    """The parameters exclude a method. As an AttributeError, it makes `hasattr` return False."""
 
 
 class _Offered:
@@ -105,13 +105,13 @@ def offered_unless(refusal: Callable[[Any], str]) -> Callable[[Callable[..., Any
 
 
 def known_to_sklearn(kind: Any, name: str) -> Any:
-    """`kind`; where scikit-learn is loaded, a class that is its `name` (of sklearn.exceptions) as well."""
+    """Return `kind`; if scikit-learn is loaded, a class that is also `name` of sklearn.exceptions."""
     exceptions = sys.modules.get("sklearn.exceptions")
     return kind if exceptions is None else _both(kind, getattr(exceptions, name))
 
 
 @functools.cache
-def _both(kind: Any, theirs: Any) -> Any:
-    if issubclass(theirs, kind):
-        return theirs
-    return type(theirs.__name__, (kind, theirs), {"__doc__": theirs.__doc__, "__module__": __name__})
+def _both(kind: Any, other: Any) -> Any:
+    if issubclass(other, kind):
+        return other
+    return type(other.__name__, (kind, other), {"__doc__": other.__doc__, "__module__": __name__})

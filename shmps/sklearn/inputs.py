@@ -15,24 +15,25 @@ from shmps.data.numeric import column_name, dense_of
 from shmps.data.reading import as_training, opened
 from shmps.data.rows import Rows, is_finite, rows_of, to_csr
 from shmps.errors import DataError, UsageError, warn
-from shmps.sklearn.labels import known_labels, labels_of
+from shmps.linear.settings import Settings
+from shmps.sklearn.labels import known_codes
 from shmps.sklearn.weights import row_weights
 
 _MOST_NAMES = 5  # of each kind, in an error
 
 
 def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
-    """X (rows, features) as CSR with float64 values, all finite. Raises DataError if it is not that."""
+    """Return X (rows, features) as CSR with finite float64 values. Raises DataError if X is anything else."""
     given = X
     if not scipy.sparse.issparse(X):
         X = dense_of(X, name)
     if len(X.shape) != 2:
         raise DataError(
-            f"{name} is a matrix (rows, features), found shape {X.shape}. Reshape your data: reshape(-1, 1) "
-            f"if it is one feature, reshape(1, -1) if it is one row"
+            f"{name} must be a matrix (rows, features), got shape {X.shape}. Reshape your data: "
+            f"reshape(-1, 1) if it is one feature, reshape(1, -1) if it is one row"
         )
     if X.dtype.kind == "c":
-        raise DataError(f"{name} has real values. Complex data not supported, found {X.dtype}")
+        raise DataError(f"{name} must have real values. Complex data not supported, got {X.dtype}")
     for count, what in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
         if not count:
             raise DataError(f"{name}: 0 {what} (shape={X.shape}) while a minimum of 1 is required.")
@@ -40,7 +41,7 @@ def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     if not is_finite(X):
         first = int(X.indices[np.flatnonzero(~np.isfinite(X.data))[0]])
         raise DataError(
-            f"values of {name} are finite, found nan or inf (NaN, infinity) in the column "
+            f"values of {name} must be finite, got nan or inf (NaN, infinity) in the column "
             f"{column_name(given, first)}; drop or impute them"
         )
     return X
@@ -51,8 +52,8 @@ def opened_again(
 ) -> tuple[Any, Any, Any]:
     """Return X, y and the rows' weights unchanged; if X is a path, read them from there.
 
-    The rows are read as the training rows were (`origin`), with the same number of `features`: non-zeros of
-    further features are dropped with a warning. labelled: whether the rows must have labels.
+    The rows are read as the training rows were (`origin`), with the same number of `features`. Non-zeros of
+    other features are dropped with a warning. labelled: whether the rows must have labels.
     """
     if not isinstance(X, str | os.PathLike):
         return X, y, sample_weight
@@ -67,9 +68,9 @@ def opened_again(
 
 
 def check_names(X: Any, known: np.ndarray | None) -> None:
-    """Raises DataError if X's features have other names than those that `fit` saw, or another order.
+    """Raise DataError if the names of X's features, or their order, differ from those that `fit` saw.
 
-    Warns if only the one or the other has names.
+    Warn if only one of the two has names.
     """
     names = names_of(X)
     if names is None and known is not None:
@@ -83,6 +84,7 @@ def check_names(X: Any, known: np.ndarray | None) -> None:
 
 
 def other_names(names: set[str], known: set[str]) -> str:
+    """Return the message for features with other names, in scikit-learn's words."""
     lines = ["The feature names should match those that were passed during fit."]
     for what, those in (
         ("Feature names unseen at fit time:", names - known),
@@ -99,31 +101,43 @@ def other_names(names: set[str], known: set[str]) -> str:
 def evaluated(
     eval_set: Any, classes: np.ndarray, features: int, names: np.ndarray | None, origin: Dialect
 ) -> Rows:
-    """Rows to evaluate on: (X, y), (X, y, weights) or a path. Raises DataError for labels or columns that
-    training did not have, UsageError for something else.
+    """Return the rows to evaluate on from (X, y), (X, y, weights) or a path.
+
+    Raises DataError for labels or columns that training did not have, UsageError for anything else.
     """
     if isinstance(eval_set, str | os.PathLike):
         eval_set = eval_set, None
     if not isinstance(eval_set, tuple | list) or len(eval_set) not in (2, 3):
-        raise UsageError(f"eval_set is (X, y), (X, y, sample_weight) or a path, found {eval_set!r:.80}")
+        raise UsageError(f"eval_set must be (X, y), (X, y, sample_weight) or a path, got {eval_set!r:.80}")
     own = eval_set[2] if len(eval_set) == 3 else None
     X, y, weights = opened_again(eval_set[0], eval_set[1], own, features, origin)
     check_names(X, names)
     X = matrix_of(X, "eval_set: X")
     if X.shape[1] != features:
-        raise DataError(f"eval_set has the {features} features of X, found {X.shape[1]}")
-    codes = known_labels(labels_of(y, X.shape[0], "eval_set: y"), classes, "eval_set")
+        raise DataError(f"eval_set must have the {features} features of X, got {X.shape[1]}")
+    codes = known_codes(y, X.shape[0], classes, "eval_set")
     return rows_of(X, codes, None if weights is None else row_weights(weights, X.shape[0]))
 
 
+def split(rows: Rows, settings: Settings) -> tuple[Rows, Rows]:
+    """Return the rows to train on and the rows to validate on, for early stopping."""
+    if settings.memory is not None:
+        raise UsageError(
+            "{early_stopping} copies the rows it trains on, got {memory.given} too; pass an eval_set",
+            early_stopping=True,
+            memory=settings.memory,
+        )
+    chosen = held_out(rows.labels, rows.importance, settings.validation_fraction, settings.random_state)
+    return rows.taken(np.flatnonzero(~chosen)), rows.taken(np.flatnonzero(chosen))
+
+
 def held_out(codes: np.ndarray, importance: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
-    """Which rows to validate on, (rows,) bool: `fraction` of each class, drawn by `seed`.
+    """Choose the rows to validate on, (rows,) bool: `fraction` of each class, drawn by `seed`.
 
-    Of those alone that have some `importance` (rows,); None: all of them.
-
-    Raises DataError if that leaves a class without a row to train on, or no row to validate on.
+    Only rows with an `importance` (rows,) above 0 are drawn; None: all rows. Raises DataError if a class is
+    left without a row to train on, or if there is no row to validate on.
     """
-    random = np.random.default_rng([2, seed])  # 0 and 1: the minibatches' streams
+    random = np.random.default_rng([2, seed])  # 0 and 1 are the streams of the minibatches
     chosen = np.zeros(len(codes), bool)
     for code in np.unique(codes):
         has = codes == code if importance is None else (codes == code) & (importance > 0)
@@ -131,13 +145,13 @@ def held_out(codes: np.ndarray, importance: np.ndarray | None, fraction: float, 
         count = round(fraction * len(own))
         if count == len(own):
             raise DataError(
-                f"each class has a row to train on, found {len(own)} and validation_fraction={fraction:g}; "
-                f"lower it"
+                f"each class must keep a row to train on, got a class of {len(own)} and "
+                f"validation_fraction={fraction:g}; lower it"
             )
         chosen[own[:count]] = True
     if not chosen.any():
         raise DataError(
-            f"there is a row to validate on, found none of {len(codes)}, validation_fraction={fraction:g}; "
-            f"raise it, or leave early_stopping out"
+            f"there must be a row to validate on, got none of {len(codes)} with "
+            f"validation_fraction={fraction:g}; raise it, or leave early_stopping out"
         )
     return chosen

@@ -1,4 +1,4 @@
-"""What a row's loss is multiplied by: its own weight times its class's."""
+"""The importance of rows: the weight of the row times the weight of its class."""
 
 import numbers
 from typing import Any
@@ -7,17 +7,17 @@ import numpy as np
 
 from shmps.data.numeric import floats_of
 from shmps.data.rows import Rows
-from shmps.errors import DataError, UsageError, warn
+from shmps.errors import DataError, UsageError, verbatim, warn
 from shmps.sklearn.labels import listed, may_be_among
 
 
 def importance_of(
     sample_weight: Any, class_weight: Any, codes: np.ndarray, classes: np.ndarray
 ) -> np.ndarray | None:
-    """What each row's loss is multiplied by, (rows,): its own weight times its class's; None: all by 1.
+    """Return the factor of each row's loss, (rows,): the row's weight times that of its class. None: all 1.
 
     codes (rows,): see `data.labels.codes_of`. Raises DataError for weights that are negative, not finite, or
-    leave a class that has rows without weight; UsageError for a `class_weight` that is none.
+    zero for all rows of a class; UsageError for a wrong `class_weight`.
     """
     weights = None if sample_weight is None else row_weights(sample_weight, len(codes))
     if weights is None and class_weight is None:
@@ -32,29 +32,34 @@ def importance_of(
     without &= np.bincount(numbers, minlength=len(classes)) > 0
     if without.any():
         label = classes.tolist()[int(without.argmax())]
-        raise DataError(f"each class has rows of weight above zero, found none of class {label!r}")
+        raise DataError(f"each class must have rows of weight above zero, got none of class {label!r}")
     return weights
 
 
 def row_weights(sample_weight: Any, rows: int) -> np.ndarray:
+    """Return `sample_weight` as (rows,) float64. Raises DataError for anything else."""
     try:
         weights = floats_of(sample_weight)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"sample_weight has one number per row: {rows}, found no numbers: {error}") from error
+        raise DataError(
+            f"sample_weight must have one number per row: {rows}, got no numbers: {error}"
+        ) from error
     if weights.ndim == 0:
         weights = np.full(rows, weights)
     if weights.shape != (rows,):
-        raise DataError(f"sample_weight has one number per row: {rows}, found shape {weights.shape}")
+        raise DataError(f"sample_weight must have one number per row: {rows}, got shape {weights.shape}")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise DataError("sample_weight is finite and not negative in every row, found a row where it is not")
+        raise DataError(
+            "sample_weight must be finite and not negative in every row, got a row where it is not"
+        )
     if not weights.any():
-        raise DataError("sample_weight is above zero in some row, found zero weight in all")
+        raise DataError("sample_weight must be above zero in some row, got zero weight in all")
     _must_have_a_sum(weights)
     return weights
 
 
 def _must_have_a_sum(weights: np.ndarray) -> None:
-    """Raises DataError where the sum is beyond float64: all that is computed is divided by it."""
+    """Raise DataError if the sum overflows float64: every mean is divided by it."""
     with np.errstate(over="ignore"):
         total = weights.sum()
     if not np.isfinite(total):
@@ -65,28 +70,33 @@ def _must_have_a_sum(weights: np.ndarray) -> None:
 
 
 def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -> list[float]:
-    """Of each class; `totals` (classes,): the sums of their rows' weights."""
+    """Return the weight of each class. totals (classes,): the sums of the weights of their rows."""
     if isinstance(class_weight, str) and class_weight == "balanced":
-        return (totals.sum() / (len(totals) * np.where(totals > 0, totals, 1.0))).tolist()
+        balanced: np.ndarray = totals.sum() / (len(totals) * np.where(totals > 0, totals, 1.0))
+        return [float(weight) for weight in balanced]
     known = classes.tolist()
     if not isinstance(class_weight, dict) or not all(may_be_among(label, known) for label in class_weight):
         raise UsageError(
-            f"class_weight is 'balanced' or a dict of weights by label {listed(known)}; "
-            f"found {class_weight!r:.80}"
+            f"{{class_weight}} must be 'balanced' or a dict of weights by label {verbatim(listed(known))}, "
+            f"got {{class_weight.value!r:.80}}",
+            class_weight=class_weight,
         )
     if class_weight and not any(label in known for label in class_weight):
         warn(
-            f"class_weight changes nothing: it names none of the labels {listed(known)}, only "
-            f"{listed(list(class_weight))}",
+            f"class_weight changes nothing: it names {listed(list(class_weight))}, and none of the labels "
+            f"{listed(known)}",
         )
     weights = [class_weight.get(label, 1.0) for label in known]
     if not all(isinstance(weight, numbers.Real) and 0 <= float(weight) < np.inf for weight in weights):
-        raise UsageError(f"class_weight has finite numbers from 0 up, found {class_weight!r:.80}")
+        raise UsageError(
+            "{class_weight} must have finite numbers >= 0, got {class_weight.value!r:.80}",
+            class_weight=class_weight,
+        )
     return [float(weight) for weight in weights]
 
 
 def relative(rows: Rows) -> Rows:
-    """The same with a mean importance of 1: the mean loss over the rows is then the weighted mean."""
+    """Return the rows with a mean importance of 1: the mean loss over them is then the weighted mean."""
     if rows.importance is None:
         return rows
     return rows._replace(importance=rows.importance * (rows.num_rows / rows.importance.sum()))

@@ -17,7 +17,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from shmps.checks import not_negative, positive
+import numpy as np
+
+from shmps.checks import not_negative, one_of, positive
 from shmps.errors import UsageError
 from shmps.ps.kernels import add_scaled
 from shmps.ps.updater import Step, Updater
@@ -32,14 +34,19 @@ class ByRule(Updater):
         """Return the numbers of the formula at this step; see `shmps.updaters.rules`."""
         raise NotImplementedError
 
-    def update(self, keys, gradient, values, state, step):
+    def update(
+        self, keys: np.ndarray, gradient: np.ndarray, values: np.ndarray, state: np.ndarray, step: Step
+    ) -> None:
         rules.update(self.rule(step), keys, gradient, values, state, step.age)
 
-    def descend(self, rows, intercept: bool, weights, state, step: Step, column: int = 0) -> float:
-        """Make a step in place for each row; see `rules.descend`."""
-        return rules.descend(self.rule(step), *rows, intercept, weights, state, step.age, column)
+    def descend(
+        self, rows: Any, intercept: bool, weights: np.ndarray, state: np.ndarray, step: Step, column: int = 0
+    ) -> float:
+        """A step per row, of the weights themselves: see `rules.descend`."""
+        loss: float = rules.descend(self.rule(step), *rows, intercept, weights, state, step.age, column)
+        return loss
 
-    def catch_up(self, keys, values, state, age):
+    def catch_up(self, keys: np.ndarray, values: np.ndarray, state: np.ndarray, age: float) -> None:
         rules.catch_up(self.rule(Step(1, age)), keys, values, state, age)
 
 
@@ -65,12 +72,13 @@ class SGD(ByRule):
     ):
         self.learning_rate = positive("learning_rate", learning_rate)
         self.l2 = not_negative("l2", l2)
-        if schedule not in SCHEDULES:
-            raise UsageError(f"schedule is one of {', '.join(SCHEDULES)}, found {schedule!r}")
+        one_of(*SCHEDULES).check("schedule", schedule)
         if learning_rate * l2 >= 1:
             raise UsageError(
-                f"learning_rate * l2 must stay below 1, or the penalty alone overshoots; found "
-                f"{learning_rate:g} * {l2:g}; lower either"
+                "{learning_rate} * {l2} must stay below 1, or the penalty alone overshoots, got "
+                "{learning_rate.value:g} * {l2.value:g}; lower either",
+                learning_rate=learning_rate,
+                l2=l2,
             )
         self.schedule, self.unpenalized = schedule, unpenalized
         self.state_width = int(self.lazy)
@@ -79,20 +87,22 @@ class SGD(ByRule):
         """Return the factor of the gradient at this step."""
         return self.learning_rate * SCHEDULES[self.schedule](step)
 
-    def update(self, keys, gradient, values, state, step):
+    def update(
+        self, keys: np.ndarray, gradient: np.ndarray, values: np.ndarray, state: np.ndarray, step: Step
+    ) -> None:
         if self.lazy:
             super().update(keys, gradient, values, state, step)
         else:  # this loop vectorises: 20 times as fast
             add_scaled(values, gradient, -self.rate(step))
 
-    def rule(self, step):
+    def rule(self, step: Step) -> Any:
         return SGDRule(self.rate(step), self.l2, self.penalty(step), self.unpenalized)
 
-    def penalty(self, step):
+    def penalty(self, step: Step) -> float:
         return -math.log1p(-self.rate(step) * self.l2) if self.lazy else 0.0
 
     @property
-    def lazy(self):
+    def lazy(self) -> bool:
         return self.l2 > 0
 
 
@@ -111,11 +121,11 @@ class AdaGrad(ByRule):
         self.unpenalized = unpenalized
         self.state_width = 1 + int(self.lazy)  # sum of squared gradients; age at the last update
 
-    def rule(self, step):
+    def rule(self, step: Step) -> Any:
         return AdaGradRule(self.learning_rate, self.l2, self.initial, 1.0, self.unpenalized)
 
     @property
-    def lazy(self):
+    def lazy(self) -> bool:
         return self.l2 > 0
 
 
@@ -137,8 +147,8 @@ class FTRL(ByRule):
         self.l1, self.l2 = not_negative("l1", l1), not_negative("l2", l2)
         self.unpenalized = unpenalized
 
-    def start(self, values, state):
+    def start(self, values: np.ndarray, state: np.ndarray) -> None:
         state[:, :, 0] = -values * (self.beta * (1.0 / self.alpha))
 
-    def rule(self, step):
+    def rule(self, step: Step) -> Any:
         return FTRLRule(1.0 / self.alpha, self.beta, self.l1, self.l2, 1.0, self.unpenalized)

@@ -9,6 +9,7 @@ here the servers apply the penalty to their weights.
 
 import numpy as np
 
+from shmps.ps.updater import Push, Step
 from shmps.updaters.descent import SGD
 
 
@@ -19,14 +20,14 @@ class DistLR(SGD):
     divided by the rows of a shard.
     """
 
-    def start(self, values, state):
+    def start(self, values: np.ndarray, state: np.ndarray) -> None:
         values[:] = c_random(values.size).reshape(values.shape)
 
-    def reduce(self, pushes):
+    def reduce(self, pushes: list[Push]) -> tuple[np.ndarray, np.ndarray]:
         last = max(pushes, key=lambda push: push.arrival)
         return last.keys, last.values
 
-    def rate(self, step):
+    def rate(self, step: Step) -> float:
         return super().rate(step) / step.pushes
 
 

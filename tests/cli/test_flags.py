@@ -6,8 +6,7 @@ import re
 import pytest
 
 from shmps.cli import commands
-from shmps.cli.flags import in_flags
-from shmps.sklearn.estimator import LogisticRegression
+from shmps.errors import UsageError
 
 DATA = ["--data", "rows.svm", "--json", "--quiet"]
 
@@ -54,16 +53,46 @@ def test_a_file_gives_flags_of_every_kind():
         ("--asink", "unrecognized arguments: --asink; --async is near"),
         ("--batch_size=3", "unrecognized arguments: --batch_size=3; --batch_size is --batch-size here"),
         ("--workers=x", "argument --workers: invalid int value: 'x'"),
-        ("x", "unrecognized arguments: x; rows are named by a flag: --data x"),
+        ("x y", "unrecognized arguments: y"),
+        ("--data x y", "argument TRAIN: not allowed with argument --data"),
+        ("x --data y", "argument --data: not allowed with argument TRAIN"),
+        ("--data x --lr 0.1", "unrecognized arguments: --lr; --lr is --learning-rate here"),
         ("-q", "unrecognized arguments: -q; -q is --quiet here"),
         ("--model=", "argument --model: must not be empty, got ''; name a value, or leave it out"),
     ],
 )
 def test_a_wrong_flag_is_told_in_a_line_with_the_nearest(capsys, argument, told):
     with pytest.raises(SystemExit) as ended:
-        commands.parser().parse_args(["train", argument])
+        commands.parser().parse_args(["train", *argument.split()])
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"shmps train: error: {told}; see shmps train --help\n"
+
+
+def test_a_flag_that_is_on_by_default_is_switched_off():
+    assert configured("").fit_intercept is True
+    assert configured("intercept = false").fit_intercept is False
+    assert configured("intercept = false", "--intercept").fit_intercept is True
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "x --workers 3 --quiet",
+        "--workers 3 x --quiet",
+        "--workers 3 --quiet x",
+        "--workers=3 --quiet --data x",
+    ],
+)
+def test_the_rows_are_an_argument_or_a_flag(flags):
+    options = commands.parser().parse_args(["train", *flags.split()])
+    assert (options.data, options.workers, options.quiet) == ("x", 3, True)
+    assert commands.parser().parse_args(["train", "--model", "m", "-"]).data == "-"
+    assert commands.parser().parse_args(["train"]).data is None
+
+
+def test_an_argument_takes_the_place_of_the_data_in_a_file():
+    assert configured('data = "y"', "--quiet", "x").data == "x"
+    assert configured('data = "y"').data == "y"
 
 
 @pytest.mark.parametrize("flags", [["--workers", "4"], ["--workers=4"]])
@@ -94,33 +123,33 @@ def test_the_settings_in_force_are_in_the_result_and_in_the_model(shmps):
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [
-        ("node_timeout = 3", 2, "c.toml: .*found 'node_timeout'; the nearest one is 'node-timeout'"),
+        ("node_timeout = 3", 2, "c.toml: .*got 'node_timeout'; the nearest one is 'node-timeout'"),
         ("learning-rat = 3", 2, "'learning-rate'"),
         ("model = ''", 2, "c.toml: argument --model: must not be empty, got ''"),
-        ("lr = 0.1", 2, "found 'lr'; the nearest one is 'learning-rate'"),
-        ("config = 'c.toml'", 2, "found 'config'"),
-        ("help = true", 2, "found 'help'"),
-        ("'' = 1", 2, "found ''"),
-        ("[train]\nworkers = 2", 2, "found 'train'"),
+        ("lr = 0.1", 2, "got 'lr'; the nearest one is 'learning-rate'"),
+        ("config = 'c.toml'", 2, "got 'config'"),
+        ("help = true", 2, "got 'help'"),
+        ("'' = 1", 2, "got ''"),
+        ("[train]\nworkers = 2", 2, "got 'train'"),
         ("workers = 'two'", 2, "c.toml: argument --workers: invalid int value: 'two'"),
-        ("workers = [2]", 2, "c.toml: workers is one number or text"),
-        ("workers = true", 2, "c.toml: workers is one number or text"),
-        ("async = 1", 2, "c.toml: async is true or false, found 1"),
+        ("workers = [2]", 2, "c.toml: workers must be one number or text"),
+        ("workers = true", 2, "c.toml: workers must be one number or text"),
+        ("async = 1", 2, "c.toml: async must be true or false, got 1"),
         ("async = true\nbound = 3", 2, "c.toml: argument --bound: not allowed with argument --async"),
         ("updater = 'adam'", 2, "c.toml: argument --updater.*: invalid choice"),
-        ("l2 = -1", 2, "--l2 is a finite number from 0 up"),
-        ("workers = ", 3, "c.toml: a configuration is TOML"),
-        (f"workers = {'1' * 5000}", 3, "c.toml: a configuration is TOML.*digits"),
-        (f"workers = 0x{'f' * 5000}", 2, "c.toml: workers is one number or text, found too many digits"),
-        (f"async = 0b{'1' * 50_000}", 2, "c.toml: async is one number or text, found too many digits"),
-        (f"workers = [0x{'f' * 5000}]", 2, "c.toml: workers is one number or text, found too many digits"),
-        ("workers = 1979-02-30", 3, "c.toml: a configuration is TOML"),
-        ("workers = 1979-02-20", 2, "c.toml: workers is one number or text"),
+        ("l2 = -1", 2, "--l2 must be a finite number >= 0"),
+        ("workers = ", 3, "c.toml: a configuration must be TOML"),
+        (f"workers = {'1' * 5000}", 3, "c.toml: a configuration must be TOML.*digits"),
+        (f"workers = 0x{'f' * 5000}", 2, "c.toml: workers must be one number or text, got too many digits"),
+        (f"async = 0b{'1' * 50_000}", 2, "c.toml: async must be one number or text, got too many digits"),
+        (f"workers = [0x{'f' * 5000}]", 2, "c.toml: workers must be one number or text, got too many digits"),
+        ("workers = 1979-02-30", 3, "c.toml: a configuration must be TOML"),
+        ("workers = 1979-02-20", 2, "c.toml: workers must be one number or text"),
         ("workers = inf", 2, "c.toml: argument --workers: invalid int value: 'inf'"),
         ("workers = nan", 2, "c.toml: argument --workers: invalid int value: 'nan'"),
-        ("a = " + "[" * 100_000, 3, "c.toml: a configuration is TOML"),
-        ("\0", 3, "c.toml: a configuration is TOML"),
-        ('checkpoint = "a\\u0000b"', 2, "c.toml: checkpoint has no null byte"),
+        ("a = " + "[" * 100_000, 3, "c.toml: a configuration must be TOML"),
+        ("\0", 3, "c.toml: a configuration must be TOML"),
+        ('checkpoint = "a\\u0000b"', 2, "c.toml: checkpoint must have no null byte"),
     ],
 )
 def test_a_file_that_breaks_a_rule_is_named_with_the_key(shmps, text, code, words):
@@ -168,31 +197,24 @@ FLAGS = commands.parser().parse_args(["train"]).flags
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "parameters", "told"),
     [
-        ("node_timeout is a finite number above 0", "--node-timeout is a finite number above 0"),
-        (
-            "l1 needs updater='ftrl', found 'sgd' with l1=0.1",
-            "--l1 needs --updater ftrl, found 'sgd' with --l1 0.1",
-        ),
-        ("random_state 3 there and 0 here", "--seed 3 there and 0 here"),
-        ("use mode='bounded', not mode='async'", "use --bound, not --async"),
-        ("needs fit_intercept=True, found fit_intercept=False", "needs --intercept, found no --intercept"),
-        ("raise iterations or tol, found 3 workers", "raise iterations or tol, found 3 workers"),
-        ("a slow_worker=(7, 2.0), x_y=3", "a --slow-worker (7, 2.0), x_y=3"),
-        ("lower it; schedule='1/(1+delay)'", "lower it; --schedule 1/(1+delay)"),
+        ("{node_timeout} must be", {"node_timeout": 3}, "--node-timeout must be"),
+        ("{l1} needs {updater:'ftrl'}, got {l1.given}", {"l1": 0.1, "updater": "sgd"},
+         "--l1 needs --updater ftrl, got --l1 0.1"),
+        ("got {random_state.value}", {"random_state": 3}, "got 3"),
+        ("use {mode:'bounded'}, not {mode.given}", {"mode": "async"}, "use --bound, not --async"),
+        ("needs {fit_intercept:True}, got {fit_intercept.given}", {"fit_intercept": False},
+         "needs --intercept, got --no-intercept"),
+        ("got {checkpoint.given}, {slow_worker.given}", {"checkpoint": None, "slow_worker": (7, 2.0)},
+         "got no --checkpoint, --slow-worker (7, 2.0)"),
+        ("lower {alpha}", {"alpha": 3}, "lower --learning-rate"),
+        ("{callbacks} and {header.given}", {"callbacks": 3, "header": False}, "callbacks and --no-header"),
+        ("no {template", {}, "no {template"),
     ],
-)
-def test_parameters_are_called_by_their_flags(message, told):
-    assert in_flags(message, FLAGS) == told
-
-
-def test_every_parameter_of_the_estimator_that_has_a_flag_is_called_by_it():
-    without = {name for name in LogisticRegression().get_params() if name not in FLAGS}
-    for name in set(LogisticRegression().get_params()) - without - {"mode"}:
-        told = in_flags(f"{name} is wrong", FLAGS)
-        assert told.startswith("--") and "_" not in told
-    assert not {"workers", "node_timeout", "random_state", "fit_intercept", "memory"} & without
+)  # fmt: skip
+def test_parameters_are_called_by_their_flags(message, parameters, told):
+    assert UsageError(message, **parameters).told(FLAGS) == told
 
 
 @pytest.mark.parametrize(

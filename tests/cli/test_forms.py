@@ -15,7 +15,7 @@ from shmps import LogisticRegression
 from shmps.errors import DataError, UsageError
 from shmps.models import formats
 
-TRAIN = ["--workers", 1, "--solver", "lbfgs", "--intercept", "--quiet"]
+TRAIN = ["--workers", 1, "--solver", "lbfgs", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
@@ -214,9 +214,7 @@ def test_a_model_remembers_from_where_features_count(zero_based, shmps):
     done = shmps("train", "--data", "train.svm", "--quiet")
     assert done.returncode == 3 and "zero_based=True" in done.stderr
     done = shmps("train", "--data", "d", "--no-zero-based")
-    assert (
-        done.returncode == 2 and "as it was converted, with --zero-based, got no --zero-based" in done.stderr
-    )
+    assert done.returncode == 2 and "was converted with --zero-based True, got --no-zero-based" in done.stderr
 
 
 @pytest.mark.parametrize("flags", [(), ("--hash-bits", "10")], ids=["by place", "hashed"])
@@ -402,15 +400,19 @@ def test_weights_from_anywhere_train_alike_and_count_in_the_accuracy(shmps, here
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--weights", "few"], 3, "few: a file of weights has a line for each of the 60 rows, found 1"),
+        (["--weights", "few"], 3, "few: a file of weights must have a line for each of the 60 rows, got 1"),
         (["--weights", "bad"], 3, "bad:2: a weight must be >= 0, got '-1'"),
         (["--weights", "two"], 3, "two:3: a weight must be one decimal number, got '1 2'"),
         (["--weights", "mac"], 3, "mac:1:2: lines must end with LF or CR LF"),
         (["--weights", "none"], 3, "none: "),
         (["--weights", "few", "--weight-column", "weight"], 3, "come from one place"),
         (["--weight-column", "w"], 3, "weights must be in the column 'w'"),
-        (["--class-weight", "yes"], 2, "--class-weight: balanced, or LABEL=WEIGHT"),
-        (["--class-weight", "maybe=2"], 2, "--class-weight names labels of the training rows, ['no', 'yes']"),
+        (["--class-weight", "yes"], 2, "--class-weight: must be balanced, or LABEL=WEIGHT"),
+        (
+            ["--class-weight", "maybe=2"],
+            2,
+            "--class-weight must name labels of the training rows, ['no', 'yes']",
+        ),
         (["--delimiter", ";;"], 2, "--delimiter must be one ASCII character"),
     ],
 )

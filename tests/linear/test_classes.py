@@ -148,7 +148,7 @@ def test_partial_fit_and_warm_start_go_on_from_all_classes():
     assert model.coef_.shape == (CLASSES, FEATURES)
     for _ in range(3):
         model = pickle.loads(pickle.dumps(model)).partial_fit(X, Y)
-    with pytest.raises(DataError, match=r"found \[9\]"):
+    with pytest.raises(DataError, match=r"got \[9\]"):
         model.partial_fit(X, np.full(ROWS, 9))
     begun = LogisticRegression(warm_start=True, solver="lbfgs").fit(X, Y)
     again = begun.result_.objectives[-1][1]
@@ -162,14 +162,16 @@ def test_weights_to_start_from_are_one_row_a_class():
     model = LogisticRegression(**params).fit(X, Y, coef_init=start, intercept_init=own)
     np.testing.assert_allclose(model.coef_, start, atol=1e-290)
     np.testing.assert_allclose(model.intercept_, own, atol=1e-290)
-    with pytest.raises(UsageError, match="intercept_init is 4 finite numbers"):
+    with pytest.raises(UsageError, match="intercept_init must be 4 finite numbers"):
         LogisticRegression().fit(X, Y, intercept_init=0.5)
-    with pytest.raises(UsageError, match=r"coef_init has the shape \(4, 7\), found \(7, 4\)"):
+    with pytest.raises(UsageError, match=r"coef_init must have the shape \(4, 7\), got \(7, 4\)"):
         LogisticRegression().fit(X, Y, coef_init=start.T)
 
 
 def test_labels_that_training_did_not_have_are_refused():
-    with pytest.raises(DataError, match=r"eval_set has labels of training, \['ash'.*found \['yew'\]"):
+    with pytest.raises(
+        DataError, match=r"eval_set: labels must be those of training, \['ash'.*got \['yew'\]"
+    ):
         LogisticRegression().fit(X, NAMES[Y], eval_set=(X[:1], np.array(["yew"])))
 
 

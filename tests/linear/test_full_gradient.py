@@ -18,6 +18,7 @@ from shmps.linear import full_gradient, objective
 from shmps.linear.full_gradient import Coordinator, Layout, contribute
 from shmps.linear.kernels import curvature_matrix, moments
 from shmps.linear.lbfgs import LBFGS, curvature_of_moments, whole_curvature
+from shmps.linear.settings import Settings
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.scheduler.run import RESPAWN
 from shmps.system.failpoints import Failpoint
@@ -132,24 +133,24 @@ def test_auto_is_lbfgs_where_it_can_be():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"mode": "async"}, "found mode='async'"),
-        ({"l1": 0.1, "updater": "ftrl"}, "found l1=0.1"),
-        ({"join_at": 2, "slow_worker": (0, 2.0)}, r"found slow_worker=\(0, 2.0\), join_at=2"),
-        ({"checkpoint": "folder"}, "found checkpoint='folder'"),
-        ({"learning_rate": 0.5, "epochs": 2}, "found learning_rate=0.5, epochs=2; leave that out"),
-        ({"updater": "sgd", "schedule": "1/t"}, "found updater='sgd', schedule='1/t'"),
-        ({"batch_size": 0}, "found batch_size=0"),
+        ({"mode": "async"}, "got mode='async'"),
+        ({"l1": 0.1, "updater": "ftrl"}, "got updater='ftrl', l1=0.1"),
+        ({"join_at": 2, "slow_worker": (0, 2.0)}, r"got slow_worker=\(0, 2.0\), join_at=2"),
+        ({"checkpoint": "folder"}, "got checkpoint='folder'"),
+        ({"learning_rate": 0.5, "epochs": 2}, "got learning_rate=0.5, epochs=2; leave that out"),
+        ({"updater": "sgd", "schedule": "1/t"}, "got updater='sgd', schedule='1/t'"),
+        ({"batch_size": 0}, "got batch_size=0"),
     ],
 )
 def test_what_does_not_go_with_it_is_named(settings, said):
     with pytest.raises(UsageError, match=said):
-        LogisticRegression(solver="lbfgs", **settings).check()
+        Settings.of(LogisticRegression(solver="lbfgs", **settings))
 
 
 @pytest.mark.parametrize("wrong", [{"solver": "newton"}, {"solver": "lbfgs", "tol": 0}])
 def test_wrong_settings_of_its_own_are_refused(wrong):
-    with pytest.raises(UsageError, match=r"solver is one of|tol"):
-        LogisticRegression(**wrong).check()
+    with pytest.raises(UsageError, match=r"solver must be one of|tol"):
+        Settings.of(LogisticRegression(**wrong))
 
 
 def test_it_begins_where_it_is_told_and_ends_after_the_rounds_it_is_given():

@@ -13,6 +13,7 @@ from naive import AdaGrad as NaiveAdaGrad
 from shmps import ASYNC, BOUNDED, FTRL, HOGWILD, SGD, SYNC, AdaGrad, Add, Cluster, Consistency, Step, Updater
 from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorkerFailed
+from shmps.linear.settings import Settings
 from shmps.sklearn.estimator import LogisticRegression
 
 ROWS, FEATURES = 300, 12
@@ -192,7 +193,7 @@ def test_no_replica_follows_what_workers_write():
     with pytest.raises(UsageError, match="replica"):
         Cluster(3, servers=2, consistency=HOGWILD, replicas=1)
     with pytest.raises(UsageError, match="replica"):
-        LogisticRegression(servers=2, mode="hogwild", replicas=1).check()
+        Settings.of(LogisticRegression(servers=2, mode="hogwild", replicas=1))
 
 
 @pytest.mark.parametrize("numbers", [(0, True), (3, False), (float("inf"), True)])
@@ -203,8 +204,8 @@ def test_updates_in_place_neither_wait_nor_are_held(numbers):
 
 @pytest.mark.parametrize("params", [{"updater": "dist-lr"}, {"updater": "sgd", "schedule": "1/(1+delay)"}])
 def test_what_goes_by_pushes_is_refused_where_there_are_none(params):
-    with pytest.raises(UsageError, match="push nothing"):
-        LogisticRegression(mode="hogwild", **params).check()
+    with pytest.raises(UsageError, match="need pushes"):
+        Settings.of(LogisticRegression(mode="hogwild", **params))
 
 
 def test_who_takes_a_dead_workers_place_goes_on_after_the_ticks_that_count(tmp_path):

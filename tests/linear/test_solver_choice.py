@@ -7,17 +7,18 @@ import pytest
 import scipy.sparse
 
 from shmps.cli import commands
-from shmps.cli.commands.train import _estimator
+from shmps.cli.commands.train import _settings
 from shmps.data.rows import rows_of
 from shmps.errors import UsageError, WorseThanConstant
 from shmps.linear.objective import log_loss, measure
-from shmps.linear.settings import OF_MINIBATCHES
+from shmps.linear.parameters import DECLARED
+from shmps.linear.settings import Settings
 from shmps.models.metrics import constant_log_loss
 from shmps.sklearn.estimator import LogisticRegression
 
-OLD_DEFAULTS = {name: value for name, value in OF_MINIBATCHES.items() if value is not None}
+EFFECTIVE = {name: each.unset for name, each in DECLARED.items() if each.unset is not None}
 MINIBATCHES = [
-    *({name: value} for name, value in OLD_DEFAULTS.items()), {"learning_rate": 0.1},
+    *({name: value} for name, value in EFFECTIVE.items()), {"learning_rate": 0.1},
     {"mode": "async"}, {"mode": "hogwild"}, {"mode": "bounded", "bound": 2}, {"updater": "ftrl", "l1": 0.1},
     {"slow_worker": (0, 2.0)}, {"tick_time": 1.0}, {"join_at": 1}, {"on_worker_death": "continue"},
     {"replicas": 1, "servers": 2}, {"checkpoint": "folder"}, {"resume": "folder"},
@@ -30,15 +31,15 @@ FULL = [
 
 @pytest.mark.parametrize("params", MINIBATCHES, ids=str)
 def test_what_only_minibatches_have_selects_them_also_at_the_value_that_holds(params):
-    assert not LogisticRegression(**params).by_lbfgs()
-    with pytest.raises(UsageError, match="lbfgs takes the same full steps"):
-        LogisticRegression(solver="lbfgs", **params).check()
+    assert not Settings.of(LogisticRegression(**params)).by_lbfgs()
+    with pytest.raises(UsageError, match="solver='lbfgs' takes the same full steps"):
+        Settings.of(LogisticRegression(solver="lbfgs", **params))
 
 
 @pytest.mark.parametrize("params", FULL, ids=str)
 def test_all_else_is_solved_by_lbfgs(params):
-    assert LogisticRegression(**params).by_lbfgs()
-    assert not LogisticRegression(solver="minibatch", **params).by_lbfgs()
+    assert Settings.of(LogisticRegression(**params)).by_lbfgs()
+    assert not Settings.of(LogisticRegression(solver="minibatch", **params)).by_lbfgs()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_all_else_is_solved_by_lbfgs(params):
 def test_flags_that_are_given_count_also_at_their_defaults(tmp_path, monkeypatch, flags, by_lbfgs):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.toml").write_text("epochs = 10\n")
-    assert _estimator(commands.parser().parse_args(["train", *flags.split()])).by_lbfgs() == by_lbfgs
+    assert _settings(commands.parser().parse_args(["train", *flags.split()])).by_lbfgs() == by_lbfgs
 
 
 def problem(positive=0.05, seed=0):
@@ -64,10 +65,11 @@ def problem(positive=0.05, seed=0):
 def test_the_values_that_hold_are_in_the_result_and_the_parameters_stay_as_given():
     X, y = problem(0.4)
     model = LogisticRegression(solver="minibatch").fit(X, y)
-    held = {name: model.result_.settings[name] for name in OF_MINIBATCHES}
-    assert held == OF_MINIBATCHES | {"learning_rate": 0.1}
-    assert {model.get_params()[name] for name in OF_MINIBATCHES} == {None}
-    given = LogisticRegression(**OLD_DEFAULTS).fit(X, y)
+    names = [*EFFECTIVE, "learning_rate"]
+    held = {name: model.result_.settings[name] for name in names}
+    assert held == EFFECTIVE | {"learning_rate": 0.1}
+    assert {model.get_params()[name] for name in names} == {None}
+    given = LogisticRegression(**EFFECTIVE).fit(X, y)
     assert (given.coef_ == model.coef_).all() and given.result_.settings["solver"] == "minibatch"
     assert LogisticRegression().fit(X, y).result_.settings["solver"] == "lbfgs"
 
@@ -154,10 +156,10 @@ def test_the_command_line_says_it_in_flags(shmps, tmp_path):
     lines = [f"{a},{j},{int(a > 70_000)}" for a, j in zip(amounts, jobs, strict=True)]
     (tmp_path / "people.csv").write_text("\n".join(["gain,job,income", *lines]) + "\n")
     flags = "--data", tmp_path / "people.csv", "--label", "income", "--hash-bits", 8, "--workers", 2, "--json"
-    steep = shmps("train", *flags, "--solver", "minibatch")
+    steep = shmps("train", *flags, "--solver", "minibatch", "--no-intercept")
     assert steep.returncode == 0 and json.loads(steep.stdout)["training_log_loss"] > 1
     [said] = [line for line in steep.stderr.splitlines() if "worse than none" in line]
     assert "lower the --learning-rate" in said and "--intercept" in said and "--solver auto" in said
-    plain = shmps("train", *flags, "--intercept")
+    plain = shmps("train", *flags)
     assert plain.returncode == 0 and "worse than none" not in plain.stderr
     assert json.loads(plain.stdout)["metrics"]["accuracy"] > 0.95

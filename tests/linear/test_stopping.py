@@ -307,7 +307,7 @@ def test_warm_start_begins_where_the_fit_before_ended():
     for other in ((X[:, :3], Y), (X, np.arange(len(Y)) % 3)):
         with pytest.raises(UsageError, match=r"warm_start=True needs .* coef_ has the shape \(1, 6\)"):
             warm.fit(*other)
-    with pytest.raises(UsageError, match=r"dist-lr's rules .* warm_start"):
+    with pytest.raises(UsageError, match=r"dist-lr' starts from .* warm_start"):
         warm.set_params(updater="dist-lr").fit(X, Y)
 
 

@@ -200,7 +200,7 @@ def test_class_weights_may_name_classes_that_these_rows_lack():
         assert (
             by_class.coef_.tobytes() == descent(iterations=3, class_weight={1: 3.0}).fit(X, Y).coef_.tobytes()
         )
-    with pytest.warns(UserWarning, match=r"names none of the labels \[0, 1\], only \[7\]"):
+    with pytest.warns(UserWarning, match=r"names \[7\], and none of the labels \[0, 1\]"):
         unweighted = descent(iterations=3, class_weight={7: 5.0}).fit(X, Y)
     np.testing.assert_allclose(unweighted.coef_, descent(iterations=3).fit(X, Y).coef_, rtol=1e-12)
 

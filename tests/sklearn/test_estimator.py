@@ -15,6 +15,7 @@ from shmps.callbacks import Callback
 from shmps.data import datasets
 from shmps.errors import DataError, Diverged, ShmpsError, UsageError
 from shmps.linear.result import Evaluation
+from shmps.linear.settings import Settings
 from shmps.sklearn.estimator import LogisticRegression
 
 
@@ -659,7 +660,7 @@ def test_training_starts_at_the_weights_it_is_given():
 @pytest.mark.parametrize(
     ("start", "said"),
     [
-        ({"coef_init": np.zeros(FEATURES + 1)}, f"coef_init is {FEATURES} finite numbers"),
+        ({"coef_init": np.zeros(FEATURES + 1)}, f"coef_init must be {FEATURES} finite numbers"),
         ({"coef_init": np.full(FEATURES, math.nan)}, "finite"),
         ({"coef_init": "zero"}, "finite"),
         ({"intercept_init": 1.0}, "needs fit_intercept=True"),
@@ -678,7 +679,7 @@ def test_a_tick_time_is_slept_and_changes_no_bit_in_sync_mode():
 
 
 def test_a_stragglers_tick_time_is_longer_by_its_factor():
-    plan = descent(workers=2, tick_time=20, slow_worker=(1, 5.0)).plan()
+    plan = Settings.of(descent(workers=2, tick_time=20, slow_worker=(1, 5.0))).plan()
     assert plan.least_seconds(0, computed=0.001) == pytest.approx(0.02)
     assert plan.least_seconds(1, computed=0.001) == pytest.approx(0.1)
     assert plan.least_seconds(1, computed=0.03) == pytest.approx(0.15)

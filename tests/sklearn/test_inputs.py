@@ -143,9 +143,9 @@ WRONG_Y = {
     "a number": (1, r"shape \(\)"),
     "one-hot": (np.eye(2)[Y], r"shape \(60, 2\)"),
     "ragged": ([[0, 1], [1]] * 30, "one label per row"),
-    "text": (Y.astype(str), "found .*'0', '1'"),
     "two kinds": (np.array([1, "a"] * 30, object), "got the types int, str"),
     "two kinds in a list": ([1, "a"] * 30, "got the types int, str"),
+    "text": (Y.astype(str), "got .*'0', '1'"),
     "nan": (np.where(Y == 1, math.nan, 0), "nan"),
     "masked": (np.ma.masked_array(Y, mask=Y == 1), "masked"),
 }
@@ -224,7 +224,7 @@ def test_weights_are_the_third_argument_and_the_rest_has_names(fitted):
     "wrong", [(X,), (X, Y, ONES, Y), [(X, Y)], {"X": X}, X[:2]], ids=lambda each: type(each).__name__
 )
 def test_an_eval_set_is_a_pair_or_has_weights_besides(wrong):
-    with pytest.raises(UsageError, match=r"eval_set is \(X, y\)"):
+    with pytest.raises(UsageError, match=r"eval_set must be \(X, y\)"):
         model().fit(X, Y, eval_set=wrong)
 
 
@@ -421,5 +421,5 @@ def test_a_warm_start_does_not_guess_which_of_two_columns_with_one_name_is_which
     y = np.arange(20) % 2
     model = LogisticRegression(warm_start=True).fit(X, y).fit(X, y)
     for other in ["b", "a", "a"], ["a", "b", "b"]:
-        with pytest.raises(DataError, match="which must differ"):
+        with pytest.raises(DataError, match="the names must differ"):
             model.fit(X.set_axis(other, axis=1), y)

@@ -1,35 +1,30 @@
-"""`shmps bench`: the benchmarks, which are in a checkout only."""
+"""`shmps bench`: the benchmarks, which only a checkout has."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from shmps.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "bench",
-        help="run a benchmark (from a checkout)",
-        description="List the benchmarks, or run one, as `python -m bench` does in a checkout.",
-        allow_abbrev=False,
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List the benchmarks, or run one, as `python -m bench` does in a checkout."
+    parser.add_argument(
+        "arguments", metavar="NAME ...", nargs=argparse.REMAINDER, help="a benchmark and its arguments"
     )
-    parser.add_argument("arguments", metavar="NAME ...", nargs=argparse.REMAINDER, help="what it takes")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:
     if not (ROOT / "bench" / "__main__.py").is_file():
         raise UsageError(
-            f"benchmarks run from a checkout, found shmps installed in {ROOT}; get the sources, and run "
+            f"benchmarks must run from a checkout, got shmps installed in {ROOT}; get the sources, and run "
             f"python -m bench in their folder"
         )
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # In place of this process: signals and exit code are the benchmark's own.
+    # Replace this process, so that signals and the exit code are those of the benchmark.
     os.execve(
         sys.executable,
         [sys.executable, "-m", "bench", *options.arguments],

@@ -1,8 +1,7 @@
-"""`shmps convert`: text into mapped data, which needs not fit into memory."""
+"""`shmps convert`: text into mapped data, which need not fit into memory."""
 
 import argparse
 import sys
-from typing import Any
 
 import tqdm
 
@@ -11,20 +10,14 @@ from shmps.cli.arguments import add_reading
 from shmps.cli.commands.rows import said
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "convert",
-        help="make mapped data of text, for what does not fit into memory",
-        description="Convert text into a folder that train, predict and inspect open without reading it.",
-        allow_abbrev=False,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Convert text into a folder that train, predict and inspect open without reading it."
     parser.add_argument(
         "source", metavar="PATH", help="svmlight text, or CSV if it ends with .csv; - is stdin; may be packed"
     )
-    parser.add_argument("target", metavar="DIR", help="the folder to be made, such as data.shmps")
+    parser.add_argument("target", metavar="DIR", help="the folder to create, such as data.shmps")
     add_reading(parser, keep=True)
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:
@@ -34,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     with tqdm.tqdm(disable=silent, unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:
 
         def moved(done: int, planned: int) -> None:
-            bar.total = planned or None  # of a pipe nobody knows
+            bar.total = planned or None  # unknown for a pipe
             bar.update(done - bar.n)
 
         found = mapped.convert(

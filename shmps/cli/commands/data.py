@@ -1,4 +1,4 @@
-"""`shmps data`: the sets that are known by name."""
+"""`shmps data`: the named data sets."""
 
 import argparse
 import json
@@ -9,35 +9,28 @@ from shmps.data import named_sets
 from shmps.linear.text import table
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "data",
-        help="list the known sets, fetch one",
-        description="List the sets that are known by name, where they are or would be, and their licences.",
-        allow_abbrev=False,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List the named sets, where they are or would be, and their licences."
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     _add_folder(parser)
     actions = parser.add_subparsers(metavar="fetch")
     fetching = actions.add_parser(
         "fetch",
         help="download a set",
-        description="Download a set, and compare its checksum.",
-        allow_abbrev=False,
+        description="Download a set, and verify its checksum.",
     )
     fetching.add_argument(
         "name", metavar="NAME", choices=tuple(named_sets.SETS), help=f"one of {', '.join(named_sets.SETS)}"
     )
     _add_folder(fetching)
     parser.set_defaults(name=None)
-    return parser
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="where they are (default: $SHMPS_DATA_DIR, else data/ of a checkout)",
+        help="the folder of the sets (default: $SHMPS_DATA_DIR, else data/ of a checkout)",
     )
 
 

@@ -1,4 +1,4 @@
-"""`shmps inspect`: what is in a model, or in a data file."""
+"""`shmps inspect`: the content of a model or a data file."""
 
 import argparse
 import json
@@ -20,27 +20,23 @@ from shmps.system import files
 if TYPE_CHECKING:
     from shmps.models.model import Model
 
-BINS, BAR = 12, 40  # of the histogram; columns of its longest bar
-SOME = 5  # labels that are shown
+BINS, BAR = 12, 40  # bins of the histogram; columns of the longest bar
+SOME = 5  # labels to show
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "inspect",
-        help="show what is in a model or a data file",
-        description="Show a model (settings, largest weights, histogram) or a data file (sizes, labels).",
-        allow_abbrev=False,
-    )
-    parser.add_argument("data", metavar="DATA", help="a model or a data file; its content tells which")
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Show a model (settings, largest weights, histogram) or a data file (sizes, labels)."
+    parser.add_argument("data", metavar="DATA", help="a model or a data file, detected by the content")
     add_reading(parser)
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="weights of the largest magnitude (default: 10)"
     )
     parser.add_argument(
-        "--verify", action="store_true", help="compare the checksums of mapped data; others are, always"
+        "--verify",
+        action="store_true",
+        help="verify the checksums of mapped data; those of other files always are",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:
@@ -63,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _format_of(path: str) -> str | None:
-    """A model's format; None for data."""
+    """Return the format of a model; None for data."""
     from shmps.models import formats
 
     try:
@@ -81,7 +77,9 @@ def _of_model(model: "Model", path: str, model_format: str, top: int) -> dict[st
     counts, edges = np.histogram(used, BINS) if len(used) else (np.zeros(0, int), np.zeros(0))
     training = Dialect.of(model.settings)
     base, names = 0 if training.zero_based else 1, _names(training)
-    speaking = model.labels[1:] if len(model.labels) == 2 else model.labels  # for whom a weight above 0 is
+    speaking = (
+        model.labels[1:] if len(model.labels) == 2 else model.labels
+    )  # labels that weights above 0 favour
     return {
         "model": path,
         "format": model_format,
@@ -90,7 +88,7 @@ def _of_model(model: "Model", path: str, model_format: str, top: int) -> dict[st
         "intercept": model.intercept if len(model.labels) == 2 else model.intercept.tolist(),
         "labels": list(model.labels),
         "settings": {name: value for name, value in model.settings.items() if name != "names"},
-        # As the training text counts them: from 1, or from 0.
+        # The first index in the training text: 1 or 0.
         "counted_from": base,
         "largest": [
             {
@@ -107,7 +105,7 @@ def _of_model(model: "Model", path: str, model_format: str, top: int) -> dict[st
 
 
 def _names(training: Dialect) -> dict[int, list[str]]:
-    """The names of each feature, where they were kept; -1*name is hashed with the sign -1."""
+    """Return the names of each feature, if they were kept; -1*name was hashed with the sign -1."""
     if training.hash_bits is None:
         return {at: [name] for at, name in enumerate(training.columns or ())}
     names: dict[int, list[str]] = {}
@@ -148,12 +146,12 @@ def _model_text(found: dict[str, Any]) -> str:
 
 
 def _label(label: Any) -> str:
-    """As `predict` writes it; text in quotes."""
+    """Return a label as `predict` writes it, text in quotes."""
     return repr(label) if isinstance(label, str) else label_text(label)
 
 
 def _first(values: list[Any], text: Callable[[Any], str] = str) -> str:
-    """Some of them."""
+    """Return the first values as text, and how many others there are."""
     more = f", and {len(values) - SOME:,} others" if len(values) > SOME else ""
     return ", ".join(map(text, values[:SOME])) + more
 
@@ -190,7 +188,7 @@ def _of_rows(X: Any, y: np.ndarray, path: str) -> dict[str, Any]:
 
 
 def _of_mapped(path: str, verified: bool) -> dict[str, Any]:
-    """From its description alone, whatever its size."""
+    """Describe mapped data from meta.json alone, which takes no time at any size."""
     from shmps.data import mapped
 
     meta = mapped.describe(path)
@@ -212,7 +210,7 @@ def _sizes(rows: int, features: int, nonzeros: int) -> dict[str, Any]:
 
 
 def _labels(pairs: Iterable[tuple[Any, int]]) -> dict[str, int]:
-    """How many rows have each label."""
+    """Return the number of rows with each label."""
     return {label_text(label): count for label, count in pairs}
 
 

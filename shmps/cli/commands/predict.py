@@ -1,4 +1,4 @@
-"""`shmps predict`: a label or a probability for every row; how good they are, where that is known."""
+"""`shmps predict`: a label or a probability for every row, and metrics if the rows have labels."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,10 @@ if TYPE_CHECKING:
     from shmps.models.model import Model
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        "predict",
-        help="label the rows of a file",
-        description="Write a label (or a probability) for every row, one per line, and to stderr how good "
-        "they are, if the rows' labels are the model's.",
-        allow_abbrev=False,
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write a label (or a probability) for every row, one per line, and metrics to stderr if "
+        "the labels of the rows are among those of the model."
     )
     parser.add_argument("model", metavar="MODEL", help="a file that `train --model` or liblinear wrote")
     parser.add_argument(
@@ -33,14 +30,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--proba",
         action="store_true",
-        help="probabilities instead: of the label that margins above 0 stand for; of more than two labels, "
-        "of each, in the order in which `inspect` has them",
+        help="write probabilities: that of the label for margins above 0; with more than two labels, that of "
+        "each, in the order of `inspect`",
     )
     parser.add_argument(
-        "--output", metavar="FILE", default="-", help="where to write them (default: -, which is stdout)"
+        "--output", metavar="FILE", default="-", help="the file to write to (default: -, which is stdout)"
     )
-    parser.add_argument("--quiet", action="store_true", help="nothing on stderr but what is wrong")
-    return parser
+    parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors and warnings")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -71,14 +67,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_columns(options: argparse.Namespace, found: Dialect) -> None:
-    """Raises DataError for a column that a flag names and the data lacks; the model's own may be missing."""
+    """Raise DataError if a flag names a column that the data lacks. Columns of the model may be missing."""
     for flag, asked, has in (
         ("--label", options.label, found.label),
         ("--weight-column", options.weight_column, found.weight_column),
     ):
         if asked is not None and has is None:
             raise DataError(
-                f"{options.data}: {flag} must name a column of the data, found no column {asked!r}; correct "
+                f"{options.data}: {flag} must name a column of the data, got {asked!r}; correct "
                 f"the name, or leave {flag} out"
             )
 
@@ -94,7 +90,7 @@ def _shares(model: "Model", X: Any) -> str:
 
 
 def _tell_how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
-    """Print the metrics of the predictions for rows X whose true labels are y (rows,), if all have one."""
+    """Print the metrics of the predictions for X, if all rows have true labels y (rows,)."""
     from shmps.models.metrics import evaluate, evaluate_classes
     from shmps.sklearn.labels import listed
 

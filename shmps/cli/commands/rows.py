@@ -1,4 +1,4 @@
-"""Rows that a command is given by a path, and how its flags say that a text is read."""
+"""The rows that a command reads, and the flags that say how a text is read."""
 
 import argparse
 from typing import Any
@@ -11,7 +11,7 @@ from shmps.errors import DataError
 
 
 def said(options: argparse.Namespace) -> Dialect:
-    """How a text is read, by the flags of `arguments.add_reading`."""
+    """Return how to read a text, by the flags of `arguments.add_reading`."""
     return Dialect(
         zero_based=options.zero_based,
         label=options.label,
@@ -24,15 +24,15 @@ def said(options: argparse.Namespace) -> Dialect:
 
 
 def weights_of(path: str | None, own: np.ndarray | None, rows: int) -> np.ndarray | None:
-    """The rows' weights (rows,): those of the file `path`, or the data's `own`; None where both have none.
+    """Return the weights (rows,) from the file `path`, or the data's `own`; None if there are none.
 
-    Raises DataError unless the file has a number from 0 up in each line, and a line for each row.
+    Raises DataError unless the file has one line per row, with a number >= 0.
     """
     if path is None:
         return own
     if own is not None:
         raise DataError(
-            f"{path}: the weights of rows come from one place, found some in the data; leave --weights out"
+            f"{path}: the weights of rows must come from one place, got some in the data; leave --weights out"
         )
     text = text_files.text_of(text_files.read("/dev/stdin" if path == "-" else path), path)
     start = text_files.start(text, path)
@@ -46,11 +46,11 @@ def weights_of(path: str | None, own: np.ndarray | None, rows: int) -> np.ndarra
             raise DataError(f"{path}:{number}: {error}") from None
     if len(weights) != rows:
         raise DataError(
-            f"{path}: a file of weights has a line for each of the {rows} rows, found {len(weights)}"
+            f"{path}: a file of weights must have a line for each of the {rows} rows, got {len(weights)}"
         )
     return np.array(weights)
 
 
 def label_text(label: Any) -> str:
-    """A label as people write it: 1, not 1.0."""
+    """Return a label as text: 1, not 1.0."""
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)

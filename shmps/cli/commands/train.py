@@ -1,6 +1,6 @@
 """`shmps train`: progress on stderr, the table or a JSON object on stdout.
 
-Its arguments are in shmps.cli.arguments.
+The arguments are in shmps.cli.arguments.
 """
 
 import argparse
@@ -18,127 +18,132 @@ from shmps.cli import console
 from shmps.cli.commands.rows import label_text, said, weights_of
 from shmps.data import datasets, named_sets
 from shmps.data.dialect import origin_of
-from shmps.data.labels import classes_of, encoded
-from shmps.errors import DataError, ShmpsError, UsageError
+from shmps.data.labels import Labels, encoded
+from shmps.errors import ShmpsError, UsageError, verbatim
 from shmps.linear import checkpoint
 from shmps.linear.kernels import gradient
+from shmps.linear.parameters import DECLARED, Parameters
 from shmps.linear.result import Evaluation
+from shmps.linear.settings import Settings
 from shmps.models import formats
+from shmps.models.model import array_of, plain_labels
 from shmps.ps.events import Event
 from shmps.report import live
 from shmps.report.summary import write_report
 from shmps.report.timeline import write_trace
 from shmps.sklearn.estimator import LogisticRegression
-from shmps.sklearn.labels import listed
+from shmps.sklearn.labels import known_codes, listed
 from shmps.system import files
 from shmps.system.compiling import is_kept
 from shmps.system.parallel import usable_cores
 
-_INTERVAL = 20  # iterations between evaluations
-
 
 def run(options: argparse.Namespace) -> None:
-    estimator = _estimator(options)
-    _check_before_loading(options, estimator)
+    settings = _settings(options)
+    _check_before_loading(options)
     began = time.monotonic()
     dataset = datasets.load(
         options.data,
         test=options.test,
         how=said(options),
         data_dir=options.data_dir,
-        seed=options.random_state,
+        seed=settings.random_state,
         progress=not options.quiet,
     )
     loaded = time.monotonic() - began
-    if dataset.note and not (options.quiet and options.data):  # a substitute is always said
+    if dataset.note and not (options.quiet and options.data):  # a substitute is always announced
         console.tell(dataset.note)
-    labels = _labels(dataset, options.test)
+    labels, tested = _labels(dataset, options.test)
     if not options.quiet:
-        _say_what_starts(dataset, len(labels), estimator)
-    eval_set = None if dataset.test_X is None else (dataset.test_X, dataset.test_y, dataset.test_weights)
+        _say_what_starts(dataset, len(labels.classes), settings)
     weights = weights_of(options.sample_weight, dataset.train_weights, len(dataset.train_y))
-    estimator.class_weight = _by_label(options.class_weight, labels)
+    settings.class_weight = _by_label(options.class_weight, labels.classes)
     if options.model:
-        formats.check(labels, options.model, options.format, origin_of(dataset.train_X).kept())
-    title = f"{dataset.name}: {estimator.consistency()}, workers: {estimator.workers}"
+        formats.check(labels.classes, options.model, options.format, origin_of(dataset.train_X).kept())
+    estimator = LogisticRegression(**vars(settings))
+    title = f"{dataset.name}: {settings.consistency()}, workers: {settings.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
-    with panel or _Bar(options, estimator) as bar, _kept_if_stopped(options, estimator):
-        estimator.callbacks = [_without_evaluations(bar) if estimator.test_interval == 0 else bar]
-        estimator.fit(dataset.train_X, dataset.train_y, sample_weight=weights, eval_set=eval_set)
+    with panel or _Bar(options, settings) as bar, _kept_if_stopped(options, estimator):
+        settings.callbacks = [bar if _wants_evaluations(options) else _without_evaluations(bar)]
+        estimator._fit(settings, dataset.train_X, labels, weights, tested, (None, None))
     result = estimator.result_.with_source(data=dataset.name, note=dataset.note, load=loaded)
-    if options.model:  # first: what is printed may have nowhere to go
+    if options.model:  # before anything is printed, which may fail
         formats.save(estimator.model(), options.model, options.format)
     if options.report:
         write_report(result, options.report)
-    if options.timeline:
-        write_trace(result, options.timeline)
+    if options.timeline_file:
+        write_trace(result, options.timeline_file)
     if options.json:
         console.output(json.dumps(result.to_dict()))
     elif not options.quiet:
         console.output(result.table())
 
 
-def _estimator(options: argparse.Namespace) -> LogisticRegression:
-    """Its parameters are the flags' `dest`."""
-    known = LogisticRegression().get_params()
-    given = {name: value for name, value in vars(options).items() if name in known}
-    given["mode"] = options.mode or ("sync" if options.bound is None else "bounded")
-    given["timeline"] = bool(options.report or options.timeline)
-    given["node_timeout"] = options.node_timeout or None
-    if options.test_interval is None:
-        given["test_interval"] = _INTERVAL
-    estimator = LogisticRegression(**given)
-    if options.test_interval is None and (options.log or options.live or options.report):
-        estimator.test_interval = 1 if estimator.by_lbfgs() else _INTERVAL  # L-BFGS has a few tens of rounds
-    return estimator
+def _settings(options: argparse.Namespace) -> Settings:
+    """Return the checked settings. The `dest` of a flag is the name of its parameter."""
+    given = {name: value for name, value in vars(options).items() if name in DECLARED}
+    if options.bound is not None:
+        given["mode"] = "bounded"
+    return Settings.of(Parameters(**given, timeline=bool(options.report or options.timeline_file)))
 
 
-def _check_before_loading(options: argparse.Namespace, estimator: LogisticRegression) -> None:
-    """All that can be said before a long file is read."""
-    estimator.check()
+def _wants_evaluations(options: argparse.Namespace) -> bool:
+    if options.test_interval is not None:
+        return options.test_interval > 0
+    on_screen = (options.live or sys.stderr.isatty()) and not options.quiet
+    return bool(options.log or options.report or on_screen)
+
+
+def _check_before_loading(options: argparse.Namespace) -> None:
+    """Raise what can be known before a long file is read."""
     checkpoint.check(options.checkpoint, options.resume)
     if options.format and not options.model:
-        raise UsageError("format is that of the model to be written, found no model; add a path with --model")
+        raise UsageError("--format must come with a model to write, got none; add a path with --model")
     others = [options.data, options.test, options.sample_weight, options.config]
     others += [options.checkpoint, options.resume]
     if options.data in (None, *named_sets.SETS):
         others += datasets.paths(options.data or "a9a", options.data_dir)
-    for path, what in ((options.model, "model"), (options.report, "report"), (options.timeline, "timeline")):
+    for path, what in (
+        (options.model, "model"),
+        (options.report, "report"),
+        (options.timeline_file, "timeline"),
+    ):
         if path:
             files.check_target(path, what, others)
             others.append(path)
 
 
-def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Any, ...]:
-    """The labels. Raises DataError for one, or others in the test: here the files' names are known."""
-    _, labels = encoded(dataset.train_y, dataset.name)
+def _labels(dataset: datasets.Dataset, test: str | None) -> tuple[Labels, tuple[Any, ...] | None]:
+    """Return the encoded labels of the training rows, and the rows to evaluate on, if there are any.
+
+    Raises DataError for one class, or for other labels in the test rows. Only here their files are known.
+    """
+    labels = encoded(dataset.train_y, dataset.name)
     if dataset.test_y is None:
-        return labels
-    known = set(labels)
-    strange = [label for label in classes_of(dataset.test_y) if label not in known]
-    if strange:
-        raise DataError(
-            f"{test}: its labels are those of {dataset.name}, {listed(list(labels))}, found {listed(strange)}"
-        )
-    return labels
+        return labels, None
+    classes, name = array_of(plain_labels(labels.classes)), test or dataset.name
+    codes = known_codes(dataset.test_y, len(dataset.test_y), classes, name)
+    return labels, (dataset.test_X, Labels(codes, labels.classes), dataset.test_weights)
 
 
 def _by_label(class_weight: dict[str, float] | str | None, labels: tuple[Any, ...]) -> Any:
-    """Weights by label, of those by the labels' text."""
+    """Return weights by label from weights by the text of the label."""
     if not isinstance(class_weight, dict):
         return class_weight
     known = {label_text(label): label for label in labels}
     strange = [text for text in class_weight if text not in known]
     if strange:
         raise UsageError(
-            f"class_weight names labels of the training rows, {listed(list(known))}, found {listed(strange)}"
+            f"{{class_weight}} must name labels of the training rows, {verbatim(listed(list(known)))}, got "
+            f"{verbatim(listed(strange))}",
+            class_weight=class_weight,
         )
     return {known[text]: weight for text, weight in class_weight.items()}
 
 
 @contextlib.contextmanager
 def _kept_if_stopped(options: argparse.Namespace, estimator: LogisticRegression) -> Iterator[None]:
-    """In the block Ctrl-C and SIGTERM write the model so far, where one was asked for."""
+    """In the block, Ctrl-C and SIGTERM write the model so far to the path of `--model`."""
     try:
         yield
     except Exception:
@@ -150,7 +155,7 @@ def _kept_if_stopped(options: argparse.Namespace, estimator: LogisticRegression)
 
 
 def _written(options: argparse.Namespace, estimator: LogisticRegression) -> str:
-    """Write the model so far; returns what became of it."""
+    """Write the model so far. Return what to say about it."""
     if not hasattr(estimator, "coef_"):
         return f"training had not begun: no model was written to {options.model}"
     try:
@@ -160,18 +165,18 @@ def _written(options: argparse.Namespace, estimator: LogisticRegression) -> str:
     return f"the model after iteration {estimator.n_iter_:,} is in {options.model}"
 
 
-def _say_what_starts(dataset: datasets.Dataset, classes: int, estimator: LogisticRegression) -> None:
+def _say_what_starts(dataset: datasets.Dataset, classes: int, settings: Settings) -> None:
     rows, features = dataset.train_X.shape
     each = f", {classes:,} classes" if classes > 2 else ""
     console.tell(
         f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros{each}; "
-        f"{estimator.consistency()}, workers: {estimator.workers}, servers: {estimator.servers}",
+        f"{settings.consistency()}, workers: {settings.workers}, servers: {settings.servers}",
     )
     if not is_kept(gradient):
         console.tell("numba compiles the kernels: once on this machine, some seconds")
     cores = usable_cores()
-    if estimator.workers > cores:
-        console.tell(f"{estimator.workers} workers share {cores} cores: they take turns")
+    if settings.workers > cores:
+        console.tell(f"{settings.workers} workers share {cores} cores: they take turns")
 
 
 def _without_evaluations(bar: Any) -> Any:
@@ -180,12 +185,12 @@ def _without_evaluations(bar: Any) -> Any:
 
 
 class _Bar:
-    """The progress bar, or dist-lr's log lines; nothing where stderr is no terminal."""
+    """The progress bar, or the log lines of dist-lr. Nothing is shown if stderr is no terminal."""
 
-    def __init__(self, options: argparse.Namespace, estimator: LogisticRegression):
+    def __init__(self, options: argparse.Namespace, settings: Settings):
         self._log, self._quiet = options.log, options.quiet
-        # How many rounds it will take nobody knows.
-        self._rounds_of = estimator.workers if estimator.by_lbfgs() else None
+        # L-BFGS has no total: the number of rounds is not known before.
+        self._rounds_of = settings.workers if settings.by_lbfgs() else None
         self._bar = tqdm.tqdm(
             disable=options.quiet or options.log or not sys.stderr.isatty(),
             unit=" rounds" if self._rounds_of else " ticks",
@@ -197,7 +202,7 @@ class _Bar:
     def __enter__(self) -> "_Bar":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
     def on_progress(self, done: int, planned: int) -> None:

@@ -89,8 +89,9 @@ def _delimiter(delimiter: str | None, path: str) -> str:
     delimiter = _SPELLED.get(delimiter, delimiter)
     if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
         raise UsageError(
-            f"delimiter must be one ASCII character, and no quote or line end, got {delimiter!r}; "
-            f"for example ; or tab"
+            "{delimiter} must be one ASCII character, and no quote or line end, got {delimiter.value!r}; for "
+            "example ; or tab",
+            delimiter=delimiter,
         )
     return delimiter
 

@@ -104,7 +104,7 @@ class KVWorker:
 
     # Requests that wait.
 
-    def push(self, keys, values, rows: float = 1.0) -> None:
+    def push(self, keys: Any, values: Any, rows: float = 1.0) -> None:
         """Apply `values` to `keys`; return when every server has applied them.
 
         rows: the weight of this push among the pushes of its tick (sync): the rows that its mean was taken
@@ -112,32 +112,43 @@ class KVWorker:
         """
         self.wait(self.start_push(keys, values, rows))
 
-    def pull(self, keys=None, out: np.ndarray | None = None) -> np.ndarray:
+    def pull(self, keys: Any = None, out: np.ndarray | None = None) -> np.ndarray:
         """Return the values of `keys`: a snapshot at one instant of each server.
 
         out: an array to put them in, contiguous and writeable.
         """
-        return self.wait(self.start_pull(keys, out=out))
+        values: np.ndarray = self.wait(self.start_pull(keys, out=out))
+        return values
 
-    def push_pull(self, keys, values, rows: float = 1.0, out: np.ndarray | None = None) -> np.ndarray:
+    def push_pull(
+        self, keys: Any, values: Any, rows: float = 1.0, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Push, then pull the same keys, in one request."""
-        return self.wait(self.start_push_pull(keys, values, rows, out=out))
+        pulled: np.ndarray = self.wait(self.start_push_pull(keys, values, rows, out=out))
+        return pulled
 
     # The same requests, which return a timestamp at once.
 
-    def start_push(self, keys, values, rows: float = 1.0, callback: Callback | None = None) -> int:
+    def start_push(self, keys: Any, values: Any, rows: float = 1.0, callback: Callback | None = None) -> int:
         """Start a `push`; return a timestamp to `wait` for.
 
         `callback(None)` runs once, inside the first call on this object after every server has answered.
         """
         return self._client.start(PUSH, keys, values, rows, callback, None)
 
-    def start_pull(self, keys=None, callback: Callback | None = None, out: np.ndarray | None = None) -> int:
+    def start_pull(
+        self, keys: Any = None, callback: Callback | None = None, out: np.ndarray | None = None
+    ) -> int:
         """Start a `pull`; return a timestamp to `wait` for. A `callback` gets the values, if there is one."""
         return self._client.start(PULL, keys, None, 1.0, callback, out)
 
     def start_push_pull(
-        self, keys, values, rows: float = 1.0, callback: Callback | None = None, out: np.ndarray | None = None
+        self,
+        keys: Any,
+        values: Any,
+        rows: float = 1.0,
+        callback: Callback | None = None,
+        out: np.ndarray | None = None,
     ) -> int:
         """Start a `push_pull`; return a timestamp to `wait` for. A `callback` gets the values."""
         return self._client.start(PUSH_PULL, keys, values, rows, callback, out)
@@ -155,7 +166,7 @@ class KVWorker:
 
     # Reading in place.
 
-    def read(self, keys=None) -> np.ndarray:
+    def read(self, keys: Any = None) -> np.ndarray:
         """Return values by the fastest way that the engine has: a `look` where nodes share memory.
 
         Once this worker's pushes are acknowledged, the values are in sync mode those of a pull. In the other
@@ -163,7 +174,7 @@ class KVWorker:
         """
         return self.look(keys)
 
-    def look(self, keys=None) -> np.ndarray:
+    def look(self, keys: Any = None) -> np.ndarray:
         """Read values without a message. `keys=None`: the shared array itself, read-only, without a copy.
 
         This is no snapshot while servers write: it is Hogwild's read. In sync mode, once this worker's pushes
@@ -193,7 +204,7 @@ class KVWorker:
 
     # Writing in place, on a cluster with consistency=HOGWILD (Niu et al., NIPS 2011).
 
-    def push_in_place(self, keys, values) -> None:
+    def push_in_place(self, keys: Any, values: Any) -> None:
         """Apply `values` to `keys` at once, without a lock, a message or a server: one tick.
 
         If another worker changes the same keys meanwhile, one of the two changes may be lost. A worker that

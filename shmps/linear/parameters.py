@@ -1,0 +1,256 @@
+"""The parameters of a training, each declared once: type, default, rule, help, section, flag, solver.
+
+Everything else comes from here:
+
+    Parameters --> sklearn/estimator.py   the constructor of LogisticRegression, and its docstring
+               --> cli/arguments.py       the flags, their help, the keys of a configuration file
+               --> linear/settings.py     the checks, and what L-BFGS refuses
+
+No NumPy is imported here: the command line reads the declarations for `--help`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from os import PathLike
+from typing import Any
+
+from shmps.checks import boolean, byte_size, integer, number, one_of, optional, path, seed
+from shmps.errors import Named, named_in
+from shmps.linear.declaration import (
+    NODES,
+    OUTPUT,
+    Declaration,
+    Flag,
+    list_of_callbacks,
+    parameter,
+    rank_and_factor,
+    seconds,
+    weights_by_label,
+)
+from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
+
+SCHEDULES = ("constant", "1/t", "1/sqrt(t)", "1/(1+delay)")
+# Rates that work on a9a in sync and in async mode. The rate of dist-lr is that of its published table.
+LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
+HOGWILD_RATES = {"sgd": 0.02, "ftrl": 0.1}  # a step is that of a row, not the mean of a minibatch
+_RATES = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
+_RATES += "; in hogwild mode " + ", ".join(f"{rate:g} for {name}" for name, rate in HOGWILD_RATES.items())
+
+
+# fmt: off
+@dataclass(repr=False, eq=False)
+class Parameters:
+    """The parameters as they were given. `shmps.linear.settings.Settings` has checked ones."""
+
+    workers: int = parameter(
+        2, integer(least=1), "worker processes",
+        section=NODES, flag=Flag("N"),
+    )
+    servers: int = parameter(
+        1, integer(least=1), "server processes",
+        section=NODES, flag=Flag("N"),
+    )
+    mode: str = parameter(
+        "sync", one_of("sync", "async", "bounded", "hogwild"), "how far workers wait for each other",
+        more="sync: after every minibatch. bounded: see {bound}. async: never. hogwild: workers update the "
+        "shared weights in place, without a lock, one step per row, so that an update may be lost [1]_.",
+        section=NODES, lbfgs=("sync",), flag=Flag(exclusive="mode", each={
+            "sync": "workers wait for each other after every minibatch (default)",
+            "async": "workers never wait for each other",
+            "hogwild": "workers update the weights in place, without a lock, one step per row",
+        }),
+    )
+    bound: int | None = parameter(
+        None, integer(least=0), "bounded mode: ticks that a worker may be ahead of the slowest one",
+        more="Bounded mode needs it, other modes refuse it [2]_.",
+        section=NODES, flag=Flag("K", exclusive="mode"),
+    )
+    solver: str = parameter(
+        "auto", one_of("auto", "lbfgs", "minibatch"),
+        "full gradients under L-BFGS, or minibatches under the updater; auto: L-BFGS, unless a parameter "
+        "selects minibatches, see below",
+        more="These select minibatches if they are given, also at the value that None stands for, and lbfgs "
+        "refuses them: {minibatch_only}. lbfgs: see `shmps.linear.full_gradient` [3]_.",
+    )
+    updater: str | None = parameter(
+        None, one_of(*LEARNING_RATES), "the rule by which servers apply gradients",
+        more="See [4]_ and [5]_; for dist-lr, `shmps.updaters.dist_lr`.",
+        lbfgs=(None,), unset="adagrad", flag=Flag(names=("--updater", "--rule")),
+    )
+    learning_rate: float | None = parameter(
+        None, number(above=0), f"the step size (default: {_RATES})",
+        lbfgs=(None,), flag=Flag("RATE"),
+    )
+    schedule: str | None = parameter(
+        None, one_of(*SCHEDULES), "how the rate of sgd and dist-lr changes: t in ticks, delay in versions",
+        more="t counts the ticks of this call.",
+        lbfgs=(None,), unset="constant",
+    )
+    l1: float = parameter(
+        0.0, number(least=0), "L1 penalty, which needs {updater:'ftrl'}",
+        lbfgs=(0,), flag=Flag("L1"),
+    )
+    l2: float = parameter(
+        1e-5, number(least=0), "L2 penalty",
+        flag=Flag("L2"),
+    )
+    batch_size: int | None = parameter(
+        None, integer(least=0), "rows of a minibatch; 0: the worker's whole shard",
+        more="In hogwild mode: rows of a tick.",
+        lbfgs=(None,), unset=256, flag=Flag("ROWS"),
+    )
+    epochs: int | None = parameter(
+        None, integer(least=1), "passes over the rows by minibatches",
+        lbfgs=(None,), unset=10, flag=Flag("N", exclusive="length"),
+    )
+    iterations: int | None = parameter(
+        None, integer(least=1),
+        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 100)",
+        flag=Flag("N", exclusive="length"),
+    )
+    tol: float = parameter(
+        1e-6, number(above=0),
+        "relative tolerance on the objective: L-BFGS ends when its estimated gap to the optimum is within it",
+        more="If L-BFGS ends earlier, it warns (NotConverged). With {n_iter_no_change}, an evaluation makes "
+        "progress if its log-loss is lower by more than this share.",
+        flag=Flag("TOL"),
+    )
+    n_iter_no_change: int | None = parameter(
+        None, integer(least=1), "stop after this many evaluations in a row without progress",
+        more="None: never, or 5 with {early_stopping}.",
+        flag=None,
+    )
+    early_stopping: bool = parameter(
+        False, boolean(), "stop when the log-loss on held-out rows makes no more progress",
+        more="`fit` holds out {validation_fraction} of each class, or evaluates on eval_set if there is one. "
+        "The weights are those with the least log-loss there.",
+        flag=None,
+    )
+    validation_fraction: float = parameter(
+        0.1, number(above=0, below=1), "the share of the rows that {early_stopping} holds out",
+        flag=None,
+    )
+    fit_intercept: bool = parameter(
+        True, boolean(), "learn an intercept, which has no penalty",
+        flag=Flag(names=("--intercept",)),
+    )
+    class_weight: dict[Any, float] | str | None = parameter(
+        None, weights_by_label(),
+        "the weight of each label (default: 1); balanced: equal totals of the classes",
+        more="Labels without rows may be named.",
+        flag=Flag("LABEL=WEIGHT,..."),
+    )
+    warm_start: bool = parameter(
+        False, boolean(), "`fit` begins at the coef_ and intercept_ of the fit before",
+        more="Features are matched by name where they have names. The updater's state begins anew.",
+        flag=None,
+    )
+    test_interval: int | None = parameter(
+        None, integer(least=0),
+        "iterations of worker 0 between evaluations; 0: none (default: one evaluation per epoch, of L-BFGS "
+        "per round, if something shows or uses them)",
+        more="Callbacks with on_evaluation or on_model, {early_stopping} and {n_iter_no_change} use them: "
+        "they get those of the default for 0 too. Minibatches are evaluated once at least.",
+        section=OUTPUT, flag=Flag("N"),
+    )
+    slow_worker: tuple[int, float] | None = parameter(
+        None, rank_and_factor(), "make a worker slower by a factor: it sleeps before its pushes",
+        section=NODES, lbfgs=(None,), flag=Flag("RANK:FACTOR"),
+    )
+    tick_time: float = parameter(
+        0.0, number(of="milliseconds", least=0, most=60_000),
+        "milliseconds that a tick lasts at least; the rest is slept before the push",
+        more="Workers that sleep overlap where cores are few.",
+        section=NODES, lbfgs=(0,), flag=Flag("MS"),
+    )
+    on_worker_death: str = parameter(
+        RESPAWN, one_of(RESPAWN, CONTINUE, FAIL),
+        "start a dead worker again, let the others continue, or end the training",
+        more="continue: the others share the rows from the next epoch on.",
+        section=NODES, lbfgs=(RESPAWN, FAIL),
+    )
+    join_at: int | None = parameter(
+        None, integer(least=0), "the epoch at which one more worker joins",
+        section=NODES, lbfgs=(None,), flag=Flag("EPOCH"),
+    )
+    replicas: int = parameter(
+        0, integer(least=0), "1: every server keeps a copy of another one's partition (takes two servers)",
+        section=NODES, lbfgs=(0,), flag=Flag("N"),
+    )
+    node_timeout: float | None = parameter(
+        60.0, optional(number(above=0)),
+        "replace a node that shows no sign of life for this many seconds (0, in Python None: never)",
+        section=NODES, flag=Flag("S", parse=seconds),
+    )
+    random_state: Any = parameter(
+        0, seed(), "seed of the minibatches, their order, and the rows that are held out",
+        more="In sync mode equal seeds give equal bits, also where a callback stops the training.",
+        flag=Flag("N", names=("--seed",)),
+    )
+    checkpoint: str | PathLike[str] | None = parameter(
+        None, path("a folder"), "write checkpoints into this folder: the last two, over those that are there",
+        section=OUTPUT, lbfgs=(None,), flag=Flag("DIR"),
+    )
+    checkpoint_every: int = parameter(
+        100, integer(least=1), "iterations of worker 0 between checkpoints",
+        section=OUTPUT, flag=Flag("N"),
+    )
+    resume: str | PathLike[str] | None = parameter(
+        None, path("a folder"), "go on from the newest whole checkpoint in this folder",
+        more="What callbacks and {early_stopping} have seen is not in a checkpoint: they begin anew.",
+        section=OUTPUT, lbfgs=(None,), flag=Flag("DIR"),
+    )
+    memory: int | str | None = parameter(
+        None, byte_size(), "the most memory that a process may use, such as 600M (default: no limit)",
+        more="Bytes, or text with a unit (of 1024). Own and shared memory count; the page cache, and data "
+        "that was in memory before, do not. Minibatches are made anew if there is no room to keep them. "
+        "None: they take up to half of the available memory, and there is no limit.",
+        section=NODES, flag=Flag("SIZE"),
+    )
+    start_method: str | None = parameter(
+        None, one_of("fork", "forkserver", "spawn"), "how processes are started (default: the system's way)",
+        more="By default a program with other threads that may compute uses forkserver.",
+        section=NODES,
+    )
+    timeline: bool = parameter(
+        False, boolean(), "record what every worker did when, for result_.timeline",
+        more="It takes under 1 MB per worker, however long the training is.",
+        flag=None,
+    )
+    callbacks: Sequence[Any] | None = parameter(
+        None, list_of_callbacks(), "objects whose methods run in this process during the training",
+        more="Each has at least one of on_start, on_progress, on_event, on_evaluation and on_model. An "
+        "on_evaluation that returns True stops the training. See `shmps.callbacks.Callback` for when each "
+        "runs, and `shmps.callbacks` for ready ones.",
+        flag=None,
+    )
+# fmt: on
+
+
+DECLARED = {each.name: Declaration(each.name, each.default, **each.metadata) for each in fields(Parameters)}
+
+
+def described(text: str, named: Callable[[str, Any], Named] = Named) -> str:
+    """Return a template of a declaration with the parameters as `named(name, default)` formats them."""
+    names = named_in(text)
+    mentioned: dict[str, Any] = {
+        each: named(each, DECLARED[each].default) for each in names & DECLARED.keys()
+    }
+    if "minibatch_only" in names:
+        mentioned["minibatch_only"] = ", ".join(minibatch_only(named))
+    return text.format(**mentioned)
+
+
+def minibatch_only(named: Callable[[str, Any], Named] = Named) -> list[str]:
+    """Return what selects minibatches: a parameter, or those of its values that L-BFGS does not take."""
+    found = []
+    for each in DECLARED.values():
+        if each.lbfgs is None:
+            continue
+        parameter = named(each.name, each.default)
+        refused = [choice for choice in each.rule.choices if choice not in each.lbfgs]
+        if each.default in refused or len(refused) in (0, len(each.rule.choices)):
+            found.append(parameter.name)
+        else:
+            found += [parameter.set_to(choice) for choice in refused]
+    return found
