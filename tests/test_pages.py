@@ -141,7 +141,7 @@ def test_the_names_of_code_on_a_page_exist(page):
     """Classes and attributes in backticks, and the first column of tables, occur in the package."""
     sources = [*(ROOT / "shmps").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
     known = {word for source in sources for word in re.findall(r"\w+", source.read_text())}
-    names = [name for name in in_backticks(page) if re.fullmatch(r"[A-Z]\w*(\.\w+)*", name)]
+    names = [name for name in in_backticks(page) if re.fullmatch(r"[A-Z]\w+(\.\w+)*", name)]
     for column in re.findall(r"^\|([^|]*)\|", page.read_text(), re.MULTILINE):
         names += re.findall(r"`(\w+)`", column)
     assert [name for name in names if not known.issuperset(name.split("."))] == []
