@@ -177,8 +177,8 @@ class Settings(Parameters):
     def evaluated_every(self, rows: int) -> int:
         """Return the iterations of worker 0 between evaluations; 0: no evaluations.
 
-        watched: whether something shows evaluations. Without a `test_interval`, one evaluation is made per
-        epoch (L-BFGS: per round) if something shows or uses them, and at least one by the end.
+        Without a `test_interval`, one evaluation is made per epoch (L-BFGS: per round) if callbacks or early
+        stopping need them, and at least one by the end.
         """
         stops_early = self.early_stopping or self.n_iter_no_change is not None
         if not (stops_early or CallbackList(self.callbacks).needs_evaluations):

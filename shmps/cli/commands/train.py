@@ -88,6 +88,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _wants_evaluations(options: argparse.Namespace) -> bool:
+    """Return whether evaluations are asked for or shown. `--test-interval 0` asks for none."""
     if options.test_interval is not None:
         return options.test_interval > 0
     on_screen = (options.live or sys.stderr.isatty()) and not options.quiet
