@@ -1,7 +1,7 @@
 """A parameter server on one host for sparse logistic regression.
 
-The public names are those of `shmps.names`, and the modules `shmps.callbacks`, `shmps.mapped` and
-`shmps.report`. They are imported when they are first used: the command must handle Ctrl-C during the half
+The public names are those of `shmps.names`, and the modules `shmps.callbacks`, `shmps.errors`, `shmps.mapped`
+and `shmps.report`. They are imported when they are first used: the command must handle Ctrl-C during the half
 second that importing numba takes.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shmps import callbacks as callbacks
+    from shmps import errors as errors
     from shmps import report as report
     from shmps.names import *  # noqa: F403
     from shmps.names import __all__ as __all__

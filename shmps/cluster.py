@@ -140,14 +140,14 @@ class Cluster(Lifetime):
         self._resources.callback(lambda: self.__dict__.pop("_parameters", None))
         self._parameters = self._engine.parameters()
         self._fill()
-        self._nodes = Nodes(self._engine, self._engine.overview(self._parameters))
+        self._nodes = Nodes(self._engine, self._engine.status(self._parameters))
         self._resources.callback(self._nodes.close)
         self._scheduler = Scheduler(self._nodes, self.num_servers, self._node_timeout)
         for rank in range(self.num_servers):
             self._scheduler.start_server(rank, self._engine.serve)
 
     def _finish_run(self) -> None:
-        self._engine.empty_outlets()
+        self._engine.empty_channels()
 
     def _fill(self) -> None:
         if self._restored is None:
@@ -202,12 +202,12 @@ class Cluster(Lifetime):
         try:
             self._begin_run()
             try:
-                self._nodes.overview.forget_commits()
-                self._nodes.overview.stop(False)
+                self._nodes.status.forget_commits()
+                self._nodes.status.stop(False)
                 run = Run(
                     workers=self.num_workers,
-                    tick=self._nodes.overview.tick if self._begun else 0,
-                    outlets=self._engine.outlets,
+                    tick=self._nodes.status.tick if self._begun else 0,
+                    channels=self._engine.channels,
                     body=self._engine.work,
                     function=function,
                     args=args,
@@ -236,7 +236,7 @@ class Cluster(Lifetime):
         others.
         """
         self._must_be_running()
-        self._nodes.overview.stop()
+        self._nodes.status.stop()
 
     def add_worker(self) -> int:
         """Add a worker to the current run; return its rank. Call it in a callback of `run`.

@@ -1,7 +1,7 @@
 """The public names of `shmps`."""
 
+from shmps import mapped
 from shmps.cluster import Cluster
-from shmps.data import mapped
 from shmps.models.formats import load, save
 from shmps.models.model import Model
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency

@@ -16,7 +16,7 @@ from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.parameters import Parameters
-from shmps.ps.memory.status import Overview, Pulse
+from shmps.ps.memory.status import Pulse, Status
 from shmps.ps.messages import GROUPS, SERVER, WORKER, Record
 from shmps.ps.node import serve, work
 from shmps.ps.scheduler.membership import BEGINNING, Place
@@ -63,16 +63,16 @@ class Schedule(Simulation):
 
     def play(self) -> None:
         """Run the schedule. Raises Wrong, or what the package raises, if a promise is broken."""
-        overview = Overview(self.parameters, self.arrays)
-        nodes = Nodes(Engine(self), overview)
+        status = Status(self.parameters, self.arrays)
+        nodes = Nodes(Engine(self), status)
         self.scheduler = Scheduler(nodes, self.servers, node_timeout=None)
         with simulated(self.reached):
             try:
                 for rank in range(self.servers):
                     self.scheduler.start_server(rank, self._serve)
                 for _ in range(self.runs):
-                    overview.forget_commits()
-                    self._begin(overview.tick)
+                    status.forget_commits()
+                    self._begin(status.tick)
                     self.scheduler.run(self._run())
                     self._check_end()
                     self.scheduler.check_servers()
@@ -96,11 +96,11 @@ class Schedule(Simulation):
         )
 
     def _run(self) -> Run:
-        self.outlets = [Outlets() for _ in range(self.shape.workers)]
+        self.channels = [Channels() for _ in range(self.shape.workers)]
         return Run(
             workers=self.workers,
             tick=self.tick,
-            outlets=self.outlets,
+            channels=self.channels,
             body=self._work,
             function=ask,
             args=(self,),
@@ -122,7 +122,7 @@ class Schedule(Simulation):
 
     def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
         mailboxes = [Mailbox(self.arrays, self.shape, rank, server) for server in range(self.servers)]
-        post, outlets = Post(self, (WORKER, rank), life), self.outlets[rank]
+        post, channels = Post(self, (WORKER, rank), life), self.channels[rank]
         kv = KVWorker(
             rank=rank,
             life=life,
@@ -135,10 +135,10 @@ class Schedule(Simulation):
             log=PushLog(self.arrays, rank),
             pulse=Pulse(self.arrays, self.shape, WORKER, rank),
             post=post,
-            outlet=outlets.reports,
+            channel=channels.reports,
             clock=Clock(self),
         )
-        work(kv, post, outlets.last_words, function, args)
+        work(kv, post, channels.outcome, function, args)
 
     def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:
         if self.removal and self.random.random() < self.removal:
@@ -276,8 +276,8 @@ class CheckedRedoLog(RedoLog):
         self._schedule.check_server(self._rank)
 
 
-class Outlet:
-    """Values by the offset at which they were written; see `shmps.ps.engine.Outlet`."""
+class Channel:
+    """Values by the offset at which they were written; see `shmps.ps.engine.Channel`."""
 
     def __init__(self) -> None:
         self._values: dict[int, Any] = {}
@@ -290,11 +290,11 @@ class Outlet:
         return self._values[offset]
 
 
-class Outlets:
-    """See `shmps.ps.engine.Outlets`."""
+class Channels:
+    """See `shmps.ps.engine.Channels`."""
 
     def __init__(self) -> None:
-        self.reports, self.last_words = Outlet(), Outlet()
+        self.reports, self.outcome = Channel(), Channel()
 
 
 def ask(kv: KVWorker, schedule: Schedule) -> None:

@@ -130,7 +130,7 @@ class JsonLines(Callback):
             file.write(json.dumps(finite(flat(evaluation))) + "\n")
 
 
-class Checkpoint(Callback):
+class ModelCheckpoint(Callback):
     """Save the model after each evaluation, over the one before. It survives if every process is killed.
 
     The file is whole at every instant. It holds a model to predict with; to resume the training itself, use

@@ -3,7 +3,7 @@
                  Engine.launch, Node.kill            Post.send, Post.receive
     scheduler ------------------------------> node <-------------------------> node
         ^                                      |
-        +--- Engine.wait: records, deaths -----+--- Outlet: results, reports
+        +--- Engine.wait: records, deaths -----+--- Channel: results, reports
 
 The scheduler, servers and workers use nothing else of an engine. `shmps.engines.processes` runs nodes as
 processes of this machine, connected by pipes. `bench.faults` has a second engine, a simulation that takes
@@ -58,7 +58,7 @@ class Post(Protocol):
         """Wait until all records have left."""
 
 
-class Outlet(Protocol):
+class Channel(Protocol):
     """Carries values from a worker to the scheduler. The record that announces a value is sent by a Post.
 
     A value stays readable after the death of the worker that wrote it.
@@ -74,15 +74,15 @@ class Outlet(Protocol):
         """Return the value that was written there."""
 
 
-class Outlets(Protocol):
-    """The two outlets of a worker, so that its result does not overwrite a report that is not read yet."""
+class Channels(Protocol):
+    """The two channels of a worker, so that its result does not overwrite a report that is not read yet."""
 
     @property
-    def reports(self) -> Outlet:
+    def reports(self) -> Channel:
         """For the values that a worker gives to `kv.report`."""
 
     @property
-    def last_words(self) -> Outlet:
+    def outcome(self) -> Channel:
         """For the result, or the exception, of the worker's function."""
 
 

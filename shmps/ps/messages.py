@@ -120,7 +120,7 @@ class Sharer(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A value lies in the worker's outlet for reports: `size` bytes at `offset`."""
+    """A value lies in the worker's channel for reports: `size` bytes at `offset`."""
 
     size: int
     offset: int
@@ -131,13 +131,13 @@ class HandedOver(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The function has returned; its result lies in the outlet for last words."""
+    """The function has returned; its result lies in the channel for the outcome."""
 
     size: int
 
 
 class Failed(NamedTuple):
-    """The function has raised; the exception lies in the outlet for last words."""
+    """The function has raised; the exception lies in the channel for the outcome."""
 
     size: int
 

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from shmps.ps.engine import Outlet, Post
+from shmps.ps.engine import Channel, Post
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SCHEDULER, Delivery, Failed, Record, Result
 from shmps.ps.server.server import Server
@@ -28,7 +28,7 @@ def serve(server: Server, post: Post, pulse: Pulse) -> None:
 
 
 def work(
-    kv: KVWorker, post: Post, last_words: Outlet, function: Callable[..., Any], args: tuple[Any, ...]
+    kv: KVWorker, post: Post, outcome: Channel, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
     """Run `function(kv, *args)`, and send its result, or the exception that it raised, to the scheduler."""
     message: Result | Failed
@@ -36,17 +36,17 @@ def work(
         kv.enter()
         result = function(kv, *args)
         kv.flush()
-        message = Result(last_words.write(result))
+        message = Result(outcome.write(result))
     except BaseException as exception:
-        message = Failed(_write_failure(last_words, exception))
+        message = Failed(_write_failure(outcome, exception))
     post.send((SCHEDULER, 0), Record.of(message, kv.rank, kv.life))
     post.flush()
 
 
-def _write_failure(last_words: Outlet, exception: BaseException) -> int:
+def _write_failure(outcome: Channel, exception: BaseException) -> int:
     text = "".join(traceback.format_exception(exception))
     try:
         pickle.loads(pickle.dumps(exception))
-        return last_words.write((exception, text))
+        return outcome.write((exception, text))
     except Exception:  # an exception may not survive pickling; its text does
-        return last_words.write((None, text))
+        return outcome.write((None, text))

@@ -152,8 +152,8 @@ def test_a_server_that_dies_again_and_again_ends_the_run(capfd):
     ):
         cluster.run(work)
     assert len(cluster.events) == 2  # two servers were replaced; the third death was one too many
-    last_words = capfd.readouterr().err.splitlines()[-1]
-    assert "the updater Broken raised RuntimeError('broken on purpose') in server 0" in last_words
+    outcome = capfd.readouterr().err.splitlines()[-1]
+    assert "the updater Broken raised RuntimeError('broken on purpose') in server 0" in outcome
 
 
 SCRIPT = """

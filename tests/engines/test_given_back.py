@@ -111,7 +111,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind():
 
     def work(kv):
         def blocks():
-            return os.fstat(kv._client.reports._outlet._descriptor).st_blocks
+            return os.fstat(kv._client.reports._channel._descriptor).st_blocks
 
         kv.report("before")
         for _ in range(3):

@@ -15,7 +15,7 @@ from problems import problem, watching
 from processes import children_of
 
 from shmps import ASYNC, HOGWILD, SGD, SYNC, Cluster, LogisticRegression, load, save
-from shmps.callbacks import Callback, Checkpoint, EarlyStopping, History, JsonLines
+from shmps.callbacks import Callback, EarlyStopping, History, JsonLines, ModelCheckpoint
 from shmps.data.rows import rows_of
 from shmps.errors import DataError, Diverged, UsageError
 from shmps.linear import solvers
@@ -198,7 +198,7 @@ def test_early_stopping_as_a_callback_begins_anew_with_every_fit():
 @pytest.mark.parametrize("solver", ["minibatch", "lbfgs"])
 def test_a_checkpoint_is_the_model_that_was_evaluated_last(solver, classes, tmp_path):
     settings = {"epochs": 3} if solver == "minibatch" else {"solver": solver}
-    callbacks = [Checkpoint(tmp_path / "newest"), StopAt(3)]
+    callbacks = [ModelCheckpoint(tmp_path / "newest"), StopAt(3)]
     labels = np.array(["no", "yes", "often"])[np.where(X[:, 0] > 0, Y, classes - 1)]
     model = LogisticRegression(callbacks=callbacks, **settings).fit(X, labels)
     save(model.model(), tmp_path / "last")
@@ -207,7 +207,7 @@ def test_a_checkpoint_is_the_model_that_was_evaluated_last(solver, classes, tmp_
 
 def test_a_checkpoint_of_the_best_is_not_replaced_by_what_came_after(tmp_path):
     settings = {"epochs": 300, "batch_size": 5, "learning_rate": 2.0, "l2": 0.0}
-    callbacks = [Checkpoint(tmp_path / "best", only_best=True), Checkpoint(tmp_path / "newest")]
+    callbacks = [ModelCheckpoint(tmp_path / "best", only_best=True), ModelCheckpoint(tmp_path / "newest")]
     model = LogisticRegression(early_stopping=True, callbacks=callbacks, **settings).fit(X, Y)
     best, newest = load(tmp_path / "best"), load(tmp_path / "newest")
     assert best.coefficients.tobytes() == model.coef_.tobytes() != newest.coefficients.tobytes()
@@ -225,8 +225,8 @@ class Waits(Callback):
 
 def test_a_checkpoint_is_left_when_everything_is_killed(tmp_path):
     program = (
-        "from test_stopping import Checkpoint, Waits, fit\n"
-        f"fit(None, callbacks=[Checkpoint({str(tmp_path / 'newest')!r}), Waits()])"
+        "from test_stopping import ModelCheckpoint, Waits, fit\n"
+        f"fit(None, callbacks=[ModelCheckpoint({str(tmp_path / 'newest')!r}), Waits()])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program],
@@ -245,11 +245,11 @@ def test_a_checkpoint_is_left_when_everything_is_killed(tmp_path):
 
 def test_a_checkpoint_that_can_not_be_kept_is_said_and_no_weights_but_finite_ones_are(tmp_path):
     with pytest.raises(DataError, match="must exist and be writable"):
-        LogisticRegression(callbacks=[Checkpoint(tmp_path / "no" / "folder")]).fit(X, Y)
+        LogisticRegression(callbacks=[ModelCheckpoint(tmp_path / "no" / "folder")]).fit(X, Y)
     (tmp_path / "kept").write_text("before")
     settings = {"updater": "sgd", "l2": 0, "learning_rate": 1e300, "batch_size": 0, "iterations": 1}
     with pytest.raises(Diverged):
-        LogisticRegression(callbacks=[Checkpoint(tmp_path / "kept")], **settings).fit(X * 1e300, Y)
+        LogisticRegression(callbacks=[ModelCheckpoint(tmp_path / "kept")], **settings).fit(X * 1e300, Y)
     assert (tmp_path / "kept").read_text() == "before"
 
 

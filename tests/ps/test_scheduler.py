@@ -7,7 +7,7 @@ from shmps import Add
 from shmps.errors import NodeDied, WorkerFailed
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Parameters
-from shmps.ps.memory.status import Overview
+from shmps.ps.memory.status import Status
 from shmps.ps.messages import (
     SERVER,
     WORKER,
@@ -92,13 +92,13 @@ class Engine:
         return found
 
 
-class Outlets:
+class Channels:
     """What every worker wrote."""
 
     value = None
 
     def __init__(self):
-        self.reports = self.last_words = self
+        self.reports = self.outcome = self
 
     def read(self, size, offset=0):
         return self.value
@@ -113,8 +113,8 @@ class Cluster:
             carve(f, bytearray(carve(f)[1]))[0] for f in (shape.parameter_fields(), shape.mailbox_fields())
         ]
         self.parameters, self.mailboxes = Parameters(shape, arrays[0]), arrays[1]
-        self.engine, self.events, self.outlets = Engine(), [], Outlets()
-        self.scheduler = Scheduler(Nodes(self.engine, Overview(self.parameters, arrays[1])), 2, node_timeout)
+        self.engine, self.events, self.channels = Engine(), [], Channels()
+        self.scheduler = Scheduler(Nodes(self.engine, Status(self.parameters, arrays[1])), 2, node_timeout)
         for rank in range(2):
             self.scheduler.start_server(rank, print)
         self.workers = workers
@@ -125,7 +125,7 @@ class Cluster:
             Run(
                 workers=self.workers,
                 tick=0,
-                outlets=[self.outlets] * (self.workers + 1),
+                channels=[self.channels] * (self.workers + 1),
                 body=print,
                 function=print,
                 args=(),
@@ -298,7 +298,7 @@ def test_a_newcomer_enters_at_the_tick_of_the_worker_that_asks_first():
 
 def test_an_exception_of_the_function_ends_the_run_with_its_rank():
     cluster = Cluster()
-    cluster.outlets.value = ValueError("mine"), "a traceback"
+    cluster.channels.value = ValueError("mine"), "a traceback"
     with pytest.raises(WorkerFailed, match="worker 1") as failure:
         cluster.run(cluster.say(1, Failed(1)))
     assert isinstance(failure.value.__cause__, ValueError)

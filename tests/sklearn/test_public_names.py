@@ -8,7 +8,7 @@ import pytest
 from processes import ROOT
 
 import shmps
-from shmps import LogisticRegression, callbacks, mapped, report
+from shmps import LogisticRegression, callbacks, errors, mapped, report
 from shmps.linear.parameters import DECLARED
 
 METHODS = {
@@ -38,10 +38,12 @@ def test_the_package_has_these_names():
         "KVWorker", "LogisticRegression", "Model", "Push", "Replace", "Step", "Updater", "__version__",
         "load", "mapped", "save",
     ]  # fmt: skip
-    assert callbacks.__all__ == ["Callback", "Checkpoint", "EarlyStopping", "History", "JsonLines"]
+    assert callbacks.__all__ == ["Callback", "EarlyStopping", "History", "JsonLines", "ModelCheckpoint"]
     assert mapped.__all__ == ["convert", "describe", "load", "verify", "weights"]
     assert report.__all__ == ["write_report", "write_trace"]
     assert all(getattr(shmps, name) is not None for name in shmps.__all__)
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
+    assert {each.__name__ for each in kinds} == {*errors.__all__, "NamingParameters"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = shmps.nothing
 

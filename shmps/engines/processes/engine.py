@@ -15,7 +15,7 @@ from shmps.engines.processes.value_files import WorkerFiles
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Parameters
-from shmps.ps.memory.status import Overview
+from shmps.ps.memory.status import Status
 from shmps.ps.messages import SCHEDULER, Record
 from shmps.ps.updater import Updater
 from shmps.system import signals
@@ -23,7 +23,7 @@ from shmps.system.failpoints import Failpoint
 
 
 class ProcessEngine:
-    """See `shmps.ps.engine.Engine`. It owns the shared memory, the pipes and the outlets of one cluster.
+    """See `shmps.ps.engine.Engine`. It owns the shared memory, the pipes and the channels of one cluster.
 
     failpoints: where nodes are to be killed. A failpoint goes to the first node of its role and rank that is
     launched.
@@ -49,10 +49,10 @@ class ProcessEngine:
             resources.callback(store.close)
             inboxes = self.inboxes = Inboxes(shape.servers, shape.workers)
             resources.callback(inboxes.close)
-            self.outlets: list[WorkerFiles] = []
+            self.channels: list[WorkerFiles] = []
             for _ in range(shape.workers):
-                self.outlets.append(WorkerFiles())
-                resources.callback(self.outlets[-1].close)
+                self.channels.append(WorkerFiles())
+                resources.callback(self.channels[-1].close)
             self._lifeline = Lifeline()
             resources.callback(self._lifeline.close)
             self.close = resources.pop_all().close
@@ -64,7 +64,7 @@ class ProcessEngine:
             num_workers=num_workers,
             store=store,
             inboxes=inboxes,
-            outlets=self.outlets,
+            channels=self.channels,
             consistency=consistency,
             updater=updater,
         )
@@ -80,8 +80,8 @@ class ProcessEngine:
     def parameters(self) -> Parameters:
         return Parameters(self._store.shape, self._store.parameters(writable=True))
 
-    def overview(self, parameters: Parameters) -> Overview:
-        return Overview(parameters, self._store.mailboxes())
+    def status(self, parameters: Parameters) -> Status:
+        return Status(parameters, self._store.mailboxes())
 
     def launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> Node:
         kills = [point for point in self.failpoints if (point.role, point.rank) == (role, rank)]
@@ -103,7 +103,7 @@ class ProcessEngine:
         if self._watched.pop(node.death, None):
             self._ready.unregister(node.death)
 
-    def empty_outlets(self) -> None:
+    def empty_channels(self) -> None:
         """Give back the memory of results and reports, after the end of a run."""
-        for outlets in self.outlets:
-            outlets.empty()
+        for channels in self.channels:
+            channels.empty()

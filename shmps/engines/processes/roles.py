@@ -46,7 +46,7 @@ def work_on(
     num_workers: int,
     store: Store,
     inboxes: Inboxes,
-    outlets: list[WorkerFiles],
+    channels: list[WorkerFiles],
     consistency: Consistency,
     updater: Updater,
 ) -> None:
@@ -64,7 +64,7 @@ def work_on(
         log=PushLog(arrays, rank),
         pulse=Pulse(arrays, shape, WORKER, rank),
         post=post,
-        outlet=outlets[rank].reports,
+        channel=channels[rank].reports,
         clock=SystemClock(),
     )
-    work(kv, post, outlets[rank].last_words, function, args)
+    work(kv, post, channels[rank].outcome, function, args)

@@ -18,7 +18,7 @@ _LENGTH_BYTES = 8  # of the length before each part
 
 
 class ValueFile:
-    """One file: a worker writes and announces values, the scheduler reads them (`shmps.ps.engine.Outlet`)."""
+    """One file: a worker writes and announces values, the scheduler reads them. See `ps.engine.Channel`."""
 
     def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
@@ -91,7 +91,7 @@ class ValueFile:
 
 
 class WorkerFiles:
-    """The two value files of a worker (`shmps.ps.engine.Outlets`).
+    """The two value files of a worker (`shmps.ps.engine.Channels`).
 
     The result or exception of the worker's function has a file to itself. So it need not wait for a report
     that is not read yet, and does not overwrite it.
@@ -100,15 +100,15 @@ class WorkerFiles:
     def __init__(self) -> None:
         self.reports = ValueFile()
         try:
-            self.last_words = ValueFile()
+            self.outcome = ValueFile()
         except OSError:
             self.reports.close()
             raise
 
     def empty(self) -> None:
         self.reports.empty()
-        self.last_words.empty()
+        self.outcome.empty()
 
     def close(self) -> None:
         self.reports.close()
-        self.last_words.close()
+        self.outcome.close()

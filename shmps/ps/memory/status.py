@@ -7,7 +7,7 @@ from shmps.ps.memory.parameters import Parameters
 from shmps.ps.messages import WORKER
 
 
-class Overview:
+class Status:
     """The scheduler's view of the nodes while they work."""
 
     def __init__(self, parameters: Parameters, arrays: dict[str, np.ndarray]):

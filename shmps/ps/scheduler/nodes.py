@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from shmps.errors import NodeDied
 from shmps.ps import messages
 from shmps.ps.engine import Engine, Node
-from shmps.ps.memory.status import Overview
+from shmps.ps.memory.status import Status
 from shmps.ps.messages import ROLES, SERVER, Ping, Record
 from shmps.ps.scheduler.deaths import Death, Watch
 
@@ -21,10 +21,10 @@ class Nodes:
     (see `messages.Record`).
     """
 
-    def __init__(self, engine: Engine, overview: Overview):
+    def __init__(self, engine: Engine, status: Status):
         self.servers: dict[int, Node] = {}
         self.workers: dict[int, Node] = {}
-        self.overview = overview
+        self.status = status
         self.now, self.post = engine.clock.now, engine.post
         self._engine = engine
         self._life = 0
@@ -36,7 +36,7 @@ class Nodes:
 
     def launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> None:
         """Run `body(rank, life, *args)` as a node."""
-        beats, began = self.overview.beats(role, rank), self.now()
+        beats, began = self.status.beats(role, rank), self.now()
         node = self._engine.launch(role, rank, life, body, *args)
         (self.servers if role == SERVER else self.workers)[rank] = node
         self._watches[life] = Watch(node, beats, began, most_pause=2 * PAUSE)
@@ -80,7 +80,7 @@ class Nodes:
         lives = list(self._watches) if nodes is None else [node.life for node in nodes]
         for watch in [self._watches[life] for life in lives if life in self._watches]:
             node = watch.node
-            watch.look(self.overview.beats(node.role, node.rank), self.now())
+            watch.look(self.status.beats(node.role, node.rank), self.now())
             if watch.has_lasted(timeout):
                 watch.is_hung = True
                 node.kill()
@@ -124,7 +124,7 @@ class Nodes:
         """End all nodes. The owner of the engine closes it."""
         self.end_workers()
         self._end(self.servers.values())
-        del self.overview  # views of shared memory, which an exception's traceback might keep
+        del self.status  # views of shared memory, which an exception's traceback might keep
 
     def _end(self, nodes: Iterable[Node]) -> None:
         """Kill the nodes that run, and wait for their exits.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shmps.ps.engine import Outlets
+from shmps.ps.engine import Channels
 from shmps.ps.events import Event
 
 OnReport = Callable[[int, Any], None]
@@ -19,7 +19,7 @@ class Run:
 
     workers: int
     tick: int  # at which the clocks start
-    outlets: Sequence[Outlets]
+    channels: Sequence[Channels]
     body: Callable[..., None]  # body(rank, life, tick, function, args)
     function: Callable[..., Any]
     args: tuple[Any, ...]

@@ -71,7 +71,7 @@ class RunState:
     def remove_worker(self, rank: int) -> None:
         """Leave a worker out from the next epoch on."""
         self.division.leave(rank)
-        self._happened(Event("left", "worker", rank, self._nodes.overview.tick, at=self._nodes.now()))
+        self._happened(Event("left", "worker", rank, self._nodes.status.tick, at=self._nodes.now()))
 
     def _start_worker(self, rank: int, function: Callable[..., Any]) -> None:
         run = self._run
@@ -102,17 +102,17 @@ class RunState:
         self._release(self._barrier.enter(rank, (at.epoch, at.number)))
 
     def _keep_report(self, rank: int, report: Report) -> None:
-        value = self._run.outlets[rank].reports.read(report.size, report.offset)
+        value = self._run.channels[rank].reports.read(report.size, report.offset)
         self._reports.append((rank, self._lives[rank], value))
 
     def _finish(self, rank: int, result: Result) -> None:
-        self.results[rank] = self._run.outlets[rank].last_words.read(result.size)
+        self.results[rank] = self._run.channels[rank].outcome.read(result.size)
         for server in self._nodes.servers:
             self._nodes.send_server(server, Leave(rank))
         self._release(self._barrier.finish(rank))
 
     def _fail(self, rank: int, failed: Failed) -> None:
-        exception, text = self._run.outlets[rank].last_words.read(failed.size)
+        exception, text = self._run.channels[rank].outcome.read(failed.size)
         self._nodes.break_off(WORKER, rank, 1)
         raise WorkerFailed(rank, text) from exception
 
@@ -169,14 +169,14 @@ class RunState:
             return
         others = set(self.division.latest) & self._entered.keys() - {rank}
         alone = policy == CONTINUE and not others
-        progress = self._nodes.overview.clock(rank)
+        progress = self._nodes.status.clock(rank)
         if policy == FAIL or alone or self._deaths.one_too_many(death.node, progress):
             self._nodes.give_up(death)
         self._replace(death)
 
     def _replace(self, death: Death) -> None:
         began, rank = self._nodes.now(), death.node.rank
-        again = self._nodes.overview.unacknowledged(rank)
+        again = self._nodes.status.unacknowledged(rank)
         goes_on = self._run.on_worker_death == RESPAWN and rank not in self._abandoned
         if not goes_on:
             self._abandoned.add(rank)
@@ -186,7 +186,7 @@ class RunState:
             self._tell_of_worker(server, rank)
         self._start_worker(rank, self._run.function if goes_on else nobody)
         outcome = "started again" if goes_on else "its rows go to the others"
-        tick = self._nodes.overview.tick
+        tick = self._nodes.status.tick
         event = Event(death.what, "worker", rank, tick, death.exit_code, outcome, None, again, began)
         self._happened(event.took(self._nodes.now() - began))
 

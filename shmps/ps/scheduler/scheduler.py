@@ -136,7 +136,7 @@ class Scheduler:
     def _died(self, node: Node) -> None:
         death = self._nodes.await_exit(node)
         if node.role == SERVER:
-            if self._deaths.one_too_many(node, self._nodes.overview.version(node.rank)):
+            if self._deaths.one_too_many(node, self._nodes.status.version(node.rank)):
                 self._given_up[node.rank] = death.exit_code
                 self._unsettled.pop(node.rank, None)
                 self._nodes.give_up(death)
@@ -146,14 +146,14 @@ class Scheduler:
 
     def _replace_server(self, death: Death) -> None:
         began, rank = self._nodes.now(), death.node.rank
-        again = self._nodes.overview.unapplied(rank)
+        again = self._nodes.status.unapplied(rank)
         reach("scheduler: before successor")
         self._launch_server(rank)
         reach("scheduler: after successor")
         self._introduce(rank)
         if self.run_state is not None:
             self.run_state.tell(rank)
-        tick = self._nodes.overview.tick
+        tick = self._nodes.status.tick
         event = Event(death.what, "server", rank, tick, death.exit_code, "recovered", None, again, began)
         self._ask_to_settle(rank, event)
 

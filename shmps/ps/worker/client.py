@@ -9,7 +9,7 @@ from shmps.checks import positive
 from shmps.errors import NodeDied, UsageError
 from shmps.ps.arguments import matrix, sorted_keys, writeable
 from shmps.ps.consistency import Consistency
-from shmps.ps.engine import Clock, Outlet, Post
+from shmps.ps.engine import Channel, Clock, Post
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.status import Pulse
@@ -47,11 +47,11 @@ class Client:
         log: PushLog,
         pulse: Pulse,
         post: Post,
-        outlet: Outlet,
+        channel: Channel,
         clock: Clock,
     ):
         self.requests = Requests(rank, life, shape, mailboxes, log)
-        self.meeting, self.reports = Meeting(), Reports(outlet)
+        self.meeting, self.reports = Meeting(), Reports(channel)
         self.seconds_waiting = 0.0
         self._rank, self._life, self._servers = rank, life, len(mailboxes)
         self._consistency, self._shape = consistency, shape

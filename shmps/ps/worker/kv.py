@@ -14,7 +14,7 @@ from shmps.checks import whole
 from shmps.errors import UsageError
 from shmps.ps.arguments import matrix
 from shmps.ps.consistency import Consistency
-from shmps.ps.engine import Clock, Outlet, Post
+from shmps.ps.engine import Channel, Clock, Post
 from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.parameters import Copy, Parameters
 from shmps.ps.memory.status import Pulse
@@ -61,7 +61,7 @@ class KVWorker:
         log: PushLog,
         pulse: Pulse,
         post: Post,
-        outlet: Outlet,
+        channel: Channel,
         clock: Clock,
     ):
         self.rank, self.life = rank, life
@@ -79,7 +79,7 @@ class KVWorker:
             log=log,
             pulse=pulse,
             post=post,
-            outlet=outlet,
+            channel=channel,
             clock=clock,
         )
 

@@ -1,11 +1,11 @@
-"""The reports of a worker on their way to the caller of `run`. A state machine; it writes to an `Outlet`."""
+"""The reports of a worker on their way to the caller of `run`. A state machine; it writes to an `Channel`."""
 
 from typing import Any
 
-from shmps.ps.engine import Outlet
+from shmps.ps.engine import Channel
 from shmps.ps.messages import Report
 
-_MOST_BYTES = 2**26  # in the outlet
+_MOST_BYTES = 2**26  # in the channel
 _MOST_UNREAD = 256  # reports
 
 
@@ -15,8 +15,8 @@ class Reports:
     bytes: the end of the last value.
     """
 
-    def __init__(self, outlet: Outlet):
-        self._outlet = outlet
+    def __init__(self, channel: Channel):
+        self._channel = channel
         self.bytes = self._unread = 0
 
     @property
@@ -26,7 +26,7 @@ class Reports:
     def write(self, value: Any) -> Report:
         """Write a value and return the message that announces it. Raises OutOfSpace if it does not fit."""
         offset = self.bytes if self._unread else 0
-        size = self._outlet.write(value, offset)
+        size = self._channel.write(value, offset)
         self.bytes = offset + size
         self._unread += 1
         return Report(size, offset)
