@@ -17,8 +17,8 @@ from string import Formatter
 from typing import Any
 
 __all__ = [
-    "DataError", "Diverged", "NodeDied", "NotCached", "NotConverged", "NotNumbers", "OutOfSpace", "ShmpsError",
-    "UnstableRate", "UpdaterFailed", "UsageError", "WorkerFailed", "WorseThanConstant",
+    "DataError", "Diverged", "NodeDied", "NotCached", "NotConverged", "NotNumbers", "OutOfSpace",
+    "ShmpsError", "UnstableRate", "UpdaterFailed", "UsageError", "WorkerFailed", "WorseThanConstant",
 ]  # fmt: skip
 
 NO_THREAD = 71  # the exit code of a node that could not start a thread; EX_OSERR of sysexits.h
