@@ -306,7 +306,7 @@ class Cluster(Lifetime):
         parameters = self._must_be_open()
         if self._shape.replicas or self.updater.state_width:
             raise UsageError(
-                "write needs a Cluster without a replica and without updater state, got one with them"
+                "write needs a Cluster without a replica and without updater state, got one that has them"
             )
         values = matrix(values, np.size(values) // self._shape.width, self._shape.width)
         if not 0 <= begin <= self._shape.num_keys - len(values):

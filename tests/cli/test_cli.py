@@ -195,7 +195,11 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
     [
         (["--workers", 0], 2, "--workers must be an integer >= 1, got 0"),
         (["--workers", "two"], 2, "invalid int value"),
-        (["--servers", 500, "--epochs", 1], 2, "500 servers"),
+        (
+            ["--servers", 500, "--epochs", 1],
+            2,
+            "--servers must be at most the number of keys, 124, since each owns one, got 500",
+        ),
         (["--learning-rate", -1], 2, "--learning-rate must be a finite number > 0"),
         (["--learning-rate", "nan"], 2, "--learning-rate must be a finite number > 0"),
         (["--l2", -1], 2, "--l2 must be a finite number >= 0"),
@@ -223,7 +227,7 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
         (["--data", "tests"], 3, "mapped data must be a folder with meta.json"),
         (["--format", "npz"], 2, "--format must come with a model to write"),
         (["--data", "synth:b9b"], 3, "synth:b9b"),
-        (["--data", "README.md"], 3, "README.md:3:3: a feature must be index:value"),
+        (["--data", "README.md"], 3, "README.md:3:7: a feature must be index:value"),
     ],
 )
 def test_bad_input_is_an_error_with_its_exit_code_and_no_traceback(shmps, arguments, code, words):

@@ -231,7 +231,10 @@ def test_names_of_features_are_hashed(shmps, here):
     assert shmps("convert", "named", "named.shmps", "--hash-bits", 10).returncode == 0
     shown = shmps("inspect", "named.shmps").stdout
     assert "features   1,024" in shown and "hashed into 10 bits" in shown
-    assert "--hash-bits must be from 1 to" in shmps("convert", "named", "other", "--hash-bits", 0).stderr
+    assert (
+        "--hash-bits must be an integer from 1 to"
+        in shmps("convert", "named", "other", "--hash-bits", 0).stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,10 @@ def test_a_model_remembers_from_where_features_count(zero_based, shmps):
     done = shmps("train", "--data", "train.svm", "--quiet")
     assert done.returncode == 3 and "zero_based=True" in done.stderr
     done = shmps("train", "--data", "d", "--no-zero-based")
-    assert done.returncode == 2 and "was converted with --zero-based True, got --no-zero-based" in done.stderr
+    assert (
+        done.returncode == 2
+        and "as it was converted, with --zero-based True, got --no-zero-based" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("flags", [(), ("--hash-bits", "10")], ids=["by place", "hashed"])

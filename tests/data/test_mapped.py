@@ -604,7 +604,7 @@ def test_a_line_that_breaks_a_rule_is_named(line, told, tmp_path):
 
 def test_hashing_needs_scikit_learn_and_sensible_bits(source, tmp_path, monkeypatch):
     for bits in (0, 31, 1.5):
-        with pytest.raises(UsageError, match="hash_bits must be from 1 to 30"):
+        with pytest.raises(UsageError, match="hash_bits must be an integer from 1 to 30"):
             mapped.convert(source, tmp_path / "data.shmps", hash_bits=bits)
     monkeypatch.setitem(sys.modules, "sklearn.feature_extraction", None)
     with pytest.raises(UsageError, match=r"pip install 'shmps\[sklearn\]'"):

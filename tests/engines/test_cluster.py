@@ -345,7 +345,7 @@ def test_a_wrong_request_is_refused_with_rule_and_evidence(cluster, call, rule):
         ({"servers": 0}, "servers"),
         ({"workers": 0}, "workers"),
         ({"workers": 1.5}, "workers"),
-        ({"servers": 21}, "servers must be at most num_keys=20"),
+        ({"servers": 21}, "servers must be at most the number of keys, 20"),
         ({"max_keys": 0}, "max_keys"),
         ({"dense_slots": -1}, "dense_slots"),
         ({"max_workers": 1}, "max_workers must be at least workers=4"),

@@ -226,7 +226,7 @@ def test_a_tick_keeps_its_number_when_a_cluster_is_restored():
 def test_a_copy_of_another_cluster_is_refused():
     copy = copy_of_a_run(lambda rank: 1)
     for params in ({"num_keys": 6}, {"width": 2}, {"workers": 2}, {"updater": SGD(0.1, l2=0.1)}):
-        with pytest.raises(UsageError, match="goes on from weights, state and ticks of the shapes"):
+        with pytest.raises(UsageError, match="restored must have weights, state and ticks of the shapes"):
             Cluster(**{"num_keys": 5, "workers": 3, "restored": copy} | params)
 
 

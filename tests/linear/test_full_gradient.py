@@ -341,16 +341,16 @@ def test_the_curvature_of_many_rows_is_taken_with_signs_of_life(monkeypatch):
 def test_values_that_do_not_fit_or_belong_to_an_updater_are_not_written():
     with Cluster(3, workers=1) as cluster:
         for values, begin in (([1.0], 3), ([1.0] * 4, 0), ([1.0], -1)):
-            with pytest.raises(UsageError, match="values are of keys from 0 to 2"):
+            with pytest.raises(UsageError, match="keys must lie in 0 to 2"):
                 cluster.write(values, begin)
     with (
         Cluster(3, workers=1, updater=SGD(0.1, l2=0.1)) as cluster,
-        pytest.raises(UsageError, match="neither a replica nor state"),
+        pytest.raises(UsageError, match="without a replica"),
     ):
         cluster.write([1.0])
     with (
         Cluster(4, workers=1, consistency=BOUNDED(1), replicas=1) as cluster,
-        pytest.raises(UsageError, match="neither a replica nor state"),
+        pytest.raises(UsageError, match="without a replica"),
     ):
         cluster.write([1.0])
 

@@ -33,7 +33,9 @@ class Shape:
         whole("dense_slots", self.dense_slots, least=0)
         if self.servers > self.num_keys:
             raise UsageError(
-                f"servers must be at most num_keys={self.num_keys}, since each owns a key, got {self.servers}"
+                f"{{servers}} must be at most the number of keys, {self.num_keys}, since each owns one, got "
+                f"{{servers.value}}; use fewer",
+                servers=self.servers,
             )
         if self.dtype not in (np.float64, np.float32):
             raise UsageError(f"dtype must be np.float64 or np.float32, got {self.dtype!r}")
