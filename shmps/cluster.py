@@ -136,7 +136,7 @@ class Cluster(Lifetime):
             failpoints=self._failpoints,
         )
         self._resources.callback(self._engine.close)
-        # Views of the shared memory must be gone when the engine closes it.
+        # The shared memory is given back with the last view of it.
         self._resources.callback(lambda: self.__dict__.pop("_parameters", None))
         self._parameters = self._engine.parameters()
         self._fill()
@@ -347,9 +347,8 @@ class Cluster(Lifetime):
             self._look_after_servers()
             while signals.waiting and signals.deliver():
                 pass
-        parameters: Parameters | None = self.__dict__.get(
-            "_parameters"
-        )  # another thread may leave the block meanwhile
+        # Another thread may leave the block meanwhile.
+        parameters: Parameters | None = self.__dict__.get("_parameters")
         if parameters is None or not is_own:
             raise UsageError(
                 "a Cluster must be used inside its with block, and by its own process: "

@@ -9,6 +9,7 @@ finds `error.parameters == {"workers": 0}`.
 """
 
 import ast
+import pickle
 import signal
 import sys
 import warnings
@@ -69,6 +70,15 @@ class NamingParameters(Exception):
             self._template = str(args[0])
             args = (self.told(Named),)
         super().__init__(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave out parameters that cannot be pickled: an error must reach the caller of its worker."""
+        state = vars(self)
+        try:
+            pickle.dumps(self.parameters)
+        except Exception:
+            state = state | {"parameters": {}}
+        return type(self), self.args, state
 
     def told(self, named: Callable[[str, Any], Named]) -> str:
         """Return the message with each parameter as `named(name, value)` formats it."""

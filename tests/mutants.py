@@ -24,7 +24,7 @@ def without_done(monkeypatch):
         push(self, record)
 
     for op in (PUSH, PUSH_PULL):
-        monkeypatch.setitem(Server._requests, op, push_again)
+        monkeypatch.setitem(Server._from_worker, op, push_again)
 
 
 def without_the_redo_slot(monkeypatch):
@@ -37,7 +37,7 @@ def without_lives(monkeypatch):
     handle, answer, take_in = Server.handle, Requests.answer, Client.take_in
 
     def handle_any(self, record):
-        life = self._lives.get(record.sender) if record.op in self._requests else record.life
+        life = self._lives.get(record.sender) if record.op in self._from_worker else record.life
         return handle(self, record._replace(to=self.life, life=life or record.life))
 
     def answer_any(self, record):

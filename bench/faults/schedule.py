@@ -123,7 +123,8 @@ class Schedule(Simulation):
     def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
         mailboxes = [Mailbox(self.arrays, self.shape, rank, server) for server in range(self.servers)]
         post, channels = Post(self, (WORKER, rank), life), self.channels[rank]
-        kv = KVWorker(
+        make_kv = functools.partial(
+            KVWorker,
             rank=rank,
             life=life,
             num_workers=self.workers,
@@ -138,7 +139,7 @@ class Schedule(Simulation):
             channel=channels.reports,
             clock=Clock(self),
         )
-        work(kv, post, channels.outcome, function, args)
+        work(rank, life, post, channels.outcome, make_kv, function, args)
 
     def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:
         if self.removal and self.random.random() < self.removal:

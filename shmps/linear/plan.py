@@ -42,6 +42,6 @@ class Iterate(NamedTuple):
     """The weights at one iteration of worker 0, which reports a copy of them for evaluation."""
 
     iteration: int
-    at: float  # time.monotonic()
+    at: float  # `kv.now()` of the worker
     ticks: int  # of all workers
     weights: np.ndarray  # (n,); with more than two classes (n, classes)

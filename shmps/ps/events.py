@@ -15,7 +15,8 @@ class Event:
     tick: int  # of the furthest worker
     exit_code: int | None = None
     outcome: str = ""
-    seconds: float | None = None  # from the notice of the death until the successor was at work
+    # From the notice of the death until a server's successor was at work, or a worker's was launched.
+    seconds: float | None = None
     announced_again: int = 0  # pushes that were announced again to the successor
     at: float = 0.0  # on the engine's clock; in the result of a training: seconds since its start
 

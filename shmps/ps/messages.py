@@ -159,7 +159,8 @@ MESSAGES: tuple[type, ...] = (
     Report, HandedOver, Result, Failed, Died, Ping,
 )  # fmt: skip
 _PAYLOAD = 5  # fields of a record that a message may use
-_OPS = {kind: op for op, kind in enumerate(MESSAGES, ANSWER + 1)}
+_KINDS: dict[int, Any] = dict(enumerate(MESSAGES, ANSWER + 1))
+_OPS = {kind: op for op, kind in _KINDS.items()}
 
 
 class Record(NamedTuple):
@@ -188,7 +189,7 @@ class Record(NamedTuple):
     @property
     def message(self) -> Any:
         """The message that this record carries. Not for requests and their answers."""
-        kind: Any = MESSAGES[self.op - ANSWER - 1]
+        kind = _KINDS[self.op]
         return kind(*self[2 : 2 + len(kind._fields)])
 
 

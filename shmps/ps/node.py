@@ -28,18 +28,28 @@ def serve(server: Server, post: Post, pulse: Pulse) -> None:
 
 
 def work(
-    kv: KVWorker, post: Post, outcome: Channel, function: Callable[..., Any], args: tuple[Any, ...]
+    rank: int,
+    life: int,
+    post: Post,
+    outcome: Channel,
+    make_kv: Callable[[], KVWorker],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
 ) -> None:
-    """Run `function(kv, *args)`, and send its result, or the exception that it raised, to the scheduler."""
+    """Run `function(kv, *args)`, and send its result, or the exception that was raised, to the scheduler.
+
+    make_kv: makes the `kv` here, since it may raise too: it maps the parameters, which takes address space.
+    """
     message: Result | Failed
     try:
+        kv = make_kv()
         kv.enter()
         result = function(kv, *args)
         kv.flush()
         message = Result(outcome.write(result))
     except BaseException as exception:
         message = Failed(_write_failure(outcome, exception))
-    post.send((SCHEDULER, 0), Record.of(message, kv.rank, kv.life))
+    post.send((SCHEDULER, 0), Record.of(message, rank, life))
     post.flush()
 
 

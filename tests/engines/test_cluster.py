@@ -311,7 +311,7 @@ def test_a_run_that_failed_leaves_no_push_behind_for_the_next():
         (lambda kv: kv.push(None, [1.0]), r"values must have the shape \(20,\)"),
         (lambda kv: kv.push([1], ["x"]), r"values must be float64, got dtype"),
         (lambda kv: kv.push([1], [1j]), r"values must be float64, got dtype complex128"),
-        (lambda kv: kv.push([1], [1.0], rows=0), r"rows (is|must be)"),
+        (lambda kv: kv.push([1], [1.0], rows=0), "rows must be a finite number > 0"),
         (lambda kv: kv.pull(np.arange(11)), r"at most max_keys=10, got 11; raise max_keys"),
         (
             lambda kv: kv.pull([1], out=np.empty(2)),
@@ -541,10 +541,19 @@ def test_shortages_of_descriptors_are_named_and_leave_no_memory_behind():
     # A fixture checks after every test that no memory stays open.
 
 
+def test_an_error_that_names_a_value_that_is_not_picklable_reaches_the_caller():
+    def work(kv):
+        kv.push([0], [1.0], rows=lambda: 1)
+
+    with Cluster(4, servers=1, workers=1) as cluster, pytest.raises(WorkerFailed) as failure:
+        cluster.run(work)
+    assert isinstance(failure.value.__cause__, UsageError) and "rows must be" in str(failure.value.__cause__)
+
+
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (lambda kv: kv.push([0], [1.0], rows="many"), r"rows (is|must be)"),
+        (lambda kv: kv.push([0], [1.0], rows="many"), "rows must be a finite number > 0"),
         (lambda kv: kv.wait("first"), "timestamp must be one that this worker got"),
         (lambda kv: kv.start_pull([0], callback=3), "callback must be a function"),
         (lambda kv: kv.push([0, 1], [[1.0], [1.0, 2.0]]), "values must be one array of numbers"),

@@ -1,5 +1,6 @@
 """When a node dies, no node hangs, all that wait learn which one died and how, and nothing stays behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from processes import alive, children_of
 
 from shmps import ASYNC, SYNC, Cluster, LogisticRegression
 from shmps.errors import Diverged, NodeDied, WorkerFailed
+from shmps.system.memory import NamelessMemory
 
 DEADLINE = 30.0  # seconds; only a hang takes as long
 
@@ -86,6 +88,21 @@ def test_a_worker_that_makes_no_request_does_not_delay_the_error():
 
     with Cluster(4, workers=2) as cluster, pytest.raises(NodeDied, match="worker 0"):
         cluster.run(busy)
+
+
+def test_a_worker_that_cannot_map_the_parameters_reports_why(monkeypatch):
+    """As with a limit on the address space (ulimit -v). The exception reaches the caller."""
+
+    def refuse(memory):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with Cluster(4, workers=1) as cluster:
+        monkeypatch.setattr(NamelessMemory, "read_only", refuse)
+        with pytest.raises(WorkerFailed) as failure:
+            cluster.run(lambda kv: kv.rank)
+        assert isinstance(failure.value.__cause__, OSError)
+        monkeypatch.undo()
+        assert cluster.run(lambda kv: kv.rank) == [0]
 
 
 def test_an_interrupt_in_the_caller_ends_the_workers_and_goes_on():

@@ -52,19 +52,22 @@ def work_on(
 ) -> None:
     shape, arrays = store.shape, store.mailboxes()
     post = Post(inboxes, (WORKER, rank))
-    kv = KVWorker(
-        rank=rank,
-        life=life,
-        num_workers=num_workers,
-        tick=tick,
-        consistency=consistency,
-        updater=updater,
-        parameters=Parameters(shape, store.parameters(writable=consistency.in_place)),
-        mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
-        log=PushLog(arrays, rank),
-        pulse=Pulse(arrays, shape, WORKER, rank),
-        post=post,
-        channel=channels[rank].reports,
-        clock=SystemClock(),
-    )
-    work(kv, post, channels[rank].outcome, function, args)
+
+    def make_kv() -> KVWorker:
+        return KVWorker(
+            rank=rank,
+            life=life,
+            num_workers=num_workers,
+            tick=tick,
+            consistency=consistency,
+            updater=updater,
+            parameters=Parameters(shape, store.parameters(writable=consistency.in_place)),
+            mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
+            log=PushLog(arrays, rank),
+            pulse=Pulse(arrays, shape, WORKER, rank),
+            post=post,
+            channel=channels[rank].reports,
+            clock=SystemClock(),
+        )
+
+    work(rank, life, post, channels[rank].outcome, make_kv, function, args)

@@ -13,13 +13,12 @@ class Watch:
 
     A node counts its beats in shared memory. The scheduler looks at the count now and then; a node is silent
     for as long as the scheduler sees the same count. The time between two looks counts as `most_pause`
-    seconds
-    at most: a scheduler that was stopped itself has not looked.
+    seconds at most: a scheduler that was stopped itself has not looked.
     """
 
     def __init__(self, node: Node, beats: int, now: float, most_pause: float):
         self.node = node
-        self.pinged = self.is_hung = False
+        self.pinged = False
         self._beats, self._looked, self._most_pause = beats, now, most_pause
         self.silent = 0.0  # seconds
         self._has_beaten = False
@@ -31,7 +30,7 @@ class Watch:
             self.silent += min(now - self._looked, self._most_pause)
         self._looked = now
 
-    def has_lasted(self, timeout: float) -> bool:
+    def is_silent_for(self, timeout: float) -> bool:
         """Return whether the silence is longer than `timeout` seconds. A node that starts has more time."""
         return self.silent > (timeout if self._has_beaten else max(timeout, _BOOT))
 

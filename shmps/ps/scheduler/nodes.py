@@ -29,6 +29,7 @@ class Nodes:
         self._engine = engine
         self._life = 0
         self._watches: dict[int, Watch] = {}  # by life, of the nodes that are not closed
+        self._hung: set[int] = set()  # lives that were killed for their silence
 
     def next_life(self) -> int:
         self._life += 1
@@ -81,8 +82,8 @@ class Nodes:
         for watch in [self._watches[life] for life in lives if life in self._watches]:
             node = watch.node
             watch.look(self.status.beats(node.role, node.rank), self.now())
-            if watch.has_lasted(timeout):
-                watch.is_hung = True
+            if watch.is_silent_for(timeout):
+                self._hung.add(node.life)
                 node.kill()
             elif watch.silent > timeout / 4 and not watch.pinged:
                 watch.pinged = True
@@ -92,9 +93,9 @@ class Nodes:
         """Wait until a node has ended, and close it."""
         while (exit_code := node.exit_code) is None:
             node.join()
-        if watch := self._watches.pop(node.life, None):
+        if self._watches.pop(node.life, None):
             node.close()
-        return Death(node, "hung" if watch and watch.is_hung else "died", exit_code)
+        return Death(node, "hung" if node.life in self._hung else "died", exit_code)
 
     # End.
 

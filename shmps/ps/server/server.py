@@ -85,9 +85,9 @@ class Server:
         """Handle one record and return the records to send."""
         answers = self._answers = []
         if record.to == self.life:
-            if record.op in self._requests:
+            if record.op in self._from_worker:
                 if record.life == self._lives.get(record.sender):
-                    self._requests[record.op](self, record)
+                    self._from_worker[record.op](self, record)
             else:
                 message = record.message
                 if type(message) in self._from_scheduler:
@@ -285,7 +285,7 @@ class Server:
         Start: _start, Enter: _enter, Leave: _leave, Settle: _settle, Peer: _peer, Ping: _ping,
     }  # fmt: skip
     _from_server: ClassVar[dict[type, Callable[..., None]]] = {Ship: _ship, Shipped: _shipped}
-    _requests: ClassVar[dict[int, Callable[..., None]]] = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}
+    _from_worker: ClassVar[dict[int, Callable[..., None]]] = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}
 
     def _keys(self, record: Record) -> np.ndarray:
         if record.slot < 0:
