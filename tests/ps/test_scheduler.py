@@ -311,3 +311,28 @@ def test_the_next_call_waits_for_servers_after_a_run_that_failed():
     asked = [message for _, message in cluster.engine.sent if isinstance(message, Settle)]
     cluster.scheduler.check_servers()
     assert len(asked) == 2 and cluster.engine.turns == []
+
+
+def test_a_node_that_hung_is_reported_as_hung_though_its_successor_comes_with_the_next_call():
+    cluster = Cluster(node_timeout=1.0)
+    beats, launch = cluster.mailboxes["beats"], cluster.engine.launch
+    beats[:] = 1
+
+    def beat_but_one():
+        beats[[0, 2, 3]] += 1
+
+    def beat_all():
+        beats[:] += 1
+
+    def no_process(*args):
+        raise OSError("no process is left")
+
+    def ended():
+        cluster.engine.launch = no_process
+        return [], [cluster.engine.last(SERVER, 1)]
+
+    with pytest.raises(OSError, match="no process"):
+        cluster.run(beat_all, *[beat_but_one] * 12, ended)
+    cluster.engine.launch = launch
+    cluster.scheduler.check_servers()
+    assert [event.what for event in cluster.scheduler.events] == ["hung"]
