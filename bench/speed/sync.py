@@ -19,8 +19,7 @@ What limits the trainings:
   µs, with the system calls on pipes and 1.7 context switches per push: at best 20,000 pushes per second on
   two cores.
 - Whole shards: the kernel alone takes 0.35 ms on two cores. A worker adds some 50 µs of its core per turn,
-and
-  the server 28 µs per tick, during which the workers wait.
+  and the server 28 µs per tick, during which the workers wait.
 
 Results (all spreads over the repeats): "kernel": {"nonzeros_per_second"}. "loops": per variant {"variant",
 "servers", "seconds", "iterations_per_second" (async: the mean of the workers), "nonzeros_per_second",
