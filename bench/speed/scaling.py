@@ -4,12 +4,10 @@ The trainings are rounds of `solver="lbfgs"` (full gradients that one server sum
 all of the time. Measured are:
 
 - with 1, 2, 4 and 8 workers on a set like rcv1, taking turns: non-zeros per second, and the memory of all
-nodes
-  together (proportional set size: a page that several processes share counts once) beyond the memory that the
-  parent had before;
+  nodes together (proportional set size: a page that several processes share counts once) beyond the memory
+  that the parent had before;
 - with 2 workers on sets of ROW non-zeros per row: nanoseconds per non-zero and core, of the kernel alone and
-of
-  whole rounds.
+  of whole rounds.
 
 Results: "workers": [{"workers", "nonzeros_per_second", "memory_bytes"}], "nonzeros": [{"nonzeros",
 "kernel_ns", "round_ns"}]: spreads; "left_out": numbers of non-zeros that do not fit in memory.

@@ -38,8 +38,7 @@ def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
     """Return the codes (rows,) of the labels y: of two classes -1.0 and +1.0, of more their numbers from 0.
 
     Mapped labels that are the codes already are returned unchanged. Raises DataError for mapped labels of
-    other
-    classes.
+    other classes.
     """
     # Numbers from a mapped file are unchecked; labels of text were looked up when they were read.
     if isinstance(y, MappedLabels) and y.classes is not None and y.dtype.kind == "f":
