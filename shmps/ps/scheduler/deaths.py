@@ -13,8 +13,7 @@ class Watch:
 
     A node counts its beats in shared memory. The scheduler looks at the count now and then; a node is silent
     for as long as the scheduler sees the same count. The time between two looks counts as `most_pause`
-    seconds
-    at most: a scheduler that was stopped itself has not looked.
+    seconds at most: a scheduler that was stopped itself has not looked.
     """
 
     def __init__(self, node: Node, beats: int, now: float, most_pause: float):
