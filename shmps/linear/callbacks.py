@@ -133,8 +133,8 @@ class JsonLines(Callback):
 class ModelCheckpoint(Callback):
     """Save the model after each evaluation, replacing the previous file.
 
-    The file survives if every process is killed, and is whole at every instant. It holds a model to predict with; to resume the training itself, use
-    `LogisticRegression(checkpoint=...)`.
+    The file survives if every process is killed, and is whole at every instant. It holds a model to predict
+    with; to resume the training itself, use `LogisticRegression(checkpoint=...)`.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ class Stability:
 
     learning_rate: float  #: as configured
     limit: float  #: in the same units
-    delay: int  #: versions: the median; with a bound, the 99th percentile
+    delay: int  #: in versions, the median; with a bound, the 99th percentile
     curvature: float  #: estimate of the largest eigenvalue of the objective's Hessian near its minimum
 
     @property
@@ -86,14 +86,14 @@ class Result:
     rows: int  #: visits
     nonzeros: int
     seconds: dict[str, float]  #: load, compile, start, train
-    shares: dict[str, float]  #: of the workers' time: computing, waiting, talking, sleeping
+    shares: dict[str, float]  #: of the workers' time that went to computing, waiting, talking, sleeping
     delays: Delays
     history: list[Evaluation]
     events: list[Event]
     stability: Stability | None  #: None unless the updater's steps are the gradient times one rate
-    objectives: list[tuple[float, float]] = field(default_factory=list)  #: per L-BFGS round: seconds, value
+    objectives: list[tuple[float, float]] = field(default_factory=list)  #: (seconds, value) per L-BFGS round
     resumed: int = 0  #: ticks from a checkpoint; of the figures above, only `ticks` includes them
-    timeline: dict[int, Spans] | None = None  #: by rank: what the worker did when, in seconds since the start
+    timeline: dict[int, Spans] | None = None  #: what each rank did when, in seconds since the start
     training_log_loss: float = math.nan  #: of the model, on the training rows
     constant_log_loss: float = math.nan  #: on the same rows, with the classes' shares as the probabilities
     data: str = ""

@@ -17,7 +17,7 @@ class Event:
     outcome: str = ""
     seconds: float | None = None  #: from the notice of the death until the successor was at work
     announced_again: int = 0  #: pushes that were announced again to the successor
-    at: float = 0.0  #: on the engine's clock; in the result of a training: seconds since its start
+    at: float = 0.0  #: seconds on the engine's clock, in the result of a training since its start
 
     def took(self, seconds: float) -> "Event":
         return replace(self, seconds=seconds)

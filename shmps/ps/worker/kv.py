@@ -25,7 +25,7 @@ from shmps.ps.worker.requests import Callback
 
 
 class KVWorker:
-    """The key-value store as one worker sees it. Functions that run on a cluster get it; none is made by hand.
+    """The key-value store as one worker sees it. Functions that run on a cluster get one.
 
     Keys are (k,) int64, sorted and unique; None means all keys. Values have the cluster's dtype and the shape
     (k,) if its width is 1, else (k, width). A timestamp is the number of a request of this worker. Every push
