@@ -54,7 +54,7 @@ def _fields(module: Any, content: dict[str, Any]) -> dict[str, str]:
 
 def _filled(part: re.Match[str], fields: dict[str, dict[str, str]]) -> str:
     begin, name, field, end = part.groups()
-    return f"{begin}\n{fields[name][field]}\n\n{end}"
+    return f"{begin}\n{_wrapped(fields[name][field])}\n\n{end}"
 
 
 def _wrapped(markdown: str) -> str:

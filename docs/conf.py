@@ -16,9 +16,9 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 strip_signature_backslash = True
 
-_CODE = re.compile(r"(`+[^`]*`+)")
 _SIGNS = re.compile(r"[|*\\]|(?<=\w)_(?!\w| :)")
 _NAMED = re.compile(r"[a-z]\w*(, \w+)*: ")
+_CODE = re.compile(r"(`+[^`]*`+|::\n(?:\n| .*\n?)+)")  # in backticks, or indented after a double colon
 
 
 def _as_text(app, what, name, obj, options, lines):
@@ -28,7 +28,7 @@ def _as_text(app, what, name, obj, options, lines):
     """
     parts = _CODE.split("\n".join(lines))
     parts[::2] = [_SIGNS.sub(r"\\\g<0>", part) for part in parts[::2]]
-    parts[1::2] = ["``" + part.strip("`") + "``" for part in parts[1::2]]
+    parts[1::2] = [part if part[0] == ":" else "``" + part.strip("`") + "``" for part in parts[1::2]]
     text, in_list = [], False
     for line in "".join(parts).split("\n"):
         starts = _NAMED.match(line) is not None

@@ -44,9 +44,8 @@ class Cluster(Lifetime):
     consistency: SYNC, BOUNDED(k), ASYNC, or HOGWILD, in which workers update in place (`kv.push_in_place`).
     updater: the rule by which a push changes the values (default: `Add`, which adds it).
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
-    restored: the result of `kv.copy_of_parameters`, to go on from instead of `initial`. The first run is then
-    the one in which the copy was taken: clocks go on, and `kv.resumed` counts the pushes that are in the
-    copy.
+    restored: the result of `kv.copy_of_parameters`, to go on from instead of `initial`. The first run
+    continues the run that was copied: clocks go on, and `kv.resumed` counts the pushes that are in the copy.
     max_keys: keys of one request at most (default: num_keys, but at most 16384). Mailboxes are sized for it.
     slots, dense_slots: requests with keys, and requests for all keys, that a worker may have under way. One
     more request waits until another is answered. Mailboxes have room for all of them.
@@ -64,7 +63,7 @@ class Cluster(Lifetime):
     One thread runs a function at a time; a second call of `run` meanwhile raises UsageError. Any thread may
     call `stop`, `ticks`, `delays`, `versions`, `weights`, `events`, `node_pids`, `copy_of_parameters` and
     `replica_differences`, also while another thread is in `run`. During a run, `add_worker`, `remove_worker`
-    and `write` are for the thread that is in `run`: call them in its callbacks.
+    and `write` may be called only in callbacks of `run`.
 
     Raises UsageError for arguments that break a rule, UpdaterFailed for an updater that fails a first trial,
     OutOfSpace if the shared arrays do not fit in memory.
@@ -182,7 +181,7 @@ class Cluster(Lifetime):
         on_worker_death: "fail" (NodeDied), "respawn" (the function runs again in the dead worker's place;
         `kv.resumed` counts the pushes that are applied already), or "continue" (the dead worker's committed
         pushes are completed, its result is None, and `kv.ranks` leaves it out).
-        join_at: the epoch (see `kv.ranks`) at which one more worker joins, as by `add_worker`.
+        join_at: the epoch (0, 1, ...; see `kv.ranks`) at which one more worker joins, as by `add_worker`.
 
         All callbacks run in the calling process. An exception of a callback ends the run.
 
@@ -241,9 +240,9 @@ class Cluster(Lifetime):
     def add_worker(self) -> int:
         """Add a worker to the current run; return its rank. Call it in a callback of `run`.
 
-        The worker joins with the next epoch that a worker asks `kv.ranks` for. It runs the same function. Its
-        clock begins, at all servers, at the tick of the worker that asked first, and its barriers are the
-        later ones (see `kv.barrier`).
+        The worker joins in the first epoch that no worker has asked `kv.ranks` for yet, and runs the same
+        function. Its clock starts, at all servers, at the tick of the first worker that asks for that epoch.
+        It takes part in the barriers after that (see `kv.barrier`).
         """
         run_state = self._running_state()
         rank = run_state.next_rank
@@ -255,7 +254,7 @@ class Cluster(Lifetime):
         return rank
 
     def remove_worker(self, rank: int) -> None:
-        """Leave a worker out from the next epoch that a worker asks `kv.ranks` for.
+        """Leave a worker out from the first epoch on that no worker has asked `kv.ranks` for yet.
 
         Call it in a callback of `run`. The others wait for the worker at barriers until its function returns.
         """
@@ -267,7 +266,7 @@ class Cluster(Lifetime):
 
     def _must_be_running(self) -> None:
         if not self._running.locked():
-            raise UsageError("a run must go on; call this in a callback of run")
+            raise UsageError("this call needs a run in progress, got none; call it while `run` runs")
 
     def _running_state(self) -> RunState:
         self._must_be_running()
@@ -284,7 +283,10 @@ class Cluster(Lifetime):
         return list(self._scheduler.events)
 
     def copy_of_parameters(self) -> Copy:
-        """Return what `Cluster(restored=...)` goes on from; a snapshot if no run goes on."""
+        """Return a copy of weights, updater state and clocks for `Cluster(restored=...)`.
+
+        Between two runs it is a snapshot.
+        """
         return self._must_be_open().copy(self.num_workers)
 
     def weights(self, begin: int = 0, end: int | None = None) -> np.ndarray:
@@ -318,7 +320,8 @@ class Cluster(Lifetime):
     def ticks(self) -> np.ndarray:
         """Return the clock of each worker at server 0, (workers,) int64, also while a run goes on.
 
-        A clock counts the worker's applied pushes. A run begins with all clocks at the furthest one.
+        A clock counts the worker's applied pushes. At the start of a run all clocks are set to the largest
+        one.
         """
         return self._must_be_open().done[0, : self.num_workers].copy()
 

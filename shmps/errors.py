@@ -1,6 +1,6 @@
 """Errors and warnings. A message states what must hold, what was got, and what to do.
 
-A message may name parameters. Then it is a template for `str.format`, with the parameters as keywords:
+A message may name parameters. Then it is a template for `str.format`, with the parameters as keywords::
 
     raise UsageError("{workers} must be an integer >= 1, got {workers.value!r}", workers=workers)
 

@@ -25,8 +25,8 @@ words:
 With --solver auto each of these selects minibatches, and --solver lbfgs refuses it:
 {minibatch_only}
 
-exit codes: 0 done, 2 usage, 3 data missing or bad, 4 a node died, 5 diverged, 6 out of memory or disk,
-130 Ctrl-C, 143 SIGTERM
+exit codes: 0 done, 1 other errors, 2 usage, 3 data missing or bad, 4 a node died or failed, 5 diverged,
+6 out of memory or disk, 130 Ctrl-C, 143 SIGTERM
 """
 
 

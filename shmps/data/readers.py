@@ -11,9 +11,8 @@
       '-- read           all rows as one Block -- rows_of --> Rows, which training uses
 
 A format is one module with a subclass of `Format`, and one line in FORMATS. Parquet would be
-shmps/data/parquet.py, and the line `Parquet(),`. A format that is recognised by first bytes must also leave
-the list of unsupported.py. What is no file (standard input, a folder of mapped data) is the matter of
-reading.py.
+shmps/data/parquet.py, and the line `Parquet(),` before NamedText. What is no file (standard input, a folder
+of mapped data) is the matter of reading.py.
 """
 
 import os

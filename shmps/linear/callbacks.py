@@ -41,14 +41,14 @@ class Callback:
     def on_progress(self, done: int, planned: int) -> None:
         """Run a few times per second with the ticks of all workers: done so far, and planned in all.
 
-        `planned` is the most if the training may end earlier. The ticks of a resumed checkpoint count as
-        done; with L-BFGS, the pushes of the curvature count too.
+        `planned` is an upper bound. `done` includes the ticks of a resumed checkpoint and, with L-BFGS, the
+        pushes of the curvature.
         """
 
     def on_event(self, event: Event) -> None:
         """Run for each event: a node died or hung, and what came of it; a worker joined or left.
 
-        `event.at` is a time.monotonic(). In the result it is in seconds since the start.
+        `event.at` is a `time.monotonic()` value; in `result_.events`, seconds since the start.
         """
 
     def on_evaluation(self, evaluation: Evaluation) -> bool | None:
@@ -131,10 +131,10 @@ class JsonLines(Callback):
 
 
 class ModelCheckpoint(Callback):
-    """Save the model after each evaluation, over the one before. It survives if every process is killed.
+    """Save the model after each evaluation, replacing the previous file.
 
-    The file is whole at every instant. It holds a model to predict with; to resume the training itself, use
-    `LogisticRegression(checkpoint=...)`.
+    The file survives if every process is killed, and is whole at every instant. It holds a model to predict
+    with; to resume the training itself, use `LogisticRegression(checkpoint=...)`.
 
     Parameters
     ----------

@@ -69,8 +69,9 @@ class Parameters:
         "auto", one_of("auto", "lbfgs", "minibatch"),
         "full gradients under L-BFGS, or minibatches under the updater; auto: L-BFGS, unless a parameter "
         "selects minibatches, see below",
-        more="These select minibatches if they are given, also at the value that None stands for, and lbfgs "
-        "refuses them: {minibatch_only}. lbfgs: see `shmps.linear.full_gradient` [3]_.",
+        more="Any of these selects minibatches, and lbfgs refuses it: {minibatch_only}. Where the default is "
+        "None, giving the effective default ({batch_size:256}) counts too. lbfgs: see "
+        "`shmps.linear.full_gradient` [3]_.",
     )
     updater: str | None = parameter(
         None, one_of(*LEARNING_RATES), "the rule by which servers apply gradients",
@@ -136,8 +137,8 @@ class Parameters:
     )
     class_weight: dict[Any, float] | str | None = parameter(
         None, weights_by_label(),
-        "the weight of each label (default: 1); balanced: equal totals of the classes",
-        more="Labels without rows may be named.",
+        "the weight of each label (default: 1); balanced: every class has the same total weight",
+        more="The dict may name labels that do not occur in y.",
         flag=Flag("LABEL=WEIGHT,..."),
     )
     warm_start: bool = parameter(
@@ -149,8 +150,8 @@ class Parameters:
         None, integer(least=0),
         "iterations of worker 0 between evaluations; 0: none (default: one evaluation per epoch, of L-BFGS "
         "per round, if something shows or uses them)",
-        more="Callbacks with on_evaluation or on_model, {early_stopping} and {n_iter_no_change} use them: "
-        "they get those of the default for 0 too. Minibatches are evaluated once at least.",
+        more="Callbacks with on_evaluation or on_model, {early_stopping} and {n_iter_no_change} use them. If "
+        "one of these is used, 0 has the effect of None, and minibatches are evaluated at least once.",
         section=OUTPUT, flag=Flag("N"),
     )
     slow_worker: tuple[int, float] | None = parameter(
@@ -160,7 +161,7 @@ class Parameters:
     tick_time: float = parameter(
         0.0, number(of="milliseconds", least=0, most=60_000),
         "milliseconds that a tick lasts at least; the rest is slept before the push",
-        more="Workers that sleep overlap where cores are few.",
+        more="On few cores this simulates more workers than cores, since sleeping needs no core.",
         section=NODES, lbfgs=(0,), flag=Flag("MS"),
     )
     on_worker_death: str = parameter(
@@ -170,7 +171,7 @@ class Parameters:
         section=NODES, lbfgs=(RESPAWN, FAIL),
     )
     join_at: int | None = parameter(
-        None, integer(least=0), "the epoch at which one more worker joins",
+        None, integer(least=0), "the epoch, counted from 0, at which one more worker joins",
         section=NODES, lbfgs=(None,), flag=Flag("EPOCH"),
     )
     replicas: int = parameter(
@@ -188,7 +189,8 @@ class Parameters:
         flag=Flag("N", names=("--seed",)),
     )
     checkpoint: str | PathLike[str] | None = parameter(
-        None, path("a folder"), "write checkpoints into this folder: the last two, over those that are there",
+        None, path("a folder"),
+        "write checkpoints into this folder, which keeps two; existing ones are overwritten",
         section=OUTPUT, lbfgs=(None,), flag=Flag("DIR"),
     )
     checkpoint_every: int = parameter(
@@ -203,8 +205,8 @@ class Parameters:
     memory: int | str | None = parameter(
         None, byte_size(), "the most memory that a process may use, such as 600M (default: no limit)",
         more="Bytes, or text with a unit (of 1024). Own and shared memory count; the page cache, and data "
-        "that was in memory before, do not. Minibatches are made anew if there is no room to keep them. "
-        "None: they take up to half of the available memory, and there is no limit.",
+        "that was in memory before, do not. Minibatches that do not fit are rebuilt at each visit. "
+        "None: no limit; kept minibatches take at most half of the available memory.",
         section=NODES, flag=Flag("SIZE"),
     )
     start_method: str | None = parameter(

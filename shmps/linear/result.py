@@ -46,22 +46,22 @@ class Delays:
 class Evaluation:
     """The figures of one evaluation during a training."""
 
-    iteration: int  # of worker 0
-    seconds: float  # since the start
-    ticks: int  # of all workers
+    iteration: int  #: of worker 0
+    seconds: float  #: since the start
+    ticks: int  #: of all workers
     metrics: Metrics
-    delays: Delays  # since the start
-    samples_per_second: float  # of all workers, since the start
+    delays: Delays  #: since the start
+    samples_per_second: float  #: of all workers, since the start
 
 
 @dataclass(frozen=True)
 class Stability:
     """The learning rate of a training, and the highest rate that is stable at its delay."""
 
-    learning_rate: float  # as configured
-    limit: float  # in the same units
-    delay: int  # versions: the median; with a bound, the 99th percentile
-    curvature: float  # estimate of the largest eigenvalue of the objective's Hessian near its minimum
+    learning_rate: float  #: as configured
+    limit: float  #: in the same units
+    delay: int  #: in versions, the median; with a bound, the 99th percentile
+    curvature: float  #: estimate of the largest eigenvalue of the objective's Hessian near its minimum
 
     @property
     def advice(self) -> UnstableRate | None:
@@ -81,21 +81,21 @@ class Result:
 
     settings: dict[str, Any]
     metrics: Metrics
-    measured_on: str  # "test" or "training"
-    ticks: int  # of all workers together
-    rows: int  # visits
+    measured_on: str  #: "test", "validation" or "training"
+    ticks: int  #: of all workers together
+    rows: int  #: visits
     nonzeros: int
-    seconds: dict[str, float]  # load, compile, start, train
-    shares: dict[str, float]  # of the workers' time: computing, waiting, talking, sleeping
+    seconds: dict[str, float]  #: load, compile, start, train
+    shares: dict[str, float]  #: of the workers' time that went to computing, waiting, talking, sleeping
     delays: Delays
     history: list[Evaluation]
     events: list[Event]
-    stability: Stability | None  # None unless the updater's steps are the gradient times one rate
-    objectives: list[tuple[float, float]] = field(default_factory=list)  # per L-BFGS round: seconds, value
-    resumed: int = 0  # ticks from a checkpoint; of the figures above, only `ticks` includes them
-    timeline: dict[int, Spans] | None = None  # by rank: what the worker did when, in seconds since the start
-    training_log_loss: float = math.nan  # of the model, on the training rows
-    constant_log_loss: float = math.nan  # on the same rows, with the classes' shares as the probabilities
+    stability: Stability | None  #: None unless the updater's steps are the gradient times one rate
+    objectives: list[tuple[float, float]] = field(default_factory=list)  #: (seconds, value) per L-BFGS round
+    resumed: int = 0  #: ticks from a checkpoint; of the figures above, only `ticks` includes them
+    timeline: dict[int, Spans] | None = None  #: what each rank did when, in seconds since the start
+    training_log_loss: float = math.nan  #: of the model, on the training rows
+    constant_log_loss: float = math.nan  #: on the same rows, with the classes' shares as the probabilities
     data: str = ""
     note: str = ""
 

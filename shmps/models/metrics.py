@@ -25,9 +25,9 @@ class Metrics:
     """
 
     accuracy: float
-    baseline: float  # the accuracy of predicting the most frequent class for every row
+    baseline: float  #: the accuracy of predicting the most frequent class for every row
     log_loss: float
-    auc: float  # nan with one class, or if a margin is nan; with more than two classes their mean
+    auc: float  #: nan with one class, or if a margin is nan; with more than two classes their mean
 
 
 def log_losses(agreements: Any) -> np.ndarray:  # (n,) -> (n,)

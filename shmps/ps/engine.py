@@ -12,6 +12,14 @@ every choice from a seed.
 An engine also builds what its nodes run: a `Server` or a `KVWorker` on the node's Post and memory, as
 `shmps.engines.processes.roles` does. Parameters, mailboxes and the status of the nodes lie in memory that all
 nodes see (`shmps.ps.memory`).
+
+`Cluster` makes a `ProcessEngine`, and takes no other engine yet. Beside `Engine` it uses of it
+
+    parameters()       the `Parameters` over the engine's memory, writable
+    status(parameters) the `Status` of the nodes, for the scheduler
+    serve, work        the bodies of servers and workers, which the scheduler gives to `launch`
+    channels           the `Channels` of each worker, by rank
+    empty_channels()   give back what results and reports take, after the end of a run
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +54,7 @@ class Post(Protocol):
         """Send several records. Those to one address arrive together."""
 
     def send_behind(self, role: int, address: Address, record: Record) -> None:
-        """Send a record after all records to nodes of `role` that were sent before have left."""
+        """Send a record once every earlier record to any node of `role` has left."""
 
     def receive(self) -> list[Record]:
         """Wait for records and return one or more."""
@@ -116,7 +124,7 @@ class Engine(Protocol):
 
     @property
     def post(self) -> Post:
-        """The scheduler's."""
+        """The scheduler's inbox, and its way to the nodes."""
 
     @property
     def clock(self) -> Clock:

@@ -9,16 +9,17 @@ from shmps.errors import how_it_ended
 class Event:
     """A death and its outcome, or a worker that joined or left. `str(event)` is a line of a log."""
 
-    what: str  # "died", "hung", "joined", "left"
+    what: str  #: "died", "hung", "joined", "left"
     role: str
     rank: int
-    tick: int  # of the furthest worker
+    tick: int  #: of the furthest worker
     exit_code: int | None = None
     outcome: str = ""
-    # From the notice of the death until a server's successor was at work, or a worker's was launched.
-    seconds: float | None = None
-    announced_again: int = 0  # pushes that were announced again to the successor
-    at: float = 0.0  # on the engine's clock; in the result of a training: seconds since its start
+    seconds: float | None = (
+        None  #: from the notice of the death until the successor was at work (a worker: launched)
+    )
+    announced_again: int = 0  #: pushes that were announced again to the successor
+    at: float = 0.0  #: seconds on the engine's clock, in the result of a training since its start
 
     def took(self, seconds: float) -> "Event":
         return replace(self, seconds=seconds)

@@ -11,7 +11,7 @@
 
 A request and its answer use the fields of `Record`. Every other record carries a message: a tuple of at most
 five integers, which lie in the record's fields `timestamp` to `version`. A new message is a class here, an
-entry in MESSAGES, and a handler in its receiver: `Server`, the worker's `Client` or `RunState`.
+entry in MESSAGES, and a handler in its receiver: `Server`, the worker's `Client`, `RunState` or `Scheduler`.
 """
 
 import struct

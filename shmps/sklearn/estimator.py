@@ -58,7 +58,7 @@ class LogisticRegression(LinearClassifier):
     staleness_ : shmps.linear.result.Delays
         Versions of the weights between a pull and its push.
     result_ : shmps.linear.result.Result
-        All figures of the training.
+        Settings, metrics, times, delays and events of the training.
 
     References
     ----------
@@ -90,7 +90,7 @@ class LogisticRegression(LinearClassifier):
         y : array-like of shape (n_samples,)
             Labels of two classes or more. None if X is a path.
         sample_weight : array-like of shape (n_samples,), optional
-            The weight of each row, 0 or more (default: 1, or as the file at the path X says).
+            The weight of each row, 0 or more (default: 1, or the row weights in the file X).
         eval_set : tuple (X, y) or (X, y, sample_weight), or path-like, optional
             Rows to evaluate on (default: the rows that early_stopping holds out, or the training rows). A
             path is read as the training rows were.

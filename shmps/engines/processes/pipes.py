@@ -10,7 +10,8 @@
 
 No cycle of full pipes can stop the cluster. A write never blocks: the sender keeps the records that a full
 pipe refuses, and goes on reading its own inbox. The kept records are few: a worker has at most as many
-requests under way as its mailbox has slots, and a server only answers requests.
+requests under way as its mailbox has slots. A server sends answers to these requests and, with replicas, as
+many ships as the ring of redo slots holds.
 """
 
 import collections

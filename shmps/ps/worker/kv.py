@@ -1,4 +1,4 @@
-"""A worker's client: push, pull, look, wait, barrier. A function that runs on the cluster gets it as `kv`.
+"""The key-value store as one worker sees it. A function that runs on the cluster gets it as `kv`.
 
 push(keys, values) -> Client.start: check, cut keys -> Requests.start: fill the mailboxes, number, commit
                                                     -> Post.send: one record for each server
@@ -25,16 +25,15 @@ from shmps.ps.worker.requests import Callback
 
 
 class KVWorker:
-    """The key-value store as one worker sees it.
+    """The key-value store as one worker sees it. Functions that run on a cluster get one.
 
     Keys are (k,) int64, sorted and unique; None means all keys. Values have the cluster's dtype and the shape
     (k,) if its width is 1, else (k, width). A timestamp is the number of a request of this worker. Every push
     is a tick, at every server, whichever keys it has.
 
     rank: this worker's rank. num_workers, num_servers: of the cluster.
-    resumed: the pushes that this rank had committed in this run before its process died and this one took its
-    place. It is above 0 only in a function that `Cluster.run` was told to run again, and in the first run of
-    a restored Cluster, which begins with the pushes in the copy.
+    resumed: in a respawned worker, how many pushes of this rank are already committed in this run. Otherwise
+    0, except in the first run of a restored Cluster: there the pushes in the copy count too.
     seconds_waiting: seconds that this worker has waited for records.
 
     Every method raises UsageError for arguments that break a rule, and NodeDied as soon as a node has died
@@ -177,8 +176,8 @@ class KVWorker:
     def look(self, keys: Any = None) -> np.ndarray:
         """Read values without a message. `keys=None`: the shared array itself, read-only, without a copy.
 
-        This is no snapshot while servers write: it is Hogwild's read. In sync mode, once this worker's pushes
-        are acknowledged, it is exactly a pull; with `keys=None` only if no penalty is owed (see
+        While servers write, the values may mix versions (Hogwild's read). In sync mode, once this worker's
+        pushes are acknowledged, it is exactly a pull; with `keys=None` only if no penalty is owed (see
         `Updater.lazy`).
         """
         self._client.call_back()
@@ -244,9 +243,9 @@ class KVWorker:
     def barrier(self, group: str = WORKERS) -> None:
         """Wait until all live workers are here; with "all" also until servers have handled earlier requests.
 
-        A worker that waits here does not tick. In sync and bounded mode a push of another worker, or a pull
-        beyond the bound, may wait for such a tick. So all workers must push equally often between two
-        barriers.
+        Deadlock: in sync and bounded mode all workers must push equally often between two barriers. A worker
+        that waits here does not push, and another worker's push (sync), or its pull beyond the bound, may
+        wait for that push.
 
         Barriers are counted from the epoch that the worker last asked `ranks` for, or from the start of the
         function. A worker that joins (see `ranks`) waits at the barriers after it has asked for its first
@@ -272,8 +271,8 @@ class KVWorker:
         Workers that are added, removed, or given up after their death join or leave with an epoch that nobody
         has asked for before. A worker that joins runs the function from its start: it asks for one epoch
         after another until it finds its rank, as the others did. Its ticks and barriers count from there. So
-        ask for an epoch when it begins, after the barriers and pushes of the epoch before. If the first
-        worker asks earlier, the others wait for a newcomer in an epoch in which it has no part.
+        ask for an epoch when it begins, after the barriers and pushes of the epoch before. If a worker asks
+        too early, the newcomer's clock starts too early, and the others wait for it.
         """
         epoch = whole("epoch", epoch, least=0)
         self._client.tell_scheduler(self._client.meeting.ask(epoch, self._client.requests.pushes))

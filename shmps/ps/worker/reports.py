@@ -1,4 +1,4 @@
-"""The reports of a worker on their way to the caller of `run`. A state machine; it writes to an `Channel`."""
+"""The reports of a worker on their way to the caller of `run`. A state machine; it writes to a `Channel`."""
 
 from typing import Any
 
