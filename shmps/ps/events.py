@@ -16,7 +16,7 @@ class Event:
     exit_code: int | None = None
     outcome: str = ""
     seconds: float | None = (
-        None  #: from the notice of the death until the successor was at work (a worker: launched)
+        None  #: from the notice of the death until the successor was at work
     )
     announced_again: int = 0  #: pushes that were announced again to the successor
     at: float = 0.0  #: seconds on the engine's clock, in the result of a training since its start
