@@ -25,6 +25,7 @@ from shmps.ps.scheduler.run import CONTINUE, RESPAWN, Run
 from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.redo_log import RedoLog, start_replica
 from shmps.ps.server.server import Server
+from shmps.ps.worker.client import Client
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import simulated
 from shmps.system.memory import carve
@@ -123,15 +124,11 @@ class Schedule(Simulation):
     def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
         mailboxes = [Mailbox(self.arrays, self.shape, rank, server) for server in range(self.servers)]
         post, channels = Post(self, (WORKER, rank), life), self.channels[rank]
-        make_kv = functools.partial(
-            KVWorker,
+        client = Client(
             rank=rank,
             life=life,
-            num_workers=self.workers,
-            tick=tick,
             consistency=self.consistency,
-            updater=UPDATER,
-            parameters=self.parameters,
+            shape=self.shape,
             mailboxes=mailboxes,
             log=PushLog(self.arrays, rank),
             pulse=Pulse(self.arrays, self.shape, WORKER, rank),
@@ -139,6 +136,7 @@ class Schedule(Simulation):
             channel=channels.reports,
             clock=Clock(self),
         )
+        make_kv = functools.partial(KVWorker, client, self.workers, tick, UPDATER, self.parameters)
         work(rank, life, post, channels.outcome, make_kv, function, args)
 
     def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:

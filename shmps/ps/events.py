@@ -15,9 +15,7 @@ class Event:
     tick: int  #: of the furthest worker
     exit_code: int | None = None
     outcome: str = ""
-    seconds: float | None = (
-        None  #: from the notice of the death until the successor was at work
-    )
+    seconds: float | None = None  #: from the notice of the death until the successor was at work
     announced_again: int = 0  #: pushes that were announced again to the successor
     at: float = 0.0  #: seconds on the engine's clock, in the result of a training since its start
 

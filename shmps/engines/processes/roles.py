@@ -16,6 +16,7 @@ from shmps.ps.node import serve, work
 from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.server import Server
 from shmps.ps.updater import Updater
+from shmps.ps.worker.client import Client
 from shmps.ps.worker.kv import KVWorker
 
 
@@ -54,14 +55,12 @@ def work_on(
     post = Post(inboxes, (WORKER, rank))
 
     def make_kv() -> KVWorker:
-        return KVWorker(
+        parameters = Parameters(shape, store.parameters(writable=consistency.in_place))
+        client = Client(
             rank=rank,
             life=life,
-            num_workers=num_workers,
-            tick=tick,
             consistency=consistency,
-            updater=updater,
-            parameters=Parameters(shape, store.parameters(writable=consistency.in_place)),
+            shape=shape,
             mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
             log=PushLog(arrays, rank),
             pulse=Pulse(arrays, shape, WORKER, rank),
@@ -69,5 +68,6 @@ def work_on(
             channel=channels[rank].reports,
             clock=SystemClock(),
         )
+        return KVWorker(client, num_workers, tick, updater, parameters)
 
     work(rank, life, post, channels[rank].outcome, make_kv, function, args)

@@ -50,12 +50,12 @@ class Client:
         channel: Channel,
         clock: Clock,
     ):
+        self.rank, self.life, self.consistency = rank, life, consistency
+        self.pulse, self.clock = pulse, clock
         self.requests = Requests(rank, life, shape, mailboxes, log)
         self.meeting, self.reports = Meeting(), Reports(channel)
         self.seconds_waiting = 0.0
-        self._rank, self._life, self._servers = rank, life, len(mailboxes)
-        self._consistency, self._shape = consistency, shape
-        self._pulse, self._post, self._now = pulse, post, clock.now
+        self._servers, self._shape, self._post = len(mailboxes), shape, post
         self._bounds, self._bounds_array = shape.bounds, np.array(shape.bounds)
         self._cuts = np.empty(self._servers + 1, np.int64)
         self._calling_back = False
@@ -86,9 +86,9 @@ class Client:
                     f"of the Cluster, or use keys=None for all keys"
                 )
         if op != PULL:
-            if self._consistency.in_place:
+            if self.consistency.in_place:
                 raise UsageError(
-                    f"push needs servers that apply pushes, got consistency={self._consistency}; use "
+                    f"push needs servers that apply pushes, got consistency={self.consistency}; use "
                     f"push_in_place"
                 )
             values = matrix(values, count, self._shape.width)
@@ -116,15 +116,15 @@ class Client:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            began = self._now()
+            began = self.clock.now()
             records = self._post.receive()
-            self.seconds_waiting += self._now() - began
-            self._pulse.beat()
+            self.seconds_waiting += self.clock.now() - began
+            self.pulse.beat()
             self.take_in(records)
 
     def take_in(self, records: list[Record]) -> None:
         for record in records:
-            if record.to == self._life:
+            if record.to == self.life:
                 if record.op == ANSWER:
                     self.requests.answer(record)
                 elif handler := self._handlers.get(type(message := record.message)):
@@ -169,4 +169,4 @@ class Client:
             self._calling_back = False
 
     def tell_scheduler(self, message: Any) -> None:
-        self._post.send((SCHEDULER, 0), Record.of(message, self._rank, self._life))
+        self._post.send((SCHEDULER, 0), Record.of(message, self.rank, self.life))

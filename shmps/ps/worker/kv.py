@@ -13,11 +13,7 @@ import numpy as np
 from shmps.checks import whole
 from shmps.errors import UsageError
 from shmps.ps.arguments import matrix
-from shmps.ps.consistency import Consistency
-from shmps.ps.engine import Channel, Clock, Post
-from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.parameters import Copy, Parameters
-from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import ALL, GROUPS, PULL, PUSH, PUSH_PULL, WORKERS
 from shmps.ps.updater import Step, Updater
 from shmps.ps.worker.client import Client
@@ -35,6 +31,7 @@ class KVWorker:
     resumed: in a respawned worker, how many pushes of this rank are already committed in this run. Otherwise
     0, except in the first run of a restored Cluster: there the pushes in the copy count too.
     seconds_waiting: seconds that this worker has waited for records.
+    now(), sleep(seconds): the clock that all nodes of the cluster share.
 
     Every method raises UsageError for arguments that break a rule, and NodeDied as soon as a node has died
     that the worker may be waiting for.
@@ -47,40 +44,13 @@ class KVWorker:
             return kv.pull([3, 7])
     """
 
-    def __init__(
-        self,
-        rank: int,
-        life: int,
-        num_workers: int,
-        tick: int,
-        consistency: Consistency,
-        updater: Updater,
-        parameters: Parameters,
-        mailboxes: list[Mailbox],
-        log: PushLog,
-        pulse: Pulse,
-        post: Post,
-        channel: Channel,
-        clock: Clock,
-    ):
-        self.rank, self.life = rank, life
-        self.num_workers, self.num_servers = num_workers, len(mailboxes)
-        self.consistency, self.updater = consistency, updater
-        self.resumed = 0
-        self.now, self.sleep = clock.now, clock.sleep
-        self._tick, self._pulse, self._parameters, self._shape = tick, pulse, parameters, parameters.shape
-        self._client = Client(
-            rank=rank,
-            life=life,
-            consistency=consistency,
-            shape=parameters.shape,
-            mailboxes=mailboxes,
-            log=log,
-            pulse=pulse,
-            post=post,
-            channel=channel,
-            clock=clock,
-        )
+    def __init__(self, client: Client, num_workers: int, tick: int, updater: Updater, parameters: Parameters):
+        self.rank, self.life, self.consistency = client.rank, client.life, client.consistency
+        self.num_workers, self.num_servers = num_workers, parameters.shape.servers
+        self.updater, self.resumed = updater, 0
+        self.now, self.sleep = client.clock.now, client.clock.sleep
+        self._client, self._pulse, self._tick = client, client.pulse, tick
+        self._parameters, self._shape = parameters, parameters.shape
 
     def enter(self) -> None:
         """Take part: called once, before the function. Completes the pushes of a former life."""
