@@ -9,6 +9,7 @@ import numbers
 import operator
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,7 +63,7 @@ def number(of: str = "", **limits: float) -> Rule:
     )
 
     def broken(value: Any) -> str:
-        fits = isinstance(value, numbers.Real) and math.isfinite(value)
+        fits = isinstance(value, numbers.Real) and _is_finite(value)
         within = fits and all(_COMPARISONS[kind][1](value, limit) for kind, limit in limits.items())
         return "" if within else must
 
@@ -124,7 +125,8 @@ def whole(name: str, value: Any, least: int) -> int:
 
 def positive(name: str, value: Any) -> float:
     """Return a finite number > 0 as float. Raises UsageError for anything else."""
-    if not (isinstance(value, (float, int)) and 0 < value < math.inf):  # the fast path of every push
+    # The fast path of every push.
+    if not (isinstance(value, (float, int)) and 0 < value <= sys.float_info.max):
         number(above=0).check(name, value)
     return float(value)
 
@@ -159,6 +161,13 @@ def seed_of(random_state: Any) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
     return int(random_state)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer or a fraction beyond float64
+        return False
 
 
 def _is_generator(value: Any) -> bool:

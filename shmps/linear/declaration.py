@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shmps.checks import Rule, integer, optional
+from shmps.checks import Rule, integer, number, optional
 
 NODES, TRAINING, OUTPUT = "nodes", "training", "what is shown and kept"  # the sections of `--help`
 _SLOWEST = 1000  # times
@@ -89,7 +89,8 @@ def rank_and_factor() -> Rule:
     def broken(value: Any) -> str:
         try:
             rank, factor = value
-            fits = not integer(least=0).broken(rank) and 1 <= factor <= _SLOWEST
+            fits = isinstance(value, tuple | list) and not integer(least=0).broken(rank)
+            fits = fits and not number(least=1, most=_SLOWEST).broken(factor)
         except (TypeError, ValueError):
             fits = False
         return "" if fits else f"a pair of a worker's rank and a factor from 1 to {_SLOWEST}"

@@ -121,7 +121,9 @@ class Result:
             got, do = "{solver:'lbfgs'}", do + "or raise {iterations}"
         else:
             got = "{updater.given}, {learning_rate.given}"
-            do += "lower the {learning_rate}, raise {epochs}, or leave minibatches for {solver:'auto'}"
+            length = "epochs" if settings["iterations"] is None else "iterations"  # which exclude each other
+            do += f"lower the {{learning_rate}}, raise {{{length}}}, "
+            do += "or leave minibatches for {solver:'auto'}"
         if not settings["fit_intercept"]:
             do = f"learn an intercept with {{fit_intercept:True}}, {do}"
         names = "solver", "iterations", "updater", "learning_rate", "epochs", "fit_intercept"

@@ -1,10 +1,10 @@
 """The importance of rows: the weight of the row times the weight of its class."""
 
-import numbers
 from typing import Any
 
 import numpy as np
 
+from shmps.checks import number
 from shmps.data.numeric import floats_of
 from shmps.data.rows import Rows
 from shmps.errors import DataError, UsageError, verbatim, warn
@@ -87,7 +87,7 @@ def _class_weights(class_weight: Any, totals: np.ndarray, classes: np.ndarray) -
             f"{listed(known)}",
         )
     weights = [class_weight.get(label, 1.0) for label in known]
-    if not all(isinstance(weight, numbers.Real) and 0 <= float(weight) < np.inf for weight in weights):
+    if any(number(least=0).broken(weight) for weight in weights):
         raise UsageError(
             "{class_weight} must have finite numbers >= 0, got {class_weight.value!r:.80}",
             class_weight=class_weight,

@@ -6,13 +6,14 @@ import pickle
 import re
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from problems import watching
 from processes import ROOT
 
-from shmps import LogisticRegression
+from shmps import AdaGrad, LogisticRegression
 from shmps.cli import commands
 from shmps.cli.commands.train import _settings
 from shmps.data import labels
@@ -61,6 +62,7 @@ def test_the_help_has_every_flag_and_names_others_as_flags(capsys):
 def test_the_help_needs_no_numpy():
     program = """
 import sys
+from fractions import Fraction
 from shmps.cli.main import main
 assert main(["train", "--help"]) == 0
 assert not {"numpy", "scipy", "numba"} & set(sys.modules)
@@ -86,6 +88,20 @@ def test_a_default_obeys_the_rule_and_another_type_does_not(name):
         Settings.of(LogisticRegression(**{name: wrong}))
 
 
+@pytest.mark.parametrize("name", DECLARED)
+@pytest.mark.parametrize("wrong", [10**400, Fraction(-(10**400)), np.array([1, 2])], ids=type)
+def test_values_that_raise_when_compared_or_converted_are_refused_too(name, wrong):
+    with pytest.raises(UsageError, match=f"^{name} must be "):
+        Settings.of(LogisticRegression(**{name: wrong}))
+
+
+def test_a_rate_and_a_class_weight_beyond_float64_are_refused():
+    with pytest.raises(UsageError, match="learning_rate must be a finite number > 0"):
+        AdaGrad(10**400)
+    with pytest.raises(UsageError, match="class_weight must have finite numbers >= 0"):
+        LogisticRegression(class_weight={0: 10**400}).fit(X, Y)
+
+
 def test_the_command_line_names_the_flag_of_a_parameter_that_breaks_a_rule(shmps):
     done = shmps("train", "--workers", 0)
     assert (done.returncode, done.stderr) == (2, "shmps: --workers must be an integer >= 1, got 0\n")
@@ -104,7 +120,7 @@ import shmps.linear
 module = sys.modules["shmps.linear.parameters"] = types.ModuleType("shmps.linear.parameters")
 shmps.linear.parameters = module
 exec(compile({declared.replace(before, new + before)!r}, "parameters.py", "exec"), vars(module))
-from shmps import LogisticRegression
+from shmps import AdaGrad, LogisticRegression
 from shmps.cli import commands
 from shmps.cli.main import main
 assert commands.parser().parse_args(["train", "--patience", "5"]).patience == 5

@@ -111,6 +111,14 @@ def test_a_model_that_is_worse_than_none_is_said_to_be(params, said):
     )
 
 
+@pytest.mark.parametrize("length", ["epochs", "iterations"])
+def test_the_advice_of_a_bad_model_names_the_length_that_was_given(length):
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
+    model = LogisticRegression(workers=1, learning_rate=100.0, **{length: 1})
+    with pytest.warns(WorseThanConstant, match=f"raise {length}, or"):
+        model.fit(X, y)
+
+
 @pytest.mark.filterwarnings("error::shmps.errors.WorseThanConstant")
 def test_a_model_that_is_not_worse_is_not():
     """Whatever the test rows say, and whether the features tell anything; of parts nobody knows."""
