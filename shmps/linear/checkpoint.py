@@ -96,7 +96,7 @@ def resume(folder: str, settings: dict[str, Any], data: dict[str, Any]) -> Copy:
     """
     whole, damaged = _whole(folder)
     if not whole:
-        raise DataError(_none_whole(folder, "; ".join(map(str, damaged)) or "none"))
+        raise _none_whole(folder, "; ".join(map(str, damaged)) or "none")
     newest = whole[0]
     if "classes" not in newest.header["data"]:  # written before version 0.1
         data = {name: value for name, value in data.items() if name != "classes"}
@@ -145,13 +145,14 @@ def check(folder: str | None, resumed: str | None) -> None:
     if folder is not None:
         files.check_folder(folder, "checkpoints")
     if resumed is not None and not any(os.path.lexists(os.path.join(resumed, name)) for name in GENERATIONS):
-        raise DataError(_none_whole(resumed, "none"))
+        raise _none_whole(resumed, "none")
 
 
-def _none_whole(folder: str, found: str) -> str:
-    return (
-        f"{folder}: resume must name a folder with a whole checkpoint, got {found}; name the folder that "
-        f"checkpoints were written to, or start anew without resume"
+def _none_whole(folder: str, got: str) -> DataError:
+    return DataError(
+        f"{verbatim(folder)}: {{resume}} must name a folder with a whole checkpoint, got {verbatim(got)}; "
+        f"name the folder that checkpoints were written to, or start anew without {{resume}}",
+        resume=folder,
     )
 
 

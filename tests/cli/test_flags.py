@@ -220,7 +220,7 @@ def test_parameters_are_called_by_their_flags(message, parameters, told):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--resume", "none"], "none: resume must name a folder with a whole checkpoint, got none"),
+        (["--resume", "none"], "none: --resume must name a folder with a whole checkpoint, got none"),
         (
             ["--checkpoint", "rows.svm/kept"],
             "the folder of checkpoints must be one to make or",
