@@ -185,7 +185,8 @@ class Parameters:
     )
     random_state: Any = parameter(
         0, seed(), "seed of the minibatches, their order, and the rows that are held out",
-        more="In sync mode equal seeds give equal bits, also where a callback stops the training.",
+        more="In sync mode equal seeds give equal bits, also where a callback stops the training; not with "
+        "{updater:'dist-lr'} and several workers, which applies the push that arrives last.",
         flag=Flag("N", names=("--seed",)),
     )
     checkpoint: str | PathLike[str] | None = parameter(
