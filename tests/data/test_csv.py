@@ -337,4 +337,4 @@ def test_other_columns_or_bits_than_those_of_training_are_refused(shmps):
     done = shmps("train", "--data", "train.shmps", "--hash-bits", 9)
     assert done.returncode == 2 and "converted, with --hash-bits 8, got --hash-bits 9" in done.stderr
     done = shmps("train", "--data", "a9a", "--hash-bits", 9)
-    assert done.returncode == 2 and "need a file, got the set a9a" in done.stderr
+    assert done.returncode == 2 and "must be given for a file only, got a9a" in done.stderr

@@ -10,8 +10,8 @@ import pytest
 import scipy.sparse
 from problems import watching
 
-from shmps import LogisticRegression, mapped
-from shmps.data import mapped_reader, npy
+from shmps import LogisticRegression
+from shmps.data import mapped, mapped_reader, npy
 from shmps.errors import DataError
 from shmps.models import formats
 
