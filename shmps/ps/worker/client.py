@@ -56,6 +56,7 @@ class Client:
         self.meeting, self.reports = Meeting(), Reports(channel)
         self.seconds_waiting = 0.0
         self._servers, self._shape, self._post = len(mailboxes), shape, post
+        self._now = clock.now
         self._bounds, self._bounds_array = shape.bounds, np.array(shape.bounds)
         self._cuts = np.empty(self._servers + 1, np.int64)
         self._calling_back = False
@@ -116,9 +117,9 @@ class Client:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            began = self.clock.now()
+            began = self._now()
             records = self._post.receive()
-            self.seconds_waiting += self.clock.now() - began
+            self.seconds_waiting += self._now() - began
             self.pulse.beat()
             self.take_in(records)
 
