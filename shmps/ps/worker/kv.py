@@ -49,7 +49,8 @@ class KVWorker:
         self.num_workers, self.num_servers = num_workers, parameters.shape.servers
         self.updater, self.resumed = updater, 0
         self.now, self.sleep = client.clock.now, client.clock.sleep
-        self._client, self._pulse, self._tick = client, client.pulse, tick
+        self._client, self._requests = client, client.requests
+        self._pulse, self._tick = client.pulse, tick
         self._parameters, self._shape = parameters, parameters.shape
 
     def enter(self) -> None:
@@ -64,12 +65,12 @@ class KVWorker:
     @property
     def pushes(self) -> int:
         """The number of this rank's last push. The first push of a run has the run's first tick plus 1."""
-        return self._client.requests.pushes
+        return self._requests.pushes
 
     @property
     def versions(self) -> list[int]:
         """The version of each server's parameters that this worker has read last, by server."""
-        return list(self._client.requests.seen)
+        return list(self._requests.seen)
 
     # Requests that wait.
 
@@ -124,14 +125,14 @@ class KVWorker:
 
     def wait(self, timestamp: int) -> Any:
         """Wait until every server has answered that request. Return the values of a pull, once."""
-        latest = self._client.requests.timestamp
+        latest = self._requests.timestamp
         if not (isinstance(timestamp, int) and 1 <= timestamp <= latest):
             raise UsageError(
                 f"timestamp must be one that this worker got, from 1 to {latest}, got {timestamp!r}"
             )
-        self._client.wait_until(lambda: timestamp not in self._client.requests.under_way)
+        self._client.wait_until(lambda: timestamp not in self._requests.under_way)
         self._client.call_back()
-        return self._client.requests.values.pop(timestamp, None)
+        return self._requests.values.pop(timestamp, None)
 
     # Reading in place.
 
@@ -151,7 +152,7 @@ class KVWorker:
         `Updater.lazy`).
         """
         self._client.call_back()
-        self._client.requests.seen = self._parameters.versions.tolist()
+        self._requests.seen = self._parameters.versions.tolist()
         if keys is None:
             shared = self._parameters.weights.view()
             shared.flags.writeable = False
@@ -201,11 +202,11 @@ class KVWorker:
                 f"updates in place need a Cluster with consistency=HOGWILD, got {self.consistency}; use push"
             )
         self._client.call_back()
-        number, parameters = self._client.requests.pushes + 1, self._parameters
+        number, parameters = self._requests.pushes + 1, self._parameters
         step = Step(number, float(parameters.ages[0]))
         penalty = update(parameters.weights, self._shape.state_of(parameters.state), step)
         parameters.tick_in_place(self.rank, number, penalty)
-        self._client.requests.pushes = number
+        self._requests.pushes = number
         self._pulse.beat()
 
     # Waiting for each other.
@@ -229,7 +230,7 @@ class KVWorker:
                 + ("; servers have no barrier that a worker waits for" if group == "servers" else "")
             )
         if group == ALL:
-            self._client.wait_until(lambda: not self._client.requests.under_way)
+            self._client.wait_until(lambda: not self._requests.under_way)
         message, place = self._client.meeting.enter_barrier()
         self._client.tell_scheduler(message)
         self._client.wait_until(lambda: self._client.meeting.has_opened(place))
@@ -245,7 +246,7 @@ class KVWorker:
         too early, the newcomer's clock starts too early, and the others wait for it.
         """
         epoch = whole("epoch", epoch, least=0)
-        self._client.tell_scheduler(self._client.meeting.ask(epoch, self._client.requests.pushes))
+        self._client.tell_scheduler(self._client.meeting.ask(epoch, self._requests.pushes))
         self._client.wait_until(lambda: self._client.meeting.ranks is not None)
         return list(self._client.meeting.ranks or ())
 
@@ -274,6 +275,6 @@ class KVWorker:
 
     def flush(self) -> None:
         """Wait until every request of this worker is answered and every callback has run."""
-        while self._client.requests.under_way or self._client.requests.due:  # a callback may start more
-            self._client.wait_until(lambda: not self._client.requests.under_way)
+        while self._requests.under_way or self._requests.due:  # a callback may start more
+            self._client.wait_until(lambda: not self._requests.under_way)
             self._client.call_back()
