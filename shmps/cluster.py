@@ -20,6 +20,7 @@ from shmps.engines.processes.warm_up import warm_up
 from shmps.errors import UsageError
 from shmps.ps.arguments import initial_of, matrix, replicas_of
 from shmps.ps.consistency import SYNC, Consistency
+from shmps.ps.engine import ClusterEngine
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Copy, Parameters
@@ -126,7 +127,7 @@ class Cluster(Lifetime):
 
     def _start(self) -> None:
         self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
-        self._engine = ProcessEngine(
+        self._engine: ClusterEngine = ProcessEngine(
             shape=self._shape,
             num_workers=self.num_workers,
             consistency=self.consistency,

@@ -13,18 +13,15 @@ An engine also builds what its nodes run: a `Server` or a `KVWorker` on the node
 `shmps.engines.processes.roles` does. Parameters, mailboxes and the status of the nodes lie in memory that all
 nodes see (`shmps.ps.memory`).
 
-`Cluster` makes a `ProcessEngine`, and takes no other engine yet. Beside `Engine` it uses of it
-
-    parameters()       the `Parameters` over the engine's memory, writable
-    status(parameters) the `Status` of the nodes, for the scheduler
-    serve, work        the bodies of servers and workers, which the scheduler gives to `launch`
-    channels           the `Channels` of each worker, by rank
-    empty_channels()   give back what results and reports take, after the end of a run
+The scheduler needs an `Engine`. `Cluster` needs a `ClusterEngine`, which also brings the memory and the
+bodies of the nodes; it makes a `ProcessEngine`, and takes no other one yet.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.status import Status
 from shmps.ps.messages import Address, Delivery, Record
 
 
@@ -149,3 +146,28 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release what the engine holds, after all nodes have ended."""
+
+
+class ClusterEngine(Engine, Protocol):
+    """An engine with the memory of one cluster, and with what its nodes run."""
+
+    @property
+    def channels(self) -> Sequence[Channels]:
+        """The channels of each worker, by rank."""
+
+    @property
+    def serve(self) -> Callable[..., None]:
+        """The body of a server: serve(rank, life)."""
+
+    @property
+    def work(self) -> Callable[..., None]:
+        """The body of a worker: work(rank, life, tick, function, args)."""
+
+    def parameters(self) -> Parameters:
+        """Return a writable view of the parameters."""
+
+    def status(self, parameters: Parameters) -> Status:
+        """Return the scheduler's view of the nodes. parameters: as `parameters` returned them."""
+
+    def empty_channels(self) -> None:
+        """Give back the memory of results and reports, after the end of a run."""

@@ -23,7 +23,7 @@ from shmps.system.failpoints import Failpoint
 
 
 class ProcessEngine:
-    """See `shmps.ps.engine.Engine`. It owns the shared memory, the pipes and the channels of one cluster.
+    """See `shmps.ps.engine.ClusterEngine`. It owns the shared memory, pipes and channels of one cluster.
 
     failpoints: where nodes are to be killed. A failpoint goes to the first node of its role and rank that is
     launched.
