@@ -236,7 +236,8 @@ class Cluster(Lifetime):
         others.
         """
         self._must_be_running()
-        self._nodes.status.stop()
+        if status := vars(self._nodes).get("status"):  # else another thread has left the block meanwhile
+            status.stop()
 
     def add_worker(self) -> int:
         """Add a worker to the current run; return its rank. Call it in a callback of `run`.

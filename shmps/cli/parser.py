@@ -92,7 +92,7 @@ class Parser(argparse.ArgumentParser):
         for key, value in read(path).items():
             if key not in known:
                 same = meant(f"--{key}", self._option_string_actions, Flags(self).by_name)
-                near = [flag.removeprefix("--") for flag in same]
+                near = [flag.removeprefix("--") for flag in same if flag.removeprefix("--") in known]
                 near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
                 raise UsageError(
                     f"{path}: keys must be flags without the dashes, got {key!r}; the nearest one is "

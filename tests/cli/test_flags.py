@@ -127,6 +127,7 @@ def test_the_settings_in_force_are_in_the_result_and_in_the_model(shmps):
         ("learning-rat = 3", 2, "'learning-rate'"),
         ("model = ''", 2, "c.toml: argument --model: must not be empty, got ''"),
         ("lr = 0.1", 2, "got 'lr'; the nearest one is 'learning-rate'"),
+        ("config = 'x'", 2, "got 'config'; the nearest one is '(?!config)"),
         ("config = 'c.toml'", 2, "got 'config'"),
         ("help = true", 2, "got 'help'"),
         ("'' = 1", 2, "got ''"),
