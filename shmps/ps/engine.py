@@ -18,11 +18,13 @@ bodies of the nodes; it makes a `ProcessEngine`, and takes no other one yet.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from shmps.ps.memory.parameters import Parameters
-from shmps.ps.memory.status import Status
 from shmps.ps.messages import Address, Delivery, Record
+
+if TYPE_CHECKING:  # they import NumPy, and `--help` must not
+    from shmps.ps.memory.parameters import Parameters
+    from shmps.ps.memory.status import Status
 
 
 class Clock(Protocol):
@@ -163,10 +165,10 @@ class ClusterEngine(Engine, Protocol):
     def work(self) -> Callable[..., None]:
         """The body of a worker: work(rank, life, tick, function, args)."""
 
-    def parameters(self) -> Parameters:
+    def parameters(self) -> "Parameters":
         """Return a writable view of the parameters."""
 
-    def status(self, parameters: Parameters) -> Status:
+    def status(self, parameters: "Parameters") -> "Status":
         """Return the scheduler's view of the nodes. parameters: as `parameters` returned them."""
 
     def empty_channels(self) -> None:
