@@ -1,1 +1,1 @@
-"""What survives when processes crash: kills, simulated schedules, and what is left behind."""
+"""Faults: kills of processes, simulated schedules, and the search for leftovers."""

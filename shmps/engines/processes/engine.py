@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from shmps.engines.processes.boot import input_poll
 from shmps.engines.processes.clock import SystemClock
 from shmps.engines.processes.node import Lifeline, Node
 from shmps.engines.processes.pipes import Inboxes, Post
@@ -70,8 +71,7 @@ class ProcessEngine:
         )
         self.post = Post(inboxes, (SCHEDULER, 0))
         self._watched: dict[int, Node] = {}  # by `Node.death`
-        self._ready = select.poll()
-        self._ready.register(self.post.inbox, select.POLLIN)
+        self._ready = input_poll(self.post.inbox)
 
     @property
     def is_own(self) -> bool:

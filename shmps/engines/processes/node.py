@@ -4,7 +4,6 @@ import _thread
 import contextlib
 import gc
 import os
-import select
 import signal
 import sys
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import reduction
 from typing import Any
 
-from shmps.engines.processes.boot import join_group_of, signal_at_death_of
+from shmps.engines.processes.boot import input_poll, join_group_of, signal_at_death_of
 from shmps.engines.processes.process import DEFAULT, METHODS, class_of
 from shmps.engines.processes.threads import threads_that_may_compute
 from shmps.errors import NO_THREAD, OutOfSpace, UsageError
@@ -89,9 +88,7 @@ class Lifeline:
 
     def _go_with_parent(self) -> None:
         if self._descriptor >= 0:
-            parent = select.poll()
-            parent.register(self._descriptor, select.POLLIN)
-            parent.poll()
+            input_poll(self._descriptor).poll()
         else:
             while os.getppid() == self._parent:
                 time.sleep(0.2)
@@ -165,17 +162,12 @@ class Node:
 
     def join(self, seconds: float | None = None) -> None:
         """Wait until the process has ended, at most `seconds`."""
-        signals.poll(self._ending(), seconds)
-
-    def _ending(self) -> select.poll:
-        ending = select.poll()
-        ending.register(self.death, select.POLLIN)
-        return ending
+        signals.poll(input_poll(self.death), seconds)
 
     @property
     def exit_code(self) -> int | None:
         """None while the process runs; minus the signal that ended it; 255 if that is not known."""
-        if self.death >= 0 and not self._ending().poll(0):
+        if self.death >= 0 and not input_poll(self.death).poll(0):
             return None
         exit_code = self.process.exitcode
         return 255 if exit_code is None else exit_code

@@ -20,6 +20,7 @@ import select
 import time
 from multiprocessing import reduction
 
+from shmps.engines.processes.boot import input_poll
 from shmps.ps.messages import (
     RECORD_BYTES,
     SCHEDULER,
@@ -82,8 +83,7 @@ class Post:
         self._inboxes = inboxes
         self._kept: dict[Address, collections.deque[bytes]] = {}
         self._behind: list[tuple[int, Address, Record]] = []  # see `send_behind`
-        self._arrivals = select.poll()
-        self._arrivals.register(self.inbox, select.POLLIN)
+        self._arrivals = input_poll(self.inbox)
         self._sleeps = 0
 
     def send(self, address: Address, record: Record) -> None:
