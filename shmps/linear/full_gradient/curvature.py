@@ -1,0 +1,94 @@
+"""Linear systems with the objective's curvature: a whole matrix for each class, or moments of the features."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.linalg import lapack
+
+from shmps.linear.full_gradient.kernels import dots
+from shmps.linear.full_gradient.problem import SOFTMAX, Problem, Sums
+
+RIDGE = float(np.finfo(float).eps) ** 0.5  # relative; more than the rounding of sums over rows removes
+
+Solve = Callable[[np.ndarray], np.ndarray]  # (features, classes) to the inverse times it
+
+
+def solver_for(problem: Problem, sums: Sums, masses: np.ndarray) -> Solve:
+    """Return the solver for the curvature in `sums` plus the L2 penalty, class by class.
+
+    Softmax: the margins of a row can all be shifted alike, so the gradients of the classes sum to 0, and so
+    do the steps. The blocks of single classes do not know this: subtract the mean over the classes.
+    """
+    penalty = problem.penalty
+    solve = _whole(sums, penalty) if problem.whole else _by_moments(sums, masses, penalty)
+    if problem.loss != SOFTMAX:
+        return solve
+
+    def balanced(values: np.ndarray) -> np.ndarray:
+        solved = solve(values)
+        solved -= solved.mean(axis=1, keepdims=True)
+        return solved
+
+    return balanced
+
+
+def _whole(sums: Sums, penalty: np.ndarray) -> Solve:
+    """Factorise each class's matrix H + diag(penalty).
+
+    A sample of rows misses those of a rare feature. So the diagonal is at least half the exact one.
+    """
+    factors = [
+        _factor(half + half.T, np.maximum(half.diagonal() * 2, squares / 2) + penalty[:, 0])
+        for half, squares in zip(sums.halves, sums.squares.T, strict=True)
+    ]
+
+    def solve(values: np.ndarray) -> np.ndarray:
+        out = np.empty_like(values)
+        for c, factor in enumerate(factors):
+            out[:, c] = lapack.dpotrs(factor, values[:, c], lower=True)[0]
+        return out
+
+    return solve
+
+
+def _factor(matrix: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    """Return the Cholesky factor of the matrix with another diagonal, and a ridge that makes it definite.
+
+    Features may be linearly dependent (one-hot features and an intercept are): then the least eigenvalue is 0
+    up to rounding. The ridge is a small part of each feature's own curvature, whatever the feature's units.
+    """
+    ridge, broken = RIDGE, True
+    while broken:
+        np.fill_diagonal(matrix, _above_zero(diagonal) * (1 + ridge))
+        factor, broken = lapack.dpotrf(matrix, lower=True)
+        ridge *= 100
+    return factor
+
+
+def _by_moments(sums: Sums, masses: np.ndarray, penalty: np.ndarray) -> Solve:
+    """Approximate each class's matrix by H = diag(S - m^2 / M + penalty) + m m' / M.
+
+    S: sum D x^2, m: sum D x, M: sum D over the rows, with the curvatures D of the rows. X'DX is M times the
+    features' covariance plus the outer product of their means. The approximation keeps the diagonal of the
+    covariance. The outer product couples all features that are seldom negative, such as counts, with each
+    other and with the intercept: without it the first steps would be far too long.
+    """
+    mass = _above_zero(masses)
+    # A feature that is the same in every row, such as the intercept's, has no variance.
+    variances = np.maximum(sums.squares - sums.means**2 / mass, RIDGE * sums.squares)
+    inverse, steep = 1 / _above_zero(variances + penalty), sums.means / np.sqrt(mass)
+    scaled, along = steep * inverse, np.empty(len(mass))
+    rest = np.empty(len(mass))
+    dots(scaled, steep, rest)
+    rest += 1
+
+    def solve(values: np.ndarray) -> np.ndarray:
+        dots(scaled, values, along)  # Sherman & Morrison, Annals of Mathematical Statistics 1950
+        return values * inverse - scaled * (along / rest)
+
+    return solve
+
+
+def _above_zero(diagonal: np.ndarray) -> np.ndarray:
+    """Replace zeros by ones: a feature without rows and penalty has no curvature, and its gradient is 0."""
+    return np.where(diagonal > 0, diagonal, 1.0)

@@ -1,0 +1,183 @@
+"""The problem that full-gradient solvers solve, the requests of a search, and the sums that answer them.
+
+    search:   Gradient(weights), Curvature(budget), Gradient(weights), ...
+    workers:  the sums over their rows, added up
+
+A search is a generator: it yields requests and is sent `Sums`. It does no I/O, so it runs beside servers and
+workers, in one process, and in a test.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from shmps.data.rows import Rows, lengths
+
+BINARY, ONE_AGAINST_REST, SOFTMAX = "binary", "ovr", "multinomial"
+_MOST_WHOLE = 512  # features, for a matrix: it is factorised in a few ms
+_MOST_ENTRIES = 2**20  # of the matrices of all classes
+_PRODUCTS = 4  # of two values of a row, per non-zero, for a curvature: about the cost of two gradients
+_LEAST_ROWS = 10  # per feature, that a curvature is computed from
+
+
+def products_of(lengths: np.ndarray, intercept: bool) -> np.ndarray:
+    """Return how many products of two of its values each row has, from the numbers of its non-zeros."""
+    values = lengths + float(intercept)
+    return values * (values + 1) / 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Minimise mean loss + l2/2 |w|^2 + l1 |w|_1 over weights (features, classes).
+
+    features counts the intercept, whose weights come last and have no penalty. classes: 1 if there are two.
+    rows: of the training; the mean is over them. share: of the products of two values of a row, which a
+    sample for a curvature computes usually.
+    """
+
+    loss: str  # BINARY, ONE_AGAINST_REST or SOFTMAX
+    features: int
+    classes: int
+    rows: int
+    intercept: bool
+    l2: float
+    l1: float = 0.0
+    share: float = 1.0
+
+    @staticmethod
+    def of(
+        rows: Rows, shape: tuple[int, ...], loss: str, intercept: bool, l2: float, l1: float = 0.0
+    ) -> "Problem":
+        """Return the problem on `rows`, with weights of `shape`: (features,) or (features, classes)."""
+        features, classes = shape if len(shape) > 1 else (*shape, 1)
+        products = sum(float(products_of(part, intercept).sum()) for part in lengths(rows))
+        enough = max(_PRODUCTS * rows.nonzeros, _LEAST_ROWS * features * products / max(rows.num_rows, 1))
+        share = min(enough / max(products, 1.0), 1.0)
+        return Problem(loss, features, classes, rows.num_rows, intercept, l2, l1, share)
+
+    @property
+    def size(self) -> int:
+        """The number of weights."""
+        return self.features * self.classes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.features, self.classes
+
+    @cached_property
+    def penalty(self) -> np.ndarray:
+        """The L2 penalty of each feature, (features, 1)."""
+        penalty = np.full((self.features, 1), self.l2)
+        if self.intercept:
+            penalty[-1] = 0.0
+        return penalty
+
+    @property
+    def whole(self) -> bool:
+        """Whether the curvature is a matrix for each class; otherwise it is the features' moments."""
+        entries = self.classes * self.features**2
+        return self.features <= _MOST_WHOLE and entries <= _MOST_ENTRIES
+
+    @property
+    def first_order(self) -> int:
+        """The number of sums that answer a `Gradient`."""
+        return self.size + 1 + self.classes
+
+    @property
+    def second_order(self) -> int:
+        """The number of sums that answer a `Curvature`."""
+        return self.size + self.size * (self.features if self.whole else 1)
+
+
+class Gradient(NamedTuple):
+    """A request for loss, gradient and masses at `weights` (features, classes)."""
+
+    weights: np.ndarray
+
+
+class Curvature(NamedTuple):
+    """A request for the curvature at the weights of the last `Gradient`.
+
+    share: of all products of two values of a row that are computed for a whole matrix; below 1, a sample of
+    the rows is taken. number: of curvatures before this one, which seeds the sample.
+    """
+
+    share: float
+    number: int
+
+
+Request = Gradient | Curvature
+Steps = Generator["Request", "Sums", None]
+
+
+@dataclass
+class Sums:
+    """Sums over rows, as views of one array.
+
+    first: gradient (features, classes), loss (1,), masses (classes,): the sums of the rows' curvatures.
+    second: squares (features, classes) of the features, weighted by the rows' curvatures; then half of each
+    class's Hessian (classes, features, features), or the features' means (features, classes), weighted too.
+    """
+
+    problem: Problem
+    first: np.ndarray
+    second: np.ndarray
+
+    @staticmethod
+    def of(problem: Problem, values: np.ndarray | None = None) -> "Sums":
+        """Return the sums in `values`, (first_order + second_order,); by default they are zero."""
+        count = problem.first_order
+        if values is None:
+            values = np.zeros(count + problem.second_order)
+        return Sums(problem, values[:count], values[count:])
+
+    @property
+    def gradient(self) -> np.ndarray:
+        return self.first[: self.problem.size].reshape(self.problem.shape)
+
+    @property
+    def loss(self) -> float:
+        return float(self.first[self.problem.size])
+
+    @loss.setter
+    def loss(self, value: float) -> None:
+        self.first[self.problem.size] = value
+
+    @property
+    def masses(self) -> np.ndarray:
+        return self.first[self.problem.size + 1 :]
+
+    @property
+    def squares(self) -> np.ndarray:
+        return self.second[: self.problem.size].reshape(self.problem.shape)
+
+    @property
+    def halves(self) -> np.ndarray:
+        features, classes = self.problem.shape
+        return self.second[self.problem.size :].reshape(classes, features, features)
+
+    @property
+    def means(self) -> np.ndarray:
+        return self.second[self.problem.size :].reshape(self.problem.shape)
+
+
+class Point(NamedTuple):
+    """Weights, and what is known of the objective there."""
+
+    weights: np.ndarray  # (features, classes)
+    value: float
+    gradient: np.ndarray  # of loss and L2 penalty
+    masses: np.ndarray  # (classes,): the sums of the rows' curvatures
+
+
+class Search(Protocol):
+    """The search for a minimum: send `steps` the sums that it requests until it ends."""
+
+    best: Point  # after the last accepted step; its value is infinite before the first sums
+    gap: float  # an estimate of how far the value of `best` is above the least one
+    stuck: bool  # whether the search ended because rounding let no step decrease the value
+
+    def steps(self) -> Steps: ...

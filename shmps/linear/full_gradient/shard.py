@@ -1,0 +1,117 @@
+"""The rows of one worker, and their sums for a search."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from shmps.data.rows import Rows
+from shmps.linear.full_gradient import kernels
+from shmps.linear.full_gradient.problem import (
+    BINARY,
+    ONE_AGAINST_REST,
+    SOFTMAX,
+    Curvature,
+    Gradient,
+    Problem,
+    Request,
+    Sums,
+    products_of,
+)
+from shmps.linear.objective import pieces
+
+_KERNELS = {
+    BINARY: kernels.binary,
+    ONE_AGAINST_REST: kernels.one_against_rest,
+    SOFTMAX: kernels.softmax,
+}
+_FEW_ROWS = 2**13  # the branch predictor learns the lengths of so few rows, in whatever order they are
+
+
+class Shard:
+    """Computes the sums of some rows. An answer depends on the requests alone, not on who answered before.
+
+    number: how many rows of the training lie before these. beat: called now and then during long passes.
+    """
+
+    def __init__(self, problem: Problem, rows: Rows, number: int, beat: Callable[[], None] = lambda: None):
+        self._problem, self._rows, self._number, self._beat = problem, rows, number, beat
+        self._curvatures = np.zeros((rows.num_rows, problem.classes))
+        self._at: np.ndarray | None = None  # the weights of the curvatures
+
+    def answer(self, request: Request, weights: np.ndarray, sums: Sums) -> None:
+        """Set the rows' part of the sums that `request` asks for at `weights` (features, classes)."""
+        if isinstance(request, Gradient):
+            self._compute_gradient(weights, sums)
+        else:
+            if self._at is None or not np.array_equal(self._at, weights):  # a respawned worker
+                self._compute_gradient(weights, sums)
+            self._compute_curvature(request, sums)
+
+    def _compute_gradient(self, weights: np.ndarray, sums: Sums) -> None:
+        problem = self._problem
+        sums.first[:] = 0.0
+        self._at = weights.copy()  # writable, as numba compiled for
+        gradient, curvatures, weights = sums.gradient, self._curvatures, self._at
+        if problem.loss == BINARY:
+            gradient, curvatures, weights = gradient.ravel(), curvatures.ravel(), weights.ravel()
+        for piece, begin in self._pieces():
+            sums.loss += _KERNELS[problem.loss](
+                *piece,
+                weights,
+                problem.intercept,
+                problem.rows,
+                gradient,
+                curvatures[begin : begin + piece.num_rows],
+            )
+            self._beat()
+        sums.masses[:] = self._curvatures.sum(axis=0)
+
+    def _compute_curvature(self, request: Curvature, sums: Sums) -> None:
+        problem, rows = self._problem, self._rows
+        sums.second[:] = 0.0
+        if problem.whole:
+            rates = self._sampling_rates(request.share)
+        for piece, begin in self._pieces():
+            curvatures = self._curvatures[begin : begin + piece.num_rows]
+            arrays = piece.indptr, rows.indices, rows.data, curvatures, problem.intercept
+            if problem.whole:
+                draws = np.empty(piece.num_rows)
+                kernels.draw(request.number, self._number + begin, draws)
+                kernels.sampled_hessian(*arrays, rates, draws, sums.halves, sums.squares)
+            else:
+                kernels.moments(*arrays, sums.squares, sums.means)
+            self._beat()
+
+    def _sampling_rates(self, share: float) -> np.ndarray:
+        """Return the rate of each class, (classes,), at which rows contribute to its Hessian."""
+        rows = self._rows
+        products = products_of(rows.lengths(0, rows.num_rows), self._problem.intercept)
+        allowed = share * products.sum()
+        rates = [kernels.sampling_rate(each.copy(), products, allowed) for each in self._curvatures.T]
+        return np.array(rates)
+
+    def _pieces(self) -> Iterator[tuple[Rows, int]]:
+        """Yield the rows in pieces, each with the number of rows before it."""
+        begin = 0
+        for piece in pieces(self._rows, kernels.BLOCK, self._problem.classes):
+            yield piece, begin
+            begin += piece.num_rows
+
+
+def by_length(rows: Rows) -> Rows:
+    """Return a copy with the rows sorted by length, which a branch predictor can follow; few rows as is.
+
+    Passes over rows of varying length take up to a third less time then.
+    """
+    if rows.num_rows <= _FEW_ROWS:
+        return rows
+    lengths = rows.lengths(0, rows.num_rows)
+    if lengths.min() == lengths.max():
+        return rows
+    order = np.empty(rows.num_rows, np.int64)
+    kernels.visiting_order(rows.indptr, order)
+    taken = rows.taken(order)
+    for array in taken:
+        if array is not None:
+            array.flags.writeable = False  # see `data.rows_of`
+    return taken

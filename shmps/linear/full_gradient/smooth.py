@@ -1,0 +1,180 @@
+"""The search for the minimum with an L2 penalty: sampled Newton around L-BFGS.
+
+    direction -H^-1 g, by L-BFGS that starts from the curvature H of the rows --> step --> pair --> renew H?
+
+With few features, H is each class's Hessian, from a sample of the rows where they are many (Byrd et al., On
+the Use of Stochastic Hessian Information in Optimization Methods for Machine Learning, SIAM J. Optim. 2011).
+With more features, H is made of the features' moments, weighted by the rows' curvatures. H is renewed when
+the curvature has changed: p (1 - p) of most rows soon is far below the 1/4 that all rows start with.
+"""
+
+import itertools
+import math
+from collections.abc import Generator
+import numpy as np
+
+from shmps.linear.full_gradient.curvature import Solve, solver_for
+from shmps.linear.full_gradient.kernels import dots
+from shmps.linear.full_gradient.pairs import Pairs
+from shmps.linear.full_gradient.problem import (
+    ONE_AGAINST_REST,
+    SOFTMAX,
+    Curvature,
+    Gradient,
+    Point,
+    Problem,
+    Request,
+    Steps,
+    Sums,
+)
+
+_SUFFICIENT = 1e-4  # least share of the decrease that the slope predicts (Armijo 1966)
+_FLAT = 0.5  # the most that the slope at an accepted step may be, beside the slope at its start
+_MOST_TRIALS = 30  # of one step
+_GROWTH = 1.3, 4.0  # of a step that is too short
+_WITHIN = 0.1, 0.9  # of a bracket, where the next trial must lie
+_DRIFT = 0.1  # relative change of the rows' curvatures after which H is renewed
+_SLOW = 0.3  # a decrease beside the one before: above it, a better H pays
+_STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks for
+_WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
+_ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
+
+
+class SmoothSearch:
+    """Minimises a problem without L1 penalty: send `steps` the sums that it requests until it ends.
+
+    Ends when half the slope along the next step and the last decreases are all within `tolerance` times the
+    value, or when rounding lets no step decrease the value.
+    """
+
+    def __init__(self, problem: Problem, start: np.ndarray, tolerance: float):
+        """start (features, classes)."""
+        self.problem, self._tolerance = problem, tolerance
+        if problem.loss == SOFTMAX:  # see `curvature.solver_for`
+            start = start - start.mean(axis=1, keepdims=True)
+        self.best = Point(start, math.inf, np.zeros(problem.shape), np.zeros(problem.classes))
+        self.stuck = False
+        self.gap = math.inf  # estimate of how far the value is above the least one
+        # One-against-rest problems are independent: each has a curvature of its own.
+        self._columns = problem.classes if problem.loss == ONE_AGAINST_REST else 1
+        self._pairs = Pairs((problem.size // self._columns, self._columns))
+        self._solve: Solve = np.copy
+        self._share, self._renewals, self._age = 0.0, 0, 0
+        self._masses = np.zeros(problem.classes)  # when H was renewed
+        self._decreases: list[float] = []
+        self._first_trial = 1.0
+
+    def steps(self) -> Steps:
+        """Yield requests, to be sent their sums."""
+        sums = yield Gradient(self.best.weights)
+        self.best = self._point(self.best.weights, sums)
+        share: float | None = self._usual_share
+        while True:
+            if share is not None:
+                yield from self._renew(share)
+            direction = -self._times_inverse(self.best.gradient)
+            slope = self._dot(self.best.gradient, direction)
+            self.gap = -slope / 2
+            if self._is_near():
+                return
+            hard = yield from self._step(direction, slope)
+            if self.stuck:
+                return
+            share = self._share_to_renew(hard)
+
+    @property
+    def _usual_share(self) -> float:
+        weak = self.problem.l2 * self.problem.rows * _WEAK < 1
+        return min(1.0, self.problem.share * (10 if weak else 1))
+
+    def _renew(self, share: float) -> Steps:
+        sums = yield Curvature(share, self._renewals)
+        self._solve = solver_for(self.problem, sums, self.best.masses)
+        self._share, self._age, self._masses = share, 0, self.best.masses
+        self._renewals += 1
+        if self.problem.whole and self.problem.loss != SOFTMAX:  # whose blocks leave out that classes compete
+            self._pairs.clear()
+
+    def _share_to_renew(self, hard: bool) -> float | None:
+        """Return the share of the products that a new curvature takes; None: keep the present one."""
+        drift = np.abs(self.best.masses - self._masses).sum() / max(self._masses.sum(), 1e-300)
+        if not self.problem.whole:
+            return 1.0 if drift > _DRIFT else None
+        sampled = self._share < 1
+        changed = sampled or drift > _DRIFT / 5
+        slow = self._age >= _STEPS_BETWEEN and self._decreases[-1] > _SLOW * self._decreases[-2]
+        factor = 4 if hard and changed else 2 if slow and changed else 1 if drift > _DRIFT else 0
+        return min(1.0, self._usual_share * factor) if factor else None
+
+    def _is_near(self) -> bool:
+        allowed = self._tolerance * abs(self.best.value)
+        last = 3 if self.problem.whole else 5
+        if self.gap <= _ROUNDING * abs(self.best.value):
+            return True
+        recent = self._decreases[-last:]
+        return self.gap <= allowed and len(recent) == last and max(recent) <= allowed
+
+    def _step(self, direction: np.ndarray, slope: float) -> Generator[Request, Sums, bool]:
+        """Move along the direction to where the slope is flat. Return whether that was hard to find.
+
+        The trials follow the secant of the slopes, within a bracket once there is one.
+        """
+        before, low, low_slope, high = self.best, 0.0, slope, math.inf
+        t = self._first_trial
+        for trial in itertools.count(1):
+            weights = before.weights + t * direction
+            point = self._point(weights, (yield Gradient(weights)))
+            here = self._dot(point.gradient, direction)
+            down = point.value <= before.value + _SUFFICIENT * t * slope + _ROUNDING * abs(before.value)
+            if (down and abs(here) <= _FLAT * abs(slope)) or trial == _MOST_TRIALS:
+                break
+            if down and here < 0:
+                guess = t - here * (t - low) / (here - low_slope) if here > low_slope else math.inf
+                low, low_slope = t, here
+            else:
+                guess = low - low_slope * (t - low) / (here - low_slope) if here > 0 else (low + t) / 2
+                high = t
+            t = _within(guess, low, high)
+        if not down:
+            self.stuck = True
+            return True
+        self._accept(point, before)
+        self._first_trial = min(max(t / (1 - here / slope), 1.0), 2.0) if self.problem.whole else 1.0
+        return t < 0.5 or trial > 2
+
+    def _accept(self, point: Point, before: Point) -> None:
+        flat = before.gradient.size // self._columns, self._columns
+        self._pairs.add(
+            (point.weights - before.weights).reshape(flat), (point.gradient - before.gradient).reshape(flat)
+        )
+        self._decreases.append(before.value - point.value)
+        self._age += 1
+        self.best = point
+
+    def _point(self, weights: np.ndarray, sums: Sums) -> Point:
+        """Return the point with the penalty's part of value and gradient."""
+        owed = self.problem.penalty * weights
+        value = sums.loss + 0.5 * self._dot(owed, weights)
+        return Point(weights, value, sums.gradient + owed, sums.masses.copy())
+
+    def _times_inverse(self, gradient: np.ndarray) -> np.ndarray:
+        shape = gradient.shape
+        flat = gradient.size // self._columns, self._columns
+        solve = lambda vector: self._solve(vector.reshape(shape)).reshape(flat)  # noqa: E731
+        return self._pairs.times_inverse(gradient.reshape(flat), solve).reshape(shape)
+
+    def _dot(self, one: np.ndarray, other: np.ndarray) -> float:
+        out = np.empty(1)
+        dots(one.reshape(-1, 1), other.reshape(-1, 1), out)
+        return float(out[0])
+
+
+def _within(guess: float, low: float, high: float) -> float:
+    """Return the next trial: the guess, if it lies well within the bracket, or grows the step moderately."""
+    if math.isfinite(high):
+        shortest, longest = (low + share * (high - low) for share in _WITHIN)
+    else:
+        shortest, longest = (growth * low for growth in _GROWTH)
+    if math.isnan(guess):
+        return shortest
+    return min(max(guess, shortest), longest)
