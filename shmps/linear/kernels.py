@@ -1,22 +1,26 @@
-"""Numba kernels of the training: gradients, margins, curvature. Serial: the processes are the parallelism.
+"""Numba kernels of the training: gradients, margins, keys. Serial: the processes are the parallelism.
 
 Shapes: `weights` (n,), with more than two classes (n, classes). A CSR block has `indptr` (rows + 1,),
 `indices` and `data` (non-zeros,); x_i is row i. `labels` and `importance` are (rows,). With `intercept`, the
-last weight belongs to a feature that is 1 in every row and is not stored. Losses are in nats.
+last weight belongs to a feature that is 1 in every row and is not stored. `total` is the number of rows that
+the mean is over. Losses are in nats.
+
+`curvatures` (rows,), with classes (rows, classes), is the second derivative of the row's part of the mean
+loss with respect to its margin: s_i p_i (1 - p_i) / total, s = importance (None: 1).
 """
 
 import math
 
 import numpy as np
 
-from shmps.system.compiling import at, compiled, kernel
+from shmps.system.compiling import at, kernel
 
 BLOCK = 256  # rows that are read twice, for margins and for gradients: few enough to stay in the cache
 
 
 @kernel
-def gradient(indptr, indices, data, labels, importance, weights, intercept, total, out):
-    """Add the rows' part of the gradient of the mean logistic loss over `total` rows to `out` (n,).
+def gradient(indptr, indices, data, labels, importance, weights, intercept, total, out, curvatures):
+    """Add the rows' part of the gradient of the mean logistic loss to `out` (n,), and set `curvatures`.
 
         z_i = y_i x_i . w,  y = labels in {-1, +1},  s = importance (None: 1)
         out += sum_i -s_i y_i / (1 + exp(z_i)) x_i / total
@@ -44,12 +48,14 @@ def gradient(indptr, indices, data, labels, importance, weights, intercept, tota
             z = labels[i] * slopes[i - first]
             e = math.exp(-abs(z))
             slopes[i - first] = -labels[i] * (e if z > 0 else 1.0) / ((1.0 + e) * total)
+            curvatures[i] = e / ((1.0 + e) * (1.0 + e) * total)
             if importance is None:  # numba decides this when it compiles
                 product *= 1.0 + e
                 loss += max(-z, 0.0)
             else:
                 loss += importance[i] * (math.log(1.0 + e) + max(-z, 0.0))
                 slopes[i - first] *= importance[i]
+                curvatures[i] *= importance[i]
         loss += math.log(product)
         for i in range(first, last):
             slope = slopes[i - first]
@@ -61,49 +67,100 @@ def gradient(indptr, indices, data, labels, importance, weights, intercept, tota
 
 
 @kernel
-def class_gradients(indptr, indices, data, labels, importance, weights, intercept, total, out):
+def class_gradients(indptr, indices, data, labels, importance, weights, intercept, total, out, curvatures):
     """Like `gradient`, for one binary problem per class: the class against the rest.
 
-    weights and `out` (n, classes); labels are the classes' numbers from 0. Each column of `out` has the bits
-    that `gradient` computes for its problem. Returns the sum of the problems' losses.
+    weights, `out` (n, classes); labels are the classes' numbers from 0; curvatures (rows, classes). Each
+    column of `out` has the bits that `gradient` computes for its problem. Return the sum of the losses.
     """
     rows, classes = len(indptr) - 1, weights.shape[1]
     slopes, products = np.empty((BLOCK, classes)), np.empty(classes)
     loss = 0.0
     for first in range(0, rows, BLOCK):
         last = min(first + BLOCK, rows)
+        _class_margins(indptr, indices, data, first, last, weights, intercept, slopes)
         products[:] = 1.0
         for i in range(first, last):
             slope = slopes[i - first]
-            for c in range(classes):
-                slope[c] = weights[-1, c] if intercept else 0.0
-            for p in range(at(indptr[i]), at(indptr[i + 1])):
-                value, row = data[p], weights[at(indices[p])]
-                for c in range(classes):
-                    slope[c] += value * row[c]
             for c in range(classes):
                 sign = 1.0 if labels[i] == c else -1.0
                 z = sign * slope[c]
                 e = math.exp(-abs(z))
                 slope[c] = -sign * (e if z > 0 else 1.0) / ((1.0 + e) * total)
+                curvatures[i, c] = e / ((1.0 + e) * (1.0 + e) * total)
                 if importance is None:
                     products[c] *= 1.0 + e
                     loss += max(-z, 0.0)
                 else:
                     loss += importance[i] * (math.log(1.0 + e) + max(-z, 0.0))
                     slope[c] *= importance[i]
+                    curvatures[i, c] *= importance[i]
         for c in range(classes):
             loss += math.log(products[c])
-        for i in range(first, last):
-            slope = slopes[i - first]
-            for p in range(at(indptr[i]), at(indptr[i + 1])):
-                value, row = data[p], out[at(indices[p])]
-                for c in range(classes):
-                    row[c] += value * slope[c]
-            if intercept:
-                for c in range(classes):
-                    out[-1, c] += slope[c]
+        _scatter_classes(indptr, indices, data, first, last, slopes, intercept, out)
     return loss / total
+
+
+@kernel
+def softmax_gradients(indptr, indices, data, labels, importance, weights, intercept, total, out, curvatures):
+    """Like `class_gradients`, for the multinomial logistic loss.
+
+    p_ic = exp(x_i . w_c) / sum_d exp(x_i . w_d),  loss_i = -s_i log p_i,y_i,  p_i in `curvatures` is p_ic
+    """
+    rows, classes = len(indptr) - 1, weights.shape[1]
+    slopes = np.empty((BLOCK, classes))
+    loss = 0.0
+    for first in range(0, rows, BLOCK):
+        last = min(first + BLOCK, rows)
+        _class_margins(indptr, indices, data, first, last, weights, intercept, slopes)
+        for i in range(first, last):
+            slope, own = slopes[i - first], int(labels[i])
+            share = (1.0 if importance is None else importance[i]) / total
+            highest = slope[0]
+            for c in range(1, classes):
+                highest = max(highest, slope[c])
+            below, others = highest - slope[own], 0.0
+            for c in range(classes):
+                slope[c] = math.exp(slope[c] - highest)
+                others += slope[c] if c != own else 0.0
+            mass = others + slope[own]
+            loss += share * (below + math.log(mass))
+            for c in range(classes):
+                p = slope[c] / mass
+                rest = others / mass if c == own else 1.0 - p  # without cancellation where p is near 1
+                curvatures[i, c] = share * p * rest
+                slope[c] = -share * rest if c == own else share * p
+        _scatter_classes(indptr, indices, data, first, last, slopes, intercept, out)
+    return loss
+
+
+@kernel
+def _class_margins(indptr, indices, data, first, last, weights, intercept, out):
+    """out[i - first] = x_i W of the rows first to last - 1, (some, classes), from weights (n, classes)."""
+    classes = weights.shape[1]
+    for i in range(first, last):
+        margins = out[i - first]
+        for c in range(classes):
+            margins[c] = weights[-1, c] if intercept else 0.0
+        for p in range(at(indptr[i]), at(indptr[i + 1])):
+            value, row = data[p], weights[at(indices[p])]
+            for c in range(classes):
+                margins[c] += value * row[c]
+
+
+@kernel
+def _scatter_classes(indptr, indices, data, first, last, slopes, intercept, out):
+    """out += sum_i x_i slopes[i - first]' of the rows first to last - 1."""
+    classes = out.shape[1]
+    for i in range(first, last):
+        slope = slopes[i - first]
+        for p in range(at(indptr[i]), at(indptr[i + 1])):
+            value, row = data[p], out[at(indices[p])]
+            for c in range(classes):
+                row[c] += value * slope[c]
+        if intercept:
+            for c in range(classes):
+                out[-1, c] += slope[c]
 
 
 @kernel
@@ -115,15 +172,6 @@ def margins(indptr, indices, data, weights, intercept, out):
         for p in range(at(indptr[i]), at(indptr[i + 1])):
             margin += data[p] * weights[at(indices[p])]
         out[i] = margin
-
-
-@compiled(fastmath={"reassoc"})  # without it, sums are not vectorised: three times as slow
-def dot(one, other):
-    """Return one . other of vectors (n,). BLAS would wake threads on the cores that the workers need."""
-    total = 0.0
-    for i in range(len(one)):
-        total += one[i] * other[i]
-    return total
 
 
 @kernel
@@ -148,61 +196,3 @@ def localize(indices, seen, position, mark):
     for p in range(len(indices)):
         local[p] = position[indices[p]]
     return keys, local
-
-
-@kernel
-def moments(indptr, indices, data, importance, intercept, total, squares, means):
-    """Add the rows' part of every feature's mean square and mean over `total` rows.
-
-        squares_j += sum_i s_i x_ij^2 / total,  means_j += sum_i s_i x_ij / total,  s = importance (None: 1)
-
-    squares, means (n,).
-    """
-    for i in range(len(indptr) - 1):
-        share = 1.0 / total if importance is None else importance[i] / total
-        for p in range(at(indptr[i]), at(indptr[i + 1])):
-            part = share * data[p]
-            means[at(indices[p])] += part
-            squares[at(indices[p])] += part * data[p]
-        if intercept:
-            means[-1] += share
-            squares[-1] += share
-
-
-@kernel
-def curvature_matrix(indptr, indices, data, importance, intercept, total, stride, out):
-    """Add the rows' part of the mean loss's Hessian at w = 0, H = X'SX / (4 total), to `out` (n, n).
-
-    out + out' = H: `out` has every pair of features once, and half of the diagonal. S = diag(importance),
-    ones if None. Only every `stride`-th row is read, and counts `stride` times.
-    """
-    for i in range(0, len(indptr) - 1, stride):
-        begin, end = at(indptr[i]), at(indptr[i + 1])
-        own = 1.0 if importance is None else importance[i]
-        for p in range(begin, end):
-            products, value = out[at(indices[p])], 0.25 * own * stride * data[p] / total
-            products[at(indices[p])] += 0.5 * value * data[p]
-            for q in range(begin, p):
-                products[at(indices[q])] += value * data[q]
-            if intercept:
-                out[-1, at(indices[p])] += value
-        if intercept:
-            out[-1, -1] += 0.125 * own * stride / total
-
-
-@kernel
-def solve_rank_one(values, diagonal, steep, out):
-    """out = (diag(diagonal) + steep steep')^-1 values; values, out (n, width), diagonal, steep (n,).
-
-    Sherman & Morrison, Annals of Mathematical Statistics 1950.
-    """
-    n, width = values.shape
-    along, rest = np.zeros(width), 1.0
-    for i in range(n):
-        scaled = steep[i] / diagonal[i]
-        rest += steep[i] * scaled
-        for d in range(width):
-            along[d] += scaled * values[i, d]
-    for i in range(n):
-        for d in range(width):
-            out[i, d] = (values[i, d] - steep[i] * along[d] / rest) / diagonal[i]

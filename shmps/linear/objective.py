@@ -33,7 +33,8 @@ def mean_gradient(
     out[:] = 0.0
     loss, kernel = 0.0, gradient if weights.ndim == 1 else class_gradients
     for piece in pieces(rows, BLOCK, math.prod(weights.shape[1:])):
-        loss += kernel(*piece, weights, intercept, total, out)
+        curvatures = np.empty((piece.num_rows, *weights.shape[1:]))  # which full gradients use alone
+        loss += kernel(*piece, weights, intercept, total, out, curvatures)
         beat()
     return loss
 

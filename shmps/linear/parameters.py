@@ -67,8 +67,8 @@ class Parameters:
     )
     solver: str = parameter(
         "auto", one_of("auto", "lbfgs", "minibatch"),
-        "full gradients under L-BFGS, or minibatches under the updater; auto: L-BFGS, unless a parameter "
-        "selects minibatches, see below",
+        "full gradients, or minibatches under the updater; auto: full gradients, unless a parameter selects "
+        "minibatches, see below",
         more="Any of these selects minibatches, and lbfgs refuses it: {minibatch_only}. Where the default is "
         "None, giving the effective default ({batch_size:256}) counts too. lbfgs: see "
         "`shmps.linear.full_gradient` [3]_.",
@@ -87,9 +87,14 @@ class Parameters:
         more="t counts the ticks of this call.",
         lbfgs=(None,), unset="constant",
     )
+    multi_class: str = parameter(
+        "auto", one_of("auto", "multinomial", "ovr"),
+        "with more than two classes: their joint probabilities (softmax), or one class against the rest; "
+        "auto: multinomial, with minibatches ovr",
+    )
     l1: float = parameter(
-        0.0, number(least=0), "L1 penalty, which needs {updater:'ftrl'}",
-        lbfgs=(0,), flag=Flag("L1"),
+        0.0, number(least=0), "L1 penalty; with minibatches it needs {updater:'ftrl'}",
+        flag=Flag("L1"),
     )
     l2: float = parameter(
         1e-5, number(least=0), "L2 penalty",

@@ -7,6 +7,8 @@ from typing import Any
 from shmps.checks import bytes_of, seed_of
 from shmps.errors import UsageError, named_in
 from shmps.linear.callbacks import CallbackList, check_callbacks
+from shmps.linear.declaration import NODES
+from shmps.linear.full_gradient.problem import BINARY, ONE_AGAINST_REST, SOFTMAX
 from shmps.linear.parameters import DECLARED, HOGWILD_RATES, LEARNING_RATES, Parameters
 from shmps.linear.plan import Plan
 from shmps.ps.arguments import replicas_of
@@ -42,6 +44,7 @@ class Settings(Parameters):
             )
         replicas_of(self.replicas, self.servers, self.consistency().in_place)
         self._check_solver()
+        self._check_classes()
         self._check_workers()
         self._check_checkpoints()
         self._check_updater()
@@ -54,6 +57,13 @@ class Settings(Parameters):
             raise self._error(
                 f"{{solver:'lbfgs'}} takes the same full steps of all workers in sync mode, got {named}; "
                 f"leave that out, or use {{solver:'minibatch'}}"
+            )
+
+    def _check_classes(self) -> None:
+        if self.multi_class == SOFTMAX and not self.by_lbfgs():
+            raise self._error(
+                "{multi_class:'multinomial'} needs full gradients, got minibatches; use {multi_class:'ovr'}, "
+                "or leave minibatches for {solver:'lbfgs'}"
             )
 
     def _refused_by_lbfgs(self) -> list[str]:
@@ -88,9 +98,11 @@ class Settings(Parameters):
 
     def _check_updater(self) -> None:
         given = {"updater": self.held("updater"), "schedule": self.held("schedule")}
-        if self.l1 and given["updater"] != "ftrl":
+        if self.l1 and given["updater"] != "ftrl" and not self.by_lbfgs():
             raise self._error(
-                "{l1} must be 0 without {updater:'ftrl'}, got {l1.value} with {updater.given}", **given
+                "{l1} needs {updater:'ftrl'} with minibatches, got {l1.value} with {updater.given}; leave "
+                "minibatches for {solver:'lbfgs'}, or use that updater",
+                **given,
             )
         if given["schedule"] != "constant" and given["updater"] not in _DESCENTS:
             raise self._error(
@@ -122,6 +134,18 @@ class Settings(Parameters):
     def by_lbfgs(self) -> bool:
         """Return whether L-BFGS is the solver."""
         return self.solver != "minibatch" and not self._refused_by_lbfgs()
+
+    def loss_of(self, axes: int) -> str:
+        """Return the loss of a training by full gradients, for weights with so many axes: 2 with classes."""
+        if axes == 1:
+            return BINARY
+        return ONE_AGAINST_REST if self.multi_class == ONE_AGAINST_REST else SOFTMAX
+
+    @property
+    def may_stay_in_process(self) -> bool:
+        """Whether full gradients may be computed in the calling process: no parameter asks for nodes."""
+        given = (each for each in DECLARED.values() if getattr(self, each.name) != each.default)
+        return not self.timeline and all(each.section != NODES for each in given)
 
     @property
     def elastic(self) -> bool:

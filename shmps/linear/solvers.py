@@ -1,8 +1,11 @@
-"""The two solvers, each as a cluster and the function that its workers run: minibatches, and L-BFGS."""
+"""The two solvers, each on a cluster and with the function that its workers run: minibatches, full gradients.
 
-from collections.abc import Callable
+Small problems are solved by full gradients in the calling process.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -11,32 +14,106 @@ from shmps.data.rows import Rows, shared
 from shmps.engines.processes.fork_server import fork_server
 from shmps.engines.processes.process import DEFAULT
 from shmps.engines.processes.threads import threads_that_may_compute
-from shmps.linear import full_gradient, minibatch_worker
+from shmps.linear import minibatch_worker
+from shmps.linear.full_gradient import rounds
+from shmps.linear.full_gradient.descent import Descent
+from shmps.linear.full_gradient.in_process import InProcess, pays
+from shmps.linear.full_gradient.layout import Layout
+from shmps.linear.full_gradient.problem import Problem
+from shmps.linear.full_gradient.searches import search_for
+from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.linear.settings import Settings
 from shmps.linear.timesheet import WorkerStats
+from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
+from shmps.ps.scheduler.run import OnEvent, OnReport
 from shmps.updaters.add import Replace
 from shmps.updaters.descent import ByRule
 
-_MOST_ROUNDS = 100  # of L-BFGS, if iterations is None
+_MOST_ROUNDS = 100  # gradients, if iterations is None
 
 
-@dataclass(frozen=True)
-class Solver:
-    """A solver at work on one training."""
+class Solver(Protocol):
+    """A solver at work on one training. `run` it within a with block."""
 
     name: str  # "minibatch" or "lbfgs"
-    cluster: Cluster
-    function: Callable[..., WorkerStats]  # run by every worker
-    args: tuple[Any, ...]  # of the function, after `kv`
-    weights: Callable[[], np.ndarray]  # the weights learned so far
+    num_workers: int  # 0: in the calling process
     ticks_planned: int  # of all workers; the most if the training may end earlier
     ticks_per_epoch: int  # of all workers
-    stop: Callable[[], None]  # makes the workers leave early
+    objectives: list[tuple[float, float]]  # after each gradient of lbfgs: seconds, value
+
+    def stop(self) -> None:
+        """Make the workers leave early."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *raised: Any) -> None: ...
+
+    def run(
+        self,
+        *,
+        on_report: OnReport,
+        on_pause: Callable[[], None],
+        on_event: OnEvent,
+        on_barrier: Callable[[], None],
+        on_worker_death: str,
+        join_at: int | None,
+    ) -> Sequence[WorkerStats | None]:
+        """Train; the arguments are those of `Cluster.run`. Return what each worker did."""
+        ...
+
+    def weights(self) -> np.ndarray:
+        """Return the weights learned so far."""
+        ...
+
+    def advice(self) -> Warning | None:
+        """Return what to do if the solver ended before it was done."""
+        ...
+
+    @property
+    def events(self) -> Sequence[Event]: ...
+    def ticks(self) -> np.ndarray: ...
+    def delays(self) -> np.ndarray: ...
+
+
+@dataclass
+class OnCluster:
+    """A solver whose workers run `function(kv, *args)` on a cluster."""
+
+    name: str
+    cluster: Cluster
+    function: Callable[..., WorkerStats]
+    args: tuple[Any, ...]  # of the function, after `kv`
+    weights: Callable[[], np.ndarray]
+    ticks_planned: int
+    ticks_per_epoch: int
+    stop: Callable[[], None]
     on_barrier: Callable[[], None] = lambda: None
-    advice: Callable[[], Warning | None] = lambda: None  # what to do if it ended before it was done
-    objectives: list[tuple[float, float]] = field(default_factory=list)  # after each round: seconds, value
+    advice: Callable[[], Warning | None] = lambda: None
+    objectives: list[tuple[float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.num_workers = self.cluster.num_workers
+        self.ticks, self.delays = self.cluster.ticks, self.cluster.delays
+
+    def __enter__(self) -> Self:
+        self.cluster.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self.cluster.__exit__(*raised)
+
+    @property
+    def events(self) -> Sequence[Event]:
+        return self.cluster.events
+
+    def run(self, *, on_barrier: Callable[[], None], **callbacks: Any) -> list[WorkerStats | None]:
+        def both() -> None:
+            on_barrier()
+            self.on_barrier()
+
+        return self.cluster.run(self.function, *self.args, on_barrier=both, **callbacks)
 
 
 def solver_of(
@@ -52,11 +129,11 @@ def solver_of(
     start: (n,), with more than two classes (n, classes). left_out: weights of the model that are not trained.
     The kernels are compiled in this process, so that the nodes inherit them.
     """
+    if settings.by_lbfgs():
+        return _full_gradients(settings, rows, start, left_out)
     start_method = _start_method(settings)
     if start_method != "fork":
         rows = shared(rows)
-    if settings.by_lbfgs():
-        return _lbfgs(settings, start_method, rows, start, left_out)
     return _minibatches(settings, start_method, rows, start, updater, restored, left_out)
 
 
@@ -89,7 +166,7 @@ def _minibatches(
     updater: ByRule,
     restored: Copy | None,
     left_out: int,
-) -> Solver:
+) -> OnCluster:
     plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
     problems = start.size // num_keys
     if restored is not None:
@@ -123,7 +200,7 @@ def _minibatches(
         node_timeout=settings.node_timeout,
         start_method=start_method,
     )
-    return Solver(
+    return OnCluster(
         name="minibatch",
         cluster=cluster,
         function=minibatch_worker.train,
@@ -135,36 +212,51 @@ def _minibatches(
     )
 
 
-def _lbfgs(settings: Settings, start_method: str, rows: Rows, start: np.ndarray, left_out: int) -> Solver:
-    problems = start.size // len(start)
-    must_fit(settings.plan().memory, rows, len(start), problems, full_gradient.PER_WEIGHT, left_out=left_out)
-    layout = full_gradient.Layout.of(rows, start.shape, bool(settings.fit_intercept))
-    _warm_up(start_method, full_gradient.warm_up, rows, layout)
+def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out: int) -> Solver:
+    problem = Problem.of(
+        rows,
+        start.shape,
+        settings.loss_of(start.ndim),
+        bool(settings.fit_intercept),
+        l2=settings.l2,
+        l1=settings.l1,
+    )
+    must_fit(settings.plan().memory, rows, *problem.shape, rounds.PER_WEIGHT, left_out=left_out)
+    most = settings.iterations or _MOST_ROUNDS
+    start = start.reshape(problem.shape)
+    descent = Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
+    if settings.may_stay_in_process:
+        shard = Shard(problem, rows, 0)
+        if pays(problem, shard, start):
+            return InProcess(rows, shard, problem, descent, most, settings.test_interval or 0)
+    start_method = _start_method(settings)
+    if start_method != "fork":
+        rows = shared(rows)
+    layout = Layout(problem)
+    _warm_up(start_method, rounds.warm_up, rows, layout)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,
         workers=settings.workers,
         consistency=settings.consistency(),
         updater=Replace(),
-        initial=layout.start(start),
+        initial=layout.initial(descent.weights),
         max_keys=layout.most_keys,
         slots=1,
         dense_slots=0,
         node_timeout=settings.node_timeout,
         start_method=start_method,
     )
-    most = settings.iterations or _MOST_ROUNDS
-    coordinator = full_gradient.Coordinator(cluster, layout, start, settings.l2, settings.tol, most)
-    return Solver(
+    return OnCluster(
         name="lbfgs",
         cluster=cluster,
-        function=full_gradient.contribute,
-        args=(rows, layout, settings.test_interval, settings.timeline),
-        weights=lambda: coordinator.weights,
+        function=rounds.contribute,
+        args=(rows, layout, settings.test_interval, settings.timeline, settings.memory is None),
+        weights=lambda: descent.best.reshape(problem.loss_shape),
         ticks_planned=most * settings.workers,
         ticks_per_epoch=settings.workers,
-        stop=coordinator.stop,
-        on_barrier=coordinator,
-        advice=lambda: coordinator.advice,
-        objectives=coordinator.history,
+        stop=descent.stop,
+        on_barrier=rounds.Coordinator(cluster, layout, descent),
+        advice=lambda: descent.advice,
+        objectives=descent.history,
     )

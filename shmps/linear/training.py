@@ -1,6 +1,6 @@
 """One training in the process that called `fit`: start the processes, evaluate, stop, keep the weights.
 
-                       the solver's cluster
+                       the solver's cluster (small problems: this process)
     Training.run ----> servers <--push, pull--> workers
                                                   | kv.report
          +----------------------------------------+
@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from shmps.cluster import Cluster
 from shmps.data.rows import Rows
 from shmps.errors import Diverged, NodeDied, ShmpsError, WorkerFailed
 from shmps.linear import checkpoint
@@ -33,7 +32,7 @@ from shmps.linear.evaluator import Evaluator
 from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
 from shmps.linear.settings import Settings
-from shmps.linear.solvers import solver_of
+from shmps.linear.solvers import OnCluster, Solver, solver_of
 from shmps.linear.stability import stability_of
 from shmps.linear.timesheet import WorkerStats
 from shmps.models.model import Model
@@ -114,9 +113,9 @@ class Training:
     def run(self) -> None:
         """Train. Raises as `LogisticRegression.fit` does."""
         self._callbacks.on_start()
-        with self._solver.cluster as cluster:
+        with self._solver as solver:
             try:
-                stats = self._run(cluster)
+                stats = self._run(solver)
             except WorkerFailed as failure:
                 if isinstance(failure.__cause__, ShmpsError | MemoryError):
                     raise failure.__cause__ from None
@@ -129,20 +128,19 @@ class Training:
             except BaseException:  # Ctrl-C, or an exception of a callback
                 if math.isfinite(self._started):
                     with contextlib.suppress(NodeDied, Diverged):
-                        self._keep(cluster)
+                        self._keep(solver)
                 raise
             self._workers = [each for each in stats if each is not None]
-            self._keep(cluster)
+            self._keep(solver)
             if self._is_part and self._evaluator.stopped_at is None:
-                self.parameters = cluster.copy_of_parameters()
+                assert isinstance(solver, OnCluster)  # partial_fit trains by minibatches
+                self.parameters = solver.cluster.copy_of_parameters()
 
-    def _run(self, cluster: Cluster) -> list[WorkerStats | None]:
-        solver, settings = self._solver, self.settings
-        return cluster.run(
-            solver.function,
-            *solver.args,
+    def _run(self, solver: Solver) -> Sequence[WorkerStats | None]:
+        settings = self.settings
+        return solver.run(
             on_report=self._on_report,
-            on_pause=lambda: self._callbacks.on_progress(int(cluster.ticks().sum()), solver.ticks_planned),
+            on_pause=lambda: self._callbacks.on_progress(int(solver.ticks().sum()), solver.ticks_planned),
             on_event=self._callbacks.on_event,
             on_barrier=self._on_barrier,
             on_worker_death=settings.on_worker_death,
@@ -151,7 +149,6 @@ class Training:
 
     def _on_barrier(self) -> None:
         self._started = min(self._started, time.monotonic())
-        self._solver.on_barrier()
 
     def _on_report(self, rank: int, report: Iterate | Copy) -> None:
         if isinstance(report, Iterate):
@@ -163,21 +160,21 @@ class Training:
     def _evaluate(self, iterate: Iterate) -> None:
         rows_per_tick = self._rows.num_rows / self._solver.ticks_per_epoch
         seconds = max(iterate.at - self._started, 1e-9)
-        delays = Delays.of(self._solver.cluster.delays())
+        delays = Delays.of(self._solver.delays())
         visited = (iterate.ticks - self._resumed) * rows_per_tick
         if self._evaluator.evaluate(iterate, seconds, delays, visited / seconds):
             self._solver.stop()
 
-    def _keep(self, cluster: Cluster) -> None:
+    def _keep(self, solver: Solver) -> None:
         """Keep the weights, and what `result` reports. Raises Diverged if the weights are not finite."""
-        self._ticks = cluster.ticks() - self._before
-        if self.solver == "lbfgs":  # whose first pushes are the curvature's
-            self._ticks = np.full(self.settings.workers, len(self._solver.objectives))
+        self._ticks = solver.ticks() - self._before
+        if self.solver == "lbfgs":  # which also pushes curvatures
+            self._ticks = np.full(max(solver.num_workers, 1), len(solver.objectives))
         self._ended = time.monotonic()
-        self._events = [replace(event, at=event.at - self._started) for event in cluster.events]
-        self.delays = Delays.of(cluster.delays())
+        self._events = [replace(event, at=event.at - self._started) for event in solver.events]
+        self.delays = Delays.of(solver.delays())
         chosen = self._evaluator.chosen()
-        weights = self._solver.weights() if chosen is None else chosen
+        weights = solver.weights() if chosen is None else chosen
         if not np.isfinite(weights).all():
             raise Diverged(
                 f"the weights must stay finite, and are not after {self.iterations} iterations; "
@@ -277,6 +274,8 @@ class Training:
             del kept[name]  # the model does not depend on them
         if isinstance(settings.class_weight, dict):
             kept["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
+        if not self._solver.num_workers:
+            kept |= {"workers": 0, "servers": 0}
         if self.solver == "minibatch":
             kept |= settings.minibatch_values()
             kept["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))

@@ -1,4 +1,4 @@
-"""Linear systems with the objective's curvature: a whole matrix for each class, or moments of the features."""
+"""Linear systems with the curvature: a matrix for each class, or moments of the features."""
 
 from collections.abc import Callable
 

@@ -1,162 +1,16 @@
-"""Numba kernels of full gradients: loss, gradient and curvature of a shard.
+"""Numba kernels of full gradients: the curvature of a shard, and the loops of L-BFGS.
 
-Shapes: a shard is CSR: `indptr` (rows + 1,), `indices` and `data` (non-zeros,); x_i is row i. `labels` and
-`importance` are (rows,). With `intercept`, the last weight belongs to a feature that is 1 in every row and is
-not stored. `total` is the number of rows of the training, which the mean is over. Losses are in nats.
-
-`curvatures` (rows,), with classes (rows, classes), is the second derivative of the row's part of the mean
-loss with respect to its margin: s_i p_i (1 - p_i) / total.
+Shapes: a shard is CSR: `indptr` (rows + 1,), `indices` and `data` (non-zeros,); x_i is row i. With
+`intercept`, the last weight belongs to a feature that is 1 in every row and is not stored. `curvatures`
+(rows, classes) are those of `linear.kernels`.
 """
-
-import math
 
 import numpy as np
 
 from shmps.system.compiling import at, compiled, kernel
 
-BLOCK = 256  # rows that are read twice, for margins and for gradients: few enough to stay in the cache
 LONGEST = 2**12  # a longer row costs far more than the branch misses that sorting saves
 REFINEMENTS = 6  # of a sampling rate
-
-
-@kernel
-def binary(indptr, indices, data, labels, importance, weights, intercept, total, gradient, curvatures):
-    """Add the rows' part of the gradient of the mean logistic loss to `gradient` (n,); set `curvatures`.
-
-        z_i = y_i x_i . w,  y = labels in {-1, +1},  s = importance (None: 1),  p_i = 1 / (1 + exp(z_i))
-        gradient += sum_i -s_i y_i p_i x_i / total
-
-    Return the rows' part of the mean loss, sum_i s_i log(1 + exp(-z_i)) / total.
-
-    For each block of rows, compute the margins, then the exponentials, then scatter: each loop stays simple,
-    and the second read of the block comes from the cache. If all rows are equally important, one logarithm
-    serves a block: the product of its (1 + exp(-|z_i|)) is at most 2**256.
-    """
-    slopes = np.empty(BLOCK)
-    bias = weights[-1] if intercept else 0.0
-    loss = 0.0
-    rows = len(indptr) - 1
-    for first in range(0, rows, BLOCK):
-        last = min(first + BLOCK, rows)
-        for i in range(first, last):
-            margin = bias
-            for p in range(at(indptr[i]), at(indptr[i + 1])):
-                margin += data[p] * weights[at(indices[p])]
-            slopes[i - first] = margin
-        product = 1.0
-        for i in range(first, last):
-            z = labels[i] * slopes[i - first]
-            e = math.exp(-abs(z))
-            share = 1.0 / total if importance is None else importance[i] / total
-            slopes[i - first] = -share * labels[i] * (e if z > 0 else 1.0) / (1.0 + e)
-            curvatures[i] = share * e / ((1.0 + e) * (1.0 + e))
-            if importance is None:  # numba decides this when it compiles
-                product *= 1.0 + e
-                loss += max(-z, 0.0)
-            else:
-                loss += importance[i] * (math.log1p(e) + max(-z, 0.0))
-        loss += math.log(product)
-        for i in range(first, last):
-            slope = slopes[i - first]
-            for p in range(at(indptr[i]), at(indptr[i + 1])):
-                gradient[at(indices[p])] += slope * data[p]
-            if intercept:
-                gradient[-1] += slope
-    return loss / total
-
-
-@kernel
-def _class_margins(indptr, indices, data, first, last, weights, intercept, out):
-    """out[i - first] = x_i W of the rows first to last - 1, (some, classes), from weights (n, classes)."""
-    classes = weights.shape[1]
-    for i in range(first, last):
-        margins = out[i - first]
-        for c in range(classes):
-            margins[c] = weights[-1, c] if intercept else 0.0
-        for p in range(at(indptr[i]), at(indptr[i + 1])):
-            value, row = data[p], weights[at(indices[p])]
-            for c in range(classes):
-                margins[c] += value * row[c]
-
-
-@kernel
-def _scatter_classes(indptr, indices, data, first, last, slopes, intercept, gradient):
-    """gradient += sum_i x_i slopes[i - first]' of the rows first to last - 1."""
-    classes = gradient.shape[1]
-    for i in range(first, last):
-        slope = slopes[i - first]
-        for p in range(at(indptr[i]), at(indptr[i + 1])):
-            value, row = data[p], gradient[at(indices[p])]
-            for c in range(classes):
-                row[c] += value * slope[c]
-        if intercept:
-            for c in range(classes):
-                gradient[-1, c] += slope[c]
-
-
-@kernel
-def one_against_rest(
-    indptr, indices, data, labels, importance, weights, intercept, total, gradient, curvatures
-):
-    """Like `binary`, for one binary problem per class: the class against the rest.
-
-    weights, gradient (n, classes); labels are the classes' numbers from 0; curvatures (rows, classes). Return
-    the sum of the problems' losses.
-    """
-    classes = weights.shape[1]
-    slopes = np.empty((BLOCK, classes))
-    loss = 0.0
-    rows = len(indptr) - 1
-    for first in range(0, rows, BLOCK):
-        last = min(first + BLOCK, rows)
-        _class_margins(indptr, indices, data, first, last, weights, intercept, slopes)
-        for i in range(first, last):
-            slope = slopes[i - first]
-            share = 1.0 / total if importance is None else importance[i] / total
-            for c in range(classes):
-                sign = 1.0 if labels[i] == c else -1.0
-                z = sign * slope[c]
-                e = math.exp(-abs(z))
-                loss += share * (math.log1p(e) + max(-z, 0.0))
-                slope[c] = -share * sign * (e if z > 0 else 1.0) / (1.0 + e)
-                curvatures[i, c] = share * e / ((1.0 + e) * (1.0 + e))
-        _scatter_classes(indptr, indices, data, first, last, slopes, intercept, gradient)
-    return loss
-
-
-@kernel
-def softmax(indptr, indices, data, labels, importance, weights, intercept, total, gradient, curvatures):
-    """Like `one_against_rest`, for the multinomial logistic loss.
-
-    p_ic = exp(x_i . w_c) / sum_d exp(x_i . w_d),  loss_i = -log p_i,y_i,  curvature_ic = p_ic (1 - p_ic)
-    """
-    classes = weights.shape[1]
-    slopes = np.empty((BLOCK, classes))
-    loss = 0.0
-    rows = len(indptr) - 1
-    for first in range(0, rows, BLOCK):
-        last = min(first + BLOCK, rows)
-        _class_margins(indptr, indices, data, first, last, weights, intercept, slopes)
-        for i in range(first, last):
-            slope = slopes[i - first]
-            own = int(labels[i])
-            share = 1.0 / total if importance is None else importance[i] / total
-            highest = slope[0]
-            for c in range(1, classes):
-                highest = max(highest, slope[c])
-            below, others = highest - slope[own], 0.0
-            for c in range(classes):
-                slope[c] = math.exp(slope[c] - highest)
-                others += slope[c] if c != own else 0.0
-            mass = others + slope[own]
-            loss += share * (below + math.log(mass))
-            for c in range(classes):
-                p = slope[c] / mass
-                rest = others / mass if c == own else 1.0 - p  # without cancellation where p is near 1
-                curvatures[i, c] = share * p * rest
-                slope[c] = -share * rest if c == own else share * p
-        _scatter_classes(indptr, indices, data, first, last, slopes, intercept, gradient)
-    return loss
 
 
 @kernel

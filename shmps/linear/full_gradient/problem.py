@@ -67,6 +67,11 @@ class Problem:
     def shape(self) -> tuple[int, int]:
         return self.features, self.classes
 
+    @property
+    def loss_shape(self) -> tuple[int, ...]:
+        """The shape of the weights outside: without an axis for the classes if there are two."""
+        return (self.features,) if self.loss == BINARY else self.shape
+
     @cached_property
     def penalty(self) -> np.ndarray:
         """The L2 penalty of each feature, (features, 1)."""

@@ -17,13 +17,10 @@ from shmps.linear.full_gradient.problem import (
     Sums,
     products_of,
 )
+from shmps.linear.kernels import BLOCK, class_gradients, gradient, softmax_gradients
 from shmps.linear.objective import pieces
 
-_KERNELS = {
-    BINARY: kernels.binary,
-    ONE_AGAINST_REST: kernels.one_against_rest,
-    SOFTMAX: kernels.softmax,
-}
+_GRADIENTS = {BINARY: gradient, ONE_AGAINST_REST: class_gradients, SOFTMAX: softmax_gradients}
 _FEW_ROWS = 2**13  # the branch predictor learns the lengths of so few rows, in whatever order they are
 
 
@@ -51,16 +48,18 @@ class Shard:
         problem = self._problem
         sums.first[:] = 0.0
         self._at = weights.copy()  # writable, as numba compiled for
-        gradient, curvatures, weights = sums.gradient, self._curvatures, self._at
+        out: np.ndarray = sums.gradient
+        curvatures: np.ndarray = self._curvatures
+        weights = self._at
         if problem.loss == BINARY:
-            gradient, curvatures, weights = gradient.ravel(), curvatures.ravel(), weights.ravel()
+            out, curvatures, weights = out.ravel(), curvatures.ravel(), weights.ravel()
         for piece, begin in self._pieces():
-            sums.loss += _KERNELS[problem.loss](
+            sums.loss += _GRADIENTS[problem.loss](
                 *piece,
                 weights,
                 problem.intercept,
                 problem.rows,
-                gradient,
+                out,
                 curvatures[begin : begin + piece.num_rows],
             )
             self._beat()
@@ -93,7 +92,7 @@ class Shard:
     def _pieces(self) -> Iterator[tuple[Rows, int]]:
         """Yield the rows in pieces, each with the number of rows before it."""
         begin = 0
-        for piece in pieces(self._rows, kernels.BLOCK, self._problem.classes):
+        for piece in pieces(self._rows, BLOCK, self._problem.classes):
             yield piece, begin
             begin += piece.num_rows
 
@@ -115,3 +114,10 @@ def by_length(rows: Rows) -> Rows:
         if array is not None:
             array.flags.writeable = False  # see `data.rows_of`
     return taken
+
+
+def compile_sorting(one: Rows) -> None:
+    """Compile what `by_length` needs for rows such as `one`."""
+    order = np.zeros(one.num_rows, np.int64)
+    kernels.visiting_order(one.indptr, order)
+    one.taken(order)

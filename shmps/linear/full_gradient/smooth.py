@@ -11,6 +11,7 @@ the curvature has changed: p (1 - p) of most rows soon is far below the 1/4 that
 import itertools
 import math
 from collections.abc import Generator
+
 import numpy as np
 
 from shmps.linear.full_gradient.curvature import Solve, solver_for

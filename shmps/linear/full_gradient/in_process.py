@@ -1,0 +1,111 @@
+"""Training by full gradients in the calling process: small problems, for which starting nodes cannot pay."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+
+from shmps.data.rows import Rows
+from shmps.linear.full_gradient.descent import Descent
+from shmps.linear.full_gradient.problem import Gradient, Problem, Sums
+from shmps.linear.full_gradient.shard import Shard
+from shmps.linear.plan import Iterate
+from shmps.linear.timesheet import WorkerStats
+from shmps.ps.events import Event
+from shmps.ps.scheduler.run import OnReport
+
+_GRADIENTS = 40  # that a training takes about
+_FEWER = 25  # with few features, and so a whole matrix for the curvature
+_MOST_SECONDS = 0.06  # about what the start of nodes and the rounds between them take
+
+
+def pays(problem: Problem, shard: Shard, weights: np.ndarray) -> bool:
+    """Return whether a training in this process is shorter than the start of nodes, by timing a gradient."""
+    sums, request = Sums.of(problem), Gradient(weights)
+    gradients = _FEWER if problem.whole else _GRADIENTS
+    for _ in range(2):  # the first may compile the kernel
+        began = time.perf_counter()
+        shard.answer(request, weights, sums)
+        if gradients * (time.perf_counter() - began) <= _MOST_SECONDS:
+            return True
+    return False
+
+
+class InProcess:
+    """A training by full gradients without nodes; see `solvers.Solver` for what a training uses of it."""
+
+    name = "lbfgs"
+    events: tuple[Event, ...] = ()
+    num_workers = 0
+    ticks_per_epoch = 1
+
+    def __init__(
+        self, rows: Rows, shard: Shard, problem: Problem, descent: Descent, most: int, interval: int
+    ):
+        """most: gradients. interval: gradients between reports; 0: no reports."""
+        self._rows, self._shard, self._problem, self._descent = rows, shard, problem, descent
+        self.ticks_planned, self._interval = most, interval
+        self.objectives = descent.history
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def stop(self) -> None:
+        self._descent.stop()
+
+    def run(
+        self,
+        *,
+        on_report: OnReport,
+        on_pause: Callable[[], None],
+        on_barrier: Callable[[], None],
+        **_: Any,
+    ) -> list[WorkerStats]:
+        """Answer the requests of the search until it ends."""
+        descent, sums, began = self._descent, Sums.of(self._problem), time.monotonic()
+        descent.begin()
+        on_barrier()
+        while descent.request is not None:
+            self._shard.answer(descent.request, descent.weights, sums)
+            if isinstance(descent.request, Gradient) and self._interval:
+                self._report(on_report)
+            descent.take(sums)
+            on_pause()
+        done, ended = len(descent.history), time.monotonic()
+        rows = self._rows
+        counts = {"iterations": done, "rows": done * rows.num_rows, "nonzeros": done * rows.nonzeros}
+        return [
+            WorkerStats(
+                rank=0,
+                began=began,
+                ended=ended,
+                **counts,
+                computing=ended - began,
+                waiting=0.0,
+                slept=0.0,
+                spans=None,
+            )
+        ]
+
+    def _report(self, on_report: OnReport) -> None:
+        number = self._descent.gradients
+        if number % self._interval == 0:
+            weights = self._descent.weights.reshape(self._problem.loss_shape).copy()
+            on_report(0, Iterate(number, time.monotonic(), number, weights))
+
+    def weights(self) -> np.ndarray:
+        return self._descent.best.reshape(self._problem.loss_shape)
+
+    def advice(self) -> Warning | None:
+        return self._descent.advice
+
+    def ticks(self) -> np.ndarray:
+        return np.array([len(self._descent.history)])
+
+    def delays(self) -> np.ndarray:
+        """Return the histogram of delays: empty, since nothing is pushed."""
+        return np.zeros(1)

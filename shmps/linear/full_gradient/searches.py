@@ -1,0 +1,11 @@
+"""Which search solves a problem."""
+
+import numpy as np
+
+from shmps.linear.full_gradient.problem import Problem, Search
+from shmps.linear.full_gradient.smooth import SmoothSearch
+
+
+def search_for(problem: Problem, start: np.ndarray, tolerance: float) -> Search:
+    """Return the search for the minimum from the weights `start` (features, classes)."""
+    return SmoothSearch(problem, start, tolerance)
