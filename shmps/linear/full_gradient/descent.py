@@ -40,13 +40,13 @@ class Descent:
 
     def take(self, sums: Sums) -> None:
         """Take the sums that the request asked for, and set the next one."""
-        is_first = not self.history
-        if is_first and not np.isfinite(sums.first).all():
-            raise Diverged(
-                "loss and gradient must be finite at the initial weights, and are not; scale the features to "
-                "about 1, or start nearer to 0"
-            )
         was_gradient = isinstance(self.request, Gradient)
+        finite = np.isfinite(sums.first if was_gradient else sums.second).all()
+        if not finite and not (was_gradient and self.history):  # a trial may be too far
+            raise Diverged(
+                "loss, gradient and curvature must be finite at the initial weights, and are not; scale the "
+                "features to about 1, or start nearer to 0"
+            )
         try:
             self.request = self._steps.send(sums)
         except StopIteration:

@@ -61,7 +61,7 @@ class Layout:
         """Return the values of the weights and the request, from key 0."""
         request = asked.request
         if isinstance(request, Curvature):
-            values = [_CURVATURE, asked.gradients, request.share, request.number]
+            values = [_CURVATURE, asked.gradients, *map(float, request)]
         else:
             values = [_END if request is None else _GRADIENT, asked.gradients, 0.0, 0.0]
         return np.concatenate([asked.weights.ravel(), values])

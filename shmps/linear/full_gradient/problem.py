@@ -7,6 +7,7 @@ A search is a generator: it yields requests and is sent `Sums`. It does no I/O, 
 workers, in one process, and in a test.
 """
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,11 @@ class Problem:
         """Whether the curvature is a matrix for each class; otherwise it is the features' moments."""
         entries = self.classes * self.features**2
         return self.features <= _MOST_WHOLE and entries <= _MOST_ENTRIES
+
+    @property
+    def value_at_zero(self) -> float:
+        """The objective of zero weights, which have equal probabilities for all classes."""
+        return math.log(self.classes) if self.loss == SOFTMAX else self.classes * math.log(2)
 
     @property
     def first_order(self) -> int:

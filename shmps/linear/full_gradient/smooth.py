@@ -38,6 +38,7 @@ _DRIFT = 0.1  # relative change of the rows' curvatures after which H is renewed
 _SLOW = 0.3  # a decrease beside the one before: above it, a better H pays
 _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks for
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
+_TINY = float(np.finfo(float).tiny)
 _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 
 
@@ -61,27 +62,27 @@ class SmoothSearch:
         self._pairs = Pairs((problem.size // self._columns, self._columns))
         self._solve: Solve = np.copy
         self._share, self._renewals, self._age = 0.0, 0, 0
+        self._direction, self._slope = start, 0.0
         self._masses = np.zeros(problem.classes)  # when H was renewed
         self._decreases: list[float] = []
         self._first_trial = 1.0
 
     def steps(self) -> Steps:
         """Yield requests, to be sent their sums."""
-        sums = yield Gradient(self.best.weights)
-        self.best = self._point(self.best.weights, sums)
-        share: float | None = self._usual_share
-        while True:
-            if share is not None:
-                yield from self._renew(share)
-            direction = -self._times_inverse(self.best.gradient)
-            slope = self._dot(self.best.gradient, direction)
-            self.gap = -slope / 2
-            if self._is_near():
-                return
-            hard = yield from self._step(direction, slope)
+        yield from self._begin(self.best.weights)
+        if self.best.value > self.problem.value_at_zero and self.best.weights.any():
+            # Far from the minimum, p (1 - p) of most rows may be 0: no curvature would lead back.
+            yield from self._begin(np.zeros(self.problem.shape))
+        yield from self._renew(self._usual_share)
+        while not self._is_near():
+            hard = yield from self._step()
             if self.stuck:
                 return
-            share = self._share_to_renew(hard)
+            if share := self._share_to_renew(hard):
+                yield from self._renew(share)
+
+    def _begin(self, weights: np.ndarray) -> Steps:
+        self.best = self._point(weights, (yield Gradient(weights)))
 
     @property
     def _usual_share(self) -> float:
@@ -96,18 +97,22 @@ class SmoothSearch:
         if self.problem.whole and self.problem.loss != SOFTMAX:  # whose blocks leave out that classes compete
             self._pairs.clear()
 
-    def _share_to_renew(self, hard: bool) -> float | None:
-        """Return the share of the products that a new curvature takes; None: keep the present one."""
-        drift = np.abs(self.best.masses - self._masses).sum() / max(self._masses.sum(), 1e-300)
+    def _share_to_renew(self, hard: bool) -> float:
+        """Return the share of the products that a new curvature takes; 0: keep the present one."""
+        drift = (np.abs(self.best.masses - self._masses) / np.maximum(self._masses, _TINY)).max()
         if not self.problem.whole:
-            return 1.0 if drift > _DRIFT else None
+            return 1.0 if drift > _DRIFT else 0.0
         sampled = self._share < 1
         changed = sampled or drift > _DRIFT / 5
         slow = self._age >= _STEPS_BETWEEN and self._decreases[-1] > _SLOW * self._decreases[-2]
         factor = 4 if hard and changed else 2 if slow and changed else 1 if drift > _DRIFT else 0
-        return min(1.0, self._usual_share * factor) if factor else None
+        return min(1.0, self._usual_share * factor)
 
     def _is_near(self) -> bool:
+        """Set the direction of the next step and the gap; return whether the search ends here."""
+        self._direction = -self._times_inverse(self.best.gradient)
+        self._slope = self._dot(self.best.gradient, self._direction)
+        self.gap = -self._slope / 2
         allowed = self._tolerance * abs(self.best.value)
         last = 3 if self.problem.whole else 5
         if self.gap <= _ROUNDING * abs(self.best.value):
@@ -115,11 +120,12 @@ class SmoothSearch:
         recent = self._decreases[-last:]
         return self.gap <= allowed and len(recent) == last and max(recent) <= allowed
 
-    def _step(self, direction: np.ndarray, slope: float) -> Generator[Request, Sums, bool]:
+    def _step(self) -> Generator[Request, Sums, bool]:
         """Move along the direction to where the slope is flat. Return whether that was hard to find.
 
         The trials follow the secant of the slopes, within a bracket once there is one.
         """
+        direction, slope = self._direction, self._slope
         before, low, low_slope, high = self.best, 0.0, slope, math.inf
         t = self._first_trial
         for trial in itertools.count(1):
