@@ -11,6 +11,7 @@ from shmps.sklearn.inputs import other_names
 from shmps.system.memory import available_memory
 
 _COPIES = 4  # the least copies of all weights in this process
+_SURELY_AVAILABLE = 2**24  # bytes: asking the system takes as long as training a small model
 
 
 def check_start(settings: Settings, before: tuple[Any, Any]) -> None:
@@ -28,8 +29,8 @@ def initial(coef_init: Any, intercept_init: Any, features: int, intercept: bool,
     Raises UsageError if their shapes do not fit, OutOfSpace if they do not fit in memory.
     """
     problems = 1 if classes == 2 else classes
-    needed, available = 8 * _COPIES * problems * (features + 1), available_memory()
-    if needed > available:
+    needed = 8 * _COPIES * problems * (features + 1)
+    if needed > _SURELY_AVAILABLE and needed > (available := available_memory()):
         classes_too = f" of {problems:,} classes" if problems > 1 else ""
         raise OutOfSpace(
             f"weights must fit in memory: those of {features:,} features{classes_too} need at least "
