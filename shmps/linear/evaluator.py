@@ -10,6 +10,7 @@ from shmps.linear.columns import Columns
 from shmps.linear.objective import log_loss, measure
 from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation
+from shmps.models.links import ONE_AGAINST_REST, Link
 from shmps.models.metrics import Metrics, constant_log_loss
 from shmps.models.model import Model
 
@@ -18,7 +19,8 @@ class Evaluator:
     """Evaluates iterates on the rows `tested`, or on the training `rows`, and passes them to the callbacks.
 
     Weights are those of the features that take part (see `Columns`). keeps_best: whether the training ends
-    with the iterate of the least log-loss. model_of: makes a model from the weights of all features.
+    with the iterate of the least log-loss. model_of: makes a model from the weights of all features. link: of
+    more than two classes.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class Evaluator:
         callbacks: CallbackList,
         keeps_best: bool,
         model_of: Callable[[np.ndarray], Model],
+        link: Link = ONE_AGAINST_REST,
     ):
         self._rows, self._tested, self._columns, self._intercept = rows, tested, columns, intercept
         self._callbacks, self._keeps_best, self._model_of = callbacks, keeps_best, model_of
+        self._link = link
         self._best: tuple[float, Iterate] | None = None
         self.stopped_at: Iterate | None = None  # the iterate at which a callback stopped the training
         self.history: list[Evaluation] = []
@@ -69,15 +73,17 @@ class Evaluator:
     def measure(self, weights: np.ndarray) -> Metrics:
         """Return the metrics of `weights` on the rows that are evaluated."""
         if self._tested is None:
-            return measure(self._rows, weights, self._intercept)
-        return measure(self._tested, weights, self._intercept, self._columns.whole)
+            return measure(self._rows, weights, self._intercept, link=self._link)
+        return measure(self._tested, weights, self._intercept, self._columns.whole, self._link)
 
     def training_log_losses(self, weights: np.ndarray, measured: Metrics) -> tuple[float, float]:
         """Return the log-losses of `weights`, whose metrics are `measured`, and of the constant model.
 
         Both are on the training rows, whichever rows are evaluated.
         """
-        loss = measured.log_loss if self._tested is None else log_loss(self._rows, weights, self._intercept)
+        loss = measured.log_loss
+        if self._tested is not None:
+            loss = log_loss(self._rows, weights, self._intercept, self._link)
         return loss, constant_log_loss(self._rows.labels, self._rows.importance)
 
     def chosen(self) -> np.ndarray | None:

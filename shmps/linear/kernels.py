@@ -175,6 +175,19 @@ def margins(indptr, indices, data, weights, intercept, out):
 
 
 @kernel
+def class_margins(indptr, indices, data, weights, intercept, out):
+    """out_ci = x_i . w_c, (classes, rows), from weights (n, classes)."""
+    rows, classes = len(indptr) - 1, weights.shape[1]
+    block = np.empty((BLOCK, classes))
+    for first in range(0, rows, BLOCK):
+        last = min(first + BLOCK, rows)
+        _class_margins(indptr, indices, data, first, last, weights, intercept, block)
+        for c in range(classes):
+            for i in range(first, last):
+                out[c, i] = block[i - first, c]
+
+
+@kernel
 def localize(indices, seen, position, mark):
     """Return the sorted unique keys (u,) of `indices` (m,), and local indices (m,) into the keys.
 

@@ -11,12 +11,14 @@ from shmps.data.kernels import take_rows
 from shmps.data.rows import Rows, lengths
 from shmps.errors import OutOfSpace
 from shmps.linear.kernels import localize
+from shmps.linear.objective import CLASSES
 from shmps.system.memory import available_memory, own_memory
 
 PER_WEIGHT = 80  # bytes of a process per key: the weight, copies of it, its position in a minibatch
 _PER_VALUE = 48  # bytes per value of a request: in the mailboxes, and in temporary copies
 _PER_ROW = 24  # bytes per row: the margin, the margin sorted by class, and the row's place in the order
-_PER_ROW_OF_CLASSES = 80  # with more than two classes: the largest margin, the probability and so on too
+_PER_ROW_OF_CLASSES = 80  # with more than two classes: the largest margin, the probability and so on too,
+_PER_CLASS = 8  # and the margin of each class among `CLASSES`
 _PER_LEFT_OUT = 32  # bytes per weight of the model that is not trained: whole copies of the model
 # Bytes per value of a minibatch. Two minibatches are localized: value and local index. A third is being
 # localized: index and key too.
@@ -139,7 +141,9 @@ def must_fit(
     requested: most keys of a request, if `per_weight` does not include them. entries: most values of a
     minibatch. left_out: weights of the model that are not trained.
     """
-    per_row = _PER_ROW if problems == 1 else _PER_ROW_OF_CLASSES
+    per_row = _PER_ROW
+    if problems > 1:
+        per_row = _PER_ROW_OF_CLASSES + _PER_CLASS * min(problems, CLASSES)
     taken = problems * (num_keys * per_weight + requested * _PER_VALUE)
     taken += entries * _PER_ENTRY + left_out * _PER_LEFT_OUT
     least = own_memory() + rows.num_rows * per_row + taken + _SPARE

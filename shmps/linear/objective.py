@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from shmps.data.rows import Rows
-from shmps.linear.kernels import BLOCK, class_gradients, gradient, margins
+from shmps.linear.kernels import BLOCK, class_gradients, class_margins, gradient, margins
+from shmps.models.links import ONE_AGAINST_REST, Link
 from shmps.models.metrics import Metrics, evaluate, evaluate_classes, losses
 
 _PIECE = 2**25  # non-zeros between two beats: a tenth of a second
 _MARGINS = 2**16  # that `log_loss` holds at a time
+CLASSES = 16  # whose margins `measure` holds at a time
 
 
 def mean_gradient(
@@ -53,36 +55,64 @@ def measure(
     weights: np.ndarray,
     intercept: bool,
     whole: Callable[[np.ndarray], np.ndarray] = lambda weights: weights,
+    link: Link = ONE_AGAINST_REST,
 ) -> Metrics:
     """Return the metrics of `weights` on `rows`.
 
-    whole: maps the weights of one problem (k,) to the weights (n,) that the rows' indices refer to.
+    whole: maps weights (k, ...) to the weights (n, ...) that the rows' indices refer to. link: of more than
+    two classes.
     """
+    if weights.ndim > 1:
+        of_class = _MarginsOfClass(rows, weights, intercept, whole)
+        return evaluate_classes(of_class, weights.shape[1], rows.labels, rows.importance, link)
+    weights, out, begin = whole(weights), np.empty(rows.num_rows), 0
+    for part in rows.parts():
+        end = begin + part.num_rows
+        margins(part.indptr, part.indices, part.data, weights, intercept, out[begin:end])
+        begin = end
+    return evaluate(out, rows.labels, rows.importance)
 
-    def margins_of(own: np.ndarray) -> np.ndarray:
-        own, out, begin = whole(own), np.empty(rows.num_rows), 0
-        for part in rows.parts():
+
+class _MarginsOfClass:
+    """Returns the margins (rows,) of a class. A pass over the rows computes those of several classes."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        weights: np.ndarray,
+        intercept: bool,
+        whole: Callable[[np.ndarray], np.ndarray],
+    ):
+        self._rows, self._weights, self._intercept, self._whole = rows, weights, intercept, whole
+        self._found = np.empty((min(CLASSES, weights.shape[1]), rows.num_rows))
+        self._first = -1  # the class of _found[0]
+
+    def __call__(self, number: int) -> np.ndarray:
+        place = number % len(self._found)
+        if self._first != number - place:
+            self._first = number - place
+            self._compute()
+        return self._found[place]
+
+    def _compute(self) -> None:
+        several = self._weights[:, self._first : self._first + len(self._found)]
+        weights, begin = self._whole(np.ascontiguousarray(several)), 0
+        for part in self._rows.parts():
             end = begin + part.num_rows
-            margins(part.indptr, part.indices, part.data, own, intercept, out[begin:end])
+            out = self._found[: several.shape[1], begin:end]
+            class_margins(part.indptr, part.indices, part.data, weights, self._intercept, out)
             begin = end
-        return out
-
-    if weights.ndim == 1:
-        return evaluate(margins_of(weights), rows.labels, rows.importance)
-    each = (np.ascontiguousarray(weights[:, number]) for number in range(weights.shape[1]))
-    return evaluate_classes(map(margins_of, each), rows.labels, rows.importance)
 
 
-def log_loss(rows: Rows, weights: np.ndarray, intercept: bool) -> float:
+def log_loss(rows: Rows, weights: np.ndarray, intercept: bool, link: Link = ONE_AGAINST_REST) -> float:
     """Return the log-loss alone, as `measure` does, in one pass and little memory beside the rows."""
-    columns = np.ascontiguousarray(weights.reshape(len(weights), -1).T)
-    step, total, mass = max(_MARGINS // len(columns), 1), 0.0, 0.0
+    columns = np.ascontiguousarray(weights.reshape(len(weights), -1))
+    step, total, mass = max(_MARGINS // columns.shape[1], 1), 0.0, 0.0
     for begin in range(0, rows.num_rows, step):
         part = rows.part(begin, min(begin + step, rows.num_rows))
-        found = np.empty((len(columns), part.num_rows))
-        for own, out in zip(columns, found, strict=True):
-            margins(part.indptr, part.indices, part.data, own, intercept, out)
-        each = losses(found[0] if weights.ndim == 1 else found.T, part.labels)
+        found = np.empty((columns.shape[1], part.num_rows))
+        class_margins(part.indptr, part.indices, part.data, columns, intercept, found)
+        each = losses(found[0] if weights.ndim == 1 else found.T, part.labels, link)
         total += float(each.sum() if part.importance is None else each @ part.importance)
         mass += part.num_rows if part.importance is None else float(part.importance.sum())
     return total / mass

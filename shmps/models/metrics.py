@@ -1,18 +1,20 @@
 """Accuracy, log-loss and AUC of margins.
 
 A margin is `x . w + intercept`. With two classes, a row is predicted positive if and only if its margin is
-above 0. With more, each class has margins against the rest, and the one with the largest margin is predicted.
+above 0. With more, each class has a margin, and the class with the largest one is predicted; a `Link` maps
+the margins to probabilities.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from shmps.errors import UsageError
+from shmps.models.links import ONE_AGAINST_REST, Link, log_losses
 
 _PIECE = 2**16  # rows
 
@@ -28,13 +30,6 @@ class Metrics:
     baseline: float  #: the accuracy of predicting the most frequent class for every row
     log_loss: float
     auc: float  #: nan with one class, or if a margin is nan; with more than two classes their mean
-
-
-def log_losses(agreements: Any) -> np.ndarray:  # (n,) -> (n,)
-    """Return log(1 + exp(-agreement)) per row, in nats; agreement = margin * y, and y is -1 or +1."""
-    agreements = np.asarray(agreements, dtype=np.float64)
-    # logaddexp(0, -agreement), which in numpy is slower and warns about nan.
-    return np.maximum(-agreements, 0.0) + np.log1p(np.exp(-np.abs(agreements)))
 
 
 def constant_log_loss(y: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -103,25 +98,34 @@ def evaluate(margins: Any, y: Any, weights: np.ndarray | None = None) -> Metrics
     )
 
 
-def evaluate_classes(margins: Iterable[np.ndarray], y: Any, weights: np.ndarray | None = None) -> Metrics:
+def evaluate_classes(
+    margins: Callable[[int], np.ndarray],
+    classes: int,
+    y: Any,
+    weights: np.ndarray | None = None,
+    link: Link = ONE_AGAINST_REST,
+) -> Metrics:
     """Return the metrics of more than two classes.
 
-    margins: (n,) of each class in turn, against the rest; y (n,): the numbers of the classes. Probabilities
-    are those of each class against the rest, divided by their sum. The AUC is the mean over the classes that
-    have rows (as in Provost & Domingos 2000, but without weights for the classes).
+    margins: returns those of one class (n,); y (n,): the numbers of the classes. No more than one class's
+    margins are kept, so each class's are asked for twice. The AUC is the mean over the classes that have rows
+    of the AUC of the class's probability (as in Provost & Domingos 2000, but without weights for classes).
     """
     y = np.asarray(y)
     largest, predicted = np.full(len(y), -np.inf), np.zeros(len(y))
     log_sum, log_own = np.full(len(y), -np.inf), np.zeros(len(y))
     shares, areas = [], []
-    for number, margin in enumerate(margins):
-        own, larger, log_probability = y == number, margin > largest, -log_losses(margin)
+    for number in range(classes):
+        margin, own = margins(number), y == number
+        larger, scores = margin > largest, link.scores(margin)
         largest[larger], predicted[larger] = margin[larger], number
-        log_own[own] = log_probability[own]
-        np.logaddexp(log_sum, log_probability, out=log_sum)
+        log_own[own] = scores[own]
+        np.logaddexp(log_sum, scores, out=log_sum)
         shares.append(float(np.average(own, weights=weights)))
+    for number in range(classes):
+        own = y == number
         if own.any():
-            areas.append(auc(margin, own, weights))
+            areas.append(auc(link.scores(margins(number)) - log_sum, own, weights))
     return Metrics(
         accuracy=float(np.average(predicted == y, weights=weights)),
         baseline=max(shares),
@@ -130,27 +134,11 @@ def evaluate_classes(margins: Iterable[np.ndarray], y: Any, weights: np.ndarray 
     )
 
 
-def losses(margins: np.ndarray, y: np.ndarray) -> np.ndarray:  # (n,)
+def losses(margins: np.ndarray, y: np.ndarray, link: Link = ONE_AGAINST_REST) -> np.ndarray:  # (n,)
     """Return each row's log-loss, for margins (n,) and y -1 and +1, or margins (n, classes) and y numbers."""
     if margins.ndim == 1:
         return log_losses(margins * y)
-    logs = -log_losses(margins)
-    return np.logaddexp.reduce(logs, axis=1) - logs[np.arange(len(y)), y.astype(np.intp)]
-
-
-def shares_of_classes(margins: np.ndarray) -> np.ndarray:
-    """Return probabilities (n, classes): of each class against the rest, divided by their sum."""
-    logs = -log_losses(margins)
-    logs -= logs.max(axis=1, keepdims=True)  # the largest becomes 1; a sum of tiny ones could be 0
-    shares = np.exp(logs)
-    return shares / shares.sum(axis=1, keepdims=True)
-
-
-def log_shares_of_classes(margins: np.ndarray) -> np.ndarray:
-    """Return the logarithms of `shares_of_classes` (n, classes)."""
-    logs = -log_losses(margins)
-    logs -= logs.max(axis=1, keepdims=True)
-    return logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    return -link.log_probabilities(margins)[np.arange(len(y)), y.astype(np.intp)]
 
 
 def _log_loss(margins: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:

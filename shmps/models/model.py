@@ -13,7 +13,7 @@ from shmps.data.matching import listed, names_of
 from shmps.data.numeric import dense_of
 from shmps.data.rows import is_finite, to_csr
 from shmps.errors import DataError, UsageError
-from shmps.models.metrics import log_losses, log_shares_of_classes, shares_of_classes
+from shmps.models.links import ONE_AGAINST_REST, Link, link_of, log_losses
 
 Label = bool | int | float | str
 LABEL_TYPES = (bool, int, float, str)
@@ -28,13 +28,16 @@ class Model:
     label has coefficients and an intercept, and the label with the largest margin is predicted.
 
     Raises UsageError if the labels are not two or more different bools, ints, floats or strings, coefficients
-    and intercept are not numbers of the right shapes, or the settings are not a dict that JSON can hold.
+    and intercept are not numbers of the right shapes, or the settings are not a dict that JSON can hold, or
+    name an unknown `multi_class`.
     """
 
     coefficients: np.ndarray  # (num_features,) float64; with more than two labels (labels, num_features)
     intercept: Any  # float; with more than two labels (labels,) float64
     labels: tuple[Label, ...]  # (negative, positive), or all labels, as the user gave them
     settings: dict[str, Any] = field(default_factory=dict)
+    # How margins of more than two labels become probabilities: by the setting `multi_class`.
+    link: Link = field(default=ONE_AGAINST_REST, init=False, repr=False)
 
     def __post_init__(self) -> None:
         # Convert to what a file can hold, so that a saved and loaded model is equal in every bit and type.
@@ -43,6 +46,8 @@ class Model:
         object.__setattr__(self, "coefficients", plain_coefficients(self.coefficients, each))
         object.__setattr__(self, "intercept", plain_intercept(self.intercept, each))
         object.__setattr__(self, "settings", plain_settings(self.settings))
+        if each:
+            object.__setattr__(self, "link", link_of(self.settings))
 
     @property
     def num_features(self) -> int:
@@ -90,13 +95,10 @@ class Model:
             )
 
     def predict_proba(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n, labels)
-        """Return the probability of each label for each row.
-
-        For more than two labels see `metrics.shares_of_classes`.
-        """
+        """Return the probability of each label for each row. For more than two labels see `link`."""
         margins = self.decision_function(X)
         if margins.ndim == 2:
-            return shares_of_classes(margins)
+            return self.link.probabilities(margins)
         # Not 1 - p, which would lose the digits of a small probability.
         return np.column_stack((expit(-margins), expit(margins)))
 
@@ -104,7 +106,7 @@ class Model:
         """Return the logarithms of the probabilities, which are finite even if a probability rounds to 0."""
         margins = self.decision_function(X)
         if margins.ndim == 2:
-            return log_shares_of_classes(margins)
+            return self.link.log_probabilities(margins)
         return np.column_stack((-log_losses(-margins), -log_losses(margins)))
 
     def predict(self, X: Any) -> np.ndarray:  # (n, num_features) -> (n,) of labels

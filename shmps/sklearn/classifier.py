@@ -39,8 +39,9 @@ class LinearClassifier(Estimator, Parameters):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probabilities (n_samples, n_classes) of classes_.
 
-        With more than two classes: those of each class against the rest, divided by their sum. Raises
-        DataError, and UsageError before `fit`.
+        With more than two classes: the softmax of the margins if the effective `multi_class` of training was
+        multinomial, else those of each class against the rest, divided by their sum. Raises DataError, and
+        UsageError before `fit`.
         """
         return self.model().predict_proba(self._features(X))
 

@@ -34,8 +34,10 @@ class LogisticRegression(LinearClassifier):
 
     It minimises (1 / sum_i s_i) sum_i s_i log(1 + exp(-y_i (x_i.w + b))) + l2/2 |w|^2 + l1 |w|_1 over the
     rows. s_i is the weight of the row (default: 1) times the weight of its class. The intercept b has no
-    penalty. With more than two classes, each class has a w and a b, trained against the rest: the servers
-    keep them side by side, one row per feature, and all classes learn in the same passes over the rows.
+    penalty. With more than two classes, each class has a w and a b, and `multi_class` sets the loss of a row
+    of class c: log(sum_k exp(x.w_k + b_k)) - x.w_c - b_c (multinomial), or the sum of the losses of each
+    class against the rest (ovr). The servers keep the classes side by side, one row per feature, and all
+    classes learn in the same passes over the rows.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def training_labels(y: Any, rows: int) -> Labels:
     classes = len(labels.classes)
     if classes > _MANY_CLASSES and rows < _FEW_ROWS * classes:
         warn(
-            f"y has {classes:,} classes in {rows:,} rows, each trained against the rest; if these are not "
+            f"y has {classes:,} classes in {rows:,} rows, and each has weights of its own; if these are not "
             f"classes, name another column of labels"
         )
     return Labels(labels.codes, plain_labels(labels.classes))

@@ -145,6 +145,27 @@ def test_more_than_two_labels_are_trained_shown_and_predicted(shmps, here):
     np.testing.assert_allclose(shares.astype(float).sum(axis=1), 1)
 
 
+@pytest.mark.parametrize("kind", ["multinomial", "ovr", None])
+def test_probabilities_of_more_than_two_labels_are_of_the_models_kind(shmps, here, kind):
+    settings = {} if kind is None else {"multi_class": kind}  # None: of an older version
+    weights = np.array([[2.0, -1.0, 0.0, 0.5], [0.0, 1.0, -1.0, 0.0], [-2.0, 0.5, 1.0, 0.0]])
+    model = Model(weights, [0.5, 0.0, -0.5], (-1, 1, 2), settings)
+    formats.save(model, "three")
+    done = shmps("predict", "three", "rows.svm", "--proba")
+    shares = np.array([line.split() for line in done.stdout.splitlines()]).astype(float)
+    rows = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [1, 3, 0, 0]])
+    margins = rows @ weights.T + model.intercept
+    expected = np.exp(margins) if kind == "multinomial" else 1 / (1 + np.exp(-margins))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares, expected, rtol=1e-12)
+    loss = -np.log(expected[range(4), [1, 1, 1, 0]]).mean()
+    assert f"log-loss {loss:.4f}" in done.stderr
+    told = "softmax of the margins" if kind == "multinomial" else "of each class against the rest"
+    assert f"proba      {told}" in shmps("inspect", "three").stdout
+    assert json.loads(shmps("inspect", "three", "--json").stdout)["proba"].startswith(told)
+    assert json.loads(shmps("inspect", "model", "--json").stdout)["proba"] is None
+
+
 # inspect
 
 

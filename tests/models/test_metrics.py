@@ -10,7 +10,8 @@ import pytest
 from scipy.special import expit
 
 from shmps.errors import UsageError
-from shmps.models.metrics import evaluate, log_losses
+from shmps.models.links import log_losses
+from shmps.models.metrics import evaluate
 
 
 def rows(seed, n=300, distinct=None):

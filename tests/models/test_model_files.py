@@ -234,6 +234,14 @@ def test_arrays_that_do_not_fit_the_labels_are_refused(older, coefficients, inte
         load(older)
 
 
+def test_a_header_with_an_unknown_kind_of_probabilities_is_refused(path):
+    save(Model(np.zeros((3, 1)), np.zeros(3), (0, 1, 2), {"multi_class": "ovr"}), path)
+    arrays = path.read_bytes().split(b"\n", 2)[2]
+    path.write_bytes(sealed(header_of(path) | {"settings": {"multi_class": "softmin"}}, arrays))
+    with pytest.raises(DataError, match=r"a\.model: .*must be 'ovr' or 'multinomial'.*got 'softmin'"):
+        load(path)
+
+
 @pytest.mark.parametrize("key", ["format", "labels", "settings", "arrays"])
 def test_a_header_without_a_key_is_refused(older, key):
     header = header_of(older)

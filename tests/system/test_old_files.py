@@ -13,6 +13,7 @@ from shmps.data import mapped
 from shmps.errors import DataError
 from shmps.linear import checkpoint
 from shmps.models.formats import load, save
+from shmps.models.links import ONE_AGAINST_REST
 from shmps.version import __version__
 
 OLD = ROOT / "tests" / "old_files"
@@ -39,6 +40,7 @@ def test_models_load_in_every_bit(path):
     assert two.settings == {"mode": "async", "bound": np.inf}
     assert three.coefficients.tobytes() == np.array([[0.5, -0.0], [1 / 3, 5e-324], [-2, 1e308]]).tobytes()
     assert (three.intercept.tolist(), three.labels) == ([0.1, -0.0, 3.0], (-1, 0, 7))
+    assert three.link == ONE_AGAINST_REST
     for model in (two, three):
         save(model, path)
         assert path.read_bytes().split(b"\n")[1].startswith(b'{"format": 2')

@@ -87,6 +87,7 @@ def _of_model(model: "Model", path: str, model_format: str, top: int) -> dict[st
         "nonzero_weights": len(used),
         "intercept": model.intercept if len(model.labels) == 2 else model.intercept.tolist(),
         "labels": list(model.labels),
+        "proba": model.link.description if len(model.labels) > 2 else None,
         "settings": {name: value for name, value in model.settings.items() if name != "names"},
         # The first index in the training text: 1 or 0.
         "counted_from": base,
@@ -127,6 +128,7 @@ def _model_text(found: dict[str, Any]) -> str:
         ("features", f"{found['features']:,}, {found['nonzero_weights']:,} weights other than 0"),
         ("intercept", told),
         ("labels", rule),
+        *([("proba", found["proba"])] if found["proba"] else []),
         ("settings", _settings(found["settings"])),
         *_columns_told(found["settings"].get("columns")),
     ]

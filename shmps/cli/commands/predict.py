@@ -110,7 +110,9 @@ def _tell_how_good(model: "Model", X: Any, y: np.ndarray, weights: np.ndarray | 
     if margins.ndim == 1:
         metrics = evaluate(margins, 2 * numbers - 1, weights)
     else:
-        metrics = evaluate_classes(margins.T, numbers, weights)
+        metrics = evaluate_classes(
+            lambda number: margins[:, number], len(model.labels), numbers, weights, model.link
+        )
     console.tell(
         f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
         f"log-loss {metrics.log_loss:.4f}, AUC {metrics.auc:.4f}"

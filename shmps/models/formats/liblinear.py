@@ -10,8 +10,9 @@
 
 With more than two labels, a line has the weight of each label against the rest, in the order of `label`.
 
-The format has no settings, and labels must be whole numbers. Weights have 17 digits, so shmps and liblinear
-read back the same bits.
+The format has no settings, and labels must be whole numbers. It has no softmax either: the labels that
+liblinear predicts would be the same, but its probabilities (-b 1) would not. Weights have 17 digits, so shmps
+and liblinear read back the same bits.
 """
 
 import math
@@ -20,7 +21,8 @@ from io import BufferedReader
 
 import numpy as np
 
-from shmps.errors import DataError
+from shmps.errors import DataError, verbatim
+from shmps.models.links import SOFTMAX
 from shmps.models.model import Label, Model
 from shmps.system.container import HEADER_LIMIT
 
@@ -45,7 +47,13 @@ _LEAST, _MOST = -(2**31), 2**31 - 1  # bounds of labels
 
 
 def encode(model: Model, path: str) -> Sequence[bytes]:
-    """Return the text. Raises DataError for labels that are not whole numbers of 32 bits."""
+    """Return the text. Raises DataError for softmax, and labels that are not whole numbers of 32 bits."""
+    if model.link == SOFTMAX:
+        raise DataError(
+            f"{verbatim(path)}: liblinear's probabilities are those of each class against the rest, got a "
+            f"model with {{multi_class.given}}; train with {{multi_class:'ovr'}}, or save in another format",
+            multi_class=SOFTMAX.name,
+        )
     labels = [_whole(label, path) for label in model.labels]
     if len(labels) == 2:
         labels.reverse()
