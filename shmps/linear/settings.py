@@ -8,7 +8,7 @@ from shmps.checks import bytes_of, seed_of
 from shmps.errors import UsageError, named_in
 from shmps.linear.callbacks import CallbackList, check_callbacks
 from shmps.linear.declaration import NODES
-from shmps.linear.full_gradient.problem import BINARY, ONE_AGAINST_REST, SOFTMAX
+from shmps.linear.full_gradient.problem import ONE_AGAINST_REST, SOFTMAX
 from shmps.linear.parameters import DECLARED, HOGWILD_RATES, LEARNING_RATES, Parameters
 from shmps.linear.plan import Plan
 from shmps.ps.arguments import replicas_of
@@ -135,11 +135,12 @@ class Settings(Parameters):
         """Return whether L-BFGS is the solver."""
         return self.solver != "minibatch" and not self._refused_by_lbfgs()
 
-    def loss_of(self, axes: int) -> str:
-        """Return the loss of a training by full gradients, for weights with so many axes: 2 with classes."""
-        if axes == 1:
-            return BINARY
-        return ONE_AGAINST_REST if self.multi_class == ONE_AGAINST_REST else SOFTMAX
+    @property
+    def classes(self) -> str:
+        """What a model of more than two classes learns: the value of multi_class that is not "auto"."""
+        if self.multi_class != "auto":
+            return self.multi_class
+        return SOFTMAX if self.by_lbfgs() else ONE_AGAINST_REST
 
     @property
     def may_stay_in_process(self) -> bool:

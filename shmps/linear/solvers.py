@@ -19,7 +19,7 @@ from shmps.linear.full_gradient import rounds
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.in_process import InProcess, pays
 from shmps.linear.full_gradient.layout import Layout
-from shmps.linear.full_gradient.problem import Problem
+from shmps.linear.full_gradient.problem import BINARY, Problem
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
@@ -216,7 +216,7 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     problem = Problem.of(
         rows,
         start.shape,
-        settings.loss_of(start.ndim),
+        BINARY if start.ndim == 1 else settings.classes,
         bool(settings.fit_intercept),
         l2=settings.l2,
         l1=settings.l1,

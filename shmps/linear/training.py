@@ -35,6 +35,7 @@ from shmps.linear.settings import Settings
 from shmps.linear.solvers import OnCluster, Solver, solver_of
 from shmps.linear.stability import stability_of
 from shmps.linear.timesheet import WorkerStats
+from shmps.models.links import link_of
 from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
@@ -102,6 +103,7 @@ class Training:
             self._callbacks,
             keeps_best=settings.early_stopping,
             model_of=lambda weights: model_of(weights, self._effective_settings()),
+            link=link_of({"multi_class": settings.classes}),
         )
         self._compiled = time.monotonic()
         self._seconds = {"compile": self._compiled - began}
@@ -268,7 +270,11 @@ class Training:
     def _effective_settings(self) -> dict[str, Any]:
         """Return the settings that are saved with the result and the model, as JSON-able values."""
         settings, updater = self.settings, self._updater
-        kept = vars(settings) | {"solver": self.solver, "mode": str(settings.consistency())}
+        kept = vars(settings) | {
+            "solver": self.solver,
+            "mode": str(settings.consistency()),
+            "multi_class": settings.classes,
+        }
         kept |= self._origin
         for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
             del kept[name]  # the model does not depend on them
