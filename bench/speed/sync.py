@@ -100,11 +100,12 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 def _gradients(X: Any, y: np.ndarray, rank: int, cores: int, iterations: int) -> Callable[[], None]:
     rows = shard(rows_of(X, y), rank, cores)
     weights, mean = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    gradient(*rows.part(0, 1), weights, False, len(y), mean)
+    curvatures = np.empty(len(y))
+    gradient(*rows.part(0, 1), weights, False, len(y), mean, curvatures)
 
     def work() -> None:
         for _ in range(iterations):
-            gradient(*rows, weights, False, len(y), mean)
+            gradient(*rows, weights, False, len(y), mean, curvatures)
 
     return work
 

@@ -99,7 +99,18 @@ class Setting(NamedTuple):
 
     def _loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         X, slope = self.X, np.zeros_like(weights)
-        loss = gradient(X.indptr, X.indices, X.data, self.y, None, weights, False, len(self.y), slope)
+        loss = gradient(
+            X.indptr,
+            X.indices,
+            X.data,
+            self.y,
+            None,
+            weights,
+            False,
+            len(self.y),
+            slope,
+            np.empty(len(self.y)),
+        )
         return float(loss), slope
 
 

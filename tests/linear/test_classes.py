@@ -7,7 +7,9 @@ import signal
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.sparse
+import scipy.special
 from naive import loss_and_gradient
 from problems import watching
 
@@ -40,11 +42,12 @@ def test_the_gradient_is_each_classs_against_the_rest(importance, intercept):
     random = np.random.default_rng(2)
     weights = random.normal(size=(FEATURES + intercept, CLASSES))
     rows, out = rows_of(X, Y.astype(float), importance), np.zeros_like(weights)
-    loss = kernels.class_gradients(*rows, weights, intercept, ROWS, out)
+    loss = kernels.class_gradients(*rows, weights, intercept, ROWS, out, np.empty((ROWS, CLASSES)))
     losses = []
     for number in range(CLASSES):
         own, column = np.zeros(len(weights)), weights[:, number].copy()
-        losses.append(kernels.gradient(*rows.against_rest(number), column, intercept, ROWS, own))
+        part = rows.against_rest(number)
+        losses.append(kernels.gradient(*part, column, intercept, ROWS, own, np.empty(ROWS)))
         assert own.tobytes() == out[:, number].tobytes()
         if importance is None:
             signs = np.where(number == Y, 1, -1)
@@ -82,6 +85,7 @@ def test_each_class_comes_to_the_bits_of_a_training_against_the_rest(params):
 def test_lbfgs_finds_each_classs_optimum(features, intercept):
     wide = scipy.sparse.csr_matrix((X.data, X.indices, X.indptr), (ROWS, features))
     params = {"solver": "lbfgs", "l2": 0.01, "tol": 1e-13, "iterations": 500, "fit_intercept": intercept}
+    params |= {"multi_class": "ovr"}
     together = LogisticRegression(**params).fit(wide, Y)
     alone = [LogisticRegression(**params).fit(wide, number == Y) for number in range(CLASSES)]
     np.testing.assert_allclose(together.coef_, np.vstack([each.coef_ for each in alone]), atol=1e-5)
@@ -213,3 +217,34 @@ def test_a_worker_that_dies_changes_no_bit():
     disturbed = LogisticRegression(callbacks=[watching(kill)], **params).fit(X, Y)
     assert len(disturbed.result_.events) == 1
     assert disturbed.coef_.tobytes() == undisturbed.coef_.tobytes()
+
+
+@pytest.mark.parametrize("features", [FEATURES, 600], ids=["whole curvature", "moments"])
+@pytest.mark.parametrize("importance", [None, WEIGHTS], ids=["alike", "weighted"])
+def test_softmax_comes_to_the_optimum(features, importance):
+    wide = scipy.sparse.csr_matrix((X.data, X.indices, X.indptr), (ROWS, features))
+    model = LogisticRegression(l2=0.01, tol=1e-12, iterations=500).fit(wide, Y, sample_weight=importance)
+    assert model.result_.settings["multi_class"] == "multinomial"
+    own = np.ones(ROWS) if importance is None else importance
+    dense = np.hstack([X.toarray(), np.ones((ROWS, 1))])
+
+    def value_and_gradient(flat):
+        weights = flat.reshape(FEATURES + 1, CLASSES)
+        margins = dense @ weights
+        logs = margins - scipy.special.logsumexp(margins, axis=1, keepdims=True)
+        slopes = (np.exp(logs) - np.eye(CLASSES)[Y]) * own[:, None] / own.sum()
+        penalized = weights * (np.arange(FEATURES + 1) < FEATURES)[:, None]
+        value = -(logs[range(ROWS), Y] @ own) / own.sum() + 0.005 * (penalized**2).sum()
+        return value, (dense.T @ slopes + 0.01 * penalized).ravel()
+
+    best = scipy.optimize.minimize(
+        value_and_gradient, np.zeros((FEATURES + 1) * CLASSES), jac=True, options={"gtol": 1e-9}
+    )
+    assert model.result_.objectives[-1][1] == pytest.approx(best.fun, rel=1e-10)
+    found = np.vstack([model.coef_[:, :FEATURES].T, model.intercept_])
+    assert value_and_gradient(found.ravel())[0] == pytest.approx(best.fun, rel=1e-10)
+
+
+def test_softmax_needs_full_gradients():
+    with pytest.raises(UsageError, match="multi_class='multinomial' needs full gradients"):
+        LogisticRegression(multi_class="multinomial", solver="minibatch").fit(X, Y)

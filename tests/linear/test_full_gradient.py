@@ -309,7 +309,9 @@ def test_what_the_moments_tell_is_solved_for_exactly():
     matrix = np.diag((sums.squares - sums.means**2 / masses + task.penalty)[:, 0])
     matrix += sums.means @ sums.means.T / masses
     values = random.standard_normal((600, 1))
-    assert solver_for(task, sums, masses)(values) == pytest.approx(np.linalg.solve(matrix, values), rel=1e-4, abs=1e-4)
+    assert solver_for(task, sums, masses)(values) == pytest.approx(
+        np.linalg.solve(matrix, values), rel=1e-4, abs=1e-4
+    )
 
 
 def test_rows_sorted_by_length_are_the_same_rows():

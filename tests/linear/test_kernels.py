@@ -23,7 +23,7 @@ def problem():
 
 def taken(X, y, w, intercept):
     out = np.zeros(len(w))
-    loss = kernels.gradient(*rows_of(X, y), w, intercept, len(y), out)
+    loss = kernels.gradient(*rows_of(X, y), w, intercept, len(y), out, np.empty(len(y)))
     return loss, out
 
 
@@ -33,10 +33,11 @@ def test_the_gradient_comes_to_the_same_bits_piece_by_piece(problem):
     assert len(y) > 3 * kernels.BLOCK
     whole, pieces = np.zeros(len(w)), np.zeros(len(w))
     rows = rows_of(X, y)
-    loss = kernels.gradient(*rows, w, True, len(y), whole)
+    loss = kernels.gradient(*rows, w, True, len(y), whole, np.empty(len(y)))
+    size = 2 * kernels.BLOCK
     losses = [
-        kernels.gradient(*rows.part(begin, begin + 2 * kernels.BLOCK), w, True, len(y), pieces)
-        for begin in range(0, len(y), 2 * kernels.BLOCK)
+        kernels.gradient(*rows.part(begin, begin + size), w, True, len(y), pieces, np.empty(size))
+        for begin in range(0, len(y), size)
     ]
     assert pieces.tobytes() == whole.tobytes()
     assert sum(losses) == pytest.approx(loss, rel=1e-14)
