@@ -12,14 +12,15 @@ from shmps.linear.full_gradient.problem import Gradient, Problem, Request, Searc
 class Descent:
     """Passes sums to a search and its requests on, for `most` gradients.
 
-    request: to be answered next; None: the search has ended. weights (features, classes): of the last
-    request for a gradient. history: (seconds since `begin`, objective) after each gradient.
+    request: to be answered next; None: the search has ended. stopped: whether `stop` was called. weights
+    (features, classes): of the last request for a gradient. history: (seconds since `begin`, objective) after
+    each gradient.
     """
 
     def __init__(self, problem: Problem, search: Search, tolerance: float, most: int):
         self._problem, self._search, self._tolerance, self._most = problem, search, tolerance, most
         self._began = math.inf
-        self._stopped = self._ended = False
+        self.stopped = self._ended = False
         self._steps = search.steps()
         self.weights = search.best.weights
         self.request: Request | None = next(self._steps)
@@ -31,7 +32,7 @@ class Descent:
 
     def stop(self) -> None:
         """End after the next sums."""
-        self._stopped = True
+        self.stopped = True
 
     @property
     def best(self) -> np.ndarray:
@@ -53,7 +54,7 @@ class Descent:
             self.request, self._ended = None, True
         if was_gradient:
             self.history.append((time.monotonic() - self._began, self._search.best.value))
-        if self._stopped:
+        if self.stopped:
             self.request = None
         elif isinstance(self.request, Gradient):
             if self.gradients == self._most:
@@ -66,7 +67,7 @@ class Descent:
     def advice(self) -> NotConverged | None:
         """What to do if the search ended above its tolerance; None otherwise."""
         search, rounds = self._search, len(self.history)
-        if self._stopped or not rounds or (self.request is None and self._ended and not search.stuck):
+        if self.stopped or not rounds or (self.request is None and self._ended and not search.stuck):
             return None
         apart = search.gap / abs(search.best.value)
         if search.stuck and apart <= self._tolerance:

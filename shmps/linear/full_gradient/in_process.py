@@ -69,11 +69,13 @@ class InProcess:
         descent, sums, began = self._descent, Sums.of(self._problem), time.monotonic()
         descent.begin()
         on_barrier()
-        while descent.request is not None:
-            self._shard.answer(descent.request, descent.weights, sums)
-            if isinstance(descent.request, Gradient) and self._interval:
-                self._report(on_report)
+        while descent.request is not None and not descent.stopped:
+            request, number = descent.request, descent.gradients
+            self._shard.answer(request, descent.weights, sums)
             descent.take(sums)
+            if isinstance(request, Gradient) and self._interval and number % self._interval == 0:
+                weights = request.weights.reshape(self._problem.loss_shape).copy()
+                on_report(0, Iterate(number, time.monotonic(), number, weights))
             on_pause()
         done, ended = len(descent.history), time.monotonic()
         rows = self._rows
@@ -90,12 +92,6 @@ class InProcess:
                 spans=None,
             )
         ]
-
-    def _report(self, on_report: OnReport) -> None:
-        number = self._descent.gradients
-        if number % self._interval == 0:
-            weights = self._descent.weights.reshape(self._problem.loss_shape).copy()
-            on_report(0, Iterate(number, time.monotonic(), number, weights))
 
     def weights(self) -> np.ndarray:
         return self._descent.best.reshape(self._problem.loss_shape)
