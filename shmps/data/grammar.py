@@ -9,6 +9,8 @@ import math
 import re
 import sys
 
+from shmps.errors import Fault, verbatim
+
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"  # for Python, and for pyarrow's RE2
 _NUMBER = re.compile(NUMBER)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)(\(\w*\))?", re.IGNORECASE)
@@ -53,14 +55,16 @@ def label(word: str) -> float | str:
         return sys.intern(word)  # one str for all rows that have it
     remedy = "rename it"
     if "," in word or ";" in word:
-        remedy = "if this is CSV, name the labels' column with --label (label=...)"
+        remedy = "if this is CSV, give {label}, the column of the labels"
     elif ":" in word or "=" in word:
         remedy = "put the label before the first feature"
     elif "|" in word:
-        remedy = "put a blank before the |, and read named features with --hash-bits (hash_bits=...)"
-    raise ValueError(
-        f"a row must start with its label, a number or text without : , ; | # or quotes, got {shown(word)}; "
-        f"{remedy}"
+        remedy = "put a blank before the |, and read named features with {hash_bits}"
+    raise Fault(
+        f"a row must start with its label, a number or text without : , ; | # or quotes, got "
+        f"{verbatim(shown(word))}; {remedy}",
+        label=None,
+        hash_bits=None,
     )
 
 
