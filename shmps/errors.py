@@ -112,13 +112,9 @@ class DataError(ShmpsError, ValueError):
     @classmethod
     def at(cls, place: str, fault: ValueError) -> "DataError":
         """Return an error with the message of `fault`, after the place where it was found."""
-        if isinstance(fault, Fault):
+        if isinstance(fault, NamingParameters):
             return cls(f"{verbatim(place)}: {fault.template}", **fault.parameters)
         return cls(f"{place}: {fault}")
-
-
-class Fault(NamingParameters, ValueError):
-    """A word or a line breaks a rule of its format. The reader adds where: see `DataError.at`."""
 
 
 class NotNumbers(DataError, TypeError):

@@ -9,7 +9,7 @@ import math
 import re
 import sys
 
-from shmps.errors import Fault, verbatim
+from shmps.errors import NamingParameters, verbatim
 
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"  # for Python, and for pyarrow's RE2
 _NUMBER = re.compile(NUMBER)
@@ -17,6 +17,10 @@ _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)(\(\w*\))?", re.IGNORECASE)
 _TEXT_LABEL = re.compile(r"""(?!['"]|.*\w=)[^:,;|#]+""")
 _MOST_SHOWN = 40  # characters of a word
 _KINDS = {float: "a number", str: "text", type(None): "no label"}  # of labels
+
+
+class Fault(NamingParameters, ValueError):
+    """A word or a line breaks a rule of its format. The reader adds where: see `DataError.at`."""
 
 
 def number(word: str) -> float:

@@ -30,6 +30,7 @@ from shmps.linear import checkpoint
 from shmps.linear.callbacks import CallbackList, EarlyStopping
 from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
+from shmps.linear.kernels import gradient
 from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
 from shmps.linear.settings import Settings
@@ -39,6 +40,7 @@ from shmps.linear.timesheet import WorkerStats
 from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
+from shmps.system.compiling import announce
 from shmps.updaters.descent import ByRule
 
 ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # from the weights as trained, and the settings
@@ -86,6 +88,7 @@ class Training:
         self._resumed = int(np.sum(self._before))
         if continued is not None:  # at its first tick
             restored = continued._replace(ticks=np.zeros(settings.workers, np.int64))
+        announce(gradient)
         began = time.monotonic()
         self._columns = columns = self._columns_of(rows, start, restored)
         self._rows, narrow = columns.rows(rows), columns.narrow(start)
@@ -273,8 +276,10 @@ class Training:
         settings, updater = self.settings, self._updater
         kept = vars(settings) | {"solver": self.solver, "mode": str(settings.consistency())}
         kept |= self._origin
-        for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
+        for name in ("callbacks", "timeline", "verbose", "checkpoint", "checkpoint_every", "resume"):
             del kept[name]  # the model does not depend on them
+        for name in "C", "l1_ratio":
+            del kept[name]  # l1 and l2 have what follows from them
         if isinstance(settings.class_weight, dict):
             kept["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
         if self.solver == "minibatch":

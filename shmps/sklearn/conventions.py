@@ -5,11 +5,29 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from shmps.errors import UsageError
+from shmps.linear.vocabulary import advice
 
+_Class = TypeVar("_Class", bound=type)
 _METHODS = ("fit", "partial_fit", "score")  # that take `sample_weight`
+
+
+def naming_parameters(estimator: _Class) -> _Class:
+    """Decorate an estimator: an unknown argument of its constructor is a TypeError with advice."""
+    init: Any = estimator.__init__  # type: ignore[misc]
+    known = [name for name in inspect.signature(init).parameters if name != "self"]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **given: Any) -> None:
+        if unknown := [name for name in given if name not in known]:
+            why = "; ".join(advice(name, known) for name in unknown)
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(unknown)}: {why}")
+        init(self, *args, **given)
+
+    estimator.__init__ = __init__  # type: ignore[misc]
+    return estimator
 
 
 class Estimator:
@@ -24,7 +42,7 @@ class Estimator:
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
-                raise UsageError(f"parameters must be among {', '.join(known)}, got {name!r}")
+                raise UsageError(f"{type(self).__name__} takes no {name}: {advice(name, known)}")
             setattr(self, name, value)
         return self
 

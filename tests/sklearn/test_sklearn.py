@@ -185,3 +185,32 @@ def test_weights_are_routed_where_they_are_asked_for():
         unasked = pipeline.make_pipeline(preprocessing.MaxAbsScaler(), quick())
         with pytest.raises(ValueError, match="sample_weight"):
             unasked.fit(X, Y, sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"max_iter": 100}, "takes no max_iter: max_iter is called iterations or epochs here"),
+        ({"n_jobs": 2}, "n_jobs is called workers here"),
+        ({"penalty": "l1"}, "C and l1_ratio, or l1 and l2, give the penalty here; an infinite C is none"),
+        ({"dual": True, "eta0": 1}, "takes no dual, eta0: there is no dual form here; leave it out; eta0 is"),
+        ({"power_t": 0.5}, "schedule='1/sqrt(t)' is its value 0.5 here, schedule='1/t' is 1"),
+        ({"epoch": 3}, "takes no epoch: epochs is near"),
+        ({"frobnicate": 3}, "takes no frobnicate: the parameters are workers, servers, "),
+    ],
+    ids=str,
+)
+def test_a_parameter_of_another_program_is_told_as_it_is_here(given, told):
+    with pytest.raises(TypeError, match=re.escape(told)):
+        LogisticRegression(**given)
+    with pytest.raises(UsageError, match="LogisticRegression takes no "):
+        LogisticRegression().set_params(**given)
+
+
+@pytest.mark.parametrize("solver", ["liblinear", "saga", "newton-cg"])
+def test_a_solver_of_another_program_is_told_those_that_are_here(solver):
+    from sklearn.base import clone
+
+    model = clone(LogisticRegression(solver=solver))  # as scikit-learn wants it, `fit` complains
+    with pytest.raises(UsageError, match=f"solver must be one of auto, lbfgs, minibatch, got '{solver}'"):
+        model.fit([[1.0], [2.0]], [0, 1])

@@ -6,7 +6,7 @@ import numpy as np
 
 from shmps.data import grammar
 from shmps.data.svmlight.kernels import BAD_LABEL, BAD_VALUE
-from shmps.errors import Fault, verbatim
+from shmps.errors import verbatim
 
 _TOKEN = re.compile(rb"[^ \t\r\n#]*")
 _WORD = re.compile(rb"[^ \t\r\n]*")
@@ -40,7 +40,7 @@ def explained(fault: int, whole: bytes, base: int, limit: int, labelled: bool) -
         )
     if fault == BAD_VALUE:
         return _bad_value(whole)
-    return Fault(_bad_index(whole, base, limit, labelled), hash_bits=None, zero_based=None)
+    return grammar.Fault(_bad_index(whole, base, limit, labelled), hash_bits=None, zero_based=None)
 
 
 def _bad_index(whole: bytes, base: int, limit: int, labelled: bool) -> str:

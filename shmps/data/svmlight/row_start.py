@@ -23,7 +23,7 @@ import numpy as np
 from shmps.data import grammar
 from shmps.data.svmlight.kernels import FEATURE, NUMBER, WORD
 from shmps.data.svmlight.messages import INDEX_DIGITS
-from shmps.errors import Fault, verbatim, warn
+from shmps.errors import verbatim, warn
 
 WINDOW = 1 << 24  # bytes
 _FIRST_WORD = re.compile(rb"^[ \t]*([^ \t\r\n#][^ \t\r\n]*)", re.MULTILINE)
@@ -102,7 +102,7 @@ def row_start_of(
 
 def _without_labels(word: str, labelled: bool) -> RowStart:
     if labelled:
-        raise Fault(
+        raise grammar.Fault(
             f"a row must start with its label, got {verbatim(grammar.shown(word))} in a file whose rows may "
             f"be features alone; put the label before the first feature, or if they are labels with weights "
             f"(label:weight), give the weights apart, with {{sample_weight}}",
