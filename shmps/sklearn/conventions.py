@@ -5,9 +5,11 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from html import escape
 from typing import Any, Self, TypeVar
 
 from shmps.errors import UsageError
+from shmps.linear.text import html_table
 from shmps.linear.vocabulary import advice
 
 _Class = TypeVar("_Class", bound=type)
@@ -51,6 +53,16 @@ class Estimator:
         given = {name: value for name, value in self.get_params().items() if value is not defaults[name]}
         changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: what was set, all parameters, and the figures of the last training."""
+        lines = [(name, repr(value)) for name, value in self.get_params().items()]
+        result = getattr(self, "result_", None)
+        figures = "" if result is None else result._repr_html_()
+        return (
+            f"<details><summary><code>{escape(repr(self))}</code>, {'fitted' if figures else 'not fitted'}"
+            f"</summary>{figures}<details><summary>Parameters</summary>{html_table(lines)}</details></details>"
+        )
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags

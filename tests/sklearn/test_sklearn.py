@@ -214,3 +214,28 @@ def test_a_solver_of_another_program_is_told_those_that_are_here(solver):
     model = clone(LogisticRegression(solver=solver))  # as scikit-learn wants it, `fit` complains
     with pytest.raises(UsageError, match=f"solver must be one of auto, lbfgs, minibatch, got '{solver}'"):
         model.fit([[1.0], [2.0]], [0, 1])
+
+
+def test_a_notebook_shows_the_parameters_and_the_last_training(monkeypatch):
+    model = LogisticRegression(C=2.0, class_weight={"<b>": 1.0})
+    shown = model._repr_html_()
+    assert (
+        "<code>LogisticRegression(C=2.0, class_weight={&#x27;&lt;b&gt;&#x27;: 1.0})</code>, not fitted"
+        in shown
+    )
+    assert '<th scope="row">early_stopping</th><td>False</td>' in shown
+    model = LogisticRegression().fit(X, Y)
+    assert "fitted" in model._repr_html_() and model.result_._repr_html_() in model._repr_html_()
+    assert repr(model.result_) == model.result_.table() and "log-loss" in repr(model.result_)
+    assert not repr(model.result_).startswith("data")  # which only files have
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_the_diagram_of_a_pipeline_has_the_estimator(fitted):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=2.0))
+    if fitted:
+        pipeline.fit(X, Y)
+    assert "LogisticRegression(C=2.0)" in pipeline._repr_html_()
