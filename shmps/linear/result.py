@@ -168,6 +168,7 @@ class Result:
             ("mode", settings["mode"]),
             ("workers, servers", f"{settings['workers']}, {settings['servers']}"),
             ("solver", "lbfgs") if self.objectives else ("updater", settings["updater"]),
+            ("penalty", f"l1 {settings['l1']:.3g}, l2 {settings['l2']:.3g}"),
             ("ticks", f"{self.ticks:,} of all workers{before} ({self.rows:,} rows visited)"),
             ("wall seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
             (

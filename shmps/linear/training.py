@@ -141,16 +141,22 @@ class Training:
 
     def _run(self, cluster: Cluster) -> list[WorkerStats | None]:
         solver, settings = self._solver, self.settings
-        return cluster.run(
+
+        def show_progress() -> None:
+            self._callbacks.on_progress(int(cluster.ticks().sum()), solver.ticks_planned)
+
+        stats = cluster.run(
             solver.function,
             *solver.args,
             on_report=self._on_report,
-            on_pause=lambda: self._callbacks.on_progress(int(cluster.ticks().sum()), solver.ticks_planned),
+            on_pause=show_progress,
             on_event=self._callbacks.on_event,
             on_barrier=self._on_barrier,
             on_worker_death=settings.on_worker_death,
             join_at=settings.join_at,
         )
+        show_progress()
+        return stats
 
     def _on_barrier(self) -> None:
         self._started = min(self._started, time.monotonic())
