@@ -10,11 +10,11 @@ from tqdm import tqdm
 from bench import record, report
 from bench.faults import faults, kill, leftovers
 from bench.speed import async_, load, outofcore, peers, protection, requests, scaling, start, sync
-from bench.story import cure, grid, straggler, table, trace
+from bench.story import cure, grid, straggler, strength, table, trace
 from shmps.errors import ShmpsError
 
 MODULES = (
-    table, trace, straggler, cure, grid,
+    table, trace, straggler, cure, grid, strength,
     kill, faults, leftovers,
     protection, peers, sync, scaling, start, requests, load, outofcore, async_,
 )  # fmt: skip

@@ -56,6 +56,12 @@ def integer(least: int) -> Rule:
     return Rule("int", broken, int)
 
 
+def integer_or_bool(least: int) -> Rule:
+    """Accept integers >= `least`, True and False."""
+    rule = integer(least)
+    return replace(rule, broken=lambda value: "" if isinstance(value, bool) else rule.broken(value))
+
+
 def number(of: str = "", **limits: float) -> Rule:
     """Accept finite numbers within the limits `above`, `least`, `below` and `most`. `of` names a unit."""
     must = f"a finite number{f' of {of}' if of else ''} " + " and ".join(
@@ -68,6 +74,16 @@ def number(of: str = "", **limits: float) -> Rule:
         return "" if within else must
 
     return Rule("float", broken, float)
+
+
+def number_or_infinity(above: float) -> Rule:
+    """Accept numbers above the limit, and infinity."""
+    rule = number(above=above)
+
+    def broken(value: Any) -> str:
+        return "" if isinstance(value, float) and value == math.inf else rule.broken(value)
+
+    return replace(rule, broken=broken)
 
 
 def one_of(*choices: str) -> Rule:

@@ -80,6 +80,11 @@ class NamingParameters(Exception):
             state = state | {"parameters": {}}
         return type(self), self.args, state
 
+    @property
+    def template(self) -> str:
+        """The message as a template, in which parameters have their names in braces."""
+        return self._template if self.parameters else verbatim(self)
+
     def told(self, named: Callable[[str, Any], Named]) -> str:
         """Return the message with each parameter as `named(name, value)` formats it."""
         if not self.parameters:
@@ -103,6 +108,13 @@ class DataError(ShmpsError, ValueError):
     """A data or model file is missing, unreadable, or breaks a rule of its format."""
 
     exit_code = 3
+
+    @classmethod
+    def at(cls, place: str, fault: ValueError) -> "DataError":
+        """Return an error with the message of `fault`, after the place where it was found."""
+        if isinstance(fault, NamingParameters):
+            return cls(f"{verbatim(place)}: {fault.template}", **fault.parameters)
+        return cls(f"{place}: {fault}")
 
 
 class NotNumbers(DataError, TypeError):

@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
         first = arguments[0].partition("=")[0]
         advice = ""
         if first.startswith("-"):
-            advice = nearest(first, self._option_string_actions, Flags(self).by_name)
+            advice = nearest(first, self._option_string_actions, Flags(self))
         self.error(f"unrecognized arguments: {' '.join(arguments)}" + f"; {advice}" * bool(advice))
 
     def _flags(self, path: str, given: set[str]) -> list[str]:

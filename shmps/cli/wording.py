@@ -6,38 +6,30 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from shmps.errors import Named, literal
+from shmps.linear.vocabulary import ELSEWHERE, otherwise
 
-# The flags by their names in liblinear, scikit-learn, Vowpal Wabbit, XGBoost and LightGBM.
+# The flags by their names in other programs, beside those of the parameters.
 _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     name: flags
     for names, flags in {
-        "lr eta eta0 rate step_size -l": ("--learning-rate",),
-        "alpha": ("--learning-rate", "--l2"),
-        "-C -c c reg reg_param lambda weight_decay penalty": ("--l2",),
-        "reg_lambda lambda_l2": ("--l2",),
-        "reg_alpha lambda_l1": ("--l1",),
-        "max_iter max_iterations n_iter num_iter num_round num_boost_round": ("--iterations", "--epochs"),
-        "passes num_epochs n_epochs": ("--epochs",),
+        "-l": ("--learning-rate",),
+        "-C -c": ("--C",),
         "output out -o -f final_regressor save model_file output_model save_model": ("--output", "--model"),
         "bit_precision -b bits": ("--hash-bits",),
         "invert_hash readable_model": ("--keep-names",),
         "target target_column label_column label_col y": ("--label",),
         "sample_weight weight weight_file": ("--weights", "--weight-column"),
         "sep separator": ("--delimiter",),
-        "optimizer rule": ("--updater",),
-        "n_jobs jobs threads nthread num_threads num_workers processes -j -p": ("--workers",),
-        "batch minibatch": ("--batch-size",),
+        "-j -p": ("--workers",),
         "train train_data training_data -d": ("--data",),
         "valid validation eval_set test_data -t": ("--test",),
-        "eps epsilon tolerance -e": ("--tol",),
-        "bias -B": ("--intercept",),
+        "-e": ("--tol",),
+        "-B": ("--intercept",),
         "probability probabilities predict_proba": ("--proba",),
         "silent -q": ("--quiet",),
+        "verbose -v": ("--log", "--live"),
     }.items()
     for name in names.split()
-}
-_AND_ITS_VALUE = {
-    name: ", which is 1 / (C * rows) of liblinear and scikit-learn" for name in ("-C", "-c", "--C", "--c")
 }
 
 
@@ -94,16 +86,23 @@ def meant(name: str, known: Collection[str], flags: Mapping[str, str]) -> list[s
 
     flags: the flag of each parameter, so that a parameter's name counts as one of its names.
     """
-    if len(name) > 2:
-        name = name.lstrip("-").lower().replace("-", "_")
-    elsewhere = [flag for flag in _ELSEWHERE.get(name, ()) if flag in known]
+    name = _word(name)
+    elsewhere = [flags[ours] for ours in ELSEWHERE.get(name, ()) if ours in flags]
+    elsewhere += [flag for flag in _ELSEWHERE.get(name, ()) if flag in known]
     return elsewhere or ([flags[name]] if name in flags else [])
 
 
-def nearest(wrong: str, known: Collection[str], flags: Mapping[str, str]) -> str:
+def _word(flag: str) -> str:
+    """Return the name of a flag as a parameter has it; a flag of one letter is its own name."""
+    return flag if len(flag) <= 2 else flag.lstrip("-").lower().replace("-", "_")
+
+
+def nearest(wrong: str, known: Collection[str], flags: Flags) -> str:
     """Return advice for a flag that is not `known`, such as "--max-iter is --iterations here", or ""."""
-    if same := meant(wrong, known, flags):
-        return f"{wrong} is {' or '.join(same)} here" + _AND_ITS_VALUE.get(wrong, "")
+    if same := meant(wrong, known, flags.by_name):
+        return f"{wrong} is {' or '.join(same)} here"
+    if "solver" in flags.by_name and (what := otherwise(_word(wrong), flags)):
+        return what
     longer = [flag for flag in known if len(wrong) > 3 and flag.startswith(wrong.replace("_", "-"))]
     near = longer or difflib.get_close_matches(wrong, known, n=1, cutoff=0.7)
     return f"{near[0]} is near" if near else ""

@@ -9,12 +9,18 @@ import math
 import re
 import sys
 
+from shmps.errors import NamingParameters, verbatim
+
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"  # for Python, and for pyarrow's RE2
 _NUMBER = re.compile(NUMBER)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)(\(\w*\))?", re.IGNORECASE)
 _TEXT_LABEL = re.compile(r"""(?!['"]|.*\w=)[^:,;|#]+""")
 _MOST_SHOWN = 40  # characters of a word
 _KINDS = {float: "a number", str: "text", type(None): "no label"}  # of labels
+
+
+class Fault(NamingParameters, ValueError):
+    """A word or a line breaks a rule of its format. The reader adds where: see `DataError.at`."""
 
 
 def number(word: str) -> float:
@@ -53,14 +59,16 @@ def label(word: str) -> float | str:
         return sys.intern(word)  # one str for all rows that have it
     remedy = "rename it"
     if "," in word or ";" in word:
-        remedy = "if this is CSV, name the labels' column with --label (label=...)"
+        remedy = "if this is CSV, give {label}, the column of the labels"
     elif ":" in word or "=" in word:
         remedy = "put the label before the first feature"
     elif "|" in word:
-        remedy = "put a blank before the |, and read named features with --hash-bits (hash_bits=...)"
-    raise ValueError(
-        f"a row must start with its label, a number or text without : , ; | # or quotes, got {shown(word)}; "
-        f"{remedy}"
+        remedy = "put a blank before the |, and read named features with {hash_bits}"
+    raise Fault(
+        f"a row must start with its label, a number or text without : , ; | # or quotes, got "
+        f"{verbatim(shown(word))}; {remedy}",
+        label=None,
+        hash_bits=None,
     )
 
 

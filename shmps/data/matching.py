@@ -61,7 +61,9 @@ def matched(X: Any, training: Dialect, num_features: int) -> tuple[csr_matrix, i
     if origin_of(X).fixes_width and X.shape[1] != num_features:
         raise DataError(
             f"rows of CSV and hashed rows must have the {num_features} features of training, got "
-            f"{X.shape[1]}; read the same columns, with the same --label (label) and --hash-bits (hash_bits)"
+            f"{X.shape[1]}; read the same columns, with the same {{label}} and {{hash_bits}}",
+            label=None,
+            hash_bits=None,
         )
     return fit_columns(X, num_features)
 

@@ -59,7 +59,7 @@ class NamedText(Format):
                         grammar.same_kind(row.label, content, kind)
                         rows.append(row)
                 except ValueError as error:
-                    raise DataError(f"{path}:{lines}: {error}") from None
+                    raise DataError.at(f"{path}:{lines}", error) from None
             if rows:
                 yield with_origin(_block(rows, hasher, taken), origin)
         if kind is None:

@@ -11,7 +11,7 @@ from typing import Any
 from shmps.data import mapped, readers
 from shmps.data.dialect import Dialect
 from shmps.data.format import Block
-from shmps.errors import DataError, UsageError
+from shmps.errors import DataError, UsageError, verbatim
 
 
 def read(
@@ -72,7 +72,8 @@ def opened(
     block = read(X, how, labelled=labelled)
     if block.weights is not None and sample_weight is not None:
         raise UsageError(
-            f"the weights of the rows must come from one place, got sample_weight and those in "
-            f"{os.fspath(X)}; leave out one or the other"
+            f"the weights of the rows must come from one place, got {{sample_weight}} and those in "
+            f"{verbatim(os.fspath(X))}; leave out one or the other",
+            sample_weight=sample_weight,
         )
     return block.X, block.y, sample_weight if block.weights is None else block.weights

@@ -39,7 +39,7 @@ class Callback:
         """Run once at the start of every training, before its processes start."""
 
     def on_progress(self, done: int, planned: int) -> None:
-        """Run a few times per second with the ticks of all workers: done so far, and planned in all.
+        """Run a few times per second, and at the end, with the ticks of all workers: done, and planned.
 
         `planned` is an upper bound. `done` includes the ticks of a resumed checkpoint and, with L-BFGS, the
         pushes of the curvature.

@@ -14,7 +14,18 @@ from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
 
-from shmps.checks import boolean, byte_size, integer, number, one_of, optional, path, seed
+from shmps.checks import (
+    boolean,
+    byte_size,
+    integer,
+    integer_or_bool,
+    number,
+    number_or_infinity,
+    one_of,
+    optional,
+    path,
+    seed,
+)
 from shmps.errors import Named, named_in
 from shmps.linear.declaration import (
     NODES,
@@ -42,8 +53,10 @@ _RATES += "; in hogwild mode " + ", ".join(f"{rate:g} for {name}" for name, rate
 class Parameters:
     """The parameters as they were given. `shmps.linear.settings.Settings` has checked ones."""
 
-    workers: int = parameter(
-        2, integer(least=1), "worker processes",
+    workers: int | None = parameter(
+        None, integer(least=1), "worker processes (default: the usable cores, fewer where rows are few)",
+        more="Usable are the cores in the affinity of the process and the quota of its cgroup. Results have "
+        "the same bits on other machines if the number is given.",
         section=NODES, flag=Flag("N"),
     )
     servers: int = parameter(
@@ -96,9 +109,21 @@ class Parameters:
         0.0, number(least=0), "L1 penalty; with minibatches it needs {updater:'ftrl'}",
         flag=Flag("L1"),
     )
-    l2: float = parameter(
-        1e-5, number(least=0), "L2 penalty",
+    l2: float | None = parameter(
+        None, number(least=0), "L2 penalty (default: that of {C:1}; 0 with {l1})",
+        more="`partial_fit`: 1e-05 by default, since a part does not tell how many rows there will be.",
         flag=Flag("L2"),
+    )
+    C: float | None = parameter(
+        None, number_or_infinity(above=0),
+        "the penalty as scikit-learn and liblinear have it, instead of {l1} and {l2}: the factor of the sum "
+        "of the rows' losses (default: 1); inf: no penalty",
+        more="With the sum S of the rows' weights, {l1} is l1_ratio / (C S), {l2} is (1 - l1_ratio) / (C S).",
+        flag=Flag("C"),
+    )
+    l1_ratio: float | None = parameter(
+        None, number(least=0, most=1), "with {C}: the share of the L1 penalty (default: 0)",
+        lbfgs=(None, 0), flag=Flag("SHARE"),
     )
     batch_size: int | None = parameter(
         None, integer(least=0), "rows of a minibatch; 0: the worker's whole shard",
@@ -219,6 +244,11 @@ class Parameters:
         None, one_of("fork", "forkserver", "spawn"), "how processes are started (default: the system's way)",
         more="By default a program with other threads that may compute uses forkserver.",
         section=NODES,
+    )
+    verbose: int = parameter(
+        0, integer_or_bool(least=0), "1: show a progress bar, in notebooks as a widget",
+        more="Each epoch (L-BFGS: round) is evaluated for it, as for a callback.",
+        flag=None,
     )
     timeline: bool = parameter(
         False, boolean(), "record what every worker did when, for result_.timeline",

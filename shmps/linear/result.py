@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shmps.errors import UnstableRate, WorseThanConstant
-from shmps.linear.text import table
+from shmps.linear.text import html_table, table
 from shmps.linear.timesheet import Spans, WorkerStats
 from shmps.models.metrics import Metrics
 from shmps.ps.events import Event
@@ -75,9 +75,9 @@ class Stability:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """The figures of one training; seconds are wall time."""
+    """The figures of one training; seconds are wall time. It is shown as a table."""
 
     settings: dict[str, Any]
     metrics: Metrics
@@ -98,6 +98,12 @@ class Result:
     constant_log_loss: float = math.nan  #: on the same rows, with the classes' shares as the probabilities
     data: str = ""
     note: str = ""
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        return html_table(self.figures())
 
     @property
     def samples_per_second(self) -> float:
@@ -158,10 +164,11 @@ class Result:
         settings, metrics, seconds = self.settings, self.metrics, self.seconds
         before = f", {self.resumed:,} before it was resumed" if self.resumed else ""
         lines = [
-            ("data", self.data),
+            *([("data", self.data)] if self.data else []),
             ("mode", settings["mode"]),
             ("workers, servers", f"{settings['workers']}, {settings['servers']}"),
             ("solver", "lbfgs") if self.objectives else ("updater", settings["updater"]),
+            ("penalty", f"l1 {settings['l1']:.3g}, l2 {settings['l2']:.3g}"),
             ("ticks", f"{self.ticks:,} of all workers{before} ({self.rows:,} rows visited)"),
             ("wall seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
             (

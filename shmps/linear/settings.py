@@ -23,7 +23,15 @@ _DESCENTS = {"sgd": SGD, "dist-lr": DistLR}
 
 
 class Settings(Parameters):
-    """The parameters of one training. Make them with `of`, which checks them."""
+    """The parameters of one training. Make them with `of`, which checks them.
+
+    asks_for_nodes: whether a parameter was given that only matters to workers and servers.
+    """
+
+    asks_for_nodes = False
+
+    workers: int  # these two may be None until the rows are known: see `shmps.linear.defaults`
+    l2: float
 
     @classmethod
     def of(cls, given: Parameters) -> "Settings":
@@ -33,6 +41,8 @@ class Settings(Parameters):
             each.rule.check(each.name, getattr(settings, each.name))
         settings._check_together()
         settings.random_state = seed_of(settings.random_state)
+        nodes = (each for each in DECLARED.values() if each.section == NODES)
+        settings.asks_for_nodes = any(getattr(settings, each.name) != each.default for each in nodes)
         return settings
 
     def _check_together(self) -> None:
@@ -43,12 +53,24 @@ class Settings(Parameters):
                 "or none"
             )
         replicas_of(self.replicas, self.servers, self.consistency().in_place)
+        self._check_penalties()
         self._check_solver()
         self._check_classes()
-        self._check_workers()
+        self.check_slow_worker()
+        self._check_joining()
         self._check_checkpoints()
         self._check_updater()
         check_callbacks(self.callbacks)
+
+    def _check_penalties(self) -> None:
+        per_row = {"l1": self.l1, "l2": self.l2 is not None}
+        if (self.C is not None or self.l1_ratio is not None) and any(per_row.values()):
+            got = [*(name for name in ("C", "l1_ratio") if getattr(self, name) is not None)]
+            got += [name for name, given in per_row.items() if given]
+            raise self._error(
+                f"{{C}} and {{l1_ratio}} are another form of {{l1}} and {{l2}}, got "
+                f"{', '.join(f'{{{name}.given}}' for name in got)}; give one form or the other"
+            )
 
     def _check_solver(self) -> None:
         refused = self._refused_by_lbfgs()
@@ -70,11 +92,14 @@ class Settings(Parameters):
         limited = [each for each in DECLARED.values() if each.lbfgs is not None]
         return [each.name for each in limited if getattr(self, each.name) not in (each.lbfgs or ())]
 
-    def _check_workers(self) -> None:
-        if self.slow_worker is not None and self.slow_worker[0] >= self.workers:
+    def check_slow_worker(self) -> None:
+        """Raise UsageError if there is no worker of that rank; no error while the number is not settled."""
+        if self.slow_worker is not None and self.workers is not None and self.slow_worker[0] >= self.workers:
             raise self._error(
                 "{slow_worker} must name a rank below {workers.given}, got rank {slow_worker.value[0]}"
             )
+
+    def _check_joining(self) -> None:
         epochs = self.held("epochs")
         if self.join_at is not None and self.iterations is None and self.join_at >= epochs:
             raise self._error(
@@ -98,12 +123,13 @@ class Settings(Parameters):
 
     def _check_updater(self) -> None:
         given = {"updater": self.held("updater"), "schedule": self.held("schedule")}
-        if self.l1 and given["updater"] != "ftrl" and not self.by_lbfgs():
-            raise self._error(
-                "{l1} needs {updater:'ftrl'} with minibatches, got {l1.value} with {updater.given}; leave "
-                "minibatches for {solver:'lbfgs'}, or use that updater",
-                **given,
-            )
+        for name in "l1", "l1_ratio":
+            if getattr(self, name) and given["updater"] != "ftrl" and not self.by_lbfgs():
+                raise self._error(
+                    f"{{{name}}} needs {{updater:'ftrl'}} with minibatches, got {{{name}.value}} with "
+                    f"{{updater.given}}; leave minibatches for {{solver:'lbfgs'}}, or use that updater",
+                    **given,
+                )
         if given["schedule"] != "constant" and given["updater"] not in _DESCENTS:
             raise self._error(
                 "{schedule} needs {updater:'sgd'}, got {schedule.given} with {updater.given}", **given
@@ -141,12 +167,6 @@ class Settings(Parameters):
         if self.multi_class != "auto":
             return self.multi_class
         return SOFTMAX if self.by_lbfgs() else ONE_AGAINST_REST
-
-    @property
-    def may_stay_in_process(self) -> bool:
-        """Whether full gradients may be computed in the calling process: no parameter asks for nodes."""
-        given = (each for each in DECLARED.values() if getattr(self, each.name) != each.default)
-        return not self.timeline and all(each.section != NODES for each in given)
 
     @property
     def elastic(self) -> bool:
@@ -191,13 +211,14 @@ class Settings(Parameters):
         kind, in_place = self.held("updater"), self.consistency().in_place
         rates = LEARNING_RATES | (HOGWILD_RATES if in_place else {})
         rate = rates[kind] if self.learning_rate is None else self.learning_rate
+        l2 = self.l2 or 0.0
         if kind == "ftrl":
-            return FTRL(rate, l1=self.l1, l2=self.l2, unpenalized=unpenalized)
+            return FTRL(rate, l1=self.l1, l2=l2, unpenalized=unpenalized)
         if kind == "adagrad":
             initial = 1.0 if in_place else 1e-4  # beside the squared gradient of a row, or of a mean of rows
-            return AdaGrad(rate, l2=self.l2, initial=initial, unpenalized=unpenalized)
+            return AdaGrad(rate, l2=l2, initial=initial, unpenalized=unpenalized)
         descent = _DESCENTS[kind]
-        return descent(rate, l2=self.l2, schedule=self.held("schedule"), unpenalized=unpenalized)
+        return descent(rate, l2=l2, schedule=self.held("schedule"), unpenalized=unpenalized)
 
     def evaluated_every(self, rows: int) -> int:
         """Return the iterations of worker 0 between evaluations; 0: no evaluations.

@@ -225,7 +225,7 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     most = settings.iterations or _MOST_ROUNDS
     start = start.reshape(problem.shape)
     descent = Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
-    if settings.may_stay_in_process:
+    if not (settings.asks_for_nodes or settings.timeline):
         shard = Shard(problem, rows, 0)
         if pays(problem, shard, start):
             return InProcess(rows, shard, problem, descent, most, settings.test_interval or 0)

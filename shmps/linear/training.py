@@ -29,6 +29,8 @@ from shmps.linear import checkpoint
 from shmps.linear.callbacks import CallbackList, EarlyStopping
 from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
+from shmps.linear.kernels import gradient
+from shmps.linear.parameters import DECLARED
 from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
 from shmps.linear.settings import Settings
@@ -39,6 +41,7 @@ from shmps.models.links import link_of
 from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
+from shmps.system.compiling import announce
 from shmps.updaters.descent import ByRule
 
 ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # from the weights as trained, and the settings
@@ -86,6 +89,7 @@ class Training:
         self._resumed = int(np.sum(self._before))
         if continued is not None:  # at its first tick
             restored = continued._replace(ticks=np.zeros(settings.workers, np.int64))
+        announce(gradient)
         began = time.monotonic()
         self._columns = columns = self._columns_of(rows, start, restored)
         self._rows, narrow = columns.rows(rows), columns.narrow(start)
@@ -140,14 +144,20 @@ class Training:
 
     def _run(self, solver: Solver) -> Sequence[WorkerStats | None]:
         settings = self.settings
-        return solver.run(
+
+        def show_progress() -> None:
+            self._callbacks.on_progress(int(solver.ticks().sum()), solver.ticks_planned)
+
+        stats = solver.run(
             on_report=self._on_report,
-            on_pause=lambda: self._callbacks.on_progress(int(solver.ticks().sum()), solver.ticks_planned),
+            on_pause=show_progress,
             on_event=self._callbacks.on_event,
             on_barrier=self._on_barrier,
             on_worker_death=settings.on_worker_death,
             join_at=settings.join_at,
         )
+        show_progress()
+        return stats
 
     def _on_barrier(self) -> None:
         self._started = min(self._started, time.monotonic())
@@ -270,14 +280,16 @@ class Training:
     def _effective_settings(self) -> dict[str, Any]:
         """Return the settings that are saved with the result and the model, as JSON-able values."""
         settings, updater = self.settings, self._updater
-        kept = vars(settings) | {
+        kept = {name: getattr(settings, name) for name in DECLARED} | {
             "solver": self.solver,
             "mode": str(settings.consistency()),
             "multi_class": settings.classes,
         }
         kept |= self._origin
-        for name in ("callbacks", "timeline", "checkpoint", "checkpoint_every", "resume"):
+        for name in ("callbacks", "timeline", "verbose", "checkpoint", "checkpoint_every", "resume"):
             del kept[name]  # the model does not depend on them
+        for name in "C", "l1_ratio":
+            del kept[name]  # l1 and l2 have what follows from them
         if isinstance(settings.class_weight, dict):
             kept["class_weight"] = {str(label): float(each) for label, each in settings.class_weight.items()}
         if not self._solver.num_workers:

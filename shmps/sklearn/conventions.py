@@ -5,11 +5,31 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, Self
+from html import escape
+from typing import Any, Self, TypeVar
 
 from shmps.errors import UsageError
+from shmps.linear.text import html_table
+from shmps.linear.vocabulary import advice
 
+_Class = TypeVar("_Class", bound=type)
 _METHODS = ("fit", "partial_fit", "score")  # that take `sample_weight`
+
+
+def naming_parameters(estimator: _Class) -> _Class:
+    """Decorate an estimator: an unknown argument of its constructor is a TypeError with advice."""
+    init: Any = estimator.__init__  # type: ignore[misc]
+    known = [name for name in inspect.signature(init).parameters if name != "self"]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **given: Any) -> None:
+        if unknown := [name for name in given if name not in known]:
+            why = "; ".join(advice(name, known) for name in unknown)
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(unknown)}: {why}")
+        init(self, *args, **given)
+
+    estimator.__init__ = __init__  # type: ignore[misc]
+    return estimator
 
 
 class Estimator:
@@ -24,7 +44,7 @@ class Estimator:
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
-                raise UsageError(f"parameters must be among {', '.join(known)}, got {name!r}")
+                raise UsageError(f"{type(self).__name__} takes no {name}: {advice(name, known)}")
             setattr(self, name, value)
         return self
 
@@ -33,6 +53,16 @@ class Estimator:
         given = {name: value for name, value in self.get_params().items() if value is not defaults[name]}
         changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: what was set, all parameters, and the figures of the last training."""
+        lines = [(name, repr(value)) for name, value in self.get_params().items()]
+        result = getattr(self, "result_", None)
+        figures = "" if result is None else result._repr_html_()
+        return (
+            f"<details><summary><code>{escape(repr(self))}</code>, {'fitted' if figures else 'not fitted'}"
+            f"</summary>{figures}<details><summary>Parameters</summary>{html_table(lines)}</details></details>"
+        )
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags

@@ -10,11 +10,13 @@ import numpy as np
 from shmps.data.reading import opened
 from shmps.data.rows import rows_of
 from shmps.errors import UsageError, warn
+from shmps.linear.bar import shown_if_verbose
+from shmps.linear.defaults import L2_OF_PARTS, settle_penalties, settle_workers, workers_for
 from shmps.linear.settings import Settings
 from shmps.linear.training import Training
 from shmps.models.model import array_of
 from shmps.sklearn.classifier import LinearClassifier
-from shmps.sklearn.conventions import offered_unless
+from shmps.sklearn.conventions import naming_parameters, offered_unless
 from shmps.sklearn.docstring import with_parameters
 from shmps.sklearn.inputs import evaluated, opened_again, split
 from shmps.sklearn.labels import known_codes, listed, named_classes, training_labels
@@ -28,6 +30,7 @@ _LEARNED = (
 )  # fmt: skip
 
 
+@naming_parameters
 @with_parameters
 class LogisticRegression(LinearClassifier):
     """Sparse logistic regression, trained by worker and server processes.
@@ -157,20 +160,18 @@ class LogisticRegression(LinearClassifier):
         elif settings.early_stopping:
             rows, tested = split(rows, settings)
             measured_on = "validation"
-        if rows.num_rows < settings.workers:
-            raise UsageError(
-                f"{{workers}} must be at most the number of rows, {rows.num_rows}, got {{workers.value}}",
-                workers=settings.workers,
-            )
+        settle_workers(settings, rows.num_rows, rows.nonzeros)
+        settle_penalties(settings, rows)
         check_start(settings, before)
         if before is not init:
             before = warm(before[0], known, names, self.n_features_in_, len(classes)), before[1]
         start = initial(*before, self.n_features_in_, bool(settings.fit_intercept), len(classes))
         kept = origin.kept()
-        training = Training(
-            settings, relative(rows), tested, start, self._model_of, origin=kept, classes=classes
-        )
-        self._train(training, measured_on)
+        with shown_if_verbose(settings):
+            training = Training(
+                settings, relative(rows), tested, start, self._model_of, origin=kept, classes=classes
+            )
+            self._train(training, measured_on)
 
     @offered_unless(lambda self: "solver='lbfgs' needs all rows, use fit" if self.solver == "lbfgs" else "")
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -210,6 +211,12 @@ class LogisticRegression(LinearClassifier):
                     f"partial_fit knows a part of the rows only, got {{{name}.given}}; use fit",
                     **{name: value},
                 )
+        if settings.C is not None or settings.l1_ratio is not None:
+            raise UsageError(
+                "{C} and {l1_ratio} are relative to all rows, of which partial_fit knows a part only, got "
+                "{C.given}, {l1_ratio.given}; give {l1} and {l2}, or use fit",
+                **{name: getattr(settings, name) for name in ("C", "l1_ratio", "l1", "l2")},
+            )
         if settings.checkpoint is not None or settings.resume is not None:
             raise UsageError(
                 "partial_fit keeps no checkpoints, got {checkpoint.given}, {resume.given}; use fit, or save",
@@ -236,7 +243,8 @@ class LogisticRegression(LinearClassifier):
             self.classes_ = named
             self._keep(initial(None, None, X.shape[1], bool(settings.fit_intercept), len(named)))
         settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
-        settings.workers = min(settings.workers, len(codes))
+        settings.workers = min(settings.workers or workers_for(len(codes), X.nnz), len(codes))
+        settings.l2 = L2_OF_PARTS if settings.l2 is None else settings.l2
         known: Any = getattr(self, "_continued", None)
         # The state under another penalty has another shape, or would charge the penalty for updates made
         # without it. The weights of ftrl follow from its state and its rate.
@@ -244,10 +252,11 @@ class LogisticRegression(LinearClassifier):
         kind = settings.held("updater"), settings.l1, settings.l2, settings.fit_intercept, rate
         goes_on = known is not None and known[1] == kind and np.array_equal(known[0], self._weights())
         rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
-        training = Training(
-            settings, rows, None, self._weights(), self._model_of, restored, True, origin.kept()
-        )
-        self._train(training, "training")
+        with shown_if_verbose(settings):
+            training = Training(
+                settings, rows, None, self._weights(), self._model_of, restored, True, origin.kept()
+            )
+            self._train(training, "training")
         self._continued = self._weights().copy(), kind, training.parameters
 
     @contextlib.contextmanager

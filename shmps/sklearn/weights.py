@@ -41,21 +41,21 @@ def row_weights(sample_weight: Any, rows: int) -> np.ndarray:
     try:
         weights = floats_of(sample_weight)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"sample_weight must have one number per row: {rows}, got no numbers: {error}"
-        ) from error
+        raise _error(f"have one number per row: {rows}, got no numbers: {error}") from error
     if weights.ndim == 0:
         weights = np.full(rows, weights)
     if weights.shape != (rows,):
-        raise DataError(f"sample_weight must have one number per row: {rows}, got shape {weights.shape}")
+        raise _error(f"have one number per row: {rows}, got shape {weights.shape}")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise DataError(
-            "sample_weight must be finite and not negative in every row, got a row where it is not"
-        )
+        raise _error("be finite and not negative in every row, got a row where it is not")
     if not weights.any():
-        raise DataError("sample_weight must be above zero in some row, got zero weight in all")
+        raise _error("be above zero in some row, got zero weight in all")
     _must_have_a_sum(weights)
     return weights
+
+
+def _error(must: str) -> DataError:
+    return DataError(f"{{sample_weight}} must {verbatim(must)}", sample_weight=None)
 
 
 def _must_have_a_sum(weights: np.ndarray) -> None:
@@ -64,8 +64,10 @@ def _must_have_a_sum(weights: np.ndarray) -> None:
         total = weights.sum()
     if not np.isfinite(total):
         raise DataError(
-            f"sample_weight times class_weight must have a finite sum, got weights up to {weights.max():g}; "
-            f"divide them by their largest"
+            f"{{sample_weight}} times {{class_weight}} must have a finite sum, got weights up to "
+            f"{weights.max():g}; divide them by their largest",
+            sample_weight=None,
+            class_weight=None,
         )
 
 

@@ -5,6 +5,7 @@ warning, once in a program, and no error.
 """
 
 import contextlib
+import logging
 import multiprocessing
 import warnings
 from collections.abc import Callable
@@ -86,8 +87,12 @@ kernel: Any = compiled(error_model="numpy")  # x / 0 is inf, as in numpy
 at = np.uint64
 
 
-def is_kept(kernel: Any) -> bool:
-    """Return whether the compiled `kernel` is in the cache, or no cache is possible."""
-    folder = kernel.stats.cache_path
+def announce(kernel: Any) -> None:
+    """Log that kernels will be compiled, unless `kernel` is in the cache, or no cache is possible."""
+    folder = getattr(getattr(kernel, "stats", None), "cache_path", None)
+    if folder is None:  # without the JIT too
+        return
     name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
-    return folder is None or any(Path(folder).glob(f"{name}-*.nbi"))
+    if not any(Path(folder).glob(f"{name}-*.nbi")):
+        # At this level Python shows it on stderr, if the program does not configure logging.
+        logging.getLogger("shmps").warning("numba compiles the kernels: once on this machine, some seconds")

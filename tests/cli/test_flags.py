@@ -175,8 +175,15 @@ def test_what_is_no_configuration_is_refused(shmps, here, make):
     [
         ("--lr 0.1", "--lr is --learning-rate here"),
         ("--learning_rate 0.1", "--learning_rate is --learning-rate here"),
-        ("-C 1", "-C is --l2 here, which is 1 / (C * rows)"),
-        ("--C 1", "--C is --l2 here, which is 1 / (C * rows)"),
+        ("-C 1", "-C is --C here"),
+        ("-c 1", "-c is --C here"),
+        (
+            "--penalty l1",
+            "--C and --l1-ratio, or --l1 and --l2, give the penalty here; an infinite --C is none",
+        ),
+        ("--dual", "there is no dual form here; leave it out"),
+        ("--verbose", "--verbose is --log or --live here"),
+        ("--n_jobs 2", "--n_jobs is --workers here"),
         ("--max-iter=3", "--max-iter is --iterations or --epochs here"),
         ("--output m", "--output is --model here"),
         ("--random-state 3", "--random-state is --seed here"),

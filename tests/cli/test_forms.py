@@ -15,7 +15,7 @@ from shmps import LogisticRegression
 from shmps.errors import DataError, UsageError
 from shmps.models import formats
 
-TRAIN = ["--workers", 1, "--solver", "lbfgs", "--quiet"]
+TRAIN = ["--workers", 1, "--solver", "lbfgs", "--l2", 1e-5, "--quiet"]
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +212,7 @@ def test_a_model_remembers_from_where_features_count(zero_based, shmps):
     assert accuracy(shmps, "m.liblinear", "test.svm", "--zero-based") == 1
     assert shmps("inspect", "train.svm", "--zero-based").returncode == 0
     done = shmps("train", "--data", "train.svm", "--quiet")
-    assert done.returncode == 3 and "zero_based=True" in done.stderr
+    assert done.returncode == 3 and "--zero-based" in done.stderr
     done = shmps("train", "--data", "d", "--no-zero-based")
     assert (
         done.returncode == 2
@@ -409,6 +409,7 @@ def test_weights_from_anywhere_train_alike_and_count_in_the_accuracy(shmps, here
         (["--weights", "mac"], 3, "mac:1:2: lines must end with LF or CR LF"),
         (["--weights", "none"], 3, "none: "),
         (["--weights", "few", "--weight-column", "weight"], 3, "come from one place"),
+        (["--weights", "zeros"], 3, "--weights must be above zero in some row, got zero weight in all"),
         (["--weight-column", "w"], 3, "weights must be in the column 'w'"),
         (["--class-weight", "yes"], 2, "--class-weight: must be balanced, or LABEL=WEIGHT"),
         (
@@ -426,6 +427,7 @@ def test_weights_that_are_none_are_a_sentence(flags, code, words, shmps, here):
     (here / "bad").write_text("1\n-1\n")
     (here / "two").write_text("1\n\n1 2\n")
     (here / "mac").write_text("1\r2\r")
+    (here / "zeros").write_text("0\n" * 60)
     done = shmps("train", "--data", "train.csv", *flags, *TRAIN)
     assert done.returncode == code and words in done.stderr, done.stderr
 
@@ -486,15 +488,19 @@ def test_training_reads_stdin(shmps, here):
 @pytest.mark.parametrize(
     ("text", "flags", "words"),
     [
-        ("a;b;label\n1;2;yes\n", (), "the columns look separated by ';': say so with --delimiter ';'"),
-        ("a\tb\tlabel\n1\t2\t1\n", (), "--delimiter 'tab'"),
-        ("a,b,target\n1,2,1\n", (), "--label (label=...)"),
+        ("a;b;label\n1;2;yes\n", (), "the columns look separated by ';': say so with --delimiter ;"),
+        ("a\tb\tlabel\n1\t2\t1\n", (), "--delimiter tab"),
+        (
+            "a,b,target\n1,2,1\n",
+            (),
+            "give --label, the column of the labels, or say that line 1 is a row: --no-header\n",
+        ),
         ("5.1,3.5,1\n", (), "--no-header"),
         ("5.1,3.5,yes\n4,3,no\n", (), "--no-header"),
         (
             "a,job,label\n1,nurse,1\n",
             (),
-            "'job' must be a finite number, got 'nurse'; correct it, or hash text",
+            "'job' must be a finite number, got 'nurse'; correct it, or hash text with --hash-bits 18, or",
         ),
         ("a,label\n1,yes\n2,\n", (), "train.csv:3: a label in the column 'label' must be a number or text"),
         (
@@ -514,6 +520,21 @@ def test_a_table_in_another_form_is_told_with_the_flag_that_reads_it(text, flags
     (here / "train.csv").write_text(text)
     done = shmps("train", "--data", "train.csv", *flags)
     assert done.returncode == 3 and words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 0:1\n", "got '0:1'; if they start at 0, read the file with --zero-based\n"),
+        ("1 {job}\n", "got '{job}' without a colon; add it, or hash names with --hash-bits\n"),
+        ("a;{b} 1:1\n", "quotes, got 'a;{b}'; if this is CSV, give --label, the column of the labels\n"),
+        ("3:1 5:2\n1:1\n", "give the weights apart, with --weights\n"),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_is_told_with_the_flag_that_helps(text, words, shmps, here):
+    (here / "rows").write_text(text)
+    done = shmps("train", "./rows")
+    assert done.returncode == 3 and done.stderr.endswith(words), done.stderr
 
 
 # From Python, and when training is interrupted.

@@ -151,7 +151,7 @@ def test_csv_is_what_ends_so():
 
 REFUSED = [
     # text, line, key words
-    (b"age,income\n1,2\n", 1, "labels must be in the column 'label'|'age', 'income'|--label"),
+    (b"age,income\n1,2\n", 1, "labels must be in the column 'label'|'age', 'income'|give label"),
     (b"5.1,3.5,0\n4.9,3,1\n", 1, "name the columns|'5.1', '3.5', '0'|add such a line"),
     (b"\n1,2\n", 1, "name the columns"),
     (b",a,label\n0,1,1\n", 1, "a name|column 1|index=False"),
@@ -167,8 +167,8 @@ REFUSED = [
     (b"a,label\n1,yes\n2,1\n", 3, "label|'label'|text, as in the rows before|'1'|alike"),
     (b"a,label\n1,\n", 2, "label|a number or text|''|leave the row out"),
     (b"a,label\n1,nan\n", 2, "label|'nan'"),
-    (b"a,b,label\n1,2,1\r\n\r\n1,,1\r\n", 4, "'b'|finite number|''|--hash-bits"),
-    (b"a,b,label\n1,2,1\n1,red,1\nblue,1,1\n", 3, "'b'|'red'|--hash-bits"),
+    (b"a,b,label\n1,2,1\r\n\r\n1,,1\r\n", 4, "'b'|finite number|''|hash_bits=18"),
+    (b"a,b,label\n1,2,1\n1,red,1\nblue,1,1\n", 3, "'b'|'red'|hash_bits=18"),
     (b"a,label\n1e999,1\n", 2, "'a'|finite|'1e999'"),
     (b"a,label\n1,1\n1_0,1\n", 3, "'a'|'1_0'"),
     (b"a,label\n1,1\n\xff,1\n", 3, "UTF-8|0xff|iconv"),
@@ -229,7 +229,7 @@ def points(rows, seed, label="label"):
     return "\n".join(lines).encode()
 
 
-TRAIN = ["--workers", 2, "--solver", "lbfgs", "--intercept", "--quiet"]
+TRAIN = ["--workers", 2, "--l2", 1e-5, "--solver", "lbfgs", "--intercept", "--quiet"]
 
 
 def test_a_table_trains_as_its_matrix_does():

@@ -50,7 +50,7 @@ def bits(array):
 
 REFUSED = [
     # text, line:column, key words
-    (b"1 1:1\n1 0:1", "2:3", "start at 1|'0:1'|--zero-based|zero_based=True"),
+    (b"1 1:1\n1 0:1", "2:3", "start at 1|'0:1'|zero_based=True"),
     (b"1 0:3:0.5 1:7:1", "1:3", "'0:3:0.5'|libffm|remove the fields"),
     (b"1 1:3:0.5 1:7:1", "1:5", "'3:0.5'|libffm|remove the fields"),
     (b"1 -1:1", "1:3", "1 or more|'-1:1'|negative"),
@@ -85,16 +85,16 @@ REFUSED = [
     (b"'a' 1:1", "1:1", "label|quotes"),
     (b"a\x0b 1:1", "1:1", "label"),
     (b"a\xff 1:1", "1:1", "UTF-8|0xff|iconv"),
-    (b"a;2 1:1", "1:1", "label|'a;2'|CSV|--label"),
-    (b"1|ns age:39", "1:1", "label|'1|ns'|--hash-bits"),
-    (b"\n3:1 5:2\n1:1", "2:1", "label|'3:1'|before the first feature|--weights"),
+    (b"a;2 1:1", "1:1", "label|'a;2'|CSV|give label"),
+    (b"1|ns age:39", "1:1", "label|'1|ns'|hash_bits"),
+    (b"\n3:1 5:2\n1:1", "2:1", "label|'3:1'|before the first feature|sample_weight"),
     (b"a:1 5:2\nb 1:1", "2:1", "every row|weight|'b'"),
     (b"a:1 5:2\nb:-1 1:1", "2:1", "weight|>= 0|'-1'"),
     (b"a:1 5:2\nb:inf 1:1", "2:1", "weight|finite|'inf'"),
     (b"a:1 5:2\nb:1e999 1:1", "2:1", "float64|'1e999'"),
     (b"a: 5:2", "1:1", "weight|nothing"),
     (b"a:1 5:2\n1:1 1:1", "2:1", "got a number ('1')"),
-    (b"1,2 1:1", "1:1", "label|'1,2'|CSV|--label"),
+    (b"1,2 1:1", "1:1", "label|'1,2'|CSV|give label"),
     (b"nan 1:1", "1:1", "label|finite|'nan'"),
     (b"-Infinity 1:1", "1:1", "label|finite"),
     (b"1 1:nan", "1:5", "value|finite|'nan'"),
@@ -128,7 +128,7 @@ REFUSED = [
     ("1 1:1\n".encode("utf-16-le"), "1:2", "NUL|UTF-16|iconv"),
     ("1 1:1\n".encode("utf-16-be"), "1:1", "NUL|UTF-16|iconv"),
     (b"\xef\xbb\xbf1 0:1", "1:6", "start at 1"),
-    (b"1 |ns age:39", "1:3", "without a colon|--hash-bits"),
+    (b"1 |ns age:39", "1:3", "without a colon|hash_bits"),
 ]
 
 

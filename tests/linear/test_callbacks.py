@@ -15,7 +15,7 @@ from shmps.errors import UsageError
 from shmps.linear.callbacks import METHODS
 
 X, Y = problem()
-FOREVER = {"batch_size": 20, "iterations": 10**7, "test_interval": 3}
+FOREVER = {"workers": 2, "batch_size": 20, "iterations": 10**7, "test_interval": 3}
 
 
 class Recorder:

@@ -40,8 +40,11 @@ def some_rows():
 X, Y = some_rows()
 
 
+SETTINGS = {"solver": "minibatch", "workers": 2, "l2": 1e-5, "iterations": ITERATIONS}
+
+
 def trained(**params):
-    return LogisticRegression(**({"solver": "minibatch", "iterations": ITERATIONS} | params)).fit(X, Y)
+    return LogisticRegression(**(SETTINGS | params)).fit(X, Y)
 
 
 def bits(model):
@@ -511,6 +514,6 @@ def test_the_command_line_resumes_to_the_same_model(tmp_path):
     assert process.returncode == -signal.SIGKILL and not model.exists()
     with run(*same, "--resume", folder) as process:
         assert process.wait(DEADLINE) == 0, process.stderr.read()
-    undisturbed = LogisticRegression(solver="minibatch", iterations=100).fit(data)
+    undisturbed = LogisticRegression(solver="minibatch", workers=2, iterations=100).fit(data)
     assert load(model).coefficients.tobytes() == undisturbed.coef_.tobytes()
     assert load(model).intercept == undisturbed.intercept_[0]

@@ -40,8 +40,15 @@ CASES = {
     "adagrad": {"updater": "adagrad", "class_weight": "balanced", **MINIBATCHES},
     "ftrl": {"updater": "ftrl", "l1": 1e-3, **MINIBATCHES},
     # One worker: of several, dist-lr applies the gradient that arrives last.
-    "dist-lr": {"updater": "dist-lr", "workers": 1, "batch_size": 0, "epochs": 20, "fit_intercept": False},
-    "lbfgs": {"solver": "lbfgs", "workers": 3},
+    "dist-lr": {
+        "updater": "dist-lr",
+        "workers": 1,
+        "batch_size": 0,
+        "epochs": 20,
+        "fit_intercept": False,
+        "l2": 1e-5,
+    },
+    "lbfgs": {"solver": "lbfgs", "workers": 3, "l2": 1e-5},
     "classes": {"updater": "adagrad", **MINIBATCHES},
     "classes-lbfgs": {"solver": "lbfgs", "workers": 3, "l2": 1e-3},
 }

@@ -49,7 +49,7 @@ def test_the_help_has_every_flag_and_names_others_as_flags(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "{" not in re.sub(r"\{\w[^}]*\}", "", shown)
     for flag in (
-        "--workers N worker processes (default: 2)",
+        "--workers N worker processes (default: the usable cores, fewer where rows are few)",
         "which needs --updater ftrl",
         "instead of --epochs",
     ):

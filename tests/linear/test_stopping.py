@@ -114,7 +114,7 @@ def test_workers_may_come_while_all_are_asked_to_go():
 
 
 def test_a_stop_reaches_workers_that_a_slow_one_holds_up():
-    assert fit(StopAt(1), mode="bounded", bound=0, slow_worker=(1, 5.0)).n_iter_ == 3
+    assert fit(StopAt(1), workers=2, mode="bounded", bound=0, slow_worker=(1, 5.0)).n_iter_ == 3
 
 
 @pytest.mark.parametrize("consistency", [SYNC, ASYNC, HOGWILD], ids=str)
@@ -334,13 +334,14 @@ def test_a_part_may_have_one_class_and_fewer_rows_than_there_are_workers():
 
 
 def test_a_part_goes_on_from_a_fit_and_from_weights_that_were_set():
-    model = LogisticRegression(updater="sgd", batch_size=0, iterations=3, epochs=1).fit(X, Y)
-    whole = LogisticRegression(updater="sgd", batch_size=0, iterations=4).fit(X, Y)
+    params = {"updater": "sgd", "batch_size": 0, "l2": 0.1}
+    model = LogisticRegression(iterations=3, epochs=1, **params).fit(X, Y)
+    whole = LogisticRegression(iterations=4, **params).fit(X, Y)
     np.testing.assert_allclose(model.partial_fit(X, Y).coef_, whole.coef_, rtol=1e-12)
     model.partial_fit(X, Y)
     model.coef_ = np.zeros_like(model.coef_)
     model.intercept_ = np.zeros(1)
-    once = LogisticRegression(updater="sgd", batch_size=0, iterations=1).fit(X, Y)
+    once = LogisticRegression(iterations=1, **params).fit(X, Y)
     np.testing.assert_allclose(model.partial_fit(X, Y).coef_, once.coef_, rtol=1e-12)
 
 

@@ -324,7 +324,7 @@ def test_iterations_count_per_worker_and_go_before_epochs():
 def test_a_straggler_sleeps_and_changes_no_bit_in_sync_mode():
     X, y = problem()
     slow, fast = (
-        LogisticRegression(epochs=2, batch_size=16, slow_worker=straggler).fit(X, y)
+        LogisticRegression(workers=2, epochs=2, batch_size=16, slow_worker=straggler).fit(X, y)
         for straggler in ((1, 3.0), None)
     )
     assert slow.result_.shares["sleeping"] > 0 == fast.result_.shares["sleeping"]
@@ -609,7 +609,13 @@ def test_what_fails_leaves_the_estimator_as_it_was(failure, is_fitted):
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize(
     "params",
-    [{}, {"mode": "async"}, {"mode": "hogwild"}, {"early_stopping": True}, {"solver": "lbfgs", "tol": 1e-15}],
+    [
+        {},
+        {"mode": "async"},
+        {"mode": "hogwild"},
+        {"early_stopping": True},
+        {"solver": "lbfgs", "tol": 1e-15, "l2": 1e-5},
+    ],
     ids=str,
 )
 def test_an_interrupted_fit_has_all_attributes_of_a_whole_one(params, warm):
@@ -617,7 +623,7 @@ def test_an_interrupted_fit_has_all_attributes_of_a_whole_one(params, warm):
         if progress.iteration >= 2:
             raise KeyboardInterrupt
 
-    settings = {"test_interval": 1, "iterations": 30} | params
+    settings = {"workers": 2, "test_interval": 1, "iterations": 30} | params
     whole = LogisticRegression(**settings).fit(Table(X, NAMES), Y)
     model = LogisticRegression(**settings)
     if warm:  # of another shape

@@ -85,7 +85,7 @@ with Cluster(1000, workers=2, consistency=SYNC, updater=Descent()) as cluster:
 """
 WRONG = {
     "LogisticRegression(worker=2)": 'Unexpected keyword argument "worker"',
-    'LogisticRegression(workers="two")': 'incompatible type "str"; expected "int"',
+    'LogisticRegression(workers="two")': 'incompatible type "str"; expected "int | None"',
     "LogisticRegression().plan()": 'has no attribute "plan"',
     "shmps.Wrong": 'Module has no attribute "Wrong"',
     'Cluster("many")': 'incompatible type "str"; expected "int"',

@@ -185,3 +185,57 @@ def test_weights_are_routed_where_they_are_asked_for():
         unasked = pipeline.make_pipeline(preprocessing.MaxAbsScaler(), quick())
         with pytest.raises(ValueError, match="sample_weight"):
             unasked.fit(X, Y, sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"max_iter": 100}, "takes no max_iter: max_iter is called iterations or epochs here"),
+        ({"n_jobs": 2}, "n_jobs is called workers here"),
+        ({"penalty": "l1"}, "C and l1_ratio, or l1 and l2, give the penalty here; an infinite C is none"),
+        ({"dual": True, "eta0": 1}, "takes no dual, eta0: there is no dual form here; leave it out; eta0 is"),
+        ({"power_t": 0.5}, "schedule='1/sqrt(t)' is its value 0.5 here, schedule='1/t' is 1"),
+        ({"epoch": 3}, "takes no epoch: epochs is near"),
+        ({"frobnicate": 3}, "takes no frobnicate: the parameters are workers, servers, "),
+    ],
+    ids=str,
+)
+def test_a_parameter_of_another_program_is_told_as_it_is_here(given, told):
+    with pytest.raises(TypeError, match=re.escape(told)):
+        LogisticRegression(**given)
+    with pytest.raises(UsageError, match="LogisticRegression takes no "):
+        LogisticRegression().set_params(**given)
+
+
+@pytest.mark.parametrize("solver", ["liblinear", "saga", "newton-cg"])
+def test_a_solver_of_another_program_is_told_those_that_are_here(solver):
+    from sklearn.base import clone
+
+    model = clone(LogisticRegression(solver=solver))  # as scikit-learn wants it, `fit` complains
+    with pytest.raises(UsageError, match=f"solver must be one of auto, lbfgs, minibatch, got '{solver}'"):
+        model.fit([[1.0], [2.0]], [0, 1])
+
+
+def test_a_notebook_shows_the_parameters_and_the_last_training(monkeypatch):
+    model = LogisticRegression(C=2.0, class_weight={"<b>": 1.0})
+    shown = model._repr_html_()
+    assert (
+        "<code>LogisticRegression(C=2.0, class_weight={&#x27;&lt;b&gt;&#x27;: 1.0})</code>, not fitted"
+        in shown
+    )
+    assert '<th scope="row">early_stopping</th><td>False</td>' in shown
+    model = LogisticRegression().fit(X, Y)
+    assert "fitted" in model._repr_html_() and model.result_._repr_html_() in model._repr_html_()
+    assert repr(model.result_) == model.result_.table() and "log-loss" in repr(model.result_)
+    assert not repr(model.result_).startswith("data")  # which only files have
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_the_diagram_of_a_pipeline_has_the_estimator(fitted):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=2.0))
+    if fitted:
+        pipeline.fit(X, Y)
+    assert "LogisticRegression(C=2.0)" in pipeline._repr_html_()

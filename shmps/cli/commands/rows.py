@@ -7,7 +7,7 @@ import numpy as np
 
 from shmps.data import grammar, text_files
 from shmps.data.dialect import Dialect
-from shmps.errors import DataError
+from shmps.errors import DataError, verbatim
 
 
 def said(options: argparse.Namespace) -> Dialect:
@@ -32,7 +32,9 @@ def weights_of(path: str | None, own: np.ndarray | None, rows: int) -> np.ndarra
         return own
     if own is not None:
         raise DataError(
-            f"{path}: the weights of rows must come from one place, got some in the data; leave --weights out"
+            f"{verbatim(path)}: the weights of rows must come from one place, got some in the data; leave "
+            f"{{sample_weight}} out",
+            sample_weight=path,
         )
     text = text_files.text_of(text_files.read("/dev/stdin" if path == "-" else path), path)
     start = text_files.start(text, path)
@@ -43,7 +45,7 @@ def weights_of(path: str | None, own: np.ndarray | None, rows: int) -> np.ndarra
             if word := grammar.decoded(line).strip(" \t\r"):
                 weights.append(grammar.weight(word))
         except ValueError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
+            raise DataError.at(f"{path}:{number}", error) from None
     if len(weights) != rows:
         raise DataError(
             f"{path}: a file of weights must have a line for each of the {rows} rows, got {len(weights)}"

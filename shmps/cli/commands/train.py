@@ -6,6 +6,7 @@ The arguments are in shmps.cli.arguments.
 import argparse
 import contextlib
 import json
+import logging
 import sys
 import time
 import types
@@ -21,7 +22,8 @@ from shmps.data.dialect import origin_of
 from shmps.data.labels import Labels, encoded
 from shmps.errors import ShmpsError, UsageError, verbatim
 from shmps.linear import checkpoint
-from shmps.linear.kernels import gradient
+from shmps.linear.bar import Bar
+from shmps.linear.defaults import settle_workers
 from shmps.linear.parameters import DECLARED, Parameters
 from shmps.linear.result import Evaluation
 from shmps.linear.settings import Settings
@@ -34,7 +36,6 @@ from shmps.report.timeline import write_trace
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.sklearn.labels import known_codes, listed
 from shmps.system import files
-from shmps.system.compiling import is_kept
 from shmps.system.parallel import usable_cores
 
 
@@ -54,7 +55,10 @@ def run(options: argparse.Namespace) -> None:
     if dataset.note and not (options.quiet and options.data):  # a substitute is always announced
         console.tell(dataset.note)
     labels, tested = _labels(dataset, options.test)
-    if not options.quiet:
+    settle_workers(settings, dataset.train_X.shape[0], dataset.train_X.nnz)
+    if options.quiet:
+        logging.getLogger("shmps").setLevel(logging.ERROR)
+    else:
         _say_what_starts(dataset, len(labels.classes), settings)
     weights = weights_of(options.sample_weight, dataset.train_weights, len(dataset.train_y))
     settings.class_weight = _by_label(options.class_weight, labels.classes)
@@ -173,8 +177,6 @@ def _say_what_starts(dataset: datasets.Dataset, classes: int, settings: Settings
         f"{dataset.name}: {rows:,} rows, {features:,} features, {dataset.train_X.nnz:,} non-zeros{each}; "
         f"{settings.consistency()}, workers: {settings.workers}, servers: {settings.servers}",
     )
-    if not is_kept(gradient):
-        console.tell("numba compiles the kernels: once on this machine, some seconds")
     cores = usable_cores()
     if settings.workers > cores:
         console.tell(f"{settings.workers} workers share {cores} cores: they take turns")
@@ -185,47 +187,22 @@ def _without_evaluations(bar: Any) -> Any:
     return types.SimpleNamespace(on_progress=bar.on_progress, on_event=bar.on_event)
 
 
-class _Bar:
+class _Bar(Bar):
     """The progress bar, or the log lines of dist-lr. Nothing is shown if stderr is no terminal."""
 
     def __init__(self, options: argparse.Namespace, settings: Settings):
         self._log, self._quiet = options.log, options.quiet
-        # L-BFGS has no total: the number of rounds is not known before.
-        self._rounds_of = settings.workers if settings.by_lbfgs() else None
-        self._bar = tqdm.tqdm(
-            disable=options.quiet or options.log or not sys.stderr.isatty(),
-            unit=" rounds" if self._rounds_of else " ticks",
-            dynamic_ncols=True,
-            leave=False,
-            file=sys.stderr,
-        )
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def on_progress(self, done: int, planned: int) -> None:
-        if self._rounds_of:
-            done //= self._rounds_of
-        else:
-            self._bar.total = planned
-        self._bar.update(done - self._bar.n)
+        hidden = options.quiet or options.log or not sys.stderr.isatty()
+        super().__init__(settings, tqdm.tqdm, disable=hidden, leave=False)
 
     def on_event(self, event: Event) -> None:
         if not self._quiet:
-            with contextlib.suppress(OSError):
-                self._bar.write(str(event), file=sys.stderr)
+            super().on_event(event)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
-        metrics, delays = evaluation.metrics, evaluation.delays
         if self._log:
             clock = time.strftime("%H:%M:%S")
-            console.tell(f"{clock} Iteration {evaluation.iteration}, accuracy: {metrics.accuracy:g}")
-        self._bar.set_postfix_str(
-            f"accuracy {metrics.accuracy:.4f} (majority {metrics.baseline:.4f}), "
-            f"loss {metrics.log_loss:.4f}, delay {delays.p50}/{delays.max}, "
-            f"{evaluation.samples_per_second:,.0f} samples/s",
-            refresh=False,
-        )
+            console.tell(
+                f"{clock} Iteration {evaluation.iteration}, accuracy: {evaluation.metrics.accuracy:g}"
+            )
+        super().on_evaluation(evaluation)

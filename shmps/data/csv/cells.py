@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from shmps.data.csv.header import Columns, cells_of
 from shmps.data.grammar import NUMBER, shown
 from shmps.data.hashing import Hasher
-from shmps.errors import DataError
+from shmps.errors import DataError, verbatim
 
 _MISSING = r"^$|^[+-]?(?i:nan|inf|infinity)$"  # in the column of the labels
 _LF, _CR = b"\n\r"
@@ -79,7 +79,7 @@ class Cells:
         dense = _numbers(_trimmed(pyarrow.chunked_array(chunks))).reshape(-1, self.num_rows).T
         if np.isnan(dense).any():
             row, at = np.unravel_index(np.argmax(np.isnan(dense)), dense.shape)
-            remedy = "correct it, or hash text with --hash-bits 18 (hash_bits=18), or leave the column out"
+            remedy = "correct it, or hash text with {hash_bits:18}, or leave the column out"
             self._refuse(int(row), self._columns.features[at], "a cell", "a finite number", remedy)
         return csr_matrix(dense)
 
@@ -130,10 +130,9 @@ class Cells:
     def _refuse(self, row: int, at: int, what: str, rule: str, remedy: str) -> NoReturn:
         lines = self._text[:-1].tobytes().split(b"\n")
         line = [number for number, line in enumerate(lines, 1) if line.strip(b"\r")][row]
-        raise DataError(
-            f"{self._path}:{self._lines + line}: {what} in the column {self._columns.names[at]!r} must be "
-            f"{rule}, got {shown(self._table[at][row].as_py())}; {remedy}"
-        )
+        place, column = f"{self._path}:{self._lines + line}", self._columns.names[at]
+        got = f"{what} in the column {column!r} must be {rule}, got {shown(self._table[at][row].as_py())}"
+        raise DataError(f"{verbatim(place)}: {verbatim(got)}; {remedy}", hash_bits=None)
 
 
 def _trimmed(cells: Any) -> Any:

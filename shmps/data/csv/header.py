@@ -9,7 +9,7 @@ from typing import NamedTuple
 from shmps.data.dialect import Dialect
 from shmps.data.grammar import NUMBER, decoded, shown
 from shmps.data.matching import listed, other_columns
-from shmps.errors import DataError
+from shmps.errors import DataError, verbatim
 
 LABEL = "label"  # the column of the labels unless another is named
 _DELIMITERS = (";", "\t", "|", ",")  # suggested if a line has too few cells
@@ -45,12 +45,14 @@ def columns_of(line: bytes, path: str, how: Dialect, labelled: bool) -> Columns:
     others = [name for name in names if name not in (label, how.weight_column)]
     if not others:
         raise DataError(
-            f"{place}: a table must have a column of features beside the label's, got none; "
-            f"{advice or 'add one'}"
+            f"{verbatim(place)}: a table must have a column of features beside the label's, got none; "
+            f"{advice or 'add one'}",
+            delimiter=None,
         )
     features = others if how.columns is None else list(how.columns)
     if set(features) != set(others):
-        raise DataError(f"{place}: {other_columns(others, features)}" + f"; {advice}" * bool(advice))
+        told = f"{place}: {other_columns(others, features)}"
+        raise DataError(verbatim(told) + f"; {advice}" * bool(advice), delimiter=None)
     places: dict[str | None, int] = {name: at for at, name in enumerate(names)}
     found = dataclasses.replace(
         how,
@@ -71,7 +73,7 @@ def cells_of(line: bytes, place: str, delimiter: str) -> list[str]:
             f"{place}: a line must be a row of cells, got one with: {error}; correct it"
         ) from None
     except ValueError as error:
-        raise DataError(f"{place}: {error}") from None
+        raise DataError.at(place, error) from None
     if cells and cells[-1].endswith("\n"):
         raise DataError(
             f"{place}: a cell must end in the line where it began, got an open quote; close it, or take the "
@@ -84,8 +86,10 @@ def _check_header(names: list[str], place: str) -> None:
     """Raise DataError if the first line of a file does not name its columns."""
     if not any(names) or all(re.match(NUMBER, name) for name in names):
         raise DataError(
-            f"{place}: the first line of CSV must name the columns, got {listed(names) or 'none'}; add such "
-            f"a line, or say that there is none: --no-header (header=False)"
+            f"{verbatim(place)}: the first line of CSV must name the columns, got "
+            f"{verbatim(listed(names)) or 'none'}; add such a line, or say that there is none: "
+            f"{{header:False}}",
+            header=None,
         )
     if "" in names:
         raise DataError(
@@ -101,8 +105,9 @@ def _numbered(count: int, place: str, how: Dialect) -> tuple[str, list[str]]:
     """Return the number of the labels' column, and those of all columns, of a table without a header."""
     if how.label is None:
         raise DataError(
-            f"{place}: without a header the labels' column must be given by its number, got none; give it "
-            f"with --label (label=...): 1 is the first of {count} columns, -1 the last"
+            f"{verbatim(place)}: without a header the labels' column must be given by its number, got none; "
+            f"give it with {{label}}: 1 is the first of {count} columns, -1 the last",
+            label=None,
         )
     names = [str(number) for number in range(1, count + 1)]
     label = _place(how.label, count)
@@ -135,25 +140,27 @@ def _check_label_and_weight(
     """Raise DataError if labels and weights share a column, or if one is missing where it must exist."""
     if how.weight_column == label:
         raise DataError(
-            f"{place}: labels and weights must be two columns, got {label!r} for both; name another "
-            f"with --label (label=...) or --weight-column (weight_column=...)"
+            f"{verbatim(place)}: labels and weights must be two columns, got {{label.value!r}} for both; "
+            f"give another {{label}} or {{weight_column}}",
+            label=label,
+            weight_column=label,
         )
-    no_header = "" if how.header is False else ", or say that line 1 is a row: --no-header (header=False)"
-    for what, column, flag in (
-        ("labels", label, "--label (label=...)"),
-        ("weights", how.weight_column, "--weight-column (weight_column=...)"),
+    no_header = "" if how.header is False else ", or say that line 1 is a row: {header:False}"
+    for what, column, option in (
+        ("labels", label, "{label}"),
+        ("weights", how.weight_column, "{weight_column}"),
     ):
         if labelled and column is not None and column not in names:
-            raise DataError(
-                f"{place}: the {what} must be in the column {column!r}, got the columns {listed(names)}; "
-                + (advice or f"name the column of the {what} with {flag}{no_header}")
-            )
+            told = f"{place}: the {what} must be in the column {column!r}, got the columns {listed(names)}"
+            remedy = advice or f"give {option}, the column of the {what}{no_header}"
+            options = dict.fromkeys(("label", "weight_column", "header", "delimiter"))
+            raise DataError(f"{verbatim(told)}; {remedy}", **options)
 
 
 def _other_delimiter(line: bytes, count: int, delimiter: str) -> str:
-    """Suggest another delimiter if it makes more cells of a line than `count`; else return ""."""
+    """Suggest another delimiter if it makes more cells of a line than `count`, as a template; else ""."""
     for other in _DELIMITERS:
         if other != delimiter and line.count(other.encode()) >= count:
             name = "tab" if other == "\t" else other
-            return f"the columns look separated by {name!r}: say so with --delimiter {name!r} (delimiter=...)"
+            return f"the columns look separated by {name!r}: say so with {{delimiter:{name!r}}}"
     return ""

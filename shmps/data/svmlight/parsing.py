@@ -112,7 +112,7 @@ class Parser:
             try:
                 self._row_start = row_start_of(text, start, self._base, self._labelled, self._weighted)
             except WrongRowStart as error:
-                self._refuse(text, error.at, str(error))
+                self._refuse(text, error.at, error.fault)
         return self._row_start or RowStart(float)
 
     def _arrays(self, row_start: RowStart, most_rows: int, most_entries: int) -> _Arrays:
@@ -149,8 +149,8 @@ class Parser:
             self._finish(late[: piece.lates], text, row_start, arrays)
             if piece.fault != FINE:
                 found, labelled = token(text, piece.at), row_start.form != FEATURE
-                why = explained(piece.fault, found, self._base, self._limit, labelled)
-                self._refuse(text, piece.at, why)
+                fault = explained(piece.fault, found, self._base, self._limit, labelled)
+                self._refuse(text, piece.at, fault)
         return pieces
 
     def _finish(self, late: np.ndarray, text: np.ndarray, row_start: RowStart, arrays: _Arrays) -> None:
@@ -167,10 +167,10 @@ class Parser:
                         column, place = (values, slot) if slot >= 0 else (labels, ~slot)
                         column[place] = grammar.finite("number", token(text, offset).decode(), "")
                 except ValueError as error:
-                    self._refuse(text, offset, str(error))
+                    self._refuse(text, offset, error)
 
-    def _refuse(self, text: np.ndarray, at: int, why: str) -> NoReturn:
-        raise DataError(f"{text_files.place(text, self.name, at, self._lines)}: {why}") from None
+    def _refuse(self, text: np.ndarray, at: int, fault: ValueError) -> NoReturn:
+        raise DataError.at(text_files.place(text, self.name, at, self._lines), fault) from None
 
 
 def _cuts(text: np.ndarray, start: int) -> list[int]:

@@ -23,7 +23,7 @@ import numpy as np
 from shmps.data import grammar
 from shmps.data.svmlight.kernels import FEATURE, NUMBER, WORD
 from shmps.data.svmlight.messages import INDEX_DIGITS
-from shmps.errors import warn
+from shmps.errors import verbatim, warn
 
 WINDOW = 1 << 24  # bytes
 _FIRST_WORD = re.compile(rb"^[ \t]*([^ \t\r\n#][^ \t\r\n]*)", re.MULTILINE)
@@ -68,11 +68,11 @@ class RowStart(NamedTuple):
 
 
 class WrongRowStart(ValueError):
-    """The first row, at offset `at`, starts in no valid way."""
+    """The first row, at offset `at`, starts in no valid way; `fault` tells why."""
 
-    def __init__(self, at: int, why: str):
-        super().__init__(why)
-        self.at = at
+    def __init__(self, at: int, fault: ValueError):
+        super().__init__(str(fault))
+        self.at, self.fault = at, fault
 
 
 def row_start_of(
@@ -96,16 +96,17 @@ def row_start_of(
         # A label of text keeps its #: else the label C# would become C, and its features a comment.
         kind = type(grammar.label(name if colon or math.isfinite(grammar.number(name)) else word))
     except ValueError as error:
-        raise WrongRowStart(at, str(error)) from None
+        raise WrongRowStart(at, error) from None
     return RowStart(kind, weighted=bool(colon))
 
 
 def _without_labels(word: str, labelled: bool) -> RowStart:
     if labelled:
-        raise ValueError(
-            f"a row must start with its label, got {grammar.shown(word)} in a file whose rows may be "
-            f"features alone; put the label before the first feature, or if they are labels with weights "
-            f"(label:weight), write the weights to a file of their own (--weights)"
+        raise grammar.Fault(
+            f"a row must start with its label, got {verbatim(grammar.shown(word))} in a file whose rows may "
+            f"be features alone; put the label before the first feature, or if they are labels with weights "
+            f"(label:weight), give the weights apart, with {{sample_weight}}",
+            sample_weight=None,
         )
     return RowStart(type(None))
 
