@@ -30,11 +30,8 @@ from shmps.linear.declaration import (
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
 
 SCHEDULES = ("constant", "1/t", "1/sqrt(t)", "1/(1+delay)")
-# Rates that work on a9a in sync and in async mode. The rate of dist-lr is that of its published table.
-LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
-HOGWILD_RATES = {"sgd": 0.02, "ftrl": 0.1}  # a step is that of a row, not the mean of a minibatch
-_RATES = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
-_RATES += "; in hogwild mode " + ", ".join(f"{rate:g} for {name}" for name, rate in HOGWILD_RATES.items())
+UPDATERS = ("sgd", "adagrad", "ftrl", "dist-lr")
+LEAST_BATCHES = 20  # of a worker in an epoch, if batch_size is None
 
 
 # fmt: off
@@ -74,12 +71,15 @@ class Parameters:
         "`shmps.linear.full_gradient` [3]_.",
     )
     updater: str | None = parameter(
-        None, one_of(*LEARNING_RATES), "the rule by which servers apply gradients",
+        None, one_of(*UPDATERS), "the rule by which servers apply gradients",
         more="See [4]_ and [5]_; for dist-lr, `shmps.updaters.dist_lr`.",
         lbfgs=(None,), unset="adagrad", flag=Flag(names=("--updater", "--rule")),
     )
     learning_rate: float | None = parameter(
-        None, number(above=0), f"the step size (default: {_RATES})",
+        None, number(above=0), "the step size of all features (default: each has its own, by the "
+        "scale of its values; sgd: one by the norms of the rows; dist-lr: 1)",
+        more="The default centres the features that most rows have, if there is an intercept: see "
+        "`shmps.linear.scaling` [6]_.",
         lbfgs=(None,), flag=Flag("RATE"),
     )
     schedule: str | None = parameter(
@@ -97,7 +97,8 @@ class Parameters:
     )
     batch_size: int | None = parameter(
         None, integer(least=0), "rows of a minibatch; 0: the worker's whole shard",
-        more="In hogwild mode: rows of a tick.",
+        more=f"None: fewer if a worker would have fewer than {LEAST_BATCHES} minibatches. In hogwild mode: "
+        "rows of a tick.",
         lbfgs=(None,), unset=256, flag=Flag("ROWS"),
     )
     epochs: int | None = parameter(

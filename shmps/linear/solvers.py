@@ -13,6 +13,7 @@ from shmps.engines.processes.process import DEFAULT
 from shmps.engines.processes.threads import threads_that_may_compute
 from shmps.linear import full_gradient, minibatch_worker
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
+from shmps.linear.scaling import Centre
 from shmps.linear.settings import Settings
 from shmps.linear.timesheet import WorkerStats
 from shmps.ps.memory.parameters import Copy
@@ -46,10 +47,12 @@ def solver_of(
     updater: ByRule,
     restored: Copy | None,
     left_out: int = 0,
+    centre: Centre | None = None,
 ) -> Solver:
     """Return the solver of `settings` (checked) on `rows`, from the weights `start` or from a restored copy.
 
     start: (n,), with more than two classes (n, classes). left_out: weights of the model that are not trained.
+    centre: the features that minibatches centre.
     The kernels are compiled in this process, so that the nodes inherit them.
     """
     start_method = _start_method(settings)
@@ -57,7 +60,7 @@ def solver_of(
         rows = shared(rows)
     if settings.by_lbfgs():
         return _lbfgs(settings, start_method, rows, start, left_out)
-    return _minibatches(settings, start_method, rows, start, updater, restored, left_out)
+    return _minibatches(settings, start_method, rows, start, updater, restored, left_out, centre)
 
 
 def _start_method(settings: Settings) -> str:
@@ -89,13 +92,14 @@ def _minibatches(
     updater: ByRule,
     restored: Copy | None,
     left_out: int,
+    centre: Centre | None,
 ) -> Solver:
-    plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
+    plan, consistency, num_keys = replace(settings.plan(), centre=centre), settings.consistency(), len(start)
     problems = start.size // num_keys
     if restored is not None:
         plan = replace(plan, done=tuple(restored.ticks.tolist()))
     entries = most_entries(rows, plan.batch_size)
-    most = min(num_keys, entries + 1)
+    most = min(num_keys, entries + 1 + (0 if centre is None else len(centre.keys)))
     must_fit(
         plan.memory,
         rows,
@@ -114,7 +118,7 @@ def _minibatches(
         workers=settings.workers,
         consistency=consistency,
         updater=updater,
-        initial=start,
+        initial=start if centre is None else centre.stored(start),
         restored=restored,
         max_keys=most,
         dense_slots=int(not plan.batch_size),
@@ -128,7 +132,7 @@ def _minibatches(
         cluster=cluster,
         function=minibatch_worker.train,
         args=(rows, start.shape, plan),
-        weights=cluster.weights,
+        weights=cluster.weights if centre is None else lambda: centre.plain(cluster.weights()),
         ticks_planned=sum(settings.ticks_planned(rows.num_rows)),
         ticks_per_epoch=sum(settings.ticks_per_epoch(rows.num_rows)),
         stop=cluster.stop,

@@ -41,7 +41,8 @@ X, Y = some_rows()
 
 
 def trained(**params):
-    return LogisticRegression(**({"solver": "minibatch", "iterations": ITERATIONS} | params)).fit(X, Y)
+    whole = {"solver": "minibatch", "iterations": ITERATIONS, "batch_size": 256}
+    return LogisticRegression(**(whole | params)).fit(X, Y)
 
 
 def bits(model):
@@ -272,7 +273,7 @@ DIFFERENT = [
     ({"mode": "bounded", "bound": 2}, "mode sync there and bounded 2 here"),
     ({"workers": 3}, "workers 2 there and 3 here"),
     ({"updater": "ftrl"}, "updater adagrad there and ftrl here"),
-    ({"learning_rate": 0.2}, "learning_rate 0.1 there and 0.2 here"),
+    ({"learning_rate": 0.2}, "learning_rate None, by the rows there and 0.2 here"),
     ({"l2": 0.5}, "l2 1e-05 there and 0.5 here"),
     ({"batch_size": 8}, "batch_size 256 there and 8 here"),
     ({"random_state": 1}, "random_state 0 there and 1 here"),

@@ -311,10 +311,11 @@ def test_warm_start_begins_where_the_fit_before_ended():
         warm.set_params(updater="dist-lr").fit(X, Y)
 
 
-@pytest.mark.parametrize("updater", ["sgd", "adagrad", "ftrl"])
+@pytest.mark.parametrize(("updater", "rate"), [("sgd", None), ("sgd", 0.5), ("adagrad", 0.1), ("ftrl", 0.5)])
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_parts_one_after_the_other_are_as_good_as_epochs(updater, mode):
-    settings = {"updater": updater, "mode": mode, "workers": 1, "batch_size": 0, "l2": 0.01}
+def test_parts_one_after_the_other_are_as_good_as_epochs(updater, rate, mode):
+    settings = {"mode": mode, "workers": 1, "batch_size": 0, "l2": 0.01}
+    settings |= {"updater": updater, "learning_rate": rate}
     parts = LogisticRegression(**settings)
     for _ in range(4):
         parts.partial_fit(X, Y, classes=[0, 1])
@@ -346,7 +347,8 @@ def test_a_part_goes_on_from_a_fit_and_from_weights_that_were_set():
 
 def test_what_the_updater_knows_goes_with_the_values_of_the_weights():
     def parts(change, **params):
-        model = LogisticRegression(**({"batch_size": 0} | params)).partial_fit(X, Y, classes=[0, 1])
+        model = LogisticRegression(**({"batch_size": 0, "learning_rate": 0.1} | params))
+        model.partial_fit(X, Y, classes=[0, 1])
         change(model)
         model.partial_fit(X, Y)
         return np.append(model.coef_, model.intercept_).tolist()
