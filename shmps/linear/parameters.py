@@ -119,14 +119,14 @@ class Parameters:
     )
     n_iter_no_change: int | None = parameter(
         None, integer(least=1), "stop after this many evaluations in a row without progress",
-        more="None: never, or 5 with {early_stopping}.",
+        more="None: never; with {early_stopping}, after those of 5 epochs (L-BFGS: after 5).",
         flag=None,
     )
-    early_stopping: bool = parameter(
-        False, boolean(), "stop when the log-loss on held-out rows makes no more progress",
-        more="`fit` holds out {validation_fraction} of each class, or evaluates on eval_set if there is one. "
-        "The weights are those with the least log-loss there.",
-        flag=None,
+    early_stopping: bool | None = parameter(
+        None, boolean(),
+        "stop when the log-loss on an evaluation set makes no more progress, and keep the best weights "
+        "(default: minibatches do, if there is one)",
+        more="Without an eval_set, True holds out {validation_fraction} of each class.",
     )
     validation_fraction: float = parameter(
         0.1, number(above=0, below=1), "the share of the rows that {early_stopping} holds out",

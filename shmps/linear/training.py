@@ -44,7 +44,7 @@ from shmps.updaters.descent import FTRL, ByRule
 
 ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # from the weights as trained, and the settings
 
-_PATIENCE = 5  # n_iter_no_change of early_stopping, if None
+_PATIENCE = 5  # epochs, or rounds of L-BFGS, if n_iter_no_change is None
 
 
 class Continuation(NamedTuple):
@@ -108,14 +108,14 @@ class Training:
             restored = _at_other_rate(self._updater, restored, narrow)
         left_out = start.size - narrow.size
         self._solver = solver_of(settings, self._rows, narrow, self._updater, restored, left_out, centre)
-        self._callbacks = _callbacks(settings)
+        self._callbacks = _callbacks(settings, rows.num_rows)
         self._evaluator = Evaluator(
             self._rows,
             tested,
             columns,
             self._intercept,
             self._callbacks,
-            keeps_best=settings.early_stopping,
+            keeps_best=bool(settings.early_stopping),
             model_of=lambda weights: model_of(weights, self._effective_settings()),
         )
         self._compiled = time.monotonic()
@@ -324,9 +324,11 @@ def _at_other_rate(updater: ByRule, copy: Copy, weights: np.ndarray) -> Copy:
     return copy._replace(weights=values, state=state, ages=np.zeros_like(copy.ages))
 
 
-def _callbacks(settings: Settings) -> CallbackList:
+def _callbacks(settings: Settings, rows: int) -> CallbackList:
     """Return the callbacks of the settings, and the one that early stopping adds."""
     callbacks = list(settings.callbacks or ())
     if settings.early_stopping or settings.n_iter_no_change is not None:
-        callbacks.append(EarlyStopping(settings.n_iter_no_change or _PATIENCE, settings.tol))
+        per_epoch = 1 if settings.by_lbfgs() else settings.ticks_per_epoch(rows)[0]
+        patience = math.ceil(_PATIENCE * per_epoch / (settings.test_interval or per_epoch))
+        callbacks.append(EarlyStopping(settings.n_iter_no_change or patience, settings.tol))
     return CallbackList(callbacks)

@@ -150,9 +150,11 @@ class LogisticRegression(LinearClassifier):
         importance = importance_of(sample_weight, settings.class_weight, codes, self.classes_)
         names = getattr(self, "feature_names_in_", None)
         rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
+        if settings.early_stopping is None:
+            settings.early_stopping = eval_set is not None and not settings.by_lbfgs()
         if eval_set is not None:
             tested = evaluated(eval_set, self.classes_, self.n_features_in_, names, origin)
-            measured_on = "test"
+            measured_on = "validation" if settings.early_stopping else "test"
         elif settings.early_stopping:
             rows, tested = split(rows, settings)
             measured_on = "validation"
