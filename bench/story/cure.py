@@ -1,7 +1,7 @@
 """Remedies for the swing of async, at the learning rate at which plain async swings, beside fair sync.
 
-All runs use dist-lr's start, the learning rate of 1 per push of the published table (AdaGrad and FTRL: their
-defaults), whole shards and a tick time. "Stable rate" is SHARE of the stability limit that the trainer
+All runs use dist-lr's start, the learning rate of 1 per push of the published table (AdaGrad: 0.1, FTRL:
+0.5), whole shards and a tick time. "Stable rate" is SHARE of the stability limit that the trainer
 reports after the plain run, for the delay and the curvature that it measured. Fair sync applies the mean of a
 tick's gradients at the rate that the benchmark `table` would choose.
 
@@ -34,8 +34,8 @@ REMEDIES: dict[str, dict[str, Any]] = {
     STABLE: {"mode": "async"},
     "bounded 0": {"mode": "bounded", "bound": 0},
     "bounded 1": {"mode": "bounded", "bound": 1},
-    "AdaGrad": {"mode": "async", "updater": "adagrad", "learning_rate": None},
-    "FTRL": {"mode": "async", "updater": "ftrl", "learning_rate": None},
+    "AdaGrad": {"mode": "async", "updater": "adagrad", "learning_rate": 0.1},
+    "FTRL": {"mode": "async", "updater": "ftrl", "learning_rate": 0.5},
 }
 
 

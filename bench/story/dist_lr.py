@@ -73,6 +73,7 @@ class Setting(NamedTuple):
         defaults: dict[str, Any] = {
             "workers": WORKERS, "solver": "minibatch", "updater": "sgd", "batch_size": 0, "l2": self.l2,
             "iterations": ITERATIONS, "fit_intercept": False, "test_interval": 1, "tick_time": TICK_TIME,
+            "early_stopping": False,
         }  # fmt: skip
         estimator = LogisticRegression(**(defaults | parameters))
         with warnings.catch_warnings():

@@ -41,7 +41,7 @@ class Exchange(NamedTuple):
     push: Callable[[Batch, Batch | None], None]  # also takes the batch that is read next, None if unknown
 
 
-def _through_servers(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> Exchange:
+def _through_servers(kv: KVWorker, shape: tuple[int, ...], plan: Plan) -> Exchange:
     """Pull, compute a gradient, push.
 
     In sync mode, a look after the push is acknowledged equals a pull and costs no message. In the other
@@ -63,7 +63,13 @@ def _through_servers(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> E
         return kv.wait(pulls.pop()) if pulls else kv.pull(batch.keys)
 
     def compute(batch: Batch, weights: np.ndarray) -> float:
-        return mean_gradient(batch.rows, weights, intercept, batch.rows.num_rows, mean(batch), kv.beat)
+        centre, out = plan.centre, mean(batch)
+        if centre is not None:
+            weights = centre.plain(weights, batch.keys)
+        loss = mean_gradient(batch.rows, weights, plan.intercept, batch.rows.num_rows, out, kv.beat)
+        if centre is not None:
+            centre.centre_gradient(out, batch.keys)
+        return loss
 
     def push(batch: Batch, following: Batch | None) -> None:
         pushed = batch.keys, mean(batch), batch.rows.num_rows
@@ -77,7 +83,7 @@ def _through_servers(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> E
     return Exchange(read, compute, push)
 
 
-def _in_place(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> Exchange:
+def _in_place(kv: KVWorker, shape: tuple[int, ...], plan: Plan) -> Exchange:
     """Update the shared weights in place, one step per row: Hogwild! (Niu et al., NIPS 2011)."""
     nothing, updater = np.empty(0), kv.updater
     assert isinstance(updater, ByRule)
@@ -90,8 +96,10 @@ def _in_place(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> Exchange
             age = step.age
             for part in pieces(batch.rows, BLOCK):
                 now = step._replace(age=age)
+                if plan.centre is not None:
+                    part = plan.centre.centred(part)
                 for column, own in enumerate(_problems(part, shape)):
-                    mean = updater.descend(own, intercept, weights, state, now, column)
+                    mean = updater.descend(own, plan.intercept, weights, state, now, column)
                     loss += mean * part.num_rows / batch.rows.num_rows
                     kv.beat()
                 age += updater.penalty(step) * part.num_rows
@@ -120,7 +128,7 @@ def train(kv: KVWorker, rows: Rows, shape: tuple[int, ...], plan: Plan) -> Worke
     Raises Diverged when the loss is no longer finite.
     """
     num_keys = shape[0]
-    exchange = (_in_place if kv.consistency.in_place else _through_servers)(kv, shape, plan.intercept)
+    exchange = (_in_place if kv.consistency.in_place else _through_servers)(kv, shape, plan)
     iteration = row_count = nonzeros = 0
     done = plan.done[kv.rank] if plan.done else 0
     kv.barrier()
@@ -136,14 +144,14 @@ def train(kv: KVWorker, rows: Rows, shape: tuple[int, ...], plan: Plan) -> Worke
         if iteration <= kv.resumed:
             kv.beat()  # skipping a long training takes long
             if iteration == kv.resumed and evaluated:
-                _report_weights(kv, num_keys, iteration)  # the dead worker may not have reported them
+                _report_weights(kv, num_keys, plan, iteration)  # the dead worker may not have reported them
             continue
         copied = kv.rank == 0 and plan.copies(iteration)
         # Evaluations and checkpoints take time: read the next batch after them.
         is_last = evaluated or copied or iteration == plan.iterations
         _visit(kv, exchange, plan, sheet, iteration, batch, None if is_last else following)
         if evaluated:
-            _report_weights(kv, num_keys, iteration)
+            _report_weights(kv, num_keys, plan, iteration)
             sheet.lap(PULL)
         if copied:
             kv.flush()  # in sync mode all workers wait for the next push of this one: nothing changes
@@ -172,7 +180,7 @@ def _visit(
     if not math.isfinite(loss):
         raise Diverged(
             f"the loss must stay finite, got {loss} at iteration {iteration} of worker {kv.rank}; "
-            f"lower the learning rate, or scale the features to about 1"
+            f"lower the learning rate or leave it out, or scale the features to about 1"
         )
     rest = plan.least_seconds(kv.rank, spent) - spent
     if rest > 0:  # between pull and push: a sleep after the push would add no delay
@@ -182,10 +190,12 @@ def _visit(
     sheet.lap(PUSH)
 
 
-def _report_weights(kv: KVWorker, num_keys: int, iteration: int) -> None:
+def _report_weights(kv: KVWorker, num_keys: int, plan: Plan, iteration: int) -> None:
     """Report all weights for evaluation, including this worker's own pushes."""
     kv.flush()
     at, weights = kv.now(), kv.read(np.arange(num_keys))
+    if plan.centre is not None:
+        weights = plan.centre.plain(weights)
     kv.report(Iterate(iteration, at, int(kv.ticks().sum()), weights))
 
 
@@ -223,6 +233,7 @@ def _divisions(
             contiguous=kv.consistency.in_place,
             memory=plan.memory,
             problems=math.prod(shape[1:]),
+            always=() if plan.centre is None else plan.centre.keys,
         )
 
     epochs = range(plan.epochs) if plan.iterations is None else itertools.count()
@@ -255,6 +266,8 @@ def warm_up(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in_
     """Compute one row's gradient in this process: nodes that are forked later have the kernels compiled."""
     one, num_keys = rows.example(), shape[0]
     if in_place:
+        if plan.centre is not None:
+            one = plan.centre.centred(one)
         weights = np.zeros((num_keys, 1))
         state = np.zeros((*weights.shape, updater.state_width))
         updater.descend(next(_problems(one, shape)), plan.intercept, weights, state, Step(1, 0.0))

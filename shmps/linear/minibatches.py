@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Batches:
     contiguous: cut batches of neighbouring rows and do not localize them, so that they are read in place and
     in sequence. This is twice as fast for many rows.
     problems: weights per key.
+    always: keys (c,) that every localized batch has.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Batches:
         contiguous: bool = False,
         memory: int | None = None,
         problems: int = 1,
+        always: Any = (),
     ):
         self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
         # The ranks 0, 1, ... keep the streams of a training that never divided its rows anew.
         self._own = [seed, rank, *(ranks if ranks != list(range(len(ranks))) else [])]
         self._kept: dict[int, Batch] = {}
         self._contiguous = contiguous or not size
+        self._always = np.asarray(always, rows.indices.dtype)
         if not self._contiguous:
             # The leading 0 and 1 keep the two streams apart.
             self._shuffled = np.random.default_rng([0, *self._own]).permutation(rows.num_rows)
@@ -110,11 +113,12 @@ class Batches:
         chosen = self._shuffled[index * self._size : (index + 1) * self._size]
         indptr, indices, data = take_rows(self._rows.indptr, self._rows.indices, self._rows.data, chosen)
         self._mark += 1  # a new mark for every call: a batch that is not kept is localized again
-        keys, local = localize(indices, self._seen, self._position, self._mark)
+        wanted = np.append(indices, self._always) if len(self._always) else indices
+        keys, local = localize(wanted, self._seen, self._position, self._mark)
         if self._intercept:
             keys = np.append(keys, self._num_keys - 1)
         own = None if self._rows.importance is None else self._rows.importance[chosen]
-        return Batch(keys, Rows(indptr, local, data, self._rows.labels[chosen], own))
+        return Batch(keys, Rows(indptr, local[: len(indices)], data, self._rows.labels[chosen], own))
 
 
 def most_entries(rows: Rows, size: int) -> int:

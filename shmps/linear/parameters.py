@@ -41,11 +41,8 @@ from shmps.linear.declaration import (
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
 
 SCHEDULES = ("constant", "1/t", "1/sqrt(t)", "1/(1+delay)")
-# Rates that work on a9a in sync and in async mode. The rate of dist-lr is that of its published table.
-LEARNING_RATES = {"sgd": 0.5, "adagrad": 0.1, "ftrl": 0.5, "dist-lr": 1.0}
-HOGWILD_RATES = {"sgd": 0.02, "ftrl": 0.1}  # a step is that of a row, not the mean of a minibatch
-_RATES = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
-_RATES += "; in hogwild mode " + ", ".join(f"{rate:g} for {name}" for name, rate in HOGWILD_RATES.items())
+UPDATERS = ("sgd", "adagrad", "ftrl", "dist-lr")
+LEAST_BATCHES = 20  # of a worker in an epoch, if batch_size is None
 
 
 # fmt: off
@@ -87,12 +84,15 @@ class Parameters:
         "`shmps.linear.full_gradient` [3]_.",
     )
     updater: str | None = parameter(
-        None, one_of(*LEARNING_RATES), "the rule by which servers apply gradients",
+        None, one_of(*UPDATERS), "the rule by which servers apply gradients",
         more="See [4]_ and [5]_; for dist-lr, `shmps.updaters.dist_lr`.",
         lbfgs=(None,), unset="adagrad", flag=Flag(names=("--updater", "--rule")),
     )
     learning_rate: float | None = parameter(
-        None, number(above=0), f"the step size (default: {_RATES})",
+        None, number(above=0), "the step size of all features (default: each has its own, by the "
+        "scale of its values; sgd: one by the norms of the rows; dist-lr: 1)",
+        more="The default centres the features that most rows have, if there is an intercept: see "
+        "`shmps.linear.scaling` [6]_.",
         lbfgs=(None,), flag=Flag("RATE"),
     )
     schedule: str | None = parameter(
@@ -127,7 +127,8 @@ class Parameters:
     )
     batch_size: int | None = parameter(
         None, integer(least=0), "rows of a minibatch; 0: the worker's whole shard",
-        more="In hogwild mode: rows of a tick.",
+        more=f"None: fewer if a worker would have fewer than {LEAST_BATCHES} minibatches. In hogwild mode: "
+        "rows of a tick.",
         lbfgs=(None,), unset=256, flag=Flag("ROWS"),
     )
     epochs: int | None = parameter(
@@ -148,14 +149,14 @@ class Parameters:
     )
     n_iter_no_change: int | None = parameter(
         None, integer(least=1), "stop after this many evaluations in a row without progress",
-        more="None: never, or 5 with {early_stopping}.",
+        more="None: never; with {early_stopping}, after those of 5 epochs (L-BFGS: after 5).",
         flag=None,
     )
-    early_stopping: bool = parameter(
-        False, boolean(), "stop when the log-loss on held-out rows makes no more progress",
-        more="`fit` holds out {validation_fraction} of each class, or evaluates on eval_set if there is one. "
-        "The weights are those with the least log-loss there.",
-        flag=None,
+    early_stopping: bool | None = parameter(
+        None, boolean(),
+        "stop when the log-loss on an evaluation set makes no more progress, and keep the best weights "
+        "(default: minibatches do, if there is one)",
+        more="Without an eval_set, True holds out {validation_fraction} of each class.",
     )
     validation_fraction: float = parameter(
         0.1, number(above=0, below=1), "the share of the rows that {early_stopping} holds out",

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shmps.linear.scaling import Centre
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -22,6 +24,7 @@ class Plan:
     elastic: bool = False  # workers may join and leave: every epoch asks anew which ranks share the rows
     memory: int | None = None  # bytes that a worker may use; the minibatches that it keeps stay within them
     timeline: bool = False  # whether the workers' statistics include their time spans
+    centre: Centre | None = None  # the features that are centred
     done: tuple[int, ...] = ()  # iterations of each worker in the checkpoint; its statistics exclude them
 
     def evaluates(self, iteration: int) -> bool:

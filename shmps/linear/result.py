@@ -128,7 +128,9 @@ class Result:
         else:
             got = "{updater.given}, {learning_rate.given}"
             length = "epochs" if settings["iterations"] is None else "iterations"  # which exclude each other
-            do += f"lower the {{learning_rate}}, raise {{{length}}}, "
+            if settings["learning_rate"] is not None:
+                do += "lower the {learning_rate} or leave it out, "
+            do += f"raise {{{length}}}, "
             do += "or leave minibatches for {solver:'auto'}"
         if not settings["fit_intercept"]:
             do = f"learn an intercept with {{fit_intercept:True}}, {do}"

@@ -9,8 +9,9 @@ from shmps.errors import UsageError, named_in
 from shmps.linear.callbacks import CallbackList, check_callbacks
 from shmps.linear.declaration import NODES
 from shmps.linear.full_gradient.problem import ONE_AGAINST_REST, SOFTMAX
-from shmps.linear.parameters import DECLARED, HOGWILD_RATES, LEARNING_RATES, Parameters
+from shmps.linear.parameters import DECLARED, LEAST_BATCHES, Parameters
 from shmps.linear.plan import Plan
+from shmps.linear.scaling import Moments
 from shmps.ps.arguments import replicas_of
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.scheduler.run import CONTINUE
@@ -169,6 +170,16 @@ class Settings(Parameters):
         return SOFTMAX if self.by_lbfgs() else ONE_AGAINST_REST
 
     @property
+    def rate_by_rows(self) -> bool:
+        """Return whether the rows decide the learning rate of minibatches."""
+        return self.learning_rate is None and self.updater != "dist-lr" and not self.by_lbfgs()
+
+    @property
+    def scales_features(self) -> bool:
+        """Return whether each feature has a step size of its own, by the scale of its values."""
+        return self.rate_by_rows and self.held("updater") != "sgd"
+
+    @property
     def elastic(self) -> bool:
         """Return whether workers may join and leave."""
         return self.join_at is not None or self.on_worker_death == CONTINUE
@@ -197,7 +208,7 @@ class Settings(Parameters):
     def kept_when_resumed(self, updater: Updater) -> dict[str, Any]:
         """Return what must be the same for a training to continue from a checkpoint of this one."""
         plan = self.plan()
-        return {
+        kept = {
             "mode": str(self.consistency()),
             "workers": int(self.workers),
             "updater": self.held("updater"),
@@ -205,15 +216,20 @@ class Settings(Parameters):
             "random_state": plan.seed,
             "fit_intercept": plan.intercept,
         } | vars(updater)
+        return kept | {"learning_rate": "None, by the rows"} if self.rate_by_rows else kept
 
-    def make_updater(self, unpenalized: int) -> ByRule:
-        """Return the servers' rule. `unpenalized` is the key of the intercept, or -1."""
+    def make_updater(self, unpenalized: int, moments: Moments | None = None) -> ByRule:
+        """Return the servers' rule. `unpenalized` is the key of the intercept, or -1.
+
+        moments: those of the rows, by which `rate_by_rows` chooses the rate; None: 1.
+        """
         kind, in_place = self.held("updater"), self.consistency().in_place
-        rates = LEARNING_RATES | (HOGWILD_RATES if in_place else {})
-        rate = rates[kind] if self.learning_rate is None else self.learning_rate
-        l2 = self.l2 or 0.0
+        rate, l2 = self.learning_rate or 1.0, self.l2 or 0.0
+        if moments is not None and self.rate_by_rows:
+            rate = moments.rate(kind, in_place, bool(self.fit_intercept))
         if kind == "ftrl":
-            return FTRL(rate, l1=self.l1, l2=l2, unpenalized=unpenalized)
+            beta = 0.01 if self.rate_by_rows else 1.0
+            return FTRL(rate, beta, l1=self.l1, l2=l2, unpenalized=unpenalized)
         if kind == "adagrad":
             initial = 1.0 if in_place else 1e-4  # beside the squared gradient of a row, or of a mean of rows
             return AdaGrad(rate, l2=l2, initial=initial, unpenalized=unpenalized)
@@ -232,6 +248,12 @@ class Settings(Parameters):
         if self.by_lbfgs():
             return self.test_interval or 1
         return min(self.test_interval or self.ticks_per_epoch(rows)[0], self.ticks_planned(rows)[0])
+
+    def rows_of_batch(self, rows: int) -> int:
+        """Return the batch size: as given, or one of which each worker has LEAST_BATCHES in an epoch."""
+        if self.batch_size is not None:
+            return self.batch_size
+        return max(1, min(int(self.held("batch_size")), rows // (self.workers * LEAST_BATCHES)))
 
     def ticks_per_epoch(self, rows: int) -> list[int]:
         """Return the ticks of each worker."""

@@ -23,6 +23,7 @@ from shmps.linear.full_gradient.problem import BINARY, Problem
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
+from shmps.linear.scaling import Centre
 from shmps.linear.settings import Settings
 from shmps.linear.timesheet import WorkerStats
 from shmps.ps.events import Event
@@ -123,10 +124,12 @@ def solver_of(
     updater: ByRule,
     restored: Copy | None,
     left_out: int = 0,
+    centre: Centre | None = None,
 ) -> Solver:
     """Return the solver of `settings` (checked) on `rows`, from the weights `start` or from a restored copy.
 
     start: (n,), with more than two classes (n, classes). left_out: weights of the model that are not trained.
+    centre: the features that minibatches centre.
     The kernels are compiled in this process, so that the nodes inherit them.
     """
     if settings.by_lbfgs():
@@ -134,7 +137,7 @@ def solver_of(
     start_method = _start_method(settings)
     if start_method != "fork":
         rows = shared(rows)
-    return _minibatches(settings, start_method, rows, start, updater, restored, left_out)
+    return _minibatches(settings, start_method, rows, start, updater, restored, left_out, centre)
 
 
 def _start_method(settings: Settings) -> str:
@@ -166,13 +169,14 @@ def _minibatches(
     updater: ByRule,
     restored: Copy | None,
     left_out: int,
+    centre: Centre | None,
 ) -> OnCluster:
-    plan, consistency, num_keys = settings.plan(), settings.consistency(), len(start)
+    plan, consistency, num_keys = replace(settings.plan(), centre=centre), settings.consistency(), len(start)
     problems = start.size // num_keys
     if restored is not None:
         plan = replace(plan, done=tuple(restored.ticks.tolist()))
     entries = most_entries(rows, plan.batch_size)
-    most = min(num_keys, entries + 1)
+    most = min(num_keys, entries + 1 + (0 if centre is None else len(centre.keys)))
     must_fit(
         plan.memory,
         rows,
@@ -191,7 +195,7 @@ def _minibatches(
         workers=settings.workers,
         consistency=consistency,
         updater=updater,
-        initial=start,
+        initial=start if centre is None else centre.stored(start),
         restored=restored,
         max_keys=most,
         dense_slots=int(not plan.batch_size),
@@ -205,7 +209,7 @@ def _minibatches(
         cluster=cluster,
         function=minibatch_worker.train,
         args=(rows, start.shape, plan),
-        weights=cluster.weights,
+        weights=cluster.weights if centre is None else lambda: centre.plain(cluster.weights()),
         ticks_planned=sum(settings.ticks_planned(rows.num_rows)),
         ticks_per_epoch=sum(settings.ticks_per_epoch(rows.num_rows)),
         stop=cluster.stop,

@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from shmps.linear.kernels import gradient
 from shmps.linear.parameters import DECLARED
 from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
+from shmps.linear.scaling import Centre, Moments
 from shmps.linear.settings import Settings
 from shmps.linear.solvers import OnCluster, Solver, solver_of
 from shmps.linear.stability import stability_of
@@ -42,19 +43,26 @@ from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
 from shmps.system.compiling import announce
-from shmps.updaters.descent import ByRule
+from shmps.updaters.descent import FTRL, ByRule
 
 ModelOf = Callable[[np.ndarray, dict[str, Any]], Model]  # from the weights as trained, and the settings
 
-_PATIENCE = 5  # n_iter_no_change of early_stopping, if None
+_PATIENCE = 5  # epochs, or rounds of L-BFGS, if n_iter_no_change is None
+
+
+class Continuation(NamedTuple):
+    """What one call of `partial_fit` leaves for the next."""
+
+    parameters: Copy
+    moments: Moments | None  # of the rows of all calls, if they decide the learning rate
 
 
 class Training:
     """One training by `settings` (checked) on `rows`, from the weights `start`.
 
     tested: the rows to evaluate on; None: the training rows. model_of: makes the models for callbacks.
-    continued: the parameters that an earlier training left, to start from. is_part: this is one call of
-    `partial_fit`, which leaves its `parameters` for the next one. origin: how the rows' text was read, saved
+    continued: what an earlier training left, to go on from. is_part: this is one call of `partial_fit`, which
+    leaves a `continuation` for the next one. origin: how the rows' text was read, saved
     with the settings. classes: the labels that the rows' codes stand for.
 
     start: (n,), with more than two classes (n, classes). weights: the same shape; None before training has
@@ -62,7 +70,7 @@ class Training:
     """
 
     weights: np.ndarray | None = None
-    parameters: Copy | None = None  # what another training can continue from
+    continuation: Continuation | None = None
     _learned: np.ndarray | None = None  # `weights`, of the features that take part
     _started = math.inf  # time.monotonic() when all workers were ready
     _ended = math.inf  # time.monotonic() when the weights were kept
@@ -74,11 +82,13 @@ class Training:
         tested: Rows | None,
         start: np.ndarray,
         model_of: ModelOf,
-        continued: Copy | None = None,
+        continued: Continuation | None = None,
         is_part: bool = False,
         origin: dict[str, Any] | None = None,
         classes: Sequence[Any] = (),
     ):
+        if not settings.by_lbfgs():
+            settings.batch_size = settings.rows_of_batch(rows.num_rows)
         settings.test_interval = settings.evaluated_every(rows.num_rows)
         self.settings, self._is_part, self._origin = settings, is_part, origin or {}
         self._intercept = bool(settings.fit_intercept)
@@ -88,24 +98,28 @@ class Training:
         self._before: Any = 0 if restored is None else restored.ticks  # iterations of each worker
         self._resumed = int(np.sum(self._before))
         if continued is not None:  # at its first tick
-            restored = continued._replace(ticks=np.zeros(settings.workers, np.int64))
+            restored = continued.parameters._replace(ticks=np.zeros(settings.workers, np.int64))
         announce(gradient)
         began = time.monotonic()
         self._columns = columns = self._columns_of(rows, start, restored)
         self._rows, narrow = columns.rows(rows), columns.narrow(start)
         if restored is not None:
             restored = columns.narrow_copy(restored)
-        self._updater = self._updater_of(narrow)
+        self._moments = self._moments_of(len(narrow), None if continued is None else continued.moments)
+        self._updater = self._updater_of(narrow, self._moments)
+        centre = self._scale(self._updater)
+        if continued is not None and restored is not None and self._moments is not None:
+            restored = _at_other_rate(self._updater, restored, narrow)
         left_out = start.size - narrow.size
-        self._solver = solver_of(settings, self._rows, narrow, self._updater, restored, left_out)
-        self._callbacks = _callbacks(settings)
+        self._solver = solver_of(settings, self._rows, narrow, self._updater, restored, left_out, centre)
+        self._callbacks = _callbacks(settings, rows.num_rows)
         self._evaluator = Evaluator(
             self._rows,
             tested,
             columns,
             self._intercept,
             self._callbacks,
-            keeps_best=settings.early_stopping,
+            keeps_best=bool(settings.early_stopping),
             model_of=lambda weights: model_of(weights, self._effective_settings()),
             link=link_of({"multi_class": settings.classes}),
         )
@@ -140,7 +154,7 @@ class Training:
             self._keep(solver)
             if self._is_part and self._evaluator.stopped_at is None:
                 assert isinstance(solver, OnCluster)  # partial_fit trains by minibatches
-                self.parameters = solver.cluster.copy_of_parameters()
+                self.continuation = Continuation(solver.cluster.copy_of_parameters(), self._moments)
 
     def _run(self, solver: Solver) -> Sequence[WorkerStats | None]:
         settings = self.settings
@@ -190,7 +204,7 @@ class Training:
         if not np.isfinite(weights).all():
             raise Diverged(
                 f"the weights must stay finite, and are not after {self.iterations} iterations; "
-                f"lower the learning rate, or scale the features to about 1"
+                f"lower the learning rate or leave it out, or scale the features to about 1"
             )
         self._learned, self.weights = weights, self._columns.whole(weights)
 
@@ -202,8 +216,25 @@ class Training:
         memory = settings.plan().memory
         return Columns.of(rows, start, self._intercept, settings.servers, restored, memory)
 
-    def _updater_of(self, weights: np.ndarray) -> ByRule:
-        return self.settings.make_updater(unpenalized=len(weights) - 1 if self._intercept else -1)
+    def _moments_of(self, num_keys: int, before: Moments | None) -> Moments | None:
+        """Return the moments of the rows, and of those `before`, if they decide the learning rate."""
+        if not self.settings.rate_by_rows:
+            return None
+        moments = Moments.of(self._rows, num_keys - self._intercept)
+        return moments if before is None else before.plus(moments)
+
+    def _updater_of(self, weights: np.ndarray, moments: Moments | None = None) -> ByRule:
+        unpenalized = len(weights) - 1 if self._intercept else -1
+        return self.settings.make_updater(unpenalized, moments)
+
+    def _scale(self, updater: ByRule) -> Centre | None:
+        """Give the updater the scales of the features, if it takes them. Return what is centred."""
+        if self._moments is None or not self.settings.scales_features:
+            return None
+        updater.scales = self._moments.scales(self._intercept)
+        if not self._intercept or self._is_part:  # the next part may have other means
+            return None
+        return Centre.of(self._rows, self._moments, updater.scales)
 
     @property
     def history(self) -> list[Evaluation]:
@@ -296,13 +327,25 @@ class Training:
             kept |= {"workers": 0, "servers": 0}
         if self.solver == "minibatch":
             kept |= settings.minibatch_values()
-            kept["learning_rate"] = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
+            rate = getattr(updater, "learning_rate", getattr(updater, "alpha", None))
+            kept["learning_rate"] = None if settings.scales_features else rate
         return kept
 
 
-def _callbacks(settings: Settings) -> CallbackList:
+def _at_other_rate(updater: ByRule, copy: Copy, weights: np.ndarray) -> Copy:
+    """Return the copy for an updater with another rate, which goes on from the same `weights`."""
+    if not isinstance(updater, FTRL):
+        return copy
+    values, state = weights.reshape(copy.weights.shape).copy(), copy.state.copy()
+    updater.start(values, state.reshape(*values.shape, updater.state_width))
+    return copy._replace(weights=values, state=state, ages=np.zeros_like(copy.ages))
+
+
+def _callbacks(settings: Settings, rows: int) -> CallbackList:
     """Return the callbacks of the settings, and the one that early stopping adds."""
     callbacks = list(settings.callbacks or ())
     if settings.early_stopping or settings.n_iter_no_change is not None:
-        callbacks.append(EarlyStopping(settings.n_iter_no_change or _PATIENCE, settings.tol))
+        per_epoch = 1 if settings.by_lbfgs() else settings.ticks_per_epoch(rows)[0]
+        patience = math.ceil(_PATIENCE * per_epoch / (settings.test_interval or per_epoch))
+        callbacks.append(EarlyStopping(settings.n_iter_no_change or patience, settings.tol))
     return CallbackList(callbacks)

@@ -73,6 +73,7 @@ class LogisticRegression(LinearClassifier):
     .. [3] Nocedal, Updating Quasi-Newton Matrices with Limited Storage, Mathematics of Computation 1980.
     .. [4] Duchi et al., Adaptive Subgradient Methods, JMLR 2011.
     .. [5] McMahan et al., Ad Click Prediction: a View from the Trenches, KDD 2013.
+    .. [6] Ross et al., Normalized Online Learning, UAI 2013.
     """
 
     def fit(
@@ -154,9 +155,11 @@ class LogisticRegression(LinearClassifier):
         importance = importance_of(sample_weight, settings.class_weight, codes, self.classes_)
         names = getattr(self, "feature_names_in_", None)
         rows, tested, measured_on = rows_of(X, codes, importance), None, "training"
+        if settings.early_stopping is None:
+            settings.early_stopping = eval_set is not None and not settings.by_lbfgs()
         if eval_set is not None:
             tested = evaluated(eval_set, self.classes_, self.n_features_in_, names, origin)
-            measured_on = "test"
+            measured_on = "validation" if settings.early_stopping else "test"
         elif settings.early_stopping:
             rows, tested = split(rows, settings)
             measured_on = "validation"
@@ -248,7 +251,7 @@ class LogisticRegression(LinearClassifier):
         known: Any = getattr(self, "_continued", None)
         # The state under another penalty has another shape, or would charge the penalty for updates made
         # without it. The weights of ftrl follow from its state and its rate.
-        rate = getattr(settings.make_updater(unpenalized=-1), "alpha", None)
+        rate = settings.learning_rate if settings.updater == "ftrl" else None
         kind = settings.held("updater"), settings.l1, settings.l2, settings.fit_intercept, rate
         goes_on = known is not None and known[1] == kind and np.array_equal(known[0], self._weights())
         rows, restored = rows_of(X, codes, importance), known[2] if goes_on else None
@@ -257,7 +260,7 @@ class LogisticRegression(LinearClassifier):
                 settings, rows, None, self._weights(), self._model_of, restored, True, origin.kept()
             )
             self._train(training, "training")
-        self._continued = self._weights().copy(), kind, training.parameters
+        self._continued = self._weights().copy(), kind, training.continuation
 
     @contextlib.contextmanager
     def _learner(self) -> Iterator[Self]:

@@ -28,7 +28,13 @@ from shmps.updaters.rules import AdaGradRule, FTRLRule, SGDRule
 
 
 class ByRule(Updater):
-    """An updater with a formula for one value, which workers can also apply in place."""
+    """An updater with a formula for one value, which workers can also apply in place.
+
+    scales: the scales (num_keys,) of the values, by which AdaGrad and FTRL adapt their steps; None: all 1.
+    A weight times its scale moves as the weight itself would if its feature were divided by the scale.
+    """
+
+    scales: np.ndarray | None = None
 
     def rule(self, step: Step) -> Any:
         """Return the numbers of the formula at this step; see `shmps.updaters.rules`."""
@@ -122,7 +128,7 @@ class AdaGrad(ByRule):
         self.state_width = 1 + int(self.lazy)  # sum of squared gradients; age at the last update
 
     def rule(self, step: Step) -> Any:
-        return AdaGradRule(self.learning_rate, self.l2, self.initial, 1.0, self.unpenalized)
+        return AdaGradRule(self.learning_rate, self.l2, self.initial, 1.0, self.unpenalized, self.scales)
 
     @property
     def lazy(self) -> bool:
@@ -148,7 +154,9 @@ class FTRL(ByRule):
         self.unpenalized = unpenalized
 
     def start(self, values: np.ndarray, state: np.ndarray) -> None:
-        state[:, :, 0] = -values * (self.beta * (1.0 / self.alpha))
+        scales = np.ones(1) if self.scales is None else self.scales[: len(values), np.newaxis]
+        curvature = (self.beta * scales + np.sqrt(state[:, :, 1])) * scales * (1.0 / self.alpha)
+        state[:, :, 0] = -values * curvature
 
     def rule(self, step: Step) -> Any:
-        return FTRLRule(1.0 / self.alpha, self.beta, self.l1, self.l2, 1.0, self.unpenalized)
+        return FTRLRule(1.0 / self.alpha, self.beta, self.l1, self.l2, 1.0, self.unpenalized, self.scales)

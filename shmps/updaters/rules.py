@@ -11,8 +11,11 @@ A rule is a tuple of numbers. One of them, `penalty`, is the rise of the age at 
                      fast for FTRL with a million keys)
 
 The value and the state of a key are in row i of the arrays; i is the place of the key among copies, or the
-key. A rule may be in another module. After a change there delete shmps/updaters/__pycache__, because numba's
-cache of the kernels notices changes of this file only.
+key. AdaGrad and FTRL may have `scales` (n,), one per key: the value times its scale then moves as the value
+itself would under a gradient divided by the scale.
+
+A rule may be in another module. After a change there delete shmps/updaters/__pycache__, because numba's cache
+of the kernels notices changes of this file only.
 """
 
 import math
@@ -24,6 +27,12 @@ from numba.extending import overload
 
 from shmps.system.compiling import at, kernel
 from shmps.updaters.prefetch import prefetch
+
+
+@kernel
+def scale_of(scales, key):
+    """Return the scale of a key; 1 without scales, which numba decides when it compiles."""
+    return 1.0 if scales is None else scales[at(key)]
 
 
 class SGDRule(NamedTuple):
@@ -48,19 +57,26 @@ class SGDRule(NamedTuple):
             state[i, d, 0] = age + rule.penalty
 
 
+@kernel
+def adagrad_rate(rule, key, squares):
+    scale = scale_of(rule.scales, key)
+    return rule.learning_rate / scale / math.sqrt(rule.initial * scale * scale + squares)
+
+
 class AdaGradRule(NamedTuple):
     learning_rate: float
     l2: float
     initial: float
     penalty: float
     unpenalized: int
+    scales: Any = None  # (n,)
 
     @staticmethod
     @kernel
     def paid(rule, key, i, d, values, state, age):
         if rule.l2 > 0 and key != rule.unpenalized and age > state[i, d, 1]:
             # The rate is that of the last update, because only an update of the key changes it.
-            rate = rule.learning_rate / math.sqrt(rule.initial + state[i, d, 0])
+            rate = adagrad_rate(rule, key, state[i, d, 0])
             return values[i, d] * (1.0 + rate * rule.l2) ** (state[i, d, 1] - age)
         return values[i, d]
 
@@ -69,7 +85,7 @@ class AdaGradRule(NamedTuple):
     def step(rule, key, i, d, value, g, values, state, age):
         penalty = 0.0 if key == rule.unpenalized else rule.l2
         squares = state[i, d, 0] + g * g
-        rate = rule.learning_rate / math.sqrt(rule.initial + squares)
+        rate = adagrad_rate(rule, key, squares)
         values[i, d] = (value - rate * g) / (1.0 + rate * penalty)
         state[i, d, 0] = squares
         if rule.l2 > 0:
@@ -83,14 +99,18 @@ class FTRLRule(NamedTuple):
     l2: float
     penalty: float
     unpenalized: int
+    scales: Any = None  # (n,)
 
     @staticmethod
     @kernel
     def paid(rule, key, i, d, values, state, age):
+        scale = scale_of(rule.scales, key)
         z, root = state[i, d, 0], math.sqrt(state[i, d, 1])
         penalized = 0.0 if key == rule.unpenalized else age
         shrunk = max(abs(z) - penalized * rule.l1, 0.0)
-        return -math.copysign(shrunk, z) / ((rule.beta + root) * rule.inverse_alpha + penalized * rule.l2)
+        return -math.copysign(shrunk, z) / (
+            (rule.beta * scale + root) * scale * rule.inverse_alpha + penalized * rule.l2
+        )
 
     @staticmethod
     @kernel
@@ -103,7 +123,7 @@ class FTRLRule(NamedTuple):
     def step_in_place(rule, key, i, d, value, g, values, state, age):
         n = state[i, d, 1] + g * g
         rise = math.sqrt(n) - math.sqrt(state[i, d, 1])
-        state[i, d, 0] += g - rise * rule.inverse_alpha * value
+        state[i, d, 0] += g - rise * scale_of(rule.scales, key) * rule.inverse_alpha * value
         state[i, d, 1] = n
 
 

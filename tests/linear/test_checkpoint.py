@@ -44,7 +44,7 @@ SETTINGS = {"solver": "minibatch", "workers": 2, "l2": 1e-5, "iterations": ITERA
 
 
 def trained(**params):
-    return LogisticRegression(**(SETTINGS | params)).fit(X, Y)
+    return LogisticRegression(**(SETTINGS | {"batch_size": 256} | params)).fit(X, Y)
 
 
 def bits(model):
@@ -275,7 +275,7 @@ DIFFERENT = [
     ({"mode": "bounded", "bound": 2}, "mode sync there and bounded 2 here"),
     ({"workers": 3}, "workers 2 there and 3 here"),
     ({"updater": "ftrl"}, "updater adagrad there and ftrl here"),
-    ({"learning_rate": 0.2}, "learning_rate 0.1 there and 0.2 here"),
+    ({"learning_rate": 0.2}, "learning_rate None, by the rows there and 0.2 here"),
     ({"l2": 0.5}, "l2 1e-05 there and 0.5 here"),
     ({"batch_size": 8}, "batch_size 256 there and 8 here"),
     ({"random_state": 1}, "random_state 0 there and 1 here"),

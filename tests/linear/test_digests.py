@@ -36,9 +36,9 @@ DIGESTS = {
 # Three workers: a sum of two gradients is the same in any order.
 MINIBATCHES = {"workers": 3, "batch_size": 16, "epochs": 3, "l2": 1e-3}
 CASES = {
-    "sgd": {"updater": "sgd", "schedule": "1/sqrt(t)", **MINIBATCHES},
-    "adagrad": {"updater": "adagrad", "class_weight": "balanced", **MINIBATCHES},
-    "ftrl": {"updater": "ftrl", "l1": 1e-3, **MINIBATCHES},
+    "sgd": {"updater": "sgd", "learning_rate": 0.5, "schedule": "1/sqrt(t)", **MINIBATCHES},
+    "adagrad": {"updater": "adagrad", "learning_rate": 0.1, "class_weight": "balanced", **MINIBATCHES},
+    "ftrl": {"updater": "ftrl", "learning_rate": 0.5, "l1": 1e-3, **MINIBATCHES},
     # One worker: of several, dist-lr applies the gradient that arrives last.
     "dist-lr": {
         "updater": "dist-lr",
@@ -49,7 +49,7 @@ CASES = {
         "l2": 1e-5,
     },
     "lbfgs": {"solver": "lbfgs", "workers": 3, "l2": 1e-5},
-    "classes": {"updater": "adagrad", **MINIBATCHES},
+    "classes": {"updater": "adagrad", "learning_rate": 0.1, **MINIBATCHES},
     "classes-lbfgs": {"solver": "lbfgs", "workers": 3, "l2": 1e-3},
 }
 

@@ -168,7 +168,64 @@ def test_early_stopping_holds_out_the_same_share_of_each_class():
 
 def test_early_stopping_watches_the_eval_set_if_there_is_one():
     model = LogisticRegression(early_stopping=True, epochs=2).fit(X, Y, eval_set=(X[:20], Y[:20]))
-    assert (model.result_.measured_on, model.result_.rows) == ("test", 2 * len(Y))
+    assert (model.result_.measured_on, model.result_.rows) == ("validation", 2 * len(Y))
+
+
+OVERFITS = {"epochs": 60, "batch_size": 5, "learning_rate": 2.0, "l2": 0.0}
+OVERFITS_IN_FLAGS = "--epochs", 60, "--batch-size", 5, "--learning-rate", 2, "--l2", 0
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode["mode"])
+def test_minibatches_with_an_evaluation_set_stop_early_by_default_and_keep_the_best_weights(mode):
+    model = LogisticRegression(**mode, **OVERFITS).fit(X[:80], Y[:80], eval_set=(X[80:], Y[80:]))
+    losses = [progress.metrics.log_loss for progress in model.history_]
+    assert model.result_.metrics.log_loss == min(losses) and len(losses) < 60
+    assert model.result_.settings["early_stopping"] and model.result_.measured_on == "validation"
+
+
+@pytest.mark.parametrize(
+    ("params", "tested", "measured_on"),
+    [
+        (OVERFITS | {"early_stopping": False}, True, "test"),
+        (OVERFITS, False, "training"),
+        ({"solver": "lbfgs"}, True, "test"),
+    ],
+    ids=["refused", "no rows", "lbfgs"],
+)
+def test_nothing_else_stops_early_by_itself(params, tested, measured_on):
+    model = LogisticRegression(**params).fit(X[:80], Y[:80], eval_set=(X[80:], Y[80:]) if tested else None)
+    assert model.history_ == [] and model.result_.measured_on == measured_on
+    assert model.n_iter_ == 60 * 8 or params["solver"] == "lbfgs"
+    assert not model.result_.settings["early_stopping"]
+
+
+def test_early_stopping_waits_for_epochs_however_often_it_looks():
+    params = OVERFITS | {"workers": 1, "test_interval": 2}
+    model = LogisticRegression(**params).fit(X[:80], Y[:80], eval_set=(X[80:], Y[80:]))
+    losses = [progress.metrics.log_loss for progress in model.history_]
+    assert len(losses) - 1 - np.argmin(losses) == 5 * 16 / 2
+
+
+def test_the_command_line_stops_early_with_rows_of_a_test_file_but_not_with_those_of_a_named_set(
+    shmps, tmp_path
+):
+    for name, part in (("train", slice(0, 80)), ("test", slice(80, None))):
+        rows = [" ".join(f"{j + 1}:{v:.17g}" for j, v in enumerate(row)) for row in X[part]]
+        lines = [f"{label} {row}" for label, row in zip(Y[part], rows, strict=True)]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+
+    def found(*flags):
+        run = shmps("train", *flags, "--json", *OVERFITS_IN_FLAGS)
+        result = json.loads(run.stdout)
+        return result["settings"]["early_stopping"], len(result["history"])
+
+    files = tmp_path / "train", "--test", tmp_path / "test"
+    stops, evaluations = found(*files)
+    assert stops and 0 < evaluations < 60
+    assert found(*files, "--no-early-stopping") == (False, 0)
+    assert found(tmp_path / "train") == (False, 0)
+    whole = shmps("train", "synth:a9a", "--async", "--epochs", 1, "--json")
+    assert json.loads(whole.stdout)["settings"]["early_stopping"] is False
 
 
 def test_early_stopping_needs_rows_of_both_classes_to_train_on():
@@ -311,10 +368,11 @@ def test_warm_start_begins_where_the_fit_before_ended():
         warm.set_params(updater="dist-lr").fit(X, Y)
 
 
-@pytest.mark.parametrize("updater", ["sgd", "adagrad", "ftrl"])
+@pytest.mark.parametrize(("updater", "rate"), [("sgd", None), ("sgd", 0.5), ("adagrad", 0.1), ("ftrl", 0.5)])
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_parts_one_after_the_other_are_as_good_as_epochs(updater, mode):
-    settings = {"updater": updater, "mode": mode, "workers": 1, "batch_size": 0, "l2": 0.01}
+def test_parts_one_after_the_other_are_as_good_as_epochs(updater, rate, mode):
+    settings = {"mode": mode, "workers": 1, "batch_size": 0, "l2": 0.01}
+    settings |= {"updater": updater, "learning_rate": rate}
     parts = LogisticRegression(**settings)
     for _ in range(4):
         parts.partial_fit(X, Y, classes=[0, 1])
@@ -347,7 +405,8 @@ def test_a_part_goes_on_from_a_fit_and_from_weights_that_were_set():
 
 def test_what_the_updater_knows_goes_with_the_values_of_the_weights():
     def parts(change, **params):
-        model = LogisticRegression(**({"batch_size": 0} | params)).partial_fit(X, Y, classes=[0, 1])
+        model = LogisticRegression(**({"batch_size": 0, "learning_rate": 0.1} | params))
+        model.partial_fit(X, Y, classes=[0, 1])
         change(model)
         model.partial_fit(X, Y)
         return np.append(model.coef_, model.intercept_).tolist()

@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         _say_what_starts(dataset, len(labels.classes), settings)
     weights = weights_of(options.sample_weight, dataset.train_weights, len(dataset.train_y))
+    if settings.early_stopping is None and not options.test:  # a named set's own test rows choose nothing
+        settings.early_stopping = False
     settings.class_weight = _by_label(options.class_weight, labels.classes)
     if options.model:
         formats.check(labels.classes, options.model, options.format, origin_of(dataset.train_X).kept())
