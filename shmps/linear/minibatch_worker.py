@@ -223,6 +223,7 @@ def _divisions(
             contiguous=kv.consistency.in_place,
             memory=plan.memory,
             problems=math.prod(shape[1:]),
+            once=plan.epochs == 1 and plan.iterations is None,
         )
 
     epochs = range(plan.epochs) if plan.iterations is None else itertools.count()

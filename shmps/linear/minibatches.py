@@ -41,6 +41,7 @@ class Batches:
     and kept for later epochs while memory allows: while this process has less than `memory` bytes of its own
     and shared memory; or, if `memory` is None, if the copies of all workers take less than half of the
     available memory.
+    once: every batch is visited once, so none is kept.
     contiguous: cut batches of neighbouring rows and do not localize them, so that they are read in place and
     in sequence. This is twice as fast for many rows.
     problems: weights per key.
@@ -58,6 +59,7 @@ class Batches:
         contiguous: bool = False,
         memory: int | None = None,
         problems: int = 1,
+        once: bool = False,
     ):
         self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
         # The ranks 0, 1, ... keep the streams of a training that never divided its rows anew.
@@ -67,11 +69,13 @@ class Batches:
         if not self._contiguous:
             # The leading 0 and 1 keep the two streams apart.
             self._shuffled = np.random.default_rng([0, *self._own]).permutation(rows.num_rows)
-            if memory is not None:
+            if once:
+                self._room: float = 0
+            elif memory is not None:
                 entries = most_entries(rows, size)
                 taken = num_keys * PER_WEIGHT + min(num_keys, entries + 1) * _PER_VALUE
                 least = problems * taken + entries * _PER_ENTRY + _SPARE
-                self._room: float = memory - own_memory() - least
+                self._room = memory - own_memory() - least
             else:
                 fits = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
                 self._room = math.inf if fits else 0
