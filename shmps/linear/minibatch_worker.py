@@ -45,7 +45,8 @@ def _through_servers(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> E
     """Pull, compute a gradient, push.
 
     In sync mode, a look after the push is acknowledged equals a pull and costs no message. In the other
-    modes, if the next batch has the same keys (whole shards), its pull and this push are one request.
+    modes, the pull for the next batch follows the push at once, so that the server answers while this worker
+    localizes another batch. If the next batch has the same keys (whole shards), both are one request.
     """
     out = np.empty(shape)
     pulls: list[int] = []  # the timestamp of the pull for the next batch, once it is requested
@@ -73,6 +74,8 @@ def _through_servers(kv: KVWorker, shape: tuple[int, ...], intercept: bool) -> E
             pulls.append(kv.start_push_pull(*pushed))
         else:
             kv.start_push(*pushed)
+            if following is not None:
+                pulls.append(kv.start_pull(following.keys))
 
     return Exchange(read, compute, push)
 
