@@ -132,33 +132,37 @@ def dot(one, other):
 def localize(indices, num_keys):
     """Return the sorted unique keys (u,) of `indices` (m,), and local indices (m,) into the keys.
 
-    That is np.unique(indices, return_inverse=True), by a radix sort: two passes over the indices for a
-    million keys, in which every access is to memory that the cache holds.
+    That is np.unique(indices, return_inverse=True), by a radix sort: two passes for a million keys. An index
+    and its position are one number, so that every pass reads memory in sequence.
     """
-    m = len(indices)
-    order, sorted_order = np.arange(m, dtype=np.int32), np.empty(m, np.int32)
-    starts = np.empty(2**_DIGIT, np.int32)  # of the indices with each digit, in `sorted_order`
-    shift = 0
-    while (num_keys - 1) >> shift:
+    m, bits = len(indices), 0
+    while m >> bits:
+        bits += 1
+    pairs, others = np.empty(m, np.int64), np.empty(m, np.int64)
+    for p in range(m):
+        pairs[p] = np.int64(indices[p]) << bits | p
+    starts = np.empty(2**_DIGIT, np.int64)  # where the pairs with each digit go in `others`
+    shift = bits
+    while (num_keys - 1) >> (shift - bits):
         starts[:] = 0
-        for index in indices:
-            starts[at((index >> shift) & _LAST_DIGIT)] += 1
+        for pair in pairs:
+            starts[at((pair >> shift) & _LAST_DIGIT)] += 1
         end = 0
         for digit in range(len(starts)):
             end, starts[digit] = end + starts[digit], end
-        for p in order:
-            own = at((indices[at(p)] >> shift) & _LAST_DIGIT)
-            sorted_order[at(starts[own])] = p
+        for pair in pairs:
+            own = at((pair >> shift) & _LAST_DIGIT)
+            others[at(starts[own])] = pair
             starts[own] += 1
-        order, sorted_order = sorted_order, order
+        pairs, others = others, pairs
         shift += _DIGIT
-    keys, local = np.empty(m, np.int64), np.empty(m, np.int32)
+    keys, local = others, np.empty(m, np.int32)
     last = count = -1
-    for p in order:
-        key = indices[at(p)]
+    for pair in pairs:
+        key = int(pair >> bits)
         count += key != last
         last = keys[at(count)] = key
-        local[at(p)] = count
+        local[at(pair & ((1 << bits) - 1))] = count
     return keys[: count + 1].copy(), local
 
 

@@ -19,7 +19,7 @@ _PER_ROW = 24  # bytes per row: the margin, the margin sorted by class, and the 
 _PER_ROW_OF_CLASSES = 80  # with more than two classes: the largest margin, the probability and so on too
 _PER_LEFT_OUT = 32  # bytes per weight of the model that is not trained: whole copies of the model
 # Bytes per value of a minibatch. Two minibatches are localized: value and local index. A third is being
-# localized: index, key and two orders too.
+# localized: index and key too, and two arrays of the sort.
 _PER_ENTRY = 2 * 12 + 44
 _SPARE = 2**25  # bytes: small minibatches, and the part of mapped rows that is read at a time
 
