@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shmps.system.compiling import kernel
+from shmps.system.compiling import at, kernel
 
 
 @kernel
@@ -13,9 +13,9 @@ def take_rows(indptr, indices, data, chosen):
         out_indptr[i + 1] = out_indptr[i] + indptr[chosen[i] + 1] - indptr[chosen[i]]
     out_indices = np.empty(out_indptr[-1], indices.dtype)
     out_data = np.empty(out_indptr[-1], data.dtype)
-    for i in range(len(chosen)):
-        begin = indptr[chosen[i]]
-        for p in range(out_indptr[i + 1] - out_indptr[i]):
-            out_indices[out_indptr[i] + p] = indices[begin + p]
-            out_data[out_indptr[i] + p] = data[begin + p]
+    q = at(0)
+    for row in chosen:
+        for p in range(at(indptr[row]), at(indptr[row + 1])):
+            out_indices[q], out_data[q] = indices[p], data[p]
+            q += at(1)
     return out_indptr, out_indices, out_data

@@ -15,6 +15,8 @@ import numpy as np
 
 from shmps.system.compiling import at, kernel
 
+_DIGIT = 11  # bits by which a pass of `localize` sorts: counts of each digit fit into the fastest cache
+_LAST_DIGIT = 2**_DIGIT - 1
 BLOCK = 256  # rows that are read twice, for margins and for gradients: few enough to stay in the cache
 
 
@@ -188,24 +190,38 @@ def class_margins(indptr, indices, data, weights, intercept, out):
 
 
 @kernel
-def localize(indices, seen, position, mark):
+def localize(indices, num_keys):
     """Return the sorted unique keys (u,) of `indices` (m,), and local indices (m,) into the keys.
 
-    That is np.unique(indices, return_inverse=True), but sorts the u keys only (Li et al., OSDI 2014, 5.1).
-    `seen` and `position` (n,) are scratch, accessed only at these keys; `mark` must be a number that is not
-    in `seen`.
+    That is np.unique(indices, return_inverse=True), by a radix sort: two passes for a million keys. An index
+    and its position are one number, so that every pass reads memory in sequence.
     """
-    keys = np.empty(len(indices), np.int64)
-    count = 0
-    for index in indices:
-        if seen[index] != mark:
-            seen[index] = mark
-            keys[count] = index
-            count += 1
-    keys = np.sort(keys[:count])
-    for i in range(count):
-        position[keys[i]] = i
-    local = np.empty(len(indices), np.int32)
-    for p in range(len(indices)):
-        local[p] = position[indices[p]]
-    return keys, local
+    m, bits = len(indices), 0
+    while m >> bits:
+        bits += 1
+    pairs, others = np.empty(m, np.int64), np.empty(m, np.int64)
+    for p in range(m):
+        pairs[p] = np.int64(indices[p]) << bits | p
+    starts = np.empty(2**_DIGIT, np.int64)  # where the pairs with each digit go in `others`
+    shift = bits
+    while (num_keys - 1) >> (shift - bits):
+        starts[:] = 0
+        for pair in pairs:
+            starts[at((pair >> shift) & _LAST_DIGIT)] += 1
+        end = 0
+        for digit in range(len(starts)):
+            end, starts[digit] = end + starts[digit], end
+        for pair in pairs:
+            own = at((pair >> shift) & _LAST_DIGIT)
+            others[at(starts[own])] = pair
+            starts[own] += 1
+        pairs, others = others, pairs
+        shift += _DIGIT
+    keys, local = others, np.empty(m, np.int32)
+    last = count = -1
+    for pair in pairs:
+        key = int(pair >> bits)
+        count += key != last
+        last = keys[at(count)] = key
+        local[at(pair & ((1 << bits) - 1))] = count
+    return keys[: count + 1].copy(), local

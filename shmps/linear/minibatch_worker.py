@@ -45,7 +45,8 @@ def _through_servers(kv: KVWorker, shape: tuple[int, ...], plan: Plan) -> Exchan
     """Pull, compute a gradient, push.
 
     In sync mode, a look after the push is acknowledged equals a pull and costs no message. In the other
-    modes, if the next batch has the same keys (whole shards), its pull and this push are one request.
+    modes, the pull for the next batch follows the push at once, so that the server answers while this worker
+    localizes another batch. If the next batch has the same keys (whole shards), both are one request.
     """
     out = np.empty(shape)
     pulls: list[int] = []  # the timestamp of the pull for the next batch, once it is requested
@@ -79,6 +80,8 @@ def _through_servers(kv: KVWorker, shape: tuple[int, ...], plan: Plan) -> Exchan
             pulls.append(kv.start_push_pull(*pushed))
         else:
             kv.start_push(*pushed)
+            if following is not None:
+                pulls.append(kv.start_pull(following.keys))
 
     return Exchange(read, compute, push)
 
@@ -234,6 +237,7 @@ def _divisions(
             memory=plan.memory,
             problems=math.prod(shape[1:]),
             always=() if plan.centre is None else plan.centre.keys,
+            once=plan.epochs == 1 and plan.iterations is None,
         )
 
     epochs = range(plan.epochs) if plan.iterations is None else itertools.count()

@@ -14,15 +14,15 @@ from shmps.linear.kernels import localize
 from shmps.linear.objective import CLASSES
 from shmps.system.memory import available_memory, own_memory
 
-PER_WEIGHT = 80  # bytes of a process per key: the weight, copies of it, its position in a minibatch
+PER_WEIGHT = 80  # bytes of a process per key: the weight and copies of it
 _PER_VALUE = 48  # bytes per value of a request: in the mailboxes, and in temporary copies
 _PER_ROW = 24  # bytes per row: the margin, the margin sorted by class, and the row's place in the order
 _PER_ROW_OF_CLASSES = 80  # with more than two classes: the largest margin, the probability and so on too,
 _PER_CLASS = 8  # and the margin of each class among `CLASSES`
 _PER_LEFT_OUT = 32  # bytes per weight of the model that is not trained: whole copies of the model
 # Bytes per value of a minibatch. Two minibatches are localized: value and local index. A third is being
-# localized: index and key too.
-_PER_ENTRY = 2 * 12 + 28
+# localized: index and key too, and two arrays of the sort.
+_PER_ENTRY = 2 * 12 + 44
 _SPARE = 2**25  # bytes: small minibatches, and the part of mapped rows that is read at a time
 
 
@@ -43,6 +43,7 @@ class Batches:
     and kept for later epochs while memory allows: while this process has less than `memory` bytes of its own
     and shared memory; or, if `memory` is None, if the copies of all workers take less than half of the
     available memory.
+    once: every batch is visited once, so none is kept.
     contiguous: cut batches of neighbouring rows and do not localize them, so that they are read in place and
     in sequence. This is twice as fast for many rows.
     problems: weights per key.
@@ -62,6 +63,7 @@ class Batches:
         memory: int | None = None,
         problems: int = 1,
         always: Any = (),
+        once: bool = False,
     ):
         self._rows, self._size, self._num_keys, self._intercept = rows, size, num_keys, intercept
         # The ranks 0, 1, ... keep the streams of a training that never divided its rows anew.
@@ -72,14 +74,13 @@ class Batches:
         if not self._contiguous:
             # The leading 0 and 1 keep the two streams apart.
             self._shuffled = np.random.default_rng([0, *self._own]).permutation(rows.num_rows)
-            self._seen = np.zeros(num_keys, np.int64)  # untouched pages take no memory
-            self._mark = 0
-            self._position = np.empty(num_keys, np.int32)
-            if memory is not None:
+            if once:
+                self._room: float = 0
+            elif memory is not None:
                 entries = most_entries(rows, size)
                 taken = num_keys * PER_WEIGHT + min(num_keys, entries + 1) * _PER_VALUE
                 least = problems * taken + entries * _PER_ENTRY + _SPARE
-                self._room: float = memory - own_memory() - least
+                self._room = memory - own_memory() - least
             else:
                 fits = len(ranks) * 16 * rows.nonzeros < available_memory() // 2
                 self._room = math.inf if fits else 0
@@ -112,9 +113,8 @@ class Batches:
     def _localized(self, index: int) -> Batch:
         chosen = self._shuffled[index * self._size : (index + 1) * self._size]
         indptr, indices, data = take_rows(self._rows.indptr, self._rows.indices, self._rows.data, chosen)
-        self._mark += 1  # a new mark for every call: a batch that is not kept is localized again
         wanted = np.append(indices, self._always) if len(self._always) else indices
-        keys, local = localize(wanted, self._seen, self._position, self._mark)
+        keys, local = localize(wanted, self._num_keys)
         if self._intercept:
             keys = np.append(keys, self._num_keys - 1)
         own = None if self._rows.importance is None else self._rows.importance[chosen]

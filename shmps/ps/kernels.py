@@ -5,7 +5,8 @@ Shapes: `keys` (k,) int64 sorted and unique; `values` (k, width) float64; `state
 
 import numpy as np
 
-from shmps.system.compiling import kernel
+from shmps.system.compiling import at, kernel
+from shmps.system.prefetch import AHEAD, prefetch
 
 
 @kernel
@@ -39,7 +40,9 @@ def gather(rows, keys, out):
         out.ravel()[: count * width] = rows.ravel()[keys[0] * width : (keys[-1] + 1) * width]
         return
     for i in range(count):
-        key = keys[i]
+        if i + AHEAD < count:
+            prefetch(rows, keys[i + AHEAD])
+        key = at(keys[i])
         for d in range(width):
             out[i, d] = rows[key, d]
 
@@ -52,7 +55,7 @@ def scatter(values, keys, rows):
         rows.ravel()[keys[0] * width : (keys[-1] + 1) * width] = values.ravel()[: count * width]
         return
     for i in range(count):
-        key = keys[i]
+        key = at(keys[i])
         for d in range(width):
             rows[key, d] = values[i, d]
 

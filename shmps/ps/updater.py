@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmps.ps.kernels import add_scaled, merge
+from shmps.ps.kernels import add_scaled, gather, merge
 
 
 class Step(NamedTuple):
@@ -66,11 +66,17 @@ class Updater:
 
     @property
     def lazy(self) -> bool:
-        """Whether a stored value may owe a penalty, which `catch_up` applies."""
+        """Whether a stored value may owe a penalty, which `read` applies."""
         return False
 
-    def catch_up(self, keys: np.ndarray, values: np.ndarray, state: np.ndarray, age: float) -> None:
-        """Apply to `values` (k, width) the penalty that they owe at `age`."""
+    def read(
+        self, keys: np.ndarray, weights: np.ndarray, state: np.ndarray, age: float, out: np.ndarray
+    ) -> None:
+        """Write the values of `keys` (k,) at `age` to `out` (k, width), with no penalty owed.
+
+        weights (n, width), state (n, width, state_width): what is stored, of all keys. Change neither.
+        """
+        gather(weights, keys, out)
 
 
 def total(pushes: list[Push], factors: list[float]) -> tuple[np.ndarray, np.ndarray]:

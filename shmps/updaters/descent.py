@@ -52,8 +52,13 @@ class ByRule(Updater):
         loss: float = rules.descend(self.rule(step), *rows, intercept, weights, state, step.age, column)
         return loss
 
-    def catch_up(self, keys: np.ndarray, values: np.ndarray, state: np.ndarray, age: float) -> None:
-        rules.catch_up(self.rule(Step(1, age)), keys, values, state, age)
+    def read(
+        self, keys: np.ndarray, weights: np.ndarray, state: np.ndarray, age: float, out: np.ndarray
+    ) -> None:
+        if self.lazy:
+            rules.read(self.rule(Step(1, age)), keys, weights, state, age, out)
+        else:
+            super().read(keys, weights, state, age, out)
 
 
 # Factors of the learning rate at a step.

@@ -1,6 +1,6 @@
 """The formulas of the updaters, for one value. Servers apply them to copies, workers in place.
 
-    update, catch_up, descend      kernels, the same for all rules
+    update, read, descend          kernels, the same for all rules
       paid, step, step_in_place    call the method of the rule; numba chooses it when it compiles a kernel
 
 A rule is a tuple of numbers. One of them, `penalty`, is the rise of the age at an update. A rule has methods:
@@ -26,7 +26,7 @@ import numpy as np
 from numba.extending import overload
 
 from shmps.system.compiling import at, kernel
-from shmps.updaters.prefetch import prefetch
+from shmps.system.prefetch import AHEAD, prefetch
 
 
 @kernel
@@ -161,11 +161,14 @@ def update(rule, keys, gradient, values, state, age):
 
 
 @kernel
-def catch_up(rule, keys, values, state, age):
-    """Bring the values of `keys` (k,) up to `age`; the states stay as they are."""
+def read(rule, keys, weights, state, age, out):
+    """Write the values of `keys` (k,) at `age` to `out` (k, width)."""
     for i in range(len(keys)):
-        for d in range(values.shape[1]):
-            values[i, d] = paid(rule, keys[i], i, d, values, state, age)
+        if i + AHEAD < len(keys):
+            prefetch(weights, keys[i + AHEAD])
+            prefetch(state, keys[i + AHEAD])
+        for d in range(weights.shape[1]):
+            out[i, d] = paid(rule, keys[i], at(keys[i]), d, weights, state, age)
 
 
 @kernel

@@ -82,6 +82,11 @@ def test_a_batch_is_localized_once_and_kept(rows):
     assert kept[3] is kept[3]
 
 
+def test_a_batch_that_is_visited_once_is_not_kept(rows):
+    own = Batches(rows, 10, 30, False, 0, 0, [0], once=True)
+    assert own[3] is not own[3]
+
+
 def test_the_intercepts_key_comes_last(rows):
     batch = Batches(rows, 10, 31, True, 0, 0, [0])[0]
     assert batch.keys[-1] == 30

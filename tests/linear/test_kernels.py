@@ -106,15 +106,17 @@ def test_cut_finds_the_first_wrong_key(keys, wrong):
     assert cut(np.array(keys), np.array([0, 3, 10]), np.empty(3, np.int64)) == wrong
 
 
-def test_localize_is_unique_with_inverse():
+@pytest.mark.parametrize("num_keys", [1, 2, 1000, 2**11, 2**11 + 1, 10**6, 2**31 - 1, 2**40])
+@pytest.mark.parametrize("count", [0, 1, 200])
+def test_localize_is_unique_with_inverse(num_keys, count):
     random = np.random.default_rng(5)
-    seen, position = np.full(1000, -1), np.empty(1000, np.int32)
-    for mark in range(3):
-        indices = random.integers(0, 1000, 200).astype(np.int32)
-        keys, local = kernels.localize(indices, seen, position, mark)
-        expected, inverse = np.unique(indices, return_inverse=True)
-        np.testing.assert_array_equal(keys, expected)
-        np.testing.assert_array_equal(local, inverse)
+    dtype = np.int32 if num_keys < 2**31 else np.int64
+    indices = np.append(random.integers(0, num_keys, count), [num_keys - 1] * count).astype(dtype)
+    random.shuffle(indices)
+    keys, local = kernels.localize(indices, num_keys)
+    expected, inverse = np.unique(indices, return_inverse=True)
+    np.testing.assert_array_equal(keys, expected)
+    np.testing.assert_array_equal(local, inverse)
 
 
 def test_take_rows_is_indexing(problem):

@@ -40,9 +40,8 @@ class Table:
         self.age += self.updater.penalty(step)
 
     def read(self):
-        values = self.values.copy()
-        if self.updater.lazy:
-            self.updater.catch_up(np.arange(N), values, self.state.copy(), self.age)
+        values = np.empty_like(self.values)
+        self.updater.read(np.arange(N), self.values, self.state, self.age, values)
         return values[:, 0]
 
 

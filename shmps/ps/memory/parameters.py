@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from shmps.errors import UsageError
-from shmps.ps.kernels import gather
 from shmps.ps.memory.layout import Shape
 from shmps.ps.updater import Updater
 
@@ -107,8 +106,5 @@ class Parameters:
 
     def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
         """Copy the values of `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
-        gather(self.weights, keys, out)
-        if updater.lazy:
-            state = np.empty((len(keys), self.state.shape[1]))
-            gather(self.state, keys, state)
-            updater.catch_up(keys, out, self.shape.state_of(state), float(self.ages[server]))
+        age = float(self.ages[server])
+        updater.read(keys, self.weights, self.shape.state_of(self.state), age, out)
