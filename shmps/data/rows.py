@@ -193,6 +193,8 @@ def to_csr(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     if isinstance(X, MappedMatrix) and X.meta:
         return X  # scipy would copy the indices, to give them the width of the pointers
     must_lie_within(X, name)  # first: scipy's conversions write to the places that the indices give
+    if scipy.sparse.issparse(X) and X.dtype.kind in "iuf":
+        X = X.astype(np.float64, copy=False)  # scipy adds up entries with equal indices in the type of X
     try:
         return scipy.sparse.csr_matrix(X, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -154,15 +154,16 @@ def plain_labels(labels: Any) -> tuple[Label, ...]:
     """Return the labels, with numpy scalars as Python scalars of the same value."""
     given = labels if isinstance(labels, tuple | list | np.ndarray) else ()
     plain = tuple(label.item() if isinstance(label, np.generic) else label for label in given)
+    for label in plain:
+        if type(label) not in LABEL_TYPES:
+            raise UsageError(
+                f"labels must be bools, ints, floats or strings, got {label!r:.80} of type "
+                f"{type(label).__name__}; convert the labels, for example to strings"
+            )
     # nan fails here too: it differs even from itself.
-    if (
-        len(plain) < 2
-        or any(type(label) not in LABEL_TYPES or label != label for label in plain)
-        or len(set(plain)) < len(plain)
-    ):
+    if len(plain) < 2 or any(label != label for label in plain) or len(set(plain)) < len(plain):
         raise UsageError(
-            f"labels must be two or more different bools, ints, floats or strings, (negative, positive) or "
-            f"all, got {labels!r:.200}"
+            f"labels must be two or more different ones, of two the negative one first, got {labels!r:.200}"
         )
     return plain
 

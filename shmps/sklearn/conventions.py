@@ -140,6 +140,13 @@ def known_to_sklearn(kind: Any, name: str) -> Any:
     return kind if exceptions is None else _both(kind, getattr(exceptions, name))
 
 
+def warning_known_to_sklearn(warning: Warning, name: str) -> Warning:
+    """Return `warning`; if scikit-learn is loaded, one that is also `name` of sklearn.exceptions."""
+    both: Warning = known_to_sklearn(type(warning), name)(*warning.args)
+    vars(both).update(vars(warning))
+    return both
+
+
 @functools.cache
 def _both(kind: Any, other: Any) -> Any:
     if issubclass(other, kind):

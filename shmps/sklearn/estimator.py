@@ -9,14 +9,14 @@ import numpy as np
 
 from shmps.data.reading import opened
 from shmps.data.rows import rows_of
-from shmps.errors import UsageError, warn
+from shmps.errors import NotConverged, UsageError, warn
 from shmps.linear.bar import shown_if_verbose
 from shmps.linear.defaults import L2_OF_PARTS, settle_penalties, settle_workers, workers_for
 from shmps.linear.settings import Settings
 from shmps.linear.training import Training
 from shmps.models.model import array_of
 from shmps.sklearn.classifier import LinearClassifier
-from shmps.sklearn.conventions import naming_parameters, offered_unless
+from shmps.sklearn.conventions import naming_parameters, offered_unless, warning_known_to_sklearn
 from shmps.sklearn.docstring import with_parameters
 from shmps.sklearn.inputs import evaluated, opened_again, split
 from shmps.sklearn.labels import known_codes, listed, named_classes, training_labels
@@ -299,5 +299,7 @@ class LogisticRegression(LinearClassifier):
         stability = self.result_.stability
         unstable = None if stability is None else stability.advice
         for advice in training.advice, self.result_.advice, unstable:
-            if advice is not None:
+            if isinstance(advice, NotConverged):
+                warn(warning_known_to_sklearn(advice, "ConvergenceWarning"))
+            elif advice is not None:
                 warn(advice)

@@ -27,6 +27,10 @@ def matrix_of(X: Any, name: str = "X") -> scipy.sparse.csr_matrix:
     given = X
     if not scipy.sparse.issparse(X):
         X = dense_of(X, name)
+    if not X.shape:
+        raise DataError(
+            f"{name} must be a matrix (rows, features), dense, sparse or a table, got {type(given).__name__}"
+        )
     if len(X.shape) != 2:
         raise DataError(
             f"{name} must be a matrix (rows, features), got shape {X.shape}. Reshape your data: "

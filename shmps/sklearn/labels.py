@@ -30,7 +30,8 @@ def labels_of(y: Any, rows: int, name: str = "y") -> np.ndarray:
         )
         array = array[:, 0]
     if array.shape != (rows,):
-        raise DataError(f"{name} must have one label per row: {rows} rows, got shape {array.shape}")
+        got = f"shape {array.shape}" if array.shape else type(y).__name__
+        raise DataError(f"{name} must have one label per row: {rows} rows, got {got}")
     return array
 
 

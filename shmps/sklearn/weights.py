@@ -59,13 +59,14 @@ def _error(must: str) -> DataError:
 
 
 def _must_have_a_sum(weights: np.ndarray) -> None:
-    """Raise DataError if the sum overflows float64: every mean is divided by it."""
+    """Raise DataError if the sum overflows float64, or is so small that rows / sum overflows."""
     with np.errstate(over="ignore"):
         total = weights.sum()
-    if not np.isfinite(total):
+        fits = total == 0 or np.isfinite([total, len(weights) / total]).all()
+    if not fits:
         raise DataError(
-            f"{{sample_weight}} times {{class_weight}} must have a finite sum, got weights up to "
-            f"{weights.max():g}; divide them by their largest",
+            f"{{sample_weight}} times {{class_weight}} must have {'a larger' if total < 1 else 'a finite'} sum, "
+            f"got weights up to {weights.max():g}; divide them by their largest",
             sample_weight=None,
             class_weight=None,
         )

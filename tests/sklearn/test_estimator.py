@@ -121,7 +121,10 @@ def test_whole_labels_beyond_what_a_float_holds_come_back_exactly():
         (np.array([1, "a"] * 20, object), "all numbers or all strings, got the types int, str"),
         (np.array([None, "a"] * 20, object), "all numbers or all strings, got the types NoneType, str"),
         (np.array([0, 1, math.nan, 1] * 10, object), "(got|found) .*nan"),
-        (np.array([b"a", b"b"] * 20), "labels must be two or more different bools, ints, floats or strings"),
+        (
+            np.array([b"a", b"b"] * 20),
+            "labels must be bools, ints, floats or strings, got b'a' of type bytes; convert",
+        ),
     ],
     ids=["two kinds", "none", "nan", "bytes"],
 )

@@ -103,8 +103,9 @@ WRONG_X = {
     "one dimension": (X[0], DataError, "Reshape your data"),
     "sparse of one dimension": (sp.coo_array(X[0]), DataError, "Reshape your data"),
     "three dimensions": (X[None], DataError, "Reshape your data"),
-    "nothing": (None, DataError, "Reshape your data"),
-    "bytes": (b"path", DataError, "Reshape your data"),
+    "nothing": (None, DataError, "got NoneType"),
+    "bytes": (b"path", DataError, "got bytes"),
+    "lists by name": ({"a": [1.0, 2.0]}, DataError, "a table, got dict"),
     "no file": ("no such file", DataError, "No such file"),
 }
 DOORS = {
@@ -140,7 +141,8 @@ WRONG_Y = {
     "none": (None, "y is None"),
     "one": ([1], r"shape \(1,\)"),
     "short": (Y[1:], r"shape \(59,\)"),
-    "a number": (1, r"shape \(\)"),
+    "a number": (1, "got int"),
+    "sparse": (sp.csr_array(Y[:, None]), "got csr_array"),
     "one-hot": (np.eye(2)[Y], r"shape \(60, 2\)"),
     "ragged": ([[0, 1], [1]] * 30, "one label per row"),
     "two kinds": (np.array([1, "a"] * 30, object), "got the types int, str"),
@@ -399,20 +401,33 @@ def test_logarithms_of_probabilities_are_exact_where_the_probabilities_round_to_
 
 
 @pytest.mark.parametrize(
+    ("size", "said"), [(1e308, "a finite sum, got weights up to 1e\\+308"), (5e-324, "a larger")]
+)
+@pytest.mark.parametrize(
     "use",
     [
         lambda X, y, weights: LogisticRegression(workers=1).fit(X, y, weights),
         lambda X, y, weights: LogisticRegression(workers=1).fit(X, y, eval_set=(X, y, weights)),
         lambda X, y, weights: LogisticRegression(workers=1).partial_fit(X, y, [0, 1], weights),
         lambda X, y, weights: LogisticRegression(workers=1).fit(X, y).score(X, y, weights),
-        lambda X, y, weights: LogisticRegression(workers=1, class_weight={0: 1e308, 1: 1e308}).fit(X, y),
+        lambda X, y, weights: LogisticRegression(workers=1, class_weight={0: weights[0], 1: weights[1]}).fit(
+            X, y
+        ),
     ],
     ids=["fit", "eval_set", "partial_fit", "score", "class_weight"],
 )
-def test_weights_have_a_finite_sum(use):
+def test_weights_have_a_sum_that_can_be_divided_by(use, size, said):
     X, y = np.eye(4), np.array([0, 1, 0, 1])
-    with pytest.raises(DataError, match="must have a finite sum, got weights up to 1e\\+308"):
-        use(X, y, np.full(4, 1e308))
+    with pytest.raises(DataError, match=f"must have {said}"):
+        use(X, y, np.full(4, size))
+
+
+@pytest.mark.parametrize("kind", [sp.coo_matrix, sp.coo_array])
+def test_counts_of_one_place_add_up_beyond_their_type(kind):
+    halves = kind((np.full(4, 100, np.int8), ([0, 0, 1, 1], [0, 0, 1, 1])), (2, 2))
+    whole = np.diag([200.0, 200.0])
+    learned = [model().fit(each, [0, 1]).coef_.tolist() for each in (halves, whole)]
+    assert learned[0] == learned[1]
 
 
 def test_a_warm_start_does_not_guess_which_of_two_columns_with_one_name_is_which():

@@ -16,7 +16,7 @@ from problems import problem
 
 from shmps import LogisticRegression
 from shmps.callbacks import EarlyStopping
-from shmps.errors import UsageError
+from shmps.errors import NotConverged, UsageError
 
 # The tests import scikit-learn when they run: see `conftest.LARGE`.
 if importlib.util.find_spec("sklearn") is None:
@@ -70,6 +70,15 @@ def test_scikit_learns_check_of_the_names_of_columns_passes():
     from sklearn.utils import estimator_checks as checks
 
     checks.check_dataframe_column_names_consistency("LogisticRegression", quick(learning_rate=1.0))
+
+
+def test_who_silences_scikit_learns_convergence_warnings_silences_ours():
+    from sklearn.exceptions import ConvergenceWarning
+
+    with pytest.warns(ConvergenceWarning, match="raise iterations") as told:
+        LogisticRegression(iterations=1).fit(X, Y)
+    [warning] = (each.message for each in told if isinstance(each.message, NotConverged))
+    assert isinstance(warning, ConvergenceWarning) and warning.parameters["iterations"] == 1
 
 
 def test_importing_shmps_does_not_import_scikit_learn():
