@@ -65,8 +65,8 @@ def _must_have_a_sum(weights: np.ndarray) -> None:
         fits = total == 0 or np.isfinite([total, len(weights) / total]).all()
     if not fits:
         raise DataError(
-            f"{{sample_weight}} times {{class_weight}} must have {'a larger' if total < 1 else 'a finite'} sum, "
-            f"got weights up to {weights.max():g}; divide them by their largest",
+            f"{{sample_weight}} times {{class_weight}} must have {'a larger' if total < 1 else 'a finite'} "
+            f"sum, got weights up to {weights.max():g}; divide them by their largest",
             sample_weight=None,
             class_weight=None,
         )
