@@ -183,6 +183,7 @@ class LogisticRegression(LinearClassifier):
         The loss of each row is multiplied by its weight as it is, not relative to the other weights: a call
         knows only its own rows. The state of the updater continues from call to call too, if updater and
         penalties (ftrl: the learning rate too) are the same and nobody sets the weights in between.
+        More than two classes are trained one against the rest, also after a `fit` that was multinomial.
 
         Parameters
         ----------
@@ -200,7 +201,8 @@ class LogisticRegression(LinearClassifier):
         Raises
         ------
         As `fit` does. UsageError also for parameters that need all rows: early_stopping,
-        class_weight="balanced", checkpoint and resume. With solver="lbfgs" this method does not exist.
+        class_weight="balanced", multi_class="multinomial", checkpoint and resume. With solver="lbfgs" this
+        method does not exist.
         """
         with self._learner() as learner:
             learner._partial_fit(X, y, classes, sample_weight)
@@ -208,7 +210,8 @@ class LogisticRegression(LinearClassifier):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
         settings = Settings.of(self)
-        for name, value in {"class_weight": "balanced", "early_stopping": True}.items():
+        all_rows = {"class_weight": "balanced", "early_stopping": True, "multi_class": "multinomial"}
+        for name, value in all_rows.items():
             if getattr(settings, name) == value:
                 raise UsageError(
                     f"partial_fit knows a part of the rows only, got {{{name}.given}}; use fit",

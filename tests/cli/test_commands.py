@@ -130,6 +130,16 @@ def test_labels_that_a_format_can_not_hold_are_refused_before_training(shmps, he
     assert not (here / "m.liblinear").exists()
 
 
+def test_softmax_is_refused_for_liblinear_before_training_and_the_remedy_works(shmps, here):
+    (here / "three").write_text("3 1:0.5 4:0.1\n-1 2:1\n7 3:1 4:0.1\n" * 20)
+    flags = ["--data", "three", "--quiet", "--model", "m.liblinear"]
+    done = shmps("train", *flags, "--solver", "lbfgs", "--iterations", 10**9)
+    assert done.returncode == 3 and "train with --multi-class ovr, or save in another" in done.stderr
+    assert not (here / "m.liblinear").exists()
+    assert shmps("train", *flags, "--multi-class", "ovr").returncode == 0
+    assert shmps("predict", "m.liblinear", "three").stdout == "3\n-1\n7\n" * 20
+
+
 def test_more_than_two_labels_are_trained_shown_and_predicted(shmps, here):
     (here / "three").write_text("3 1:0.5 4:0.1\n-1 2:1\n7 3:1 4:0.1\n" * 20)
     assert shmps("train", "--data", "three", "--solver", "lbfgs", "--model", "m", "--quiet").returncode == 0

@@ -115,6 +115,28 @@ def test_predictions_and_metrics_are_scikit_learns():
     assert found.auc == pytest.approx(area)
 
 
+@pytest.mark.parametrize(
+    ("params", "kind"),
+    [
+        ({}, "multinomial"),
+        ({"multi_class": "ovr"}, "ovr"),
+        ({"epochs": 3}, "ovr"),
+        ({"mode": "async"}, "ovr"),
+    ],
+    ids=str,
+)
+def test_probabilities_are_of_the_kind_that_was_trained(params, kind):
+    model = LogisticRegression(**params).fit(X, Y, eval_set=(X[:50], Y[:50]))
+    margins = model.decision_function(X)
+    shares = np.exp(margins) if kind == "multinomial" else 1 / (1 + np.exp(-margins))
+    shares /= shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.predict_proba(X), shares, rtol=1e-12)
+    assert model.result_.settings["multi_class"] == model.model().settings["multi_class"] == kind
+    losses = -np.log(shares[range(ROWS), Y])
+    assert model.result_.metrics.log_loss == pytest.approx(losses[:50].mean())
+    assert model.result_.training_log_loss == pytest.approx(losses.mean())
+
+
 def test_far_from_the_border_probabilities_are_numbers_still():
     model = shmps.Model(np.array([[-2e3], [-1e3], [-1e3]]), [0.0, 0.0, 0.0], (0, 1, 2))
     np.testing.assert_array_equal(model.predict_proba(np.ones((1, 1))), [[0.0, 0.5, 0.5]])
@@ -249,3 +271,7 @@ def test_softmax_comes_to_the_optimum(features, importance):
 def test_softmax_needs_full_gradients():
     with pytest.raises(UsageError, match="multi_class='multinomial' needs full gradients"):
         LogisticRegression(multi_class="multinomial", solver="minibatch").fit(X, Y)
+    with pytest.raises(UsageError, match="multi_class='multinomial'; use fit"):
+        LogisticRegression(multi_class="multinomial").partial_fit(X, Y, range(CLASSES))
+    begun = LogisticRegression().fit(X, Y).partial_fit(X, Y)
+    assert begun.result_.settings["multi_class"] == "ovr"

@@ -136,7 +136,8 @@ def assert_alike(model, X, labels, shares):
 @pytest.mark.parametrize("intercept", [True, False])
 def test_liblinear_predicts_the_same_from_a_file_of_shmps(tmp_path, liblinear, classes, intercept):
     X, y = rows_of(classes)
-    ours = shmps.LogisticRegression(workers=1, solver="lbfgs", fit_intercept=intercept).fit(X, y)
+    params = {"workers": 1, "solver": "lbfgs", "multi_class": "ovr", "fit_intercept": intercept}
+    ours = shmps.LogisticRegression(**params).fit(X, y)
     save(ours.model(), tmp_path / "m.liblinear")
     assert_alike(ours.model(), X, *liblinear.predict(X, tmp_path / "m.liblinear"))
 

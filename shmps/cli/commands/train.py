@@ -65,7 +65,8 @@ def run(options: argparse.Namespace) -> None:
         settings.early_stopping = False
     settings.class_weight = _by_label(options.class_weight, labels.classes)
     if options.model:
-        formats.check(labels.classes, options.model, options.format, origin_of(dataset.train_X).kept())
+        kept = origin_of(dataset.train_X).kept() | {"multi_class": settings.classes}
+        formats.check(labels.classes, options.model, options.format, kept)
     estimator = LogisticRegression(**vars(settings))
     title = f"{dataset.name}: {settings.consistency()}, workers: {settings.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
