@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     if options.model:
         kept = origin_of(dataset.train_X).kept() | {"multi_class": settings.classes}
         formats.check(labels.classes, options.model, options.format, kept)
-    estimator = LogisticRegression(**vars(settings))
+    estimator = LogisticRegression(**{name: getattr(settings, name) for name in DECLARED})
     title = f"{dataset.name}: {settings.consistency()}, workers: {settings.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
     with panel or _Bar(options, settings) as bar, _kept_if_stopped(options, estimator):

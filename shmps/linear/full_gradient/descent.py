@@ -8,6 +8,8 @@ import numpy as np
 from shmps.errors import Diverged, NotConverged
 from shmps.linear.full_gradient.problem import Gradient, Problem, Request, Search, Sums
 
+_TINY = float(np.finfo(float).tiny)
+
 
 class Descent:
     """Passes sums to a search and its requests on, for `most` gradients.
@@ -69,7 +71,7 @@ class Descent:
         search, rounds = self._search, len(self.history)
         if self.stopped or not rounds or (self.request is None and self._ended and not search.stuck):
             return None
-        apart = search.gap / abs(search.best.value)
+        apart = search.gap / max(abs(search.best.value), _TINY)
         if search.stuck and apart <= self._tolerance:
             return None
         ended = f"it used all its {rounds} rounds"

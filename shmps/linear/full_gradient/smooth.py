@@ -113,7 +113,7 @@ class SmoothSearch:
         self._direction = -self._times_inverse(self.best.gradient)
         self._slope = self._dot(self.best.gradient, self._direction)
         self.gap = -self._slope / 2
-        allowed = self._tolerance * abs(self.best.value)
+        allowed = 0.5 * self._tolerance * abs(self.best.value)  # the gap is an estimate
         last = 3 if self.problem.whole else 5
         if self.gap <= _ROUNDING * abs(self.best.value):
             return True
