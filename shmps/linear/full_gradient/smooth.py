@@ -102,10 +102,11 @@ class SmoothSearch:
         drift = (np.abs(self.best.masses - self._masses) / np.maximum(self._masses, _TINY)).max()
         if not self.problem.whole:
             return 1.0 if drift > _DRIFT else 0.0
-        sampled = self._share < 1
-        changed = sampled or drift > _DRIFT / 5
-        slow = self._age >= _STEPS_BETWEEN and self._decreases[-1] > _SLOW * self._decreases[-2]
-        factor = 4 if hard and changed else 2 if slow and changed else 1 if drift > _DRIFT else 0
+        exact = self._share == 1 and self.problem.loss != SOFTMAX  # at the weights where H was renewed
+        slow = self._age >= 2 and self._decreases[-1] > _SLOW * self._decreases[-2]
+        # Steps are slow although H was exact: the curvatures of single rows have changed, if not their sum.
+        tired = slow and (exact or self._age >= _STEPS_BETWEEN)
+        factor = 4 if hard and self._age else 2 if tired else 1 if drift > _DRIFT else 0
         return min(1.0, self._usual_share * factor)
 
     def _is_near(self) -> bool:
