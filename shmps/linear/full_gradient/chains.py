@@ -1,0 +1,158 @@
+"""Trainings by full gradients over the same rows: the folds of a cross-validation along paths of penalties.
+
+    chain: one fold, strong penalty --> ... --> weak penalty; each fit starts at the weights of the one before
+
+Chains are independent, so each worker trains its own, over all rows: a fold leaves rows out by an importance
+of 0, and no rows are copied. A worker pushes the weights of every fit, and the servers keep them. A respawned
+worker goes on from the last weights that its predecessor has pushed.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from shmps.data.rows import Rows
+from shmps.linear.full_gradient.descent import Descent
+from shmps.linear.full_gradient.problem import Problem, Sums
+from shmps.linear.full_gradient.searches import search_for
+from shmps.linear.full_gradient.shard import Shard
+from shmps.ps.worker.kv import KVWorker
+
+_BESIDE = 2  # values of a fit beside the weights
+_EVEN = 0.9  # the least share of the workers' fits that is not spent on waiting for the busiest worker
+
+
+class Penalty(NamedTuple):
+    """The penalties of a fit, beside the mean loss."""
+
+    l1: float
+    l2: float
+
+
+class Chain(NamedTuple):
+    """Fits of one fold in the order of training."""
+
+    fold: int
+    numbers: tuple[int, ...]  # of the fits, among those of all chains
+    penalties: tuple[Penalty, ...]
+
+    def after(self, done: int) -> Self:
+        """Return the chain without its first `done` fits."""
+        return self._replace(numbers=self.numbers[done:], penalties=self.penalties[done:])
+
+
+class Fit(NamedTuple):
+    """What a fit has learned. `values` has it as one array, to be pushed."""
+
+    weights: np.ndarray  # (features, classes)
+    gradients: int
+    converged: bool
+
+    @property
+    def values(self) -> np.ndarray:
+        return np.append(self.weights.ravel(), (self.gradients, self.converged))
+
+    @classmethod
+    def of(cls, values: np.ndarray, shape: tuple[int, int]) -> Self:
+        return cls(values[:-_BESIDE].reshape(shape), int(values[-2]), bool(values[-1]))
+
+
+def cut(chains: Sequence[Chain], workers: int) -> list[Chain]:
+    """Cut the chains into pieces until the workers have nearly equal numbers of fits.
+
+    A piece starts without weights to start from, so its first fit takes about twice as long.
+    """
+    longest = max(len(chain.numbers) for chain in chains)
+    for pieces in range(1, longest + 1):
+        each = -(-len(chains) * pieces // workers)  # of the busiest worker
+        if len(chains) * pieces >= _EVEN * each * workers:
+            break
+    bounds = [longest * number // pieces for number in range(pieces + 1)]
+    return [
+        chain._replace(numbers=chain.numbers[begin:end], penalties=chain.penalties[begin:end])
+        for begin, end in itertools.pairwise(bounds)
+        for chain in chains
+    ]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains chains on `rows`.
+
+    taken: which rows each fold trains on, (folds, rows) bool. problem: all of the problems but for their
+    penalties. most: gradients of a fit.
+    """
+
+    rows: Rows
+    taken: np.ndarray
+    problem: Problem
+    tolerance: float
+    most: int
+
+    @property
+    def width(self) -> int:
+        """The number of values of a `Fit`."""
+        return self.problem.size + _BESIDE
+
+    def fits(
+        self, chain: Chain, start: np.ndarray | None = None, beat: Callable[[], None] = lambda: None
+    ) -> Iterator[Fit]:
+        """Train a chain from the weights `start` (features, classes), by default 0. Yield the fits."""
+        weights = np.zeros(self.problem.shape) if start is None else start
+        rows = self.fold(chain.fold)
+        for penalty in chain.penalties:
+            problem = replace(self.problem, l1=penalty.l1, l2=penalty.l2)
+            descent = Descent(
+                problem, search_for(problem, weights, self.tolerance), self.tolerance, self.most
+            )
+            descend(descent, Shard(problem, rows, 0, beat), Sums.of(problem))
+            weights = descent.best
+            yield Fit(weights, len(descent.history), descent.advice is None)
+
+    def fold(self, number: int) -> Rows:
+        """Return the rows with the importance that they have in a fold; its mean over all rows is 1."""
+        rows, importance = self.rows, self.taken[number].astype(np.float64)
+        if rows.importance is not None:
+            importance *= rows.importance
+        return rows._replace(importance=importance * (rows.num_rows / importance.sum()))
+
+
+def descend(descent: Descent, shard: Shard, sums: Sums) -> None:
+    """Answer the requests of a search until it ends."""
+    descent.begin()
+    while descent.request is not None:
+        shard.answer(descent.request, descent.weights, sums)
+        descent.take(sums)
+
+
+def in_process(trainer: Trainer, chains: Sequence[Chain], on_fit: Callable[[int], None]) -> np.ndarray:
+    """Train all chains in this process. Return the values of the fits, (fits, width)."""
+    out = np.zeros((sum(len(chain.numbers) for chain in chains), trainer.width))
+    done = 0
+    for chain in chains:
+        for number, fit in zip(chain.numbers, trainer.fits(chain), strict=True):
+            out[number] = fit.values
+            done += 1
+            on_fit(done)
+    return out
+
+
+def train_chains(kv: KVWorker, trainer: Trainer, chains: Sequence[Chain]) -> None:
+    """Run a worker: train every num_workers-th chain; fit k is at the keys k * width to (k + 1) * width - 1.
+
+    A push is a fit. So those that a predecessor of this worker has pushed are the first `kv.resumed` ones.
+    """
+    width, shape, done = trainer.width, trainer.problem.shape, kv.resumed
+    for chain in chains[kv.rank :: kv.num_workers]:
+        before = min(done, len(chain.numbers))
+        done -= before
+        start = None
+        if 0 < before < len(chain.numbers):
+            last = chain.numbers[before - 1] * width
+            start = Fit.of(kv.pull(np.arange(last, last + width)), shape).weights.copy()
+        rest = chain.after(before)
+        for number, fit in zip(rest.numbers, trainer.fits(rest, start, kv.beat), strict=True):
+            kv.push(np.arange(number * width, (number + 1) * width), fit.values)
