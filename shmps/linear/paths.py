@@ -14,7 +14,7 @@ from shmps.linear.full_gradient import rounds
 from shmps.linear.full_gradient.chains import Chain, Fit, Penalty, Trainer, cut, in_process, train_chains
 from shmps.linear.full_gradient.in_process import pays
 from shmps.linear.full_gradient.layout import Layout
-from shmps.linear.full_gradient.problem import Problem
+from shmps.linear.full_gradient.problem import BINARY, Problem
 from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.settings import Settings
 from shmps.linear.solvers import MOST_ROUNDS, start_method_of, warm_up_nodes
@@ -51,7 +51,7 @@ def train_paths(
     rows, narrow = columns.rows(rows), columns.narrow(start)
     strongest = penalties[0][0][0]
     problem = Problem.of(
-        rows, narrow.shape, settings.loss_of(narrow.ndim), intercept, l2=strongest.l2, l1=strongest.l1
+        rows, narrow.shape, settings.classes if narrow.ndim > 1 else BINARY, intercept, l2=strongest.l2, l1=strongest.l1
     )
     trainer = Trainer(rows, taken, problem, settings.tol, settings.iterations or MOST_ROUNDS)
     chains = _chains(penalties)

@@ -69,12 +69,15 @@ class LinearClassifier(Estimator):
     def model(self) -> Model:
         """Return the learned model, for `shmps.save`. Raises UsageError before `fit`."""
         self._must_be_fitted()
-        settings = self.result_.settings if hasattr(self, "result_") else {}
-        return self._model(self.coef_, self.intercept_, settings)
+        return self._model(self.coef_, self.intercept_, self._learned_with())
 
     def _origin(self) -> Dialect:
         """Return how the rows of the last training were read."""
-        return Dialect.of(self.result_.settings if hasattr(self, "result_") else {})
+        return Dialect.of(self._learned_with())
+
+    def _learned_with(self) -> dict[str, Any]:
+        """Return the settings of the last training, as a model has them."""
+        return self.result_.settings if hasattr(self, "result_") else {}
 
     def _model_of(self, weights: np.ndarray, settings: dict[str, Any]) -> Model:
         """Return the model of weights in the layout of training."""

@@ -1,5 +1,6 @@
 """LogisticRegressionCV: the penalty is chosen by cross-validation. scikit-learn is not imported for it."""
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -108,9 +109,8 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         settings = Settings.of(Parameters(**self._shared_parameters(), solver="lbfgs"))
         learner = type(self)(**self.get_params())
         learner._learn(settings, scorer_of(self.scoring), X, y, sample_weight)
-        given = {name: value for name, value in vars(self).items() if not name.endswith("_")}
-        learned = {name: value for name, value in vars(learner).items() if name.endswith("_")}
-        self.__dict__ = given | learned
+        request = {name: value for name, value in vars(self).items() if name == "_metadata_request"}
+        self.__dict__ = vars(learner) | request
         return self
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -131,7 +131,8 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
 
     def _learn(self, settings: Settings, scorer: Scorer, X: Any, y: Any, sample_weight: Any) -> None:
         X, y, sample_weight = opened(X, y, sample_weight)
-        matrix, _ = self._first_features(X)
+        matrix, origin = self._first_features(X)
+        self._settings = origin.kept() | {"multi_class": settings.classes}
         labels = training_labels(y, matrix.shape[0])
         self.classes_ = array_of(labels.classes)
         importance = importance_of(sample_weight, settings.class_weight, labels.codes, self.classes_)
@@ -187,8 +188,8 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
             own_X, own_y = X[test], y[test]
             own_weights = _weights(None if weights is None else weights[test])
             for place in np.ndindex(scores.shape[1:]):
-                fitted = LogisticRegression(**self._shared_parameters())
-                fitted.classes_, fitted.n_features_in_ = self.classes_, self.n_features_in_
+                fitted = copy.copy(self)
+                vars(fitted).pop("feature_names_in_", None)  # which CSR rows do not have
                 fitted.coef_, fitted.intercept_ = self._parts(self.coefs_paths_[fold][place])
                 scores[fold][place] = scorer(fitted, own_X, own_y, **own_weights)
         return scores
@@ -200,6 +201,9 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         self.l1_ratio_ = float(np.mean([self.l1_ratios_[path] for path, _ in best]))
         chosen = [own[place] for own, place in zip(self.coefs_paths_, best, strict=True)]
         self.coef_, self.intercept_ = self._parts(np.mean(chosen, axis=0))
+
+    def _learned_with(self) -> dict[str, Any]:
+        return self.result_.settings if hasattr(self, "result_") else self._settings
 
     def _parts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return coef_ and intercept_ of weights with the intercepts in the last column."""
