@@ -7,11 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from shmps.cluster import Cluster
-from shmps.data.rows import Rows, shared
+from shmps.data.rows import MappedRows, Rows, shared
 from shmps.errors import NotConverged
 from shmps.linear.columns import Columns
 from shmps.linear.full_gradient import rounds
-from shmps.linear.full_gradient.chains import Chain, Fit, Penalty, Trainer, cut, in_process, train_chains
+from shmps.linear.full_gradient.chains import (
+    Chain,
+    Fit,
+    Penalty,
+    Trainer,
+    cut,
+    grouped,
+    in_process,
+    train_chains,
+)
 from shmps.linear.full_gradient.in_process import pays
 from shmps.linear.full_gradient.layout import Layout
 from shmps.linear.full_gradient.problem import BINARY, Problem
@@ -19,9 +28,10 @@ from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.settings import Settings
 from shmps.linear.solvers import MOST_ROUNDS, start_method_of, warm_up_nodes
 from shmps.ps.consistency import ASYNC
+from shmps.system.parallel import usable_cores
 from shmps.updaters.add import Replace
 
-_FITS_PER_PAIR = 0.3  # a fit that starts at the weights of another one takes that share of its gradients
+_WARM = 0.3  # of its gradients a fit takes that starts at the weights for another penalty
 
 
 class Paths(NamedTuple):
@@ -45,20 +55,29 @@ def train_paths(
     settings: checked, for full gradients. taken: which rows each fold trains on, (folds, rows) bool. shape:
     of the weights, (features,), or (features, classes) with more than two classes. penalties: of each fold,
     path and fit; a path should go from strong to weak ones. on_fit: called with the fits done and planned.
+    All processes share one copy of the rows, in an order of its own.
     """
     start, intercept = np.zeros(shape), bool(settings.fit_intercept)
     columns = Columns.of(rows, start, intercept, settings.servers, None, settings.plan().memory)
     rows, narrow = columns.rows(rows), columns.narrow(start)
+    if isinstance(rows, MappedRows):  # they are read again and again, in another order
+        rows = rows.part(0, rows.num_rows)
+    rows, taken = grouped(rows, taken)
     strongest = penalties[0][0][0]
     problem = Problem.of(
-        rows, narrow.shape, settings.classes if narrow.ndim > 1 else BINARY, intercept, l2=strongest.l2, l1=strongest.l1
+        rows,
+        narrow.shape,
+        settings.classes if narrow.ndim > 1 else BINARY,
+        intercept,
+        l2=strongest.l2,
+        l1=strongest.l1,
     )
     trainer = Trainer(rows, taken, problem, settings.tol, settings.iterations or MOST_ROUNDS)
     chains = _chains(penalties)
     grid = len(penalties), len(penalties[0]), len(penalties[0][0])
     fits = int(np.prod(grid))
-    own = Shard(problem, trainer.fold(0), 0)
-    if settings.may_stay_in_process and pays(problem, own, np.zeros(problem.shape), fits * _FITS_PER_PAIR):
+    own = Shard(problem, trainer.runs(0), 0)
+    if not settings.asks_for_nodes and pays(problem, own, np.zeros(problem.shape), fits * _WARM):
         values = in_process(trainer, chains, lambda done: on_fit(done, fits))
     else:
         values = _on_cluster(settings, trainer, chains, lambda done: on_fit(done, fits))
@@ -88,10 +107,10 @@ def _on_cluster(
     start_method = start_method_of(settings)
     if start_method != "fork":
         trainer = replace(trainer, rows=shared(trainer.rows))
-    fits, workers = sum(len(chain.numbers) for chain in chains), settings.workers
+    fits, workers = sum(len(chain.numbers) for chain in chains), settings.workers or usable_cores()
     chains = cut(chains, workers)
     workers = min(workers, len(chains))
-    warm_up_nodes(start_method, rounds.warm_up, trainer.fold(0), Layout(trainer.problem))
+    warm_up_nodes(start_method, rounds.warm_up, trainer.rows, Layout(trainer.problem))
     with Cluster(
         fits * trainer.width,
         servers=settings.servers,

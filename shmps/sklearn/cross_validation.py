@@ -9,6 +9,7 @@ from shmps.data.labels import Labels
 from shmps.data.reading import opened
 from shmps.data.rows import Rows, rows_of
 from shmps.errors import warn
+from shmps.linear.defaults import penalties_of
 from shmps.linear.full_gradient.chains import Penalty
 from shmps.linear.parameters import Parameters
 from shmps.linear.path_parameters import PATH_DECLARED, TRAINED_WITH, PathParameters
@@ -16,6 +17,7 @@ from shmps.linear.paths import advice, train_paths
 from shmps.linear.settings import Settings
 from shmps.models.model import array_of
 from shmps.sklearn.classifier import LinearClassifier
+from shmps.sklearn.conventions import naming_parameters
 from shmps.sklearn.docstring import with_parameters
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.sklearn.folds import folds_of
@@ -27,12 +29,13 @@ from shmps.sklearn.weights import importance_of, row_weights
 _Fold = tuple[np.ndarray, np.ndarray]  # rows to train on, rows to score
 
 
+@naming_parameters
 @with_parameters(PATH_DECLARED)
 class LogisticRegressionCV(LinearClassifier, PathParameters):
     """Sparse logistic regression with the penalty that scores best in a cross-validation.
 
     Each fold is trained with every penalty, from strong to weak ones, from the weights of the penalty before.
-    The workers share the folds; no fold has a copy of the rows. A short cross-validation stays in the calling
+    The workers share the folds, and one copy of the rows. A short cross-validation stays in the calling
     process. The objective is that of LogisticRegression, by full gradients.
 
     Parameters
@@ -147,8 +150,7 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         path, place = _best(self.scores_.mean(axis=0), self.Cs_)
         self.C_, self.l1_ratio_ = float(self.Cs_[place]), float(self.l1_ratios_[path])
         start = self.coefs_paths_[:, path, place].mean(axis=0)
-        penalty = _penalty(self.C_, self.l1_ratio_, _total(rows, None))
-        final = LogisticRegression(**self._shared_parameters(), **penalty._asdict())
+        final = LogisticRegression(C=self.C_, l1_ratio=self.l1_ratio_, **self._shared_parameters())
         init = {"coef_init": start[:, : self.n_features_in_]}
         if self.fit_intercept:
             init["intercept_init"] = start[:, -1]
@@ -165,9 +167,12 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         for own, (train, _) in zip(taken, folds, strict=True):
             own[train] = True
         order = self.Cs_.argsort()
+        totals = [
+            float(own.sum() if rows.importance is None else rows.importance[own].sum()) for own in taken
+        ]
         penalties = [
-            [[_penalty(C, ratio, _total(rows, own)) for C in self.Cs_[order]] for ratio in self.l1_ratios_]
-            for own in taken
+            [[Penalty(*penalties_of(C, ratio, total)) for C in self.Cs_[order]] for ratio in self.l1_ratios_]
+            for total in totals
         ]
         keys = self.n_features_in_ + bool(self.fit_intercept)
         shape = (keys,) if len(self.classes_) == 2 else (keys, len(self.classes_))
@@ -216,17 +221,6 @@ def _named(labels: Labels, classes: np.ndarray) -> np.ndarray:
     numbers: np.ndarray = (labels.codes > 0 if len(classes) == 2 else labels.codes).astype(np.intp)
     named: np.ndarray = classes[numbers]
     return named
-
-
-def _total(rows: Rows, taken: np.ndarray | None) -> float:
-    """Return the sum of the weights of the rows, or of those `taken` (rows,)."""
-    own = np.ones(rows.num_rows) if rows.importance is None else rows.importance
-    return float(own.sum() if taken is None else own[taken].sum())
-
-
-def _penalty(C: float, ratio: float, total: float) -> Penalty:
-    """Return the penalties beside the mean loss that scikit-learn's C makes for rows of this total weight."""
-    return Penalty(ratio / (C * total), (1 - ratio) / (C * total))
 
 
 def _best(scores: np.ndarray, Cs: np.ndarray) -> tuple[int, int]:

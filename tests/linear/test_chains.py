@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from shmps import ASYNC, Cluster
 from shmps.data.rows import rows_of
-from shmps.linear.full_gradient.chains import Chain, Penalty, Trainer, cut, in_process, train_chains
+from shmps.linear.full_gradient.chains import Chain, Penalty, Trainer, cut, grouped, in_process, train_chains
 from shmps.linear.full_gradient.problem import BINARY, Problem
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.scheduler.run import RESPAWN
@@ -17,7 +17,7 @@ from shmps.updaters.add import Replace
 X, Y = problem()
 ROWS = rows_of(csr_matrix(X), np.where(Y == 1, 1.0, -1.0))
 TAKEN = np.arange(ROWS.num_rows) % 3 != np.arange(3)[:, None]
-TRAINER = Trainer(ROWS, TAKEN, Problem.of(ROWS, (7,), BINARY, True, l2=1.0), 1e-9, 100)
+TRAINER = Trainer(*grouped(ROWS, TAKEN), Problem.of(ROWS, (7,), BINARY, True, l2=1.0), 1e-9, 100)
 PENALTIES = tuple(Penalty(0.0, l2) for l2 in (1.0, 0.1, 0.01, 0.001))
 CHAINS = [Chain(fold, tuple(range(4 * fold, 4 * fold + 4)), PENALTIES) for fold in range(3)]
 

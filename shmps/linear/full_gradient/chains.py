@@ -2,9 +2,9 @@
 
     chain: one fold, strong penalty --> ... --> weak penalty; each fit starts at the weights of the one before
 
-Chains are independent, so each worker trains its own, over all rows: a fold leaves rows out by an importance
-of 0, and no rows are copied. A worker pushes the weights of every fit, and the servers keep them. A respawned
-worker goes on from the last weights that its predecessor has pushed.
+Chains are independent, so each worker trains its own, over the rows that all processes share. They lie in an
+order in which the rows of a fold are a few runs. A worker pushes the weights of every fit, and the servers
+keep them. A respawned worker goes on from the last weights that its predecessor has pushed.
 """
 
 import itertools
@@ -16,9 +16,10 @@ import numpy as np
 
 from shmps.data.rows import Rows
 from shmps.linear.full_gradient.descent import Descent
+from shmps.linear.full_gradient.kernels import LONGEST
 from shmps.linear.full_gradient.problem import Problem, Sums
 from shmps.linear.full_gradient.searches import search_for
-from shmps.linear.full_gradient.shard import Shard
+from shmps.linear.full_gradient.shard import Shard, in_order
 from shmps.ps.worker.kv import KVWorker
 
 _BESIDE = 2  # values of a fit beside the weights
@@ -80,10 +81,10 @@ def cut(chains: Sequence[Chain], workers: int) -> list[Chain]:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains chains on `rows`.
+    """Trains chains on `rows`, which should be as `grouped` returns them.
 
-    taken: which rows each fold trains on, (folds, rows) bool. problem: all of the problems but for their
-    penalties. most: gradients of a fit.
+    taken: which rows each fold trains on, (folds, rows) bool. problem: that of all rows. most: gradients of a
+    fit.
     """
 
     rows: Rows
@@ -102,22 +103,33 @@ class Trainer:
     ) -> Iterator[Fit]:
         """Train a chain from the weights `start` (features, classes), by default 0. Yield the fits."""
         weights = np.zeros(self.problem.shape) if start is None else start
-        rows = self.fold(chain.fold)
+        runs = self.runs(chain.fold)
         for penalty in chain.penalties:
-            problem = replace(self.problem, l1=penalty.l1, l2=penalty.l2)
+            problem = replace(self.problem, rows=sum(run.num_rows for run in runs), **penalty._asdict())
             descent = Descent(
                 problem, search_for(problem, weights, self.tolerance), self.tolerance, self.most
             )
-            descend(descent, Shard(problem, rows, 0, beat), Sums.of(problem))
+            descend(descent, Shard(problem, runs, 0, beat), Sums.of(problem))
             weights = descent.best
             yield Fit(weights, len(descent.history), descent.advice is None)
 
-    def fold(self, number: int) -> Rows:
-        """Return the rows with the importance that they have in a fold; its mean over all rows is 1."""
-        rows, importance = self.rows, self.taken[number].astype(np.float64)
+    def runs(self, fold: int) -> list[Rows]:
+        """Return the rows of a fold, as views. Their mean importance is 1."""
+        rows, taken = self.rows, self.taken[fold]
         if rows.importance is not None:
-            importance *= rows.importance
-        return rows._replace(importance=importance * (rows.num_rows / importance.sum()))
+            rows = rows._replace(importance=rows.importance / rows.importance[taken].mean())
+        bounds = np.flatnonzero(np.diff(taken, prepend=False, append=False))
+        return [rows.part(begin, end) for begin, end in bounds.reshape(-1, 2).tolist()]
+
+
+def grouped(rows: Rows, taken: np.ndarray) -> tuple[Rows, np.ndarray]:
+    """Return the rows in another order, a copy, and `taken` (folds, rows) in that order.
+
+    Rows that the same folds train on lie together, sorted by length as those of `by_length` are.
+    """
+    lengths = np.minimum(rows.lengths(0, rows.num_rows), LONGEST).astype(np.uint16)
+    order = np.lexsort((lengths, *np.packbits(taken, axis=0)))
+    return in_order(rows, order), np.ascontiguousarray(taken[:, order])
 
 
 def descend(descent: Descent, shard: Shard, sums: Sums) -> None:
