@@ -1,13 +1,14 @@
 """Trainings by full gradients over the same rows: the folds of a cross-validation along paths of penalties.
 
-    chain: one fold, strong penalty --> ... --> weak penalty; each fit starts at the weights of the one before
+    chain: one fold, strong penalty --> ... --> weak penalty; each fit starts where those before lead to
 
 Chains are independent, so each worker trains its own, over the rows that all processes share. They lie in an
 order in which the rows of a fold are a few runs. A worker pushes the weights of every fit, and the servers
-keep them. A respawned worker goes on from the last weights that its predecessor has pushed.
+keep them. A respawned worker goes on from the weights that its predecessor has pushed.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -40,10 +41,6 @@ class Chain(NamedTuple):
     numbers: tuple[int, ...]  # of the fits, among those of all chains
     penalties: tuple[Penalty, ...]
 
-    def after(self, done: int) -> Self:
-        """Return the chain without its first `done` fits."""
-        return self._replace(numbers=self.numbers[done:], penalties=self.penalties[done:])
-
 
 class Fit(NamedTuple):
     """What a fit has learned. `values` has it as one array, to be pushed."""
@@ -64,7 +61,7 @@ class Fit(NamedTuple):
 def cut(chains: Sequence[Chain], workers: int) -> list[Chain]:
     """Cut the chains into pieces until the workers have nearly equal numbers of fits.
 
-    A piece starts without weights to start from, so its first fit takes about twice as long.
+    The first fit of a piece has no weights to start from, so it takes about twice as long.
     """
     longest = max(len(chain.numbers) for chain in chains)
     for pieces in range(1, longest + 1):
@@ -99,19 +96,30 @@ class Trainer:
         return self.problem.size + _BESIDE
 
     def fits(
-        self, chain: Chain, start: np.ndarray | None = None, beat: Callable[[], None] = lambda: None
+        self, chain: Chain, learned: Sequence[np.ndarray] = (), beat: Callable[[], None] = lambda: None
     ) -> Iterator[Fit]:
-        """Train a chain from the weights `start` (features, classes), by default 0. Yield the fits."""
-        weights = np.zeros(self.problem.shape) if start is None else start
-        runs = self.runs(chain.fold)
-        for penalty in chain.penalties:
-            problem = replace(self.problem, rows=sum(run.num_rows for run in runs), **penalty._asdict())
-            descent = Descent(
-                problem, search_for(problem, weights, self.tolerance), self.tolerance, self.most
-            )
+        """Yield the fits of a chain after those that are `learned`: their weights, of which two matter."""
+        runs, last = self.runs(chain.fold), list(learned)
+        rows = sum(run.num_rows for run in runs)
+        for place in range(len(last), len(chain.penalties)):
+            problem = replace(self.problem, rows=rows, **chain.penalties[place]._asdict())
+            search = search_for(problem, self._start(chain.penalties[: place + 1], last), self.tolerance)
+            descent = Descent(problem, search, self.tolerance, self.most)
             descend(descent, Shard(problem, runs, 0, beat), Sums.of(problem))
-            weights = descent.best
-            yield Fit(weights, len(descent.history), descent.advice is None)
+            last.append(descent.best)
+            yield Fit(descent.best, len(descent.history), descent.advice is None)
+
+    def _start(self, penalties: Sequence[Penalty], last: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the weights from which the fit with the last of the penalties starts.
+
+        They are on the line through the weights of the two fits before. Weak penalties change the weights by
+        about the logarithm of the penalty: those of classes that can be separated grow like that.
+        """
+        if len(last) < 2:
+            return last[-1] if last else np.zeros(self.problem.shape)
+        first, second, third = (math.log(penalty.l1 + penalty.l2) for penalty in penalties[-3:])
+        along = min((third - second) / (second - first), 1.0) if second != first else 0.0
+        return last[-1] + along * (last[-1] - last[-2])
 
     def runs(self, fold: int) -> list[Rows]:
         """Return the rows of a fold, as views. Their mean importance is 1."""
@@ -157,14 +165,13 @@ def train_chains(kv: KVWorker, trainer: Trainer, chains: Sequence[Chain]) -> Non
 
     A push is a fit. So those that a predecessor of this worker has pushed are the first `kv.resumed` ones.
     """
-    width, shape, done = trainer.width, trainer.problem.shape, kv.resumed
+    width, done = trainer.width, kv.resumed
     for chain in chains[kv.rank :: kv.num_workers]:
-        before = min(done, len(chain.numbers))
-        done -= before
-        start = None
-        if 0 < before < len(chain.numbers):
-            last = chain.numbers[before - 1] * width
-            start = Fit.of(kv.pull(np.arange(last, last + width)), shape).weights.copy()
-        rest = chain.after(before)
-        for number, fit in zip(rest.numbers, trainer.fits(rest, start, kv.beat), strict=True):
+        learned = []
+        for number in chain.numbers[:done]:
+            values = kv.pull(np.arange(number * width, (number + 1) * width))
+            learned.append(Fit.of(values.copy(), trainer.problem.shape).weights)
+        done -= len(learned)
+        rest = chain.numbers[len(learned) :]
+        for number, fit in zip(rest, trainer.fits(chain, learned, kv.beat), strict=True):
             kv.push(np.arange(number * width, (number + 1) * width), fit.values)
