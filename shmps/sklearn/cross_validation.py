@@ -147,7 +147,7 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         if not self.refit:
             self._take_means()
             return
-        path, place = _best(self.scores_.mean(axis=0), self.Cs_)
+        path, place = best_of(self.scores_.mean(axis=0), self.Cs_)
         self.C_, self.l1_ratio_ = float(self.Cs_[place]), float(self.l1_ratios_[path])
         start = self.coefs_paths_[:, path, place].mean(axis=0)
         final = LogisticRegression(C=self.C_, l1_ratio=self.l1_ratio_, **self._shared_parameters())
@@ -201,7 +201,7 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
 
     def _take_means(self) -> None:
         """Set the weights and penalties to the means over the folds of the best ones of each."""
-        best = [_best(scores, self.Cs_) for scores in self.scores_]
+        best = [best_of(scores, self.Cs_) for scores in self.scores_]
         self.C_ = float(np.mean([self.Cs_[place] for _, place in best]))
         self.l1_ratio_ = float(np.mean([self.l1_ratios_[path] for path, _ in best]))
         chosen = [own[place] for own, place in zip(self.coefs_paths_, best, strict=True)]
@@ -223,7 +223,7 @@ def _named(labels: Labels, classes: np.ndarray) -> np.ndarray:
     return named
 
 
-def _best(scores: np.ndarray, Cs: np.ndarray) -> tuple[int, int]:
+def best_of(scores: np.ndarray, Cs: np.ndarray) -> tuple[int, int]:
     """Return the place of the largest score (paths, Cs); of equal ones, that with the least C."""
     scores = np.where(np.isnan(scores), -np.inf, scores)
     path, place = min(np.argwhere(scores == scores.max()), key=lambda each: Cs[each[1]])
