@@ -7,6 +7,7 @@ from shmps.models.model import Model
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.updater import Push, Step, Updater
 from shmps.ps.worker.kv import KVWorker
+from shmps.sklearn.cross_validation import LogisticRegressionCV
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.updaters.add import Add, Replace
 from shmps.updaters.descent import FTRL, SGD, AdaGrad
@@ -25,6 +26,7 @@ __all__ = [
     "Consistency",
     "KVWorker",
     "LogisticRegression",
+    "LogisticRegressionCV",
     "Model",
     "Push",
     "Replace",

@@ -1,6 +1,7 @@
 """The arguments of `shmps train`: those of its files, and a flag for each declared parameter that has one."""
 
 import argparse
+import math
 import textwrap
 from typing import Any
 
@@ -40,6 +41,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     _add_data(parser.add_argument_group("data"))
     sections = {name: parser.add_argument_group(name) for name in (NODES, TRAINING, OUTPUT)}
     _add_parameters(sections)
+    _add_choice_of_penalty(sections[TRAINING])
     _add_output(sections[OUTPUT])
     flags = Flags(parser)
     for action in parser._actions:
@@ -106,6 +108,32 @@ def _default(each: Declaration) -> str:
     if isinstance(value, bool):
         return f" (default: {'yes' if value else 'no'})"
     return f" (default: {value:g})" if isinstance(value, float) else f" (default: {value})"
+
+
+def _add_choice_of_penalty(group: Any) -> None:
+    group.add_argument(
+        "--cv",
+        type=int,
+        metavar="K",
+        help="choose the penalty by the log-loss in a cross-validation of K stratified folds, then train on "
+        "all rows",
+    )
+    group.add_argument(
+        "--l2-path",
+        type=_penalties,
+        metavar="L2,L2,...",
+        help="choose among these L2 penalties (default: those of --C 1e-4 to 1e4), in 5 folds without --cv",
+    )
+
+
+def _penalties(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(0 < value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"must be numbers > 0, such as 1e-6,1e-4,1e-2, got {text!r}")
+    return values
 
 
 def _add_output(group: Any) -> None:

@@ -31,15 +31,22 @@ def settle_workers(settings: Settings, rows: int, nonzeros: int) -> None:
 def settle_penalties(settings: Settings, rows: Rows) -> None:
     """Set `l1` and `l2` from `C` and `l1_ratio`, unless one of `l1` and `l2` is given.
 
-    scikit-learn minimises C sum_i s_i loss_i + l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|^2, which is the same as
-    (1/S) sum_i s_i loss_i + l1 |w|_1 + l2/2 |w|^2 with l1 = l1_ratio / (C S), l2 = (1 - l1_ratio) / (C S),
-    where S is the sum of the rows' weights s_i. Without any of the four parameters, C is 1.
+    Without any of the four parameters, C is 1.
     """
     if settings.l2 is not None or settings.l1:
         settings.l2 = settings.l2 or 0.0
         return
     total = rows.num_rows if rows.importance is None else float(rows.importance.sum())
-    C, ratio = 1.0 if settings.C is None else settings.C, settings.l1_ratio or 0.0
+    C = 1.0 if settings.C is None else settings.C
+    settings.l1, settings.l2 = penalties_of(C, settings.l1_ratio or 0.0, total)
+
+
+def penalties_of(C: float, ratio: float, total: float) -> tuple[float, float]:
+    """Return l1 and l2 for scikit-learn's C and l1_ratio, on rows whose weights s_i have the sum `total`, S.
+
+    scikit-learn minimises C sum_i s_i loss_i + l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|^2, which is the same as
+    (1/S) sum_i s_i loss_i + l1 |w|_1 + l2/2 |w|^2 with l1 = l1_ratio / (C S), l2 = (1 - l1_ratio) / (C S).
+    """
     strength = 1 / (C * total) if C * total else math.inf
     if not math.isfinite(strength):
         raise UsageError(
@@ -47,4 +54,4 @@ def settle_penalties(settings: Settings, rows: Rows) -> None:
             f"{{C}} or the weights",
             C=C,
         )
-    settings.l1, settings.l2 = ratio * strength, (1 - ratio) * strength
+    return ratio * strength, (1 - ratio) * strength

@@ -32,7 +32,7 @@ from shmps.ps.scheduler.run import OnEvent, OnReport
 from shmps.updaters.add import Replace
 from shmps.updaters.descent import ByRule
 
-_MOST_ROUNDS = 100  # gradients, if iterations is None
+MOST_ROUNDS = 100  # gradients, if iterations is None
 
 
 class Solver(Protocol):
@@ -134,20 +134,20 @@ def solver_of(
     """
     if settings.by_lbfgs():
         return _full_gradients(settings, rows, start, left_out)
-    start_method = _start_method(settings)
+    start_method = start_method_of(settings)
     if start_method != "fork":
         rows = shared(rows)
     return _minibatches(settings, start_method, rows, start, updater, restored, left_out, centre)
 
 
-def _start_method(settings: Settings) -> str:
+def start_method_of(settings: Settings) -> str:
     """Return the start method of the settings; by default fork, unless a fork may hang."""
     if settings.start_method is None and DEFAULT == "fork" and threads_that_may_compute():
         return "forkserver"
     return settings.start_method or DEFAULT
 
 
-def _warm_up(start_method: str, warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
+def warm_up_nodes(start_method: str, warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
     """Compile the kernels in this process, for its forks, and in the fork server if that forks the nodes."""
     warm_up(rows, *args)
     if start_method == "forkserver":
@@ -172,6 +172,7 @@ def _minibatches(
     centre: Centre | None,
 ) -> OnCluster:
     plan, consistency, num_keys = replace(settings.plan(), centre=centre), settings.consistency(), len(start)
+    in_place = consistency.in_place
     problems = start.size // num_keys
     if restored is not None:
         plan = replace(plan, done=tuple(restored.ticks.tolist()))
@@ -184,10 +185,10 @@ def _minibatches(
         problems,
         PER_WEIGHT,
         requested=most if plan.batch_size else num_keys,
-        entries=0 if consistency.in_place else entries,
+        entries=0 if in_place else entries,
         left_out=left_out,
     )
-    _warm_up(start_method, minibatch_worker.warm_up, rows, start.shape, plan, updater, consistency.in_place)
+    warm_up_nodes(start_method, minibatch_worker.warm_up, rows, start.shape, plan, updater, in_place)
     cluster = Cluster(
         num_keys,
         width=problems,
@@ -226,18 +227,18 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
         l1=settings.l1,
     )
     must_fit(settings.plan().memory, rows, *problem.shape, rounds.PER_WEIGHT, left_out=left_out)
-    most = settings.iterations or _MOST_ROUNDS
+    most = settings.iterations or MOST_ROUNDS
     start = start.reshape(problem.shape)
     descent = Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
     if not (settings.asks_for_nodes or settings.timeline):
         shard = Shard(problem, rows, 0)
         if pays(problem, shard, start):
             return InProcess(rows, shard, problem, descent, most, settings.test_interval or 0)
-    start_method = _start_method(settings)
+    start_method = start_method_of(settings)
     if start_method != "fork":
         rows = shared(rows)
     layout = Layout(problem)
-    _warm_up(start_method, rounds.warm_up, rows, layout)
+    warm_up_nodes(start_method, rounds.warm_up, rows, layout)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,

@@ -8,7 +8,6 @@ import scipy.sparse
 from shmps.data.dialect import Dialect, origin_of
 from shmps.data.matching import names_of, with_names
 from shmps.errors import DataError, UsageError
-from shmps.linear.parameters import Parameters
 from shmps.models.model import Model
 from shmps.sklearn.conventions import Estimator, known_to_sklearn
 from shmps.sklearn.inputs import check_names, matrix_of, opened_again
@@ -17,12 +16,13 @@ from shmps.sklearn.start import trained
 from shmps.sklearn.weights import row_weights
 
 
-class LinearClassifier(Estimator, Parameters):
+class LinearClassifier(Estimator):
     """`fit` sets coef_, intercept_, classes_, n_features_in_, and feature_names_in_ if columns have names.
 
     X is a matrix (n_samples, n_features), or the path of a data file that is read as the training rows were.
     """
 
+    fit_intercept: bool  # a parameter
     coef_: np.ndarray  # (1, n_features_in_); with more than two classes (n_classes, n_features_in_)
     intercept_: np.ndarray  # (1,) or (n_classes,)
     classes_: np.ndarray  # (n_classes,)
@@ -69,12 +69,15 @@ class LinearClassifier(Estimator, Parameters):
     def model(self) -> Model:
         """Return the learned model, for `shmps.save`. Raises UsageError before `fit`."""
         self._must_be_fitted()
-        settings = self.result_.settings if hasattr(self, "result_") else {}
-        return self._model(self.coef_, self.intercept_, settings)
+        return self._model(self.coef_, self.intercept_, self._learned_with())
 
     def _origin(self) -> Dialect:
         """Return how the rows of the last training were read."""
-        return Dialect.of(self.result_.settings if hasattr(self, "result_") else {})
+        return Dialect.of(self._learned_with())
+
+    def _learned_with(self) -> dict[str, Any]:
+        """Return the settings of the last training, as a model has them."""
+        return self.result_.settings if hasattr(self, "result_") else {}
 
     def _model_of(self, weights: np.ndarray, settings: dict[str, Any]) -> Model:
         """Return the model of weights in the layout of training."""
@@ -101,7 +104,7 @@ class LinearClassifier(Estimator, Parameters):
         X = matrix_of(X)
         if X.shape[1] != self.n_features_in_:
             raise DataError(
-                f"X has {X.shape[1]} features, but LogisticRegression is expecting {self.n_features_in_} "
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
                 f"features as input"
             )
         return X
@@ -109,7 +112,7 @@ class LinearClassifier(Estimator, Parameters):
     def _must_be_fitted(self) -> None:
         if not hasattr(self, "coef_"):
             raise known_to_sklearn(UsageError, "NotFittedError")(
-                "this LogisticRegression is not fitted yet; call fit(X, y) first"
+                f"this {type(self).__name__} is not fitted yet; call fit(X, y) first"
             )
 
     def _keep(self, weights: np.ndarray) -> None:

@@ -2,21 +2,26 @@
 
 import inspect
 import textwrap
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from shmps.linear.declaration import Declaration
-from shmps.linear.parameters import DECLARED, described
+from shmps.linear.parameters import described
 
 _WIDTH = 100
 _Estimator = TypeVar("_Estimator", bound=type)
 
 
-def with_parameters(estimator: _Estimator) -> _Estimator:
+def with_parameters(declared: Mapping[str, Declaration]) -> Callable[[_Estimator], _Estimator]:
     """Decorate a class: replace `{parameters}` in its docstring by their table, as numpydoc writes it."""
-    if estimator.__doc__:  # python -OO has none
-        table = "\n".join(map(_entry, DECLARED.values()))
-        estimator.__doc__ = inspect.cleandoc(estimator.__doc__).replace("{parameters}", table)
-    return estimator
+
+    def decorate(estimator: _Estimator) -> _Estimator:
+        if estimator.__doc__:  # python -OO has none
+            table = "\n".join(map(_entry, declared.values()))
+            estimator.__doc__ = inspect.cleandoc(estimator.__doc__).replace("{parameters}", table)
+        return estimator
+
+    return decorate
 
 
 def _entry(each: Declaration) -> str:

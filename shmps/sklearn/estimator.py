@@ -12,6 +12,7 @@ from shmps.data.rows import rows_of
 from shmps.errors import NotConverged, UsageError, warn
 from shmps.linear.bar import shown_if_verbose
 from shmps.linear.defaults import L2_OF_PARTS, settle_penalties, settle_workers, workers_for
+from shmps.linear.parameters import DECLARED, Parameters
 from shmps.linear.settings import Settings
 from shmps.linear.training import Training
 from shmps.models.model import array_of
@@ -31,8 +32,8 @@ _LEARNED = (
 
 
 @naming_parameters
-@with_parameters
-class LogisticRegression(LinearClassifier):
+@with_parameters(DECLARED)
+class LogisticRegression(LinearClassifier, Parameters):
     """Sparse logistic regression, trained by worker and server processes.
 
     It minimises (1 / sum_i s_i) sum_i s_i log(1 + exp(-y_i (x_i.w + b))) + l2/2 |w|^2 + l1 |w|_1 over the

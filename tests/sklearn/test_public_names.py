@@ -35,8 +35,8 @@ def test_the_estimator_has_its_parameters_its_methods_and_what_it_learned():
 def test_the_package_has_these_names():
     assert shmps.__all__ == [
         "ASYNC", "BOUNDED", "FTRL", "HOGWILD", "SGD", "SYNC", "AdaGrad", "Add", "Cluster", "Consistency",
-        "KVWorker", "LogisticRegression", "Model", "Push", "Replace", "Step", "Updater", "__version__",
-        "load", "mapped", "save",
+        "KVWorker", "LogisticRegression", "LogisticRegressionCV", "Model", "Push", "Replace", "Step",
+        "Updater", "__version__", "load", "mapped", "save",
     ]  # fmt: skip
     assert callbacks.__all__ == ["Callback", "EarlyStopping", "History", "JsonLines", "ModelCheckpoint"]
     assert mapped.__all__ == ["convert", "describe", "load", "verify", "weights"]

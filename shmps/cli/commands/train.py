@@ -16,6 +16,7 @@ from typing import Any
 import tqdm
 
 from shmps.cli import console
+from shmps.cli.commands import penalty
 from shmps.cli.commands.rows import label_text, said, weights_of
 from shmps.data import datasets, named_sets
 from shmps.data.dialect import origin_of
@@ -41,6 +42,7 @@ from shmps.system.parallel import usable_cores
 
 def run(options: argparse.Namespace) -> None:
     settings = _settings(options)
+    penalty.check(options, settings)
     _check_before_loading(options)
     began = time.monotonic()
     dataset = datasets.load(
@@ -65,6 +67,7 @@ def run(options: argparse.Namespace) -> None:
         settings.early_stopping = False
     settings.class_weight = _by_label(options.class_weight, labels.classes)
     if options.model:
+    validated = penalty.choose(options, settings, dataset, labels, weights)
         kept = origin_of(dataset.train_X).kept() | {"multi_class": settings.classes}
         formats.check(labels.classes, options.model, options.format, kept)
     estimator = LogisticRegression(**{name: getattr(settings, name) for name in DECLARED})
@@ -81,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
     if options.timeline_file:
         write_trace(result, options.timeline_file)
     if options.json:
-        console.output(json.dumps(result.to_dict()))
+        console.output(json.dumps(result.to_dict() | ({"cv": validated} if validated else {})))
     elif not options.quiet:
         console.output(result.table())
 

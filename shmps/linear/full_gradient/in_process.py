@@ -20,10 +20,10 @@ _FEWER = 25  # with few features, and so a whole matrix for the curvature
 _MOST_SECONDS = 0.06  # about what the start of nodes and the rounds between them take
 
 
-def pays(problem: Problem, shard: Shard, weights: np.ndarray) -> bool:
-    """Return whether a training in this process is shorter than the start of nodes, by timing a gradient."""
+def pays(problem: Problem, shard: Shard, weights: np.ndarray, trainings: float = 1.0) -> bool:
+    """Return whether trainings in this process are shorter than the start of nodes, by timing a gradient."""
     sums, request = Sums.of(problem), Gradient(weights)
-    gradients = _FEWER if problem.whole else _GRADIENTS
+    gradients = trainings * (_FEWER if problem.whole else _GRADIENTS)
     for _ in range(2):  # the first may compile the kernel
         began = time.perf_counter()
         shard.answer(request, weights, sums)

@@ -1,6 +1,6 @@
 """The rows of one worker, and their sums for a search."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -27,12 +27,20 @@ _FEW_ROWS = 2**13  # the branch predictor learns the lengths of so few rows, in 
 class Shard:
     """Computes the sums of some rows. An answer depends on the requests alone, not on who answered before.
 
-    number: how many rows of the training lie before these. beat: called now and then during long passes.
+    rows: they may be several runs of rows. number: how many rows of the training lie before these. beat:
+    called now and then during long passes.
     """
 
-    def __init__(self, problem: Problem, rows: Rows, number: int, beat: Callable[[], None] = lambda: None):
-        self._problem, self._rows, self._number, self._beat = problem, rows, number, beat
-        self._curvatures = np.zeros((rows.num_rows, problem.classes))
+    def __init__(
+        self,
+        problem: Problem,
+        rows: Rows | Sequence[Rows],
+        number: int,
+        beat: Callable[[], None] = lambda: None,
+    ):
+        self._runs: Sequence[Rows] = [rows] if isinstance(rows, Rows) else rows
+        self._problem, self._number, self._beat = problem, number, beat
+        self._curvatures = np.zeros((sum(run.num_rows for run in self._runs), problem.classes))
         self._at: np.ndarray | None = None  # the weights of the curvatures
 
     def answer(self, request: Request, weights: np.ndarray, sums: Sums) -> None:
@@ -66,13 +74,13 @@ class Shard:
         sums.masses[:] = self._curvatures.sum(axis=0)
 
     def _compute_curvature(self, request: Curvature, sums: Sums) -> None:
-        problem, rows = self._problem, self._rows
+        problem = self._problem
         sums.second[:] = 0.0
         if problem.whole:
             rates = self._sampling_rates(request.share)
         for piece, begin in self._pieces():
             curvatures = self._curvatures[begin : begin + piece.num_rows]
-            arrays = piece.indptr, rows.indices, rows.data, curvatures, problem.intercept
+            arrays = piece.indptr, piece.indices, piece.data, curvatures, problem.intercept
             if problem.whole:
                 draws = np.empty(piece.num_rows)
                 kernels.draw(request.number, self._number + begin, draws)
@@ -83,8 +91,8 @@ class Shard:
 
     def _sampling_rates(self, share: float) -> np.ndarray:
         """Return the rate of each class, (classes,), at which rows contribute to its Hessian."""
-        rows = self._rows
-        products = products_of(rows.lengths(0, rows.num_rows), self._problem.intercept)
+        lengths = np.concatenate([run.lengths(0, run.num_rows) for run in self._runs])
+        products = products_of(lengths, self._problem.intercept)
         allowed = share * products.sum()
         rates = [kernels.sampling_rate(each.copy(), products, allowed) for each in self._curvatures.T]
         return np.array(rates)
@@ -92,9 +100,10 @@ class Shard:
     def _pieces(self) -> Iterator[tuple[Rows, int]]:
         """Yield the rows in pieces, each with the number of rows before it."""
         begin = 0
-        for piece in pieces(self._rows, BLOCK, self._problem.classes):
-            yield piece, begin
-            begin += piece.num_rows
+        for run in self._runs:
+            for piece in pieces(run, BLOCK, self._problem.classes):
+                yield piece, begin
+                begin += piece.num_rows
 
 
 def by_length(rows: Rows) -> Rows:
@@ -109,10 +118,15 @@ def by_length(rows: Rows) -> Rows:
         return rows
     order = np.empty(rows.num_rows, np.int64)
     kernels.visiting_order(rows.indptr, order)
+    return in_order(rows, order)
+
+
+def in_order(rows: Rows, order: np.ndarray) -> Rows:
+    """Return a copy of the rows in another order, read-only as all rows are: see `data.rows_of`."""
     taken = rows.taken(order)
     for array in taken:
         if array is not None:
-            array.flags.writeable = False  # see `data.rows_of`
+            array.flags.writeable = False
     return taken
 
 

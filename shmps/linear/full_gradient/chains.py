@@ -1,0 +1,177 @@
+"""Trainings by full gradients over the same rows: the folds of a cross-validation along paths of penalties.
+
+    chain: one fold, strong penalty --> ... --> weak penalty; each fit starts where those before lead to
+
+Chains are independent, so each worker trains its own, over the rows that all processes share. They lie in an
+order in which the rows of a fold are a few runs. A worker pushes the weights of every fit, and the servers
+keep them. A respawned worker goes on from the weights that its predecessor has pushed.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from shmps.data.rows import Rows
+from shmps.linear.full_gradient.descent import Descent
+from shmps.linear.full_gradient.kernels import LONGEST
+from shmps.linear.full_gradient.problem import Problem, Sums
+from shmps.linear.full_gradient.searches import search_for
+from shmps.linear.full_gradient.shard import Shard, in_order
+from shmps.ps.worker.kv import KVWorker
+
+_BESIDE = 2  # values of a fit beside the weights
+_EVEN = 0.9  # the least share of the workers' fits that is not spent on waiting for the busiest worker
+
+
+class Penalty(NamedTuple):
+    """The penalties of a fit, beside the mean loss."""
+
+    l1: float
+    l2: float
+
+
+class Chain(NamedTuple):
+    """Fits of one fold in the order of training."""
+
+    fold: int
+    numbers: tuple[int, ...]  # of the fits, among those of all chains
+    penalties: tuple[Penalty, ...]
+
+
+class Fit(NamedTuple):
+    """What a fit has learned. `values` has it as one array, to be pushed."""
+
+    weights: np.ndarray  # (features, classes)
+    gradients: int
+    converged: bool
+
+    @property
+    def values(self) -> np.ndarray:
+        return np.append(self.weights.ravel(), (self.gradients, self.converged))
+
+    @classmethod
+    def of(cls, values: np.ndarray, shape: tuple[int, int]) -> Self:
+        return cls(values[:-_BESIDE].reshape(shape), int(values[-2]), bool(values[-1]))
+
+
+def cut(chains: Sequence[Chain], workers: int) -> list[Chain]:
+    """Cut the chains into pieces until the workers have nearly equal numbers of fits.
+
+    The first fit of a piece has no weights to start from, so it takes about twice as long.
+    """
+    longest = max(len(chain.numbers) for chain in chains)
+    for pieces in range(1, longest + 1):
+        each = -(-len(chains) * pieces // workers)  # of the busiest worker
+        if len(chains) * pieces >= _EVEN * each * workers:
+            break
+    bounds = [longest * number // pieces for number in range(pieces + 1)]
+    return [
+        chain._replace(numbers=chain.numbers[begin:end], penalties=chain.penalties[begin:end])
+        for begin, end in itertools.pairwise(bounds)
+        for chain in chains
+    ]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains chains on `rows`, which should be as `grouped` returns them.
+
+    taken: which rows each fold trains on, (folds, rows) bool. problem: that of all rows. most: gradients of a
+    fit.
+    """
+
+    rows: Rows
+    taken: np.ndarray
+    problem: Problem
+    tolerance: float
+    most: int
+
+    @property
+    def width(self) -> int:
+        """The number of values of a `Fit`."""
+        return self.problem.size + _BESIDE
+
+    def fits(
+        self, chain: Chain, learned: Sequence[np.ndarray] = (), beat: Callable[[], None] = lambda: None
+    ) -> Iterator[Fit]:
+        """Yield the fits of a chain after those that are `learned`: their weights, of which two matter."""
+        runs, last = self.runs(chain.fold), list(learned)
+        rows = sum(run.num_rows for run in runs)
+        for place in range(len(last), len(chain.penalties)):
+            problem = replace(self.problem, rows=rows, **chain.penalties[place]._asdict())
+            search = search_for(problem, self._start(chain.penalties[: place + 1], last), self.tolerance)
+            descent = Descent(problem, search, self.tolerance, self.most)
+            descend(descent, Shard(problem, runs, 0, beat), Sums.of(problem))
+            last.append(descent.best)
+            yield Fit(descent.best, len(descent.history), descent.advice is None)
+
+    def _start(self, penalties: Sequence[Penalty], last: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the weights from which the fit with the last of the penalties starts.
+
+        They are on the line through the weights of the two fits before. Weak penalties change the weights by
+        about the logarithm of the penalty: those of classes that can be separated grow like that.
+        """
+        if len(last) < 2:
+            return last[-1] if last else np.zeros(self.problem.shape)
+        first, second, third = (math.log(penalty.l1 + penalty.l2) for penalty in penalties[-3:])
+        along = min((third - second) / (second - first), 1.0) if second != first else 0.0
+        return last[-1] + along * (last[-1] - last[-2])
+
+    def runs(self, fold: int) -> list[Rows]:
+        """Return the rows of a fold, as views. Their mean importance is 1."""
+        rows, taken = self.rows, self.taken[fold]
+        if rows.importance is not None:
+            rows = rows._replace(importance=rows.importance / rows.importance[taken].mean())
+        bounds = np.flatnonzero(np.diff(taken, prepend=False, append=False))
+        return [rows.part(begin, end) for begin, end in bounds.reshape(-1, 2).tolist()]
+
+
+def grouped(rows: Rows, taken: np.ndarray) -> tuple[Rows, np.ndarray]:
+    """Return the rows in another order, a copy, and `taken` (folds, rows) in that order.
+
+    Rows that the same folds train on lie together, sorted by length as those of `by_length` are.
+    """
+    lengths = np.minimum(rows.lengths(0, rows.num_rows), LONGEST).astype(np.uint16)
+    order = np.lexsort((lengths, *np.packbits(taken, axis=0)))
+    return in_order(rows, order), np.ascontiguousarray(taken[:, order])
+
+
+def descend(descent: Descent, shard: Shard, sums: Sums) -> None:
+    """Answer the requests of a search until it ends."""
+    descent.begin()
+    while descent.request is not None:
+        shard.answer(descent.request, descent.weights, sums)
+        descent.take(sums)
+
+
+def in_process(trainer: Trainer, chains: Sequence[Chain], on_fit: Callable[[int], None]) -> np.ndarray:
+    """Train all chains in this process. Return the values of the fits, (fits, width)."""
+    out = np.zeros((sum(len(chain.numbers) for chain in chains), trainer.width))
+    done = 0
+    for chain in chains:
+        for number, fit in zip(chain.numbers, trainer.fits(chain), strict=True):
+            out[number] = fit.values
+            done += 1
+            on_fit(done)
+    return out
+
+
+def train_chains(kv: KVWorker, trainer: Trainer, chains: Sequence[Chain]) -> None:
+    """Run a worker: train every num_workers-th chain; fit k is at the keys k * width to (k + 1) * width - 1.
+
+    A push is a fit. So those that a predecessor of this worker has pushed are the first `kv.resumed` ones.
+    """
+    width, done = trainer.width, kv.resumed
+    for chain in chains[kv.rank :: kv.num_workers]:
+        learned = []
+        for number in chain.numbers[:done]:
+            values = kv.pull(np.arange(number * width, (number + 1) * width))
+            learned.append(Fit.of(values.copy(), trainer.problem.shape).weights)
+        done -= len(learned)
+        rest = chain.numbers[len(learned) :]
+        for number, fit in zip(rest, trainer.fits(chain, learned, kv.beat), strict=True):
+            kv.push(np.arange(number * width, (number + 1) * width), fit.values)
