@@ -81,7 +81,7 @@ def number_or_infinity(above: float) -> Rule:
     rule = number(above=above)
 
     def broken(value: Any) -> str:
-        return "" if isinstance(value, float) and value == math.inf else rule.broken(value)
+        return "" if isinstance(value, numbers.Real) and value == math.inf else rule.broken(value)
 
     return replace(rule, broken=broken)
 

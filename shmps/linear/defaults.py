@@ -7,7 +7,7 @@ from shmps.errors import UsageError
 from shmps.linear.settings import Settings
 from shmps.system.parallel import usable_cores
 
-LEAST_NONZEROS = 200_000  # per worker: a worker more takes 5 to 10 ms, as do 50 gradients of these
+LEAST_NONZEROS = 200_000  # per worker: one more takes about 5 ms, as do 15 gradients of these (1.5 ns each)
 L2_OF_PARTS = 1e-5  # of `partial_fit`, which does not know how many rows there will be
 
 

@@ -578,7 +578,7 @@ def test_every_name_falls_where_murmurhash3_says(bits, tmp_path):
         (b"1_0 a", "all numbers, .* got text"),
         (b"1e999 a", "fit in a float64, got '1e999'"),
         (b"inf a", "a label must be finite, got 'inf'"),
-        (b"1,a", "got '1,a'; if this is CSV, name"),
+        (b"1,a", "got '1,a'; if this is CSV, give label"),
         (b"1:2 a", "got '1:2'; put the label"),
         (b"job=nurse a", "got 'job=nurse'; put the label"),
         (b"1\x0b a", r"got '1\\x0b'"),
