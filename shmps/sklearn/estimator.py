@@ -124,7 +124,7 @@ class LogisticRegression(LinearClassifier):
         Warns
         -----
         NotConverged
-            If L-BFGS ended before it was within tol.
+            If L-BFGS ended before it was within tol, or minibatches ended far from the optimum.
         WorseThanConstant
             If the log-loss on the training rows ends above that of the model that predicts class shares.
         UnstableRate
@@ -287,6 +287,6 @@ class LogisticRegression(LinearClassifier):
                 self.result_ = training.result(measured_on)
         stability = self.result_.stability
         unstable = None if stability is None else stability.advice
-        for advice in training.advice, self.result_.advice, unstable:
+        for advice in training.advice, self.result_.advice, self.result_.shortfall, unstable:
             if advice is not None:
                 warn(advice)
