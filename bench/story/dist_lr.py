@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 
 from shmps import LogisticRegression
 from shmps.data import datasets
-from shmps.errors import UnstableRate, WorseThanConstant
+from shmps.errors import NotConverged, UnstableRate, WorseThanConstant
 from shmps.linear.kernels import gradient
 from shmps.linear.result import Result
 from shmps.updaters.dist_lr import c_random
@@ -79,6 +79,7 @@ class Setting(NamedTuple):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnstableRate)  # the benchmarks measure such rates on purpose
             warnings.simplefilter("ignore", WorseThanConstant)
+            warnings.simplefilter("ignore", NotConverged)
             own_start = estimator.updater == "dist-lr"
             start = None if own_start else c_random(self.X.shape[1])
             estimator.fit(self.X, self.y, eval_set=self.tested, coef_init=start)

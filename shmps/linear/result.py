@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from shmps.errors import UnstableRate, WorseThanConstant
+from shmps.errors import NotConverged, UnstableRate, WorseThanConstant
+from shmps.linear.gap import Gap
 from shmps.linear.text import html_table, table
 from shmps.linear.timesheet import Spans, WorkerStats
 from shmps.models.metrics import Metrics
 from shmps.ps.events import Event
+
+_NEAR = 0.05  # share of the distance from the constant model to the optimum
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Result:
     timeline: dict[int, Spans] | None = None  #: what each rank did when, in seconds since the start
     training_log_loss: float = math.nan  #: of the model, on the training rows
     constant_log_loss: float = math.nan  #: on the same rows, with the classes' shares as the probabilities
+    gap: Gap | None = None  #: of minibatches that ran to the end, if no evaluation set chose the weights
     data: str = ""
     note: str = ""
 
@@ -139,6 +143,25 @@ class Result:
             f"the model is worse than none: its log-loss on the training rows is {loss:.4g}, that of giving "
             f"every row the classes' shares {constant:.4g}; trained with {got}; {do}",
             **{name: settings[name] for name in names},
+        )
+
+    @property
+    def shortfall(self) -> NotConverged | None:
+        """What to do if minibatches ended far from the optimum; None if they did not, or nobody knows.
+
+        A gap counts as near if it is a small share of what the features can explain, or of the loss itself:
+        features may explain next to nothing.
+        """
+        if self.gap is None or self.advice is not None:
+            return None
+        if self.gap.share <= _NEAR or self.gap.value <= _NEAR / 10 * self.constant_log_loss:
+            return None
+        length = "epochs" if self.settings["iterations"] is None else "iterations"
+        return NotConverged(
+            f"minibatches ended about {self.gap.value:.2g} above the least objective, {self.gap.share:.0%} "
+            f"short on the way there from the constant model; raise {{{length}}}, or leave minibatches for "
+            f"{{solver:'auto'}}",
+            **{"solver": self.settings["solver"], length: self.settings[length]},
         )
 
     def with_source(self, data: str, note: str, load: float) -> "Result":

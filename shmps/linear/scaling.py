@@ -21,7 +21,7 @@ import numpy as np
 from shmps.data.rows import Rows
 from shmps.system.compiling import at, kernel
 
-FACTORS = {"sgd": 2.0, "adagrad": 1.5, "ftrl": 1.5}
+FACTORS = {"sgd": 2.0, "adagrad": 1.25, "ftrl": 1.25}
 HOGWILD_FACTORS = {"sgd": 0.2}  # a step is that of a row, not the mean of a minibatch
 _LEAST, _MOST = 1e-100, 1e100  # a scale: its square is finite, and so is one divided by it
 _ROUNDING = 1e-10  # a deviation of less than this share of the mean is the rounding of a constant
@@ -96,8 +96,9 @@ class Centre(NamedTuple):
         shifts = (sums - absent * firsts) / moments.total
         variances = (squares + absent * firsts**2) / moments.total - shifts**2
         means = firsts + shifts
-        deviations = np.maximum(np.sqrt(np.maximum(variances, 0.0)), _ROUNDING * np.abs(means))
-        scales[keys] = np.clip(deviations, _LEAST, _MOST)
+        deviations, sizes = np.sqrt(np.maximum(variances, 0.0)), np.abs(means)
+        constant = deviations <= _ROUNDING * sizes
+        scales[keys] = np.clip(np.where(constant, sizes, deviations), _LEAST, _MOST)
         return Centre(keys, means, order)
 
     def places(self, keys: np.ndarray | None) -> np.ndarray:

@@ -29,6 +29,7 @@ from shmps.linear import checkpoint
 from shmps.linear.callbacks import CallbackList, EarlyStopping
 from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
+from shmps.linear.gap import Gap, gap_of
 from shmps.linear.kernels import gradient
 from shmps.linear.parameters import DECLARED
 from shmps.linear.plan import Iterate
@@ -292,6 +293,7 @@ class Training:
             timeline=timeline_of(workers, started),
             training_log_loss=training,
             constant_log_loss=constant,
+            gap=self._gap(self._learned),
         )
 
     def _stability(self, weights: np.ndarray) -> Stability | None:
@@ -307,6 +309,13 @@ class Training:
             iterations=self.iterations,
             delays=self.delays,
         )
+
+    def _gap(self, weights: np.ndarray) -> Gap | None:
+        settings = self.settings
+        unfinished = not self._workers or self._is_part or self._evaluator.chosen() is not None
+        if unfinished or self.solver != "minibatch" or settings.updater == "dist-lr":
+            return None
+        return gap_of(self._rows, weights, self._intercept, settings.l1, settings.l2)
 
     def _effective_settings(self) -> dict[str, Any]:
         """Return the settings that are saved with the result and the model, as JSON-able values."""

@@ -130,7 +130,7 @@ class LogisticRegression(LinearClassifier, Parameters):
         Warns
         -----
         NotConverged
-            If L-BFGS ended before it was within tol.
+            If L-BFGS ended before it was within tol, or minibatches ended far from the optimum.
         WorseThanConstant
             If the log-loss on the training rows ends above that of the model that predicts class shares.
         UnstableRate
@@ -302,7 +302,7 @@ class LogisticRegression(LinearClassifier, Parameters):
                 self.result_ = training.result(measured_on)
         stability = self.result_.stability
         unstable = None if stability is None else stability.advice
-        for advice in training.advice, self.result_.advice, unstable:
+        for advice in training.advice, self.result_.advice, self.result_.shortfall, unstable:
             if isinstance(advice, NotConverged):
                 warn(warning_known_to_sklearn(advice, "ConvergenceWarning"))
             elif advice is not None:
