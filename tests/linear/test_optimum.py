@@ -22,7 +22,7 @@ class Penalty(NamedTuple):
     intercept: bool = True
 
     def __str__(self):
-        return f"l1={self.l1:g},l2={self.l2:g}" + ("" if self.intercept else ",no intercept")
+        return f"l1={self.l1:g},l2={self.l2:g}" + ("" if self.intercept else ",no-intercept")
 
 
 PENALTIES = [
