@@ -140,10 +140,10 @@ class Problem:
         slope = np.abs(self.slope(p))
         above, l2 = np.maximum(slope - self.l1[:, None], 0.0)[self.l2 > 0], self.l2[self.l2 > 0, None]
         entropy = self.shares @ -scipy.special.xlogy(p, p).sum(axis=1)
-        error = (slope * np.abs(weights))[free].sum()
-        return (
-            max(0.0, float(entropy - (above**2 / (2 * l2)).sum() - error)) if error < 1e-7 * entropy else 0.0
-        )
+        error = (slope * (1 + np.abs(weights)))[free].sum()  # of constraints that must hold exactly
+        if error > 1e-7 * entropy:
+            return 0.0
+        return max(0.0, float(entropy - (above**2 / (2 * l2)).sum() - error))
 
 
 def solved(matrix, right):
