@@ -147,6 +147,12 @@ class Parameters:
         "progress if its log-loss is lower by more than this share.",
         flag=Flag("TOL"),
     )
+    certificate: bool = parameter(
+        False, boolean(), "compute an upper bound of the distance to the least objective, by duality",
+        more="It is `result_.gap`, and takes two more passes over the rows. {tol} is compared with an estimate, "
+        "which costs nothing. Without a penalty there is no bound: it is infinite.",
+        flag=None,
+    )
     n_iter_no_change: int | None = parameter(
         None, integer(least=1), "stop after this many evaluations in a row without progress",
         more="None: never; with {early_stopping}, after those of 5 epochs (L-BFGS: after 5).",

@@ -99,7 +99,9 @@ class Result:
     timeline: dict[int, Spans] | None = None  #: what each rank did when, in seconds since the start
     training_log_loss: float = math.nan  #: of the model, on the training rows
     constant_log_loss: float = math.nan  #: on the same rows, with the classes' shares as the probabilities
-    gap: Gap | None = None  #: of minibatches that ran to the end, if no evaluation set chose the weights
+    #: Estimate for minibatches that ran to the end, if no evaluation set chose the weights.
+    estimate: Gap | None = None
+    gap: float | None = None  #: with `certificate`: upper bound of the objective minus the least one
     data: str = ""
     note: str = ""
 
@@ -152,13 +154,13 @@ class Result:
         A gap counts as near if it is a small share of what the features can explain, or of the loss itself:
         features may explain next to nothing.
         """
-        if self.gap is None or self.advice is not None:
+        if self.estimate is None or self.advice is not None:
             return None
-        if self.gap.share <= _NEAR or self.gap.value <= _NEAR / 10 * self.constant_log_loss:
+        if self.estimate.share <= _NEAR or self.estimate.value <= _NEAR / 10 * self.constant_log_loss:
             return None
         length = "epochs" if self.settings["iterations"] is None else "iterations"
         return NotConverged(
-            f"minibatches ended about {self.gap.value:.2g} above the least objective, {self.gap.share:.0%} "
+            f"minibatches ended about {self.estimate.value:.2g} above the least objective, {self.estimate.share:.0%} "
             f"short on the way there from the constant model; raise {{{length}}}, or leave minibatches for "
             f"{{solver:'auto'}}",
             **{"solver": self.settings["solver"], length: self.settings[length]},

@@ -217,15 +217,14 @@ def _minibatches(
     )
 
 
+def problem_of(settings: Settings, rows: Rows, shape: tuple[int, ...]) -> Problem:
+    """Return the problem that a training solves, with weights of `shape`."""
+    loss = BINARY if len(shape) == 1 else settings.classes
+    return Problem.of(rows, shape, loss, bool(settings.fit_intercept), l2=settings.l2, l1=settings.l1)
+
+
 def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out: int) -> Solver:
-    problem = Problem.of(
-        rows,
-        start.shape,
-        BINARY if start.ndim == 1 else settings.classes,
-        bool(settings.fit_intercept),
-        l2=settings.l2,
-        l1=settings.l1,
-    )
+    problem = problem_of(settings, rows, start.shape)
     must_fit(settings.plan().memory, rows, *problem.shape, rounds.PER_WEIGHT, left_out=left_out)
     most = settings.iterations or MOST_ROUNDS
     start = start.reshape(problem.shape)

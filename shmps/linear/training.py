@@ -27,6 +27,7 @@ from shmps.data.rows import Rows
 from shmps.errors import Diverged, NodeDied, ShmpsError, WorkerFailed
 from shmps.linear import checkpoint
 from shmps.linear.callbacks import CallbackList, EarlyStopping
+from shmps.linear.certificate import duality_gap
 from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
 from shmps.linear.gap import Gap, gap_of
@@ -36,7 +37,7 @@ from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
 from shmps.linear.scaling import Centre, Moments
 from shmps.linear.settings import Settings
-from shmps.linear.solvers import OnCluster, Solver, solver_of
+from shmps.linear.solvers import OnCluster, Solver, problem_of, solver_of
 from shmps.linear.stability import stability_of
 from shmps.linear.timesheet import WorkerStats
 from shmps.models.links import link_of
@@ -293,7 +294,8 @@ class Training:
             timeline=timeline_of(workers, started),
             training_log_loss=training,
             constant_log_loss=constant,
-            gap=self._gap(self._learned),
+            estimate=self._estimate(self._learned),
+            gap=self._certificate(self._learned),
         )
 
     def _stability(self, weights: np.ndarray) -> Stability | None:
@@ -310,12 +312,17 @@ class Training:
             delays=self.delays,
         )
 
-    def _gap(self, weights: np.ndarray) -> Gap | None:
+    def _estimate(self, weights: np.ndarray) -> Gap | None:
         settings = self.settings
         unfinished = not self._workers or self._is_part or self._evaluator.chosen() is not None
         if unfinished or self.solver != "minibatch" or settings.updater == "dist-lr":
             return None
         return gap_of(self._rows, weights, self._intercept, settings.l1, settings.l2)
+
+    def _certificate(self, weights: np.ndarray) -> float | None:
+        if not self.settings.certificate or self._is_part:
+            return None
+        return duality_gap(self._rows, weights, problem_of(self.settings, self._rows, weights.shape))
 
     def _effective_settings(self) -> dict[str, Any]:
         """Return the settings that are saved with the result and the model, as JSON-able values."""
@@ -326,7 +333,15 @@ class Training:
             "multi_class": settings.classes,
         }
         kept |= self._origin
-        for name in ("callbacks", "timeline", "verbose", "checkpoint", "checkpoint_every", "resume"):
+        for name in (
+            "callbacks",
+            "timeline",
+            "certificate",
+            "verbose",
+            "checkpoint",
+            "checkpoint_every",
+            "resume",
+        ):
             del kept[name]  # the model does not depend on them
         for name in "C", "l1_ratio":
             del kept[name]  # l1 and l2 have what follows from them
