@@ -149,8 +149,8 @@ class Parameters:
     )
     certificate: bool = parameter(
         False, boolean(), "compute an upper bound of the distance to the least objective, by duality",
-        more="It is `result_.gap`, and takes two more passes over the rows. {tol} is compared with an estimate, "
-        "which costs nothing. Without a penalty there is no bound: it is infinite.",
+        more="It is `result_.gap`, and takes two more passes over the rows. {tol} is compared with an "
+        "estimate, which costs nothing. Without a penalty there is no bound: it is infinite.",
         flag=None,
     )
     n_iter_no_change: int | None = parameter(

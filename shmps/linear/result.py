@@ -160,9 +160,9 @@ class Result:
             return None
         length = "epochs" if self.settings["iterations"] is None else "iterations"
         return NotConverged(
-            f"minibatches ended about {self.estimate.value:.2g} above the least objective, {self.estimate.share:.0%} "
-            f"short on the way there from the constant model; raise {{{length}}}, or leave minibatches for "
-            f"{{solver:'auto'}}",
+            f"minibatches ended about {self.estimate.value:.2g} above the least objective, "
+            f"{self.estimate.share:.0%} short on the way there from the constant model; raise "
+            f"{{{length}}}, or leave minibatches for {{solver:'auto'}}",
             **{"solver": self.settings["solver"], length: self.settings[length]},
         )
 
