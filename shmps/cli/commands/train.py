@@ -67,9 +67,9 @@ def run(options: argparse.Namespace) -> None:
         settings.early_stopping = False
     settings.class_weight = _by_label(options.class_weight, labels.classes)
     if options.model:
-    validated = penalty.choose(options, settings, dataset, labels, weights)
         kept = origin_of(dataset.train_X).kept() | {"multi_class": settings.classes}
         formats.check(labels.classes, options.model, options.format, kept)
+    validated = penalty.choose(options, settings, dataset, labels, weights)
     estimator = LogisticRegression(**{name: getattr(settings, name) for name in DECLARED})
     title = f"{dataset.name}: {settings.consistency()}, workers: {settings.workers}"
     panel = live.panel(title, console.say) if options.live and not options.quiet else None
