@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmps.linear.full_gradient.problem import Curvature, Gradient, Problem, Request
+from shmps.linear.full_gradient.problem import MOST_KEYS, Block, Curvature, Gradient, Problem, Request
 
-_END, _GRADIENT, _CURVATURE = 0.0, 1.0, 2.0
+_END, _GRADIENT, _CURVATURE, _BLOCK = 0.0, 1.0, 2.0, 3.0
 _REQUEST = 4  # values: what is asked for, the number of the gradient, share and number of a curvature
+_OF_BLOCK = 2  # values more: how far ahead, the number of keys; then the keys
 
 
 class Asked(NamedTuple):
@@ -35,7 +36,8 @@ class Layout:
     @property
     def first(self) -> int:
         """The first key of the sums for a gradient."""
-        return self.problem.size + _REQUEST
+        more = _OF_BLOCK + min(self.problem.size, MOST_KEYS) if self.problem.l1 > 0 else 0
+        return self.problem.size + _REQUEST + more
 
     @property
     def second(self) -> int:
@@ -50,7 +52,7 @@ class Layout:
         """Return the first key of the sums that answer a request, and the key after the last."""
         if isinstance(request, Gradient):
             return self.first, self.second
-        return self.second, self.num_keys
+        return self.second, self.second + request.count(self.problem)
 
     @property
     def most_keys(self) -> int:
@@ -60,11 +62,17 @@ class Layout:
     def write(self, asked: Asked) -> np.ndarray:
         """Return the values of the weights and the request, from key 0."""
         request = asked.request
+        values = np.zeros(self.first)
+        values[: self.problem.size] = asked.weights.ravel()
+        own = values[self.problem.size :]
+        own[:2] = _END if request is None else _GRADIENT, asked.gradients
         if isinstance(request, Curvature):
-            values = [_CURVATURE, asked.gradients, *map(float, request)]
-        else:
-            values = [_END if request is None else _GRADIENT, asked.gradients, 0.0, 0.0]
-        return np.concatenate([asked.weights.ravel(), values])
+            own[0], own[2:4] = _CURVATURE, request
+        elif isinstance(request, Block):
+            count = len(request.keys)
+            own[0], own[2:4] = _BLOCK, (request.effort, request.number)
+            own[4:6], own[6 : 6 + count] = (request.ahead, count), request.keys
+        return values
 
     def initial(self, weights: np.ndarray) -> np.ndarray:
         """Return all values before the first round, (num_keys,): the first request is that for a gradient."""
@@ -75,8 +83,13 @@ class Layout:
     def read(self, values: np.ndarray) -> Asked:
         """Return what `write` wrote, from the values of all keys, as views."""
         weights = values[: self.problem.size].reshape(self.problem.shape)
-        kind, gradients, share, number = values[self.problem.size : self.first].tolist()
+        kind, gradients, effort, number, *_ = own = values[self.problem.size : self.first]
+        request: Request | None = Gradient(weights)
         if kind == _END:
-            return Asked(None, weights, int(gradients))
-        request = Curvature(share, int(number)) if kind == _CURVATURE else Gradient(weights)
+            request = None
+        elif kind == _CURVATURE:
+            request = Curvature(float(effort), int(number))
+        elif kind == _BLOCK:
+            keys = own[6 : 6 + int(own[5])].astype(np.int64)
+            request = Block(keys, float(effort), int(number), float(own[4]))
         return Asked(request, weights, int(gradients))

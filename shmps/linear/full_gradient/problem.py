@@ -22,6 +22,7 @@ _MOST_WHOLE = 512  # features, for a matrix: it is factorised in a few ms
 _MOST_ENTRIES = 2**20  # of the matrices of all classes
 _PRODUCTS = 2  # of two values of a row, per non-zero, for a curvature: about the cost of a gradient
 _LEAST_ROWS = 10  # per feature, that a curvature is computed from
+MOST_KEYS = 1024  # of a block of the Hessian
 
 
 def products_of(lengths: np.ndarray, intercept: bool) -> np.ndarray:
@@ -83,9 +84,12 @@ class Problem:
 
     @property
     def whole(self) -> bool:
-        """Whether the curvature is a matrix for each class; otherwise it is the features' moments."""
+        """Whether the curvature is a matrix for each class; otherwise it is the features' moments.
+
+        With an L1 penalty, a matrix takes a `Block`.
+        """
         entries = self.classes * self.features**2
-        return self.features <= _MOST_WHOLE and entries <= _MOST_ENTRIES
+        return self.features <= _MOST_WHOLE and entries <= _MOST_ENTRIES and self.l1 == 0
 
     @property
     def value_at_zero(self) -> float:
@@ -99,8 +103,10 @@ class Problem:
 
     @property
     def second_order(self) -> int:
-        """The number of sums that answer a `Curvature`."""
-        return self.size + self.size * (self.features if self.whole else 1)
+        """The most sums that answer a request for curvature."""
+        if self.l1 > 0:
+            return Block(np.zeros(min(self.size, MOST_KEYS)), 0.0, 0, 0.0).count(self)
+        return Curvature(1.0, 0).count(self)
 
 
 class Gradient(NamedTuple):
@@ -119,8 +125,31 @@ class Curvature(NamedTuple):
     share: float
     number: int
 
+    def count(self, problem: Problem) -> int:
+        """Return the number of sums that answer the request."""
+        return problem.size + problem.size * (problem.features if problem.whole else 1)
 
-Request = Gradient | Curvature
+
+class Block(NamedTuple):
+    """A request for the features' moments, and a block of the Hessian, at the weights of the last `Gradient`.
+
+    keys (m,): feature * classes + class of the block's weights; they increase, are at most MOST_KEYS and end
+    with the intercepts. effort: how many products of two values of a row are computed per non-zero; a sample
+    of the rows is taken if that is too few for all. number: of curvatures before this one, which seeds the
+    sample. ahead: the curvature of each row is the greatest within so large a change of its margin.
+    """
+
+    keys: np.ndarray
+    effort: float
+    number: int
+    ahead: float
+
+    def count(self, problem: Problem) -> int:
+        """Return the number of sums that answer the request."""
+        return 2 * problem.size + len(self.keys) ** 2
+
+
+Request = Gradient | Curvature | Block
 Steps = Generator["Request", "Sums", None]
 
 
@@ -130,7 +159,8 @@ class Sums:
 
     first: gradient (features, classes), loss (1,), masses (classes,): the sums of the rows' curvatures.
     second: squares (features, classes) of the features, weighted by the rows' curvatures; then half of each
-    class's Hessian (classes, features, features), or the features' means (features, classes), weighted too.
+    class's Hessian (classes, features, features), or the features' means (features, classes), weighted too,
+    and after the means the lower triangle of a block of the Hessian.
     """
 
     problem: Problem
@@ -172,7 +202,12 @@ class Sums:
 
     @property
     def means(self) -> np.ndarray:
-        return self.second[self.problem.size :].reshape(self.problem.shape)
+        return self.second[self.problem.size : 2 * self.problem.size].reshape(self.problem.shape)
+
+    def block(self, size: int) -> np.ndarray:
+        """The lower triangle of the block for `size` keys, (size, size)."""
+        begin = 2 * self.problem.size
+        return self.second[begin : begin + size**2].reshape(size, size)
 
 
 class Point(NamedTuple):

@@ -19,7 +19,7 @@ from shmps.cluster import Cluster
 from shmps.data.rows import MappedRows, Rows, shard
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.layout import Asked, Layout
-from shmps.linear.full_gradient.problem import Curvature, Gradient, Sums
+from shmps.linear.full_gradient.problem import MOST_KEYS, Block, Curvature, Gradient, Sums
 from shmps.linear.full_gradient.shard import Shard, by_length, compile_sorting
 from shmps.linear.objective import measure
 from shmps.linear.plan import Iterate
@@ -57,7 +57,7 @@ def contribute(
                 _report(kv, asked, problem.loss_shape)
                 sheet.lap(PULL)
             begin, end = layout.keys(asked.request)
-            kv.push(keys[begin:end], sums.first if is_gradient else sums.second)
+            kv.push(keys[begin:end], (sums.first if is_gradient else sums.second)[: end - begin])
         kv.barrier(ALL)
         sheet.lap(PUSH)
         # A respawned worker skips the rounds that are complete.
@@ -94,7 +94,7 @@ class Coordinator:
         if isinstance(descent.request, Gradient):
             self._sums.first[:] = values
         else:
-            self._sums.second[:] = values
+            self._sums.second[: len(values)] = values
         descent.take(self._sums)
         self._cluster.write(layout.write(Asked(descent.request, descent.weights, descent.gradients)))
 
@@ -106,5 +106,7 @@ def warm_up(rows: Rows, layout: Layout) -> None:
     own = Shard(problem, one, 0)
     own.answer(Gradient(weights), weights, sums)
     own.answer(Curvature(1.0, 0), weights, sums)
+    if problem.l1 > 0:
+        own.answer(Block(np.arange(problem.size)[-MOST_KEYS:], 1.0, 0, 0.0), weights, sums)
     compile_sorting(one)
     measure(one, np.zeros(problem.loss_shape), problem.intercept)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from shmps.data.rows import Rows
-from shmps.linear.full_gradient import kernels
+from shmps.linear.full_gradient import block_kernels, kernels
 from shmps.linear.full_gradient.problem import (
     BINARY,
     ONE_AGAINST_REST,
     SOFTMAX,
+    Block,
     Curvature,
     Gradient,
     Problem,
@@ -21,6 +22,7 @@ from shmps.linear.kernels import BLOCK, class_gradients, gradient, softmax_gradi
 from shmps.linear.objective import pieces
 
 _GRADIENTS = {BINARY: gradient, ONE_AGAINST_REST: class_gradients, SOFTMAX: softmax_gradients}
+_ROWS_PER_KEY = 10  # of a class, at least, for a block of the Hessian
 _FEW_ROWS = 2**13  # the branch predictor learns the lengths of so few rows, in whatever order they are
 
 
@@ -50,7 +52,11 @@ class Shard:
         else:
             if self._at is None or not np.array_equal(self._at, weights):  # a respawned worker
                 self._compute_gradient(weights, sums)
-            self._compute_curvature(request, sums)
+            sums.second[: request.count(self._problem)] = 0.0
+            if isinstance(request, Block):
+                self._compute_block(request, sums)
+            else:
+                self._compute_curvature(request, sums)
 
     def _compute_gradient(self, weights: np.ndarray, sums: Sums) -> None:
         problem = self._problem
@@ -75,7 +81,6 @@ class Shard:
 
     def _compute_curvature(self, request: Curvature, sums: Sums) -> None:
         problem = self._problem
-        sums.second[:] = 0.0
         if problem.whole:
             rates = self._sampling_rates(request.share)
         for piece, begin in self._pieces():
@@ -87,6 +92,35 @@ class Shard:
                 kernels.sampled_hessian(*arrays, rates, draws, sums.halves, sums.squares)
             else:
                 kernels.moments(*arrays, sums.squares, sums.means)
+            self._beat()
+
+    def _compute_block(self, request: Block, sums: Sums) -> None:
+        problem, keys, coupled = self._problem, request.keys, self._problem.loss == SOFTMAX
+        places = np.full(problem.shape, -1, np.int32)
+        places.ravel()[keys] = np.arange(len(keys))
+        curvatures, products = np.empty_like(self._curvatures), np.empty(len(self._curvatures))
+        for piece, begin in self._pieces():
+            part = slice(begin, begin + piece.num_rows)
+            block_kernels.curvatures_ahead(
+                self._curvatures[part], piece.importance, problem.rows, request.ahead, curvatures[part]
+            )
+            arrays = piece.indptr, piece.indices, piece.data, problem.intercept, places
+            block_kernels.moments(
+                *arrays, coupled, curvatures[part], products[part], sums.squares, sums.means
+            )
+            self._beat()
+        enough = _ROWS_PER_KEY * len(keys) / problem.classes * products.sum() / problem.rows
+        allowed = max(request.effort * sum(run.nonzeros for run in self._runs), enough)
+        rate, lower = kernels.sampling_rate(curvatures.sum(axis=1), products, allowed), sums.block(len(keys))
+        for piece, begin in self._pieces():
+            own, draws = curvatures[begin : begin + piece.num_rows], np.empty(piece.num_rows)
+            kernels.draw(request.number, self._number + begin, draws)
+            sampled = piece.indptr, piece.indices, piece.data, problem.intercept, places, own, rate, draws
+            if problem.loss == BINARY:
+                block_kernels.binary(*sampled, lower)
+            else:
+                row = self._at, piece.importance, problem.rows
+                block_kernels.classes(*sampled, *row, coupled, lower)
             self._beat()
 
     def _sampling_rates(self, share: float) -> np.ndarray:

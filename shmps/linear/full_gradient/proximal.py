@@ -1,0 +1,207 @@
+"""The search for the minimum with an L1 penalty: proximal Newton on a working set of weights.
+
+    working set --> block of the Hessian --> minimum with the L1 penalty --> step --> learn --> ...
+
+The model's minimum has exact zeros, and so do the steps: they go all the way to it (Lee, Sun & Saunders,
+Proximal Newton-Type Methods for Minimizing Composite Functions, SIAM J. Optim. 2014). BFGS corrects the model
+along each step, so that it serves for several. If a step fails, the model learns from it too, and its new
+minimum is tried from the same point. With too many non-zeros for a matrix, L-BFGS takes its place.
+
+Where more weights violate the optimality conditions than a working set takes, the penalty is raised until the
+others do not. So it falls step by step, as along a regularization path, and few weights are ever non-zero. A
+start with all of them separates the rows, and the way back is long: there, the curvature is nearly zero.
+"""
+
+import math
+from collections.abc import Generator
+
+import numpy as np
+
+from shmps.linear.full_gradient.block_model import BlockModel
+from shmps.linear.full_gradient.compact_model import CompactModel, variances
+from shmps.linear.full_gradient.problem import (
+    MOST_KEYS,
+    Block,
+    Curvature,
+    Gradient,
+    Point,
+    Problem,
+    Request,
+    Steps,
+    Sums,
+)
+
+_LEAST_KEYS = 256  # of a working set, where so many violate the optimality conditions
+_GROWTH = 2  # of a working set, beside its non-zeros
+_MOST_NONZEROS = 15 * MOST_KEYS // 16  # of a block's working set, which needs room for violators
+_NEAR = 0.95  # of the L1 penalty: a weight whose gradient is beyond that belongs to the working set
+_EFFORT = 2.0  # products of two values of a row per non-zero, for a block: about the cost of a gradient
+_DRIFT = 0.2  # relative change of the rows' curvatures after which the model is renewed
+_SLOW = 0.3  # a decrease beside the one before: above it, a better model pays
+_STEPS_BETWEEN = 3  # least steps between two renewals that only slowness asks for
+_OUTSIDE = 0.3  # of the last decrease: if weights outside the working set promise more, it is renewed
+_SUFFICIENT = 1e-4  # least share of the decrease that the model predicts (Armijo 1966)
+_POOR, _FINE = 0.6, 0.9  # shares of the predicted decrease
+_AHEAD = 0.5, 4.0  # least and most change of the margins that a block expects after a poor step
+_MORE, _LESS = 1.5, 0.7  # how it grows and shrinks
+_STIFFER = 4.0  # the model, after each trial but the first that fails
+_STILL = 5  # steps without a decrease beyond rounding, after which the search is stuck
+_MOST_TRIALS = 20  # of one step
+_ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
+
+
+class ProximalSearch:
+    """Minimises a problem with an L1 penalty: send `steps` the sums that it requests until it ends.
+
+    Ends when the predicted decrease and the last decrease are within `tolerance` times the value, or when
+    rounding lets no step decrease the value.
+    """
+
+    def __init__(self, problem: Problem, start: np.ndarray, tolerance: float):
+        """start (features, classes)."""
+        self.problem, self._tolerance = problem, tolerance
+        self.best = Point(start, math.inf, np.zeros(problem.shape), np.zeros(problem.classes))
+        self.stuck = False
+        self.gap = math.inf  # estimate of how far the value is above the least one
+        self._thresholds = np.full(problem.shape, problem.l1)
+        if problem.intercept:
+            self._thresholds[-1] = 0.0
+        self._compact = CompactModel(problem)
+        self._model: BlockModel | CompactModel = self._compact
+        self._variances = np.zeros(problem.shape)
+        self._raised = 1.0  # factor of the penalty
+        self._masses = np.zeros(problem.classes)  # when the model was renewed
+        self._effort, self._ahead, self._renewals, self._age = 0.0, 0.0, 0, 0
+        self._decreases: list[float] = []
+
+    def steps(self) -> Steps:
+        """Yield requests, to be sent their sums."""
+        sums = yield Gradient(self.best.weights)
+        self.best = self._point(self.best.weights, sums)
+        effort = _EFFORT
+        while True:
+            if effort:
+                yield from self._renew(effort)
+            weights, predicted = self._next()
+            if self._model is self._compact:
+                self.gap = max(predicted, self._anywhere())  # the model may be far too stiff
+            else:
+                self.gap = predicted + self._outside()
+            if self._is_near():
+                return
+            failures = yield from self._step(weights, predicted)
+            if self.stuck:
+                return
+            effort = self._effort_to_renew(failures)
+
+    def _renew(self, effort: float) -> Steps:
+        """Renew the model: a block of the Hessian, or the moments where the non-zeros are too many for it."""
+        keys = self._working_set()
+        if len(keys) <= MOST_KEYS:
+            sums = yield Block(keys, effort, self._renewals, self._ahead)
+            self._model = BlockModel(self.problem, sums, keys)
+        else:
+            sums = yield Curvature(1.0, self._renewals)
+            self._compact.renew(sums, self.best.masses)
+            self._model = self._compact
+        self._variances = variances(sums, self.best.masses, self.problem.intercept) + self.problem.penalty
+        self._effort, self._age, self._masses = effort, 0, self.best.masses
+        self._renewals += 1
+
+    def _working_set(self) -> np.ndarray:
+        """Return the keys of the non-zeros, the intercepts, and the worst violators of optimality.
+
+        Raise the penalty to the steepest gradient of the violators that are left out.
+        """
+        steep, kept = np.abs(self.best.gradient), (self.best.weights != 0) | (self._thresholds == 0)
+        wanted, count = kept | (steep > _NEAR * self._thresholds), int(np.count_nonzero(kept))
+        most = max(_LEAST_KEYS, _GROWTH * count)
+        if count <= _MOST_NONZEROS:
+            most = min(most, MOST_KEYS)
+        self._raised = 1.0
+        if np.count_nonzero(wanted) <= most:
+            return np.flatnonzero(wanted)
+        steep[kept] = np.inf
+        order = np.argpartition(steep.ravel(), -most)
+        self._raised = max(1.0, float(steep.ravel()[order[:-most]].max()) / self.problem.l1)
+        return np.sort(order[-most:])
+
+    def _next(self, stiffness: float = 1.0) -> tuple[np.ndarray, float]:
+        """Return the weights at the minimum of the model times `stiffness`, and the predicted decrease."""
+        if self._model is self._compact:
+            self._compact.keys = self._working_set()
+        return self._model.minimum(self.best, self._raised * self._thresholds, stiffness)
+
+    def _outside(self) -> float:
+        """Return about how much the weights outside the working set can decrease the value."""
+        excess = np.maximum(np.abs(self.best.gradient) - self._thresholds, 0.0)
+        excess.ravel()[self._model.keys] = 0.0
+        return self._promised(excess)
+
+    def _anywhere(self) -> float:
+        """Return about how much all weights can decrease the value, one by one."""
+        weights, gradient = self.best.weights, self.best.gradient
+        inside = np.abs(gradient + np.copysign(self._thresholds, weights))
+        beyond = np.maximum(np.abs(gradient) - self._thresholds, 0.0)
+        return self._promised(np.where(weights != 0, inside, beyond))
+
+    def _promised(self, slopes: np.ndarray) -> float:
+        return float((slopes**2 / np.where(slopes > 0, self._variances, 1.0)).sum() / 2)
+
+    def _is_near(self) -> bool:
+        allowed, rounding = self._tolerance * abs(self.best.value), _ROUNDING * abs(self.best.value)
+        last = 5 if self._model is self._compact else 1
+        recent = self._decreases[-last:]
+        slow = len(recent) == last and max(recent) <= allowed
+        return self._raised == 1.0 and (self.gap <= rounding or (self.gap <= allowed and slow))
+
+    def _step(self, weights: np.ndarray, predicted: float) -> Generator[Request, Sums, int]:
+        """Move to the model's minimum. Return how many trials failed before."""
+        before = self.best
+        rounding = _ROUNDING * abs(before.value)
+        for failures in range(_MOST_TRIALS):
+            point = self._point(weights, (yield Gradient(weights)))
+            self._model.learn(point.weights - before.weights, point.gradient - before.gradient)
+            decrease = self._raised_value(before) - self._raised_value(point)
+            if decrease >= _SUFFICIENT * predicted - rounding:
+                break
+            weights, predicted = self._next(_STIFFER**failures)
+        else:
+            self.stuck = True
+            return failures
+        self.best = point
+        self._age += 1
+        self._decreases.append(decrease)
+        self.stuck = len(self._decreases) >= _STILL and max(self._decreases[-_STILL:]) <= rounding
+        if failures or decrease < _POOR * predicted:
+            self._ahead = float(np.clip(_MORE * self._ahead, *_AHEAD))
+        elif decrease > _FINE * predicted:
+            self._ahead = _LESS * self._ahead if self._ahead > _AHEAD[0] / 4 else 0.0
+        return failures
+
+    def _effort_to_renew(self, failures: int) -> float:
+        """Return the effort for a new model, 0 to keep the present one."""
+        drift = np.abs(self.best.masses - self._masses).sum() / max(self._masses.sum(), 1e-300)
+        slow = self._age >= _STEPS_BETWEEN and self._decreases[-1] > _SLOW * self._decreases[-2]
+        if self._model is self._compact:
+            fits = len(self._working_set()) <= MOST_KEYS
+            return _EFFORT if drift > _DRIFT or (fits and (slow or failures)) else 0.0
+        if self._raised > 1:
+            return _EFFORT
+        if failures:
+            return 4 * (_EFFORT if drift > _DRIFT else self._effort)
+        if drift > _DRIFT or self._outside() > _OUTSIDE * self._decreases[-1]:
+            return _EFFORT
+        return 2 * self._effort if slow else 0.0
+
+    def _raised_value(self, point: Point) -> float:
+        return point.value + (self._raised - 1) * self._l1_penalty(point.weights)
+
+    def _l1_penalty(self, weights: np.ndarray) -> float:
+        return float((self._thresholds * np.abs(weights)).sum())
+
+    def _point(self, weights: np.ndarray, sums: Sums) -> Point:
+        """Return the point with the penalties' part of the value, and the L2 penalty's of the gradient."""
+        owed = self.problem.penalty * weights
+        penalties = float((owed * weights).sum()) / 2 + self._l1_penalty(weights)
+        return Point(weights, sums.loss + penalties, sums.gradient + owed, sums.masses.copy())
