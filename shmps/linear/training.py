@@ -73,6 +73,7 @@ class Training:
 
     weights: np.ndarray | None = None
     continuation: Continuation | None = None
+    _moments: Moments | None = None  # for the continuation
     _learned: np.ndarray | None = None  # `weights`, of the features that take part
     _started = math.inf  # time.monotonic() when all workers were ready
     _ended = math.inf  # time.monotonic() when the weights were kept
@@ -107,11 +108,13 @@ class Training:
         self._rows, narrow = columns.rows(rows), columns.narrow(start)
         if restored is not None:
             restored = columns.narrow_copy(restored)
-        self._moments = self._moments_of(len(narrow), None if continued is None else continued.moments)
-        self._updater = self._updater_of(narrow, self._moments)
-        centre = self._scale(self._updater)
-        if continued is not None and restored is not None and self._moments is not None:
-            restored = _at_other_rate(self._updater, restored, narrow)
+        moments = self._moments_of(len(narrow), None if continued is None else continued.moments)
+        self._updater = self._updater_of(narrow, moments)
+        centre = self._scale(self._updater, moments)
+        if is_part:
+            self._moments = moments
+            if restored is not None and moments is not None:
+                restored = _at_other_rate(self._updater, restored, narrow)
         left_out = start.size - narrow.size
         self._solver = solver_of(settings, self._rows, narrow, self._updater, restored, left_out, centre)
         self._callbacks = _callbacks(settings, rows.num_rows)
@@ -229,14 +232,14 @@ class Training:
         unpenalized = len(weights) - 1 if self._intercept else -1
         return self.settings.make_updater(unpenalized, moments)
 
-    def _scale(self, updater: ByRule) -> Centre | None:
+    def _scale(self, updater: ByRule, moments: Moments | None) -> Centre | None:
         """Give the updater the scales of the features, if it takes them. Return what is centred."""
-        if self._moments is None or not self.settings.scales_features:
+        if moments is None or not self.settings.scales_features:
             return None
-        updater.scales = self._moments.scales(self._intercept)
+        updater.scales = moments.scales(self._intercept)
         if not self._intercept or self._is_part:  # the next part may have other means
             return None
-        return Centre.of(self._rows, self._moments, updater.scales)
+        return Centre.of(self._rows, moments, updater.scales)
 
     @property
     def history(self) -> list[Evaluation]:
