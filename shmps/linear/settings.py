@@ -65,8 +65,8 @@ class Settings(Parameters):
 
     def _check_penalties(self) -> None:
         per_row = {"l1": self.l1, "l2": self.l2 is not None}
-        if (self.C is not None or self.l1_ratio is not None) and any(per_row.values()):
-            got = [*(name for name in ("C", "l1_ratio") if getattr(self, name) is not None)]
+        if (self.C is not None or self.l1_ratio) and any(per_row.values()):
+            got = [name for name in ("C", "l1_ratio") if getattr(self, name)]
             got += [name for name, given in per_row.items() if given]
             raise self._error(
                 f"{{C}} and {{l1_ratio}} are another form of {{l1}} and {{l2}}, got "
