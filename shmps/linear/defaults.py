@@ -38,7 +38,7 @@ def settle_penalties(settings: Settings, rows: Rows) -> None:
         return
     total = rows.num_rows if rows.importance is None else float(rows.importance.sum())
     C = 1.0 if settings.C is None else settings.C
-    settings.l1, settings.l2 = penalties_of(C, settings.l1_ratio or 0.0, total)
+    settings.l1, settings.l2 = penalties_of(C, settings.l1_ratio, total)
 
 
 def penalties_of(C: float, ratio: float, total: float) -> tuple[float, float]:

@@ -218,7 +218,7 @@ class LogisticRegression(LinearClassifier, Parameters):
                     f"partial_fit knows a part of the rows only, got {{{name}.given}}; use fit",
                     **{name: value},
                 )
-        if settings.C is not None or settings.l1_ratio is not None:
+        if settings.C is not None or settings.l1_ratio:
             raise UsageError(
                 "{C} and {l1_ratio} are relative to all rows, of which partial_fit knows a part only, got "
                 "{C.given}, {l1_ratio.given}; give {l1} and {l2}, or use fit",
