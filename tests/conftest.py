@@ -37,8 +37,9 @@ def nameless_files() -> list[str]:
 
 
 def named_segments() -> set[str]:
-    # Other programs on the machine, such as joblib, make semaphores there.
-    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith("sem.")}
+    # Other programs on the machine, such as joblib, make semaphores and folders there.
+    names = {path.name for path in Path("/dev/shm").iterdir()}
+    return {name for name in names if not name.startswith(("sem.", "joblib_"))}
 
 
 @pytest.fixture(autouse=True)

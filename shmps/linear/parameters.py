@@ -121,7 +121,7 @@ class Parameters:
         more="With the sum S of the rows' weights, {l1} is l1_ratio / (C S), {l2} is (1 - l1_ratio) / (C S).",
         flag=Flag("C"),
     )
-    l1_ratio: float = parameter(
+    l1_ratio: float = parameter(  # a number by default: `SelectFromModel` compares it with 1
         0.0, number(least=0, most=1), "with {C}: the share of the L1 penalty",
         flag=Flag("SHARE"),
     )

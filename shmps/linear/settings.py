@@ -64,10 +64,10 @@ class Settings(Parameters):
         check_callbacks(self.callbacks)
 
     def _check_penalties(self) -> None:
+        relative = {"C": self.C is not None, "l1_ratio": self.l1_ratio}
         per_row = {"l1": self.l1, "l2": self.l2 is not None}
-        if (self.C is not None or self.l1_ratio) and any(per_row.values()):
-            got = [name for name in ("C", "l1_ratio") if getattr(self, name)]
-            got += [name for name, given in per_row.items() if given]
+        if any(relative.values()) and any(per_row.values()):
+            got = [name for name, given in (relative | per_row).items() if given]
             raise self._error(
                 f"{{C}} and {{l1_ratio}} are another form of {{l1}} and {{l2}}, got "
                 f"{', '.join(f'{{{name}.given}}' for name in got)}; give one form or the other"

@@ -51,7 +51,7 @@ def choose(
     total = float(len(labels.codes) if importance is None else importance.sum())
     model = LogisticRegressionCV(
         Cs=10 if options.l2_path is None else [1 / (l2 * total) for l2 in options.l2_path],
-        l1_ratios=[settings.l1_ratio or 0.0],
+        l1_ratios=[settings.l1_ratio],
         cv=options.cv,
         scoring="neg_log_loss",
         refit=False,
