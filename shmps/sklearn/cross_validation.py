@@ -11,7 +11,7 @@ from shmps.data.rows import Rows, rows_of
 from shmps.errors import warn
 from shmps.linear.defaults import penalties_of
 from shmps.linear.full_gradient.chains import Penalty
-from shmps.linear.parameters import Parameters
+from shmps.linear.parameters import DECLARED, Parameters
 from shmps.linear.path_parameters import PATH_DECLARED, TRAINED_WITH, PathParameters
 from shmps.linear.paths import advice, train_paths
 from shmps.linear.settings import Settings
@@ -150,7 +150,8 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         path, place = best_of(self.scores_.mean(axis=0), self.Cs_)
         self.C_, self.l1_ratio_ = float(self.Cs_[place]), float(self.l1_ratios_[path])
         start = self.coefs_paths_[:, path, place].mean(axis=0)
-        final = LogisticRegression(C=self.C_, l1_ratio=self.l1_ratio_, **self._shared_parameters())
+        given = self._shared_parameters() | {"tol": min(self.tol, DECLARED["tol"].default)}
+        final = LogisticRegression(C=self.C_, l1_ratio=self.l1_ratio_, **given)
         init = {"coef_init": start[:, : self.n_features_in_]}
         if self.fit_intercept:
             init["intercept_init"] = start[:, -1]
