@@ -26,6 +26,10 @@ from shmps.sklearn.labels import scored_labels, training_labels
 from shmps.sklearn.scoring import Scorer, accuracy, scorer_of
 from shmps.sklearn.weights import importance_of, row_weights
 
+_LEARNED = (
+    "C_", "Cs_", "l1_ratio_", "l1_ratios_", "scores_", "coefs_paths_", "n_iter_", "coef_", "intercept_",
+    "classes_", "n_features_in_", "feature_names_in_", "result_", "_settings",
+)  # fmt: skip
 _Fold = tuple[np.ndarray, np.ndarray]  # rows to train on, rows to score
 
 
@@ -112,8 +116,9 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         settings = Settings.of(Parameters(**self._shared_parameters(), solver="lbfgs"))
         learner = type(self)(**self.get_params())
         learner._learn(settings, scorer_of(self.scoring), X, y, sample_weight)
-        request = {name: value for name, value in vars(self).items() if name == "_metadata_request"}
-        self.__dict__ = vars(learner) | request
+        own = {name: value for name, value in vars(self).items() if name not in _LEARNED}
+        learned = {name: value for name, value in vars(learner).items() if name in _LEARNED}
+        self.__dict__ = own | learned  # at once: a signal or another thread sees either of them whole
         return self
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
