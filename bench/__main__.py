@@ -10,14 +10,14 @@ from tqdm import tqdm
 
 from bench import record, report
 from bench.faults import faults, kill, leftovers
-from bench.speed import async_, load, outofcore, peers, protection, real, requests, scaling, start, sync
+from bench.speed import async_, cv, load, outofcore, peers, protection, real, requests, scaling, start, sync
 from bench.story import cure, grid, straggler, strength, table, trace
 from shmps.errors import ShmpsError
 
 MODULES = (
     table, trace, straggler, cure, grid, strength,
     kill, faults, leftovers,
-    protection, peers, real, sync, scaling, start, requests, load, outofcore, async_,
+    protection, peers, real, cv, sync, scaling, start, requests, load, outofcore, async_,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
 #

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from problems import problem
 
-from shmps import LogisticRegression
+from shmps import LogisticRegression, LogisticRegressionCV
 from shmps.callbacks import EarlyStopping
 from shmps.errors import NotConverged, UsageError
 
@@ -33,6 +33,7 @@ OTHERS = [
     (LogisticRegression(solver="lbfgs", workers=1), LEARNED),
     (LogisticRegression(learning_rate=1.0, **STEPS), LEARNED),
     (LogisticRegression(workers=1, learning_rate=1.0, updater="ftrl", **STEPS), LEARNED),
+    (LogisticRegressionCV(Cs=3, cv=3), ""),
     (LogisticRegression(workers=1, updater="sgd", **STEPS), f"^(?!.*class_weight_cl).*({LEARNED})"),
     (LogisticRegression(workers=1, updater="dist-lr", **STEPS), f"^(?!.*class_weight_cl).*({LEARNED})"),
 ]
