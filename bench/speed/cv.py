@@ -10,8 +10,8 @@ The sets are a9a, a set like rcv1, and those in the folder real/ beside a9a (NAM
 `indices`, `data`, `shape`, `y`), if there is one.
 
 Results: "sets": [{"data", "rows", "features", "nonzeros", "classes", "contestants": {name: {"tol",
-"seconds"}, or null if no tolerance came within, or one fit took 30 seconds}, "ratios": {name: its time to that
-of shmps, within a repeat}}].
+"seconds"}, or null if no tolerance came within, or one fit took 30 seconds}, "ratios": {name: its time to
+that of shmps, within a repeat}}].
 """
 
 import time
