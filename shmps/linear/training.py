@@ -30,8 +30,10 @@ from shmps.linear.callbacks import CallbackList, EarlyStopping
 from shmps.linear.certificate import duality_gap
 from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
+from shmps.linear.full_gradient.model_kernels import descend
+from shmps.linear.full_gradient.problem import BINARY
+from shmps.linear.full_gradient.shard import GRADIENTS
 from shmps.linear.gap import Gap, gap_of
-from shmps.linear.kernels import gradient
 from shmps.linear.parameters import DECLARED
 from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
@@ -102,7 +104,7 @@ class Training:
         self._resumed = int(np.sum(self._before))
         if continued is not None:  # at its first tick
             restored = continued.parameters._replace(ticks=np.zeros(settings.workers, np.int64))
-        announce(gradient)
+        announce(*_kernels(settings, start))
         began = time.monotonic()
         self._columns = columns = self._columns_of(rows, start, restored)
         self._rows, narrow = columns.rows(rows), columns.narrow(start)
@@ -366,6 +368,12 @@ def _at_other_rate(updater: ByRule, copy: Copy, weights: np.ndarray) -> Copy:
     values, state = weights.reshape(copy.weights.shape).copy(), copy.state.copy()
     updater.start(values, state.reshape(*values.shape, updater.state_width))
     return copy._replace(weights=values, state=state, ages=np.zeros_like(copy.ages))
+
+
+def _kernels(settings: Settings, start: np.ndarray) -> list[Any]:
+    """Return kernels of the training that stand for all of them: those that differ between trainings."""
+    gradient = GRADIENTS[BINARY if start.ndim == 1 else settings.classes]
+    return [gradient, descend] if settings.l1 and settings.by_lbfgs() else [gradient]
 
 
 def _callbacks(settings: Settings, rows: int) -> CallbackList:
