@@ -1,10 +1,14 @@
 """The default learning rate of minibatches: features of any scale, how near the optimum it ends."""
 
+import os
+import signal
 import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse
+from problems import watching
+from processes import children_of
 
 from shmps import LogisticRegression
 from shmps.data.rows import rows_of
@@ -57,6 +61,27 @@ def test_scales_that_are_powers_of_two_change_no_bit(updater, classes, intercept
     model, scaled = (LogisticRegression(**params).fit(each, y) for each in (X, X * scales))
     assert (scaled.coef_ * scales).tobytes() == model.coef_.tobytes()
     assert scaled.intercept_.tobytes() == model.intercept_.tobytes()
+
+
+@pytest.mark.parametrize("updater", UPDATERS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_sync_has_the_same_bits_with_any_servers_and_after_a_death(updater, classes):
+    X, y = problem(rows=300, classes=classes)
+    doomed = [True]
+
+    def kill(evaluation):
+        if doomed:
+            doomed.clear()
+            os.kill(children_of(os.getpid())[-1], signal.SIGKILL)
+
+    def bits(**params):
+        params = {"workers": 3, "updater": updater, "epochs": 3, "test_interval": 7} | params
+        model = LogisticRegression(**params).fit(X + OFFSETS, y)
+        return model.coef_.tobytes() + model.intercept_.tobytes()
+
+    expected = bits()
+    assert bits(servers=2) == bits(servers=3) == expected
+    assert bits(servers=2, callbacks=[watching(kill)]) == expected and not doomed
 
 
 @pytest.mark.parametrize("batch_size", [None, 0])
