@@ -43,6 +43,7 @@ from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN
 SCHEDULES = ("constant", "1/t", "1/sqrt(t)", "1/(1+delay)")
 UPDATERS = ("sgd", "adagrad", "ftrl", "dist-lr")
 LEAST_BATCHES = 20  # of a worker in an epoch, if batch_size is None
+LEAST_ROWS = 64  # of such a batch: with fewer, the messages take longer than the gradient
 
 
 # fmt: off
@@ -127,8 +128,8 @@ class Parameters:
     )
     batch_size: int | None = parameter(
         None, integer(least=0), "rows of a minibatch; 0: the worker's whole shard",
-        more=f"None: fewer if a worker would have fewer than {LEAST_BATCHES} minibatches. In hogwild mode: "
-        "rows of a tick.",
+        more=f"None: fewer, but at least {LEAST_ROWS}, if a worker would have fewer than {LEAST_BATCHES} "
+        "minibatches. In hogwild mode: rows of a tick.",
         lbfgs=(None,), unset=256, flag=Flag("ROWS"),
     )
     epochs: int | None = parameter(

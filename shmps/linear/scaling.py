@@ -7,7 +7,7 @@ AdaGrad and FTRL move each weight as if its feature were standardised, without a
                 The rows then count as x_ij - mean_j, and the intercept as that of centred rows
     rate        factor / sqrt(mean values per row): a first step changes a margin by about the factor
 
-SGD has one rate for all weights, factor / (mean squared norm of the rows), and centres nothing.
+SGD has one rate for all weights, factor / (mean squared norm of the rows + 4 l2), and centres nothing.
 
 The idea is that of Ross, Mineiro & Langford (Normalized Online Learning, UAI 2013), whose scales are the
 largest values so far. Here one pass before the first step finds them, and no outlier decides.
@@ -47,12 +47,14 @@ class Moments(NamedTuple):
         """Return the moments of both sets of rows."""
         return Moments(self.counts + other.counts, self.squares + other.squares, self.total + other.total)
 
-    def rate(self, updater: str, in_place: bool, intercept: bool) -> float:
+    def rate(self, updater: str, in_place: bool, intercept: bool, l2: float) -> float:
         """Return the learning rate of an updater on the rows."""
         factor = (FACTORS | HOGWILD_FACTORS if in_place else FACTORS)[updater]
         sums = self.squares if updater == "sgd" else self.counts
         # Without zeros, so that features which do not occur change no bit of the sum.
         per_row = float(sums[sums > 0].sum()) / self.total + intercept
+        if updater == "sgd":
+            per_row += 4 * l2  # a quarter of this bounds the curvature of loss and penalty
         if not 0 < per_row < _MOST:
             return factor
         return factor / (per_row if updater == "sgd" else math.sqrt(per_row))

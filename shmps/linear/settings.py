@@ -9,7 +9,7 @@ from shmps.errors import UsageError, named_in
 from shmps.linear.callbacks import CallbackList, check_callbacks
 from shmps.linear.declaration import NODES
 from shmps.linear.full_gradient.problem import ONE_AGAINST_REST, SOFTMAX
-from shmps.linear.parameters import DECLARED, LEAST_BATCHES, Parameters
+from shmps.linear.parameters import DECLARED, LEAST_BATCHES, LEAST_ROWS, Parameters
 from shmps.linear.plan import Plan
 from shmps.linear.scaling import Moments
 from shmps.ps.arguments import replicas_of
@@ -221,12 +221,16 @@ class Settings(Parameters):
     def make_updater(self, unpenalized: int, moments: Moments | None = None) -> ByRule:
         """Return the servers' rule. `unpenalized` is the key of the intercept, or -1.
 
-        moments: those of the rows, by which `rate_by_rows` chooses the rate; None: 1.
+        moments: those of the rows, by which `rate_by_rows` chooses the rate; None: any rate.
         """
-        kind, in_place = self.held("updater"), self.consistency().in_place
+        kind, in_place, intercept = (
+            self.held("updater"),
+            self.consistency().in_place,
+            bool(self.fit_intercept),
+        )
         rate, l2 = self.learning_rate or 1.0, self.l2 or 0.0
-        if moments is not None and self.rate_by_rows:
-            rate = moments.rate(kind, in_place, bool(self.fit_intercept))
+        if self.rate_by_rows:
+            rate = 1e-9 if moments is None else moments.rate(kind, in_place, intercept, l2)
         if kind == "ftrl":
             beta = 0.01 if self.rate_by_rows else 1.0
             return FTRL(rate, beta, l1=self.l1, l2=l2, unpenalized=unpenalized)
@@ -250,10 +254,12 @@ class Settings(Parameters):
         return min(self.test_interval or self.ticks_per_epoch(rows)[0], self.ticks_planned(rows)[0])
 
     def rows_of_batch(self, rows: int) -> int:
-        """Return the batch size: as given, or one of which each worker has LEAST_BATCHES in an epoch."""
+        """Return the batch size: as given, or one of which each worker has LEAST_BATCHES in an epoch, but not
+        less than LEAST_ROWS.
+        """
         if self.batch_size is not None:
             return self.batch_size
-        return max(1, min(int(self.held("batch_size")), rows // (self.workers * LEAST_BATCHES)))
+        return max(LEAST_ROWS, min(int(self.held("batch_size")), rows // (self.workers * LEAST_BATCHES)))
 
     def ticks_per_epoch(self, rows: int) -> list[int]:
         """Return the ticks of each worker."""

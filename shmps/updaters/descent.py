@@ -43,20 +43,21 @@ class ByRule(Updater):
     def update(
         self, keys: np.ndarray, gradient: np.ndarray, values: np.ndarray, state: np.ndarray, step: Step
     ) -> None:
-        rules.update(self.rule(step), keys, gradient, values, state, step.age)
+        rules.update(self.rule(step), self.scales, keys, gradient, values, state, step.age)
 
     def descend(
         self, rows: Any, intercept: bool, weights: np.ndarray, state: np.ndarray, step: Step, column: int = 0
     ) -> float:
         """A step per row, of the weights themselves: see `rules.descend`."""
-        loss: float = rules.descend(self.rule(step), *rows, intercept, weights, state, step.age, column)
+        rule = self.rule(step)
+        loss: float = rules.descend(rule, self.scales, *rows, intercept, weights, state, step.age, column)
         return loss
 
     def read(
         self, keys: np.ndarray, weights: np.ndarray, state: np.ndarray, age: float, out: np.ndarray
     ) -> None:
         if self.lazy:
-            rules.read(self.rule(Step(1, age)), keys, weights, state, age, out)
+            rules.read(self.rule(Step(1, age)), self.scales, keys, weights, state, age, out)
         else:
             super().read(keys, weights, state, age, out)
 
@@ -133,7 +134,7 @@ class AdaGrad(ByRule):
         self.state_width = 1 + int(self.lazy)  # sum of squared gradients; age at the last update
 
     def rule(self, step: Step) -> Any:
-        return AdaGradRule(self.learning_rate, self.l2, self.initial, 1.0, self.unpenalized, self.scales)
+        return AdaGradRule(self.learning_rate, self.l2, self.initial, 1.0, self.unpenalized)
 
     @property
     def lazy(self) -> bool:
@@ -164,4 +165,4 @@ class FTRL(ByRule):
         state[:, :, 0] = -values * curvature
 
     def rule(self, step: Step) -> Any:
-        return FTRLRule(1.0 / self.alpha, self.beta, self.l1, self.l2, 1.0, self.unpenalized, self.scales)
+        return FTRLRule(1.0 / self.alpha, self.beta, self.l1, self.l2, 1.0, self.unpenalized)

@@ -11,8 +11,9 @@ A rule is a tuple of numbers. One of them, `penalty`, is the rise of the age at 
                      fast for FTRL with a million keys)
 
 The value and the state of a key are in row i of the arrays; i is the place of the key among copies, or the
-key. AdaGrad and FTRL may have `scales` (n,), one per key: the value times its scale then moves as the value
-itself would under a gradient divided by the scale.
+key. With `scales` (n,), one per key, AdaGrad and FTRL move the value times its scale as the value itself
+would move under a gradient divided by the scale; None: all 1. They are no part of the rule, since numba
+counts the references to an array in a tuple at every call, which takes as long as the formula.
 
 A rule may be in another module. After a change there delete shmps/updaters/__pycache__, because numba's cache
 of the kernels notices changes of this file only.
@@ -35,6 +36,12 @@ def scale_of(scales, key):
     return 1.0 if scales is None else scales[at(key)]
 
 
+@kernel
+def prefetch_scale(scales, key):
+    if scales is not None:
+        prefetch(scales, key)
+
+
 class SGDRule(NamedTuple):
     rate: float
     l2: float
@@ -43,14 +50,14 @@ class SGDRule(NamedTuple):
 
     @staticmethod
     @kernel
-    def paid(rule, key, i, d, values, state, age):
+    def paid(rule, scale, key, i, d, values, state, age):
         if rule.l2 > 0 and key != rule.unpenalized and state[i, d, 0] != age:
             return values[i, d] * math.exp(state[i, d, 0] - age)
         return values[i, d]
 
     @staticmethod
     @kernel
-    def step(rule, key, i, d, value, g, values, state, age):
+    def step(rule, scale, key, i, d, value, g, values, state, age):
         keep = 1.0 if key == rule.unpenalized else 1.0 - rule.rate * rule.l2
         values[i, d] = value * keep - rule.rate * g
         if rule.l2 > 0:
@@ -58,9 +65,8 @@ class SGDRule(NamedTuple):
 
 
 @kernel
-def adagrad_rate(rule, key, squares):
-    scale = scale_of(rule.scales, key)
-    return rule.learning_rate / scale / math.sqrt(rule.initial * scale * scale + squares)
+def adagrad_rate(rule, scale, squares):
+    return rule.learning_rate / (scale * math.sqrt(rule.initial * scale * scale + squares))
 
 
 class AdaGradRule(NamedTuple):
@@ -69,23 +75,22 @@ class AdaGradRule(NamedTuple):
     initial: float
     penalty: float
     unpenalized: int
-    scales: Any = None  # (n,)
 
     @staticmethod
     @kernel
-    def paid(rule, key, i, d, values, state, age):
+    def paid(rule, scale, key, i, d, values, state, age):
         if rule.l2 > 0 and key != rule.unpenalized and age > state[i, d, 1]:
             # The rate is that of the last update, because only an update of the key changes it.
-            rate = adagrad_rate(rule, key, state[i, d, 0])
+            rate = adagrad_rate(rule, scale, state[i, d, 0])
             return values[i, d] * (1.0 + rate * rule.l2) ** (state[i, d, 1] - age)
         return values[i, d]
 
     @staticmethod
     @kernel
-    def step(rule, key, i, d, value, g, values, state, age):
+    def step(rule, scale, key, i, d, value, g, values, state, age):
         penalty = 0.0 if key == rule.unpenalized else rule.l2
         squares = state[i, d, 0] + g * g
-        rate = adagrad_rate(rule, key, squares)
+        rate = adagrad_rate(rule, scale, squares)
         values[i, d] = (value - rate * g) / (1.0 + rate * penalty)
         state[i, d, 0] = squares
         if rule.l2 > 0:
@@ -99,12 +104,10 @@ class FTRLRule(NamedTuple):
     l2: float
     penalty: float
     unpenalized: int
-    scales: Any = None  # (n,)
 
     @staticmethod
     @kernel
-    def paid(rule, key, i, d, values, state, age):
-        scale = scale_of(rule.scales, key)
+    def paid(rule, scale, key, i, d, values, state, age):
         z, root = state[i, d, 0], math.sqrt(state[i, d, 1])
         penalized = 0.0 if key == rule.unpenalized else age
         shrunk = max(abs(z) - penalized * rule.l1, 0.0)
@@ -114,16 +117,16 @@ class FTRLRule(NamedTuple):
 
     @staticmethod
     @kernel
-    def step(rule, key, i, d, value, g, values, state, age):
-        step_in_place(rule, key, i, d, value, g, values, state, age)
-        values[i, d] = paid(rule, key, i, d, values, state, age + rule.penalty)
+    def step(rule, scale, key, i, d, value, g, values, state, age):
+        step_in_place(rule, scale, key, i, d, value, g, values, state, age)
+        values[i, d] = paid(rule, scale, key, i, d, values, state, age + rule.penalty)
 
     @staticmethod
     @kernel
-    def step_in_place(rule, key, i, d, value, g, values, state, age):
+    def step_in_place(rule, scale, key, i, d, value, g, values, state, age):
         n = state[i, d, 1] + g * g
         rise = math.sqrt(n) - math.sqrt(state[i, d, 1])
-        state[i, d, 0] += g - rise * scale_of(rule.scales, key) * rule.inverse_alpha * value
+        state[i, d, 0] += g - rise * scale * rule.inverse_alpha * value
         state[i, d, 1] = n
 
 
@@ -152,27 +155,31 @@ paid, step, step_in_place = map(_method, ("paid", "step", "step_in_place"))
 
 
 @kernel
-def update(rule, keys, gradient, values, state, age):
+def update(rule, scales, keys, gradient, values, state, age):
     """Apply a gradient (k, width) to the values (k, width) and states (k, width, m) of `keys` (k,)."""
     for i in range(len(keys)):
+        if i + AHEAD < len(keys):
+            prefetch_scale(scales, keys[i + AHEAD])
+        scale = scale_of(scales, keys[i])
         for d in range(values.shape[1]):
-            value = paid(rule, keys[i], i, d, values, state, age)
-            step(rule, keys[i], i, d, value, gradient[i, d], values, state, age)
+            value = paid(rule, scale, keys[i], i, d, values, state, age)
+            step(rule, scale, keys[i], i, d, value, gradient[i, d], values, state, age)
 
 
 @kernel
-def read(rule, keys, weights, state, age, out):
+def read(rule, scales, keys, weights, state, age, out):
     """Write the values of `keys` (k,) at `age` to `out` (k, width)."""
     for i in range(len(keys)):
         if i + AHEAD < len(keys):
             prefetch(weights, keys[i + AHEAD])
             prefetch(state, keys[i + AHEAD])
+        scale = scale_of(scales, keys[i])
         for d in range(weights.shape[1]):
-            out[i, d] = paid(rule, keys[i], at(keys[i]), d, weights, state, age)
+            out[i, d] = paid(rule, scale, at(keys[i]), d, weights, state, age)
 
 
 @kernel
-def descend(rule, indptr, indices, data, labels, importance, intercept, weights, state, age, column):
+def descend(rule, scales, indptr, indices, data, labels, importance, intercept, weights, state, age, column):
     """Update weights[:, column] in place with the gradient of each row's loss; return the mean loss.
 
     There is no lock: if two workers write a weight at the same time, one step may be lost (Niu et al.,
@@ -191,13 +198,15 @@ def descend(rule, indptr, indices, data, labels, importance, intercept, weights,
             for p in range(end, at(indptr[i + 2])):
                 prefetch(weights, indices[p])
                 prefetch(state, indices[p])
+                prefetch_scale(scales, indices[p])
         margin = 0.0
         for p in range(begin, end):
-            value = paid(rule, indices[p], at(indices[p]), column, weights, state, age)
+            scale = scale_of(scales, indices[p])
+            value = paid(rule, scale, indices[p], at(indices[p]), column, weights, state, age)
             values[p - begin] = value
             margin += data[p] * value
         if intercept:
-            bias = paid(rule, last, last, column, weights, state, age)
+            bias = paid(rule, 1.0, last, last, column, weights, state, age)
             margin += bias
         z = labels[i] * margin
         e = math.exp(-abs(z))
@@ -205,9 +214,10 @@ def descend(rule, indptr, indices, data, labels, importance, intercept, weights,
         loss += own * (math.log(1.0 + e) + max(-z, 0.0))
         slope = -labels[i] * own * (e if z > 0 else 1.0) / (1.0 + e)
         for p in range(begin, end):
-            g = slope * data[p]
-            step_in_place(rule, indices[p], at(indices[p]), column, values[p - begin], g, weights, state, age)
+            key, value, g = at(indices[p]), values[p - begin], slope * data[p]
+            scale = scale_of(scales, key)
+            step_in_place(rule, scale, key, key, column, value, g, weights, state, age)
         if intercept:
-            step_in_place(rule, last, last, column, bias, slope, weights, state, age)
+            step_in_place(rule, 1.0, last, last, column, bias, slope, weights, state, age)
         age += rule.penalty
     return loss / rows

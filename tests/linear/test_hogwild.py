@@ -246,7 +246,13 @@ def test_hogwild_learns_what_async_learns(updater):
     X, y = problem(rows=3000)
     models = [
         LogisticRegression(
-            workers=3, mode=mode, updater=updater, batch_size=16, epochs=8, test_interval=5
+            workers=3,
+            mode=mode,
+            updater=updater,
+            batch_size=16,
+            epochs=8,
+            test_interval=5,
+            early_stopping=False,
         ).fit(X, y, eval_set=(X, y))
         for mode in ("async", "hogwild")
     ]

@@ -1,10 +1,14 @@
 """The default learning rate of minibatches: features of any scale, how near the optimum it ends."""
 
+import os
+import signal
 import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse
+from problems import watching
+from processes import children_of
 
 from shmps import LogisticRegression
 from shmps.data.rows import rows_of
@@ -59,6 +63,27 @@ def test_scales_that_are_powers_of_two_change_no_bit(updater, classes, intercept
     assert scaled.intercept_.tobytes() == model.intercept_.tobytes()
 
 
+@pytest.mark.parametrize("updater", UPDATERS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_sync_has_the_same_bits_with_any_servers_and_after_a_death(updater, classes):
+    X, y = problem(rows=300, classes=classes)
+    doomed = [True]
+
+    def kill(evaluation):
+        if doomed:
+            doomed.clear()
+            os.kill(children_of(os.getpid())[-1], signal.SIGKILL)
+
+    def bits(**params):
+        params = {"workers": 3, "updater": updater, "epochs": 3, "test_interval": 7} | params
+        model = LogisticRegression(**params).fit(X + OFFSETS, y)
+        return model.coef_.tobytes() + model.intercept_.tobytes()
+
+    expected = bits()
+    assert bits(servers=2) == bits(servers=3) == expected
+    assert bits(servers=2, callbacks=[watching(kill)]) == expected and not doomed
+
+
 @pytest.mark.parametrize("batch_size", [None, 0])
 @pytest.mark.parametrize("mode", ["sync", "hogwild"])
 def test_an_offset_of_dense_features_changes_the_intercept_alone(mode, batch_size):
@@ -89,7 +114,7 @@ def test_rows_of_weight_zero_do_not_count():
         for each, codes, importance in ((X, y, None), (more, labels, np.repeat([1.0, 0.0], [300, 100])))
     ]
     np.testing.assert_allclose(rates[0].scales(True), rates[1].scales(True))
-    assert rates[0].rate("sgd", False, True) == pytest.approx(rates[1].rate("sgd", False, True))
+    assert rates[0].rate("sgd", False, True, 0.1) == pytest.approx(rates[1].rate("sgd", False, True, 0.1))
 
 
 @pytest.mark.parametrize("importance", [None, np.random.default_rng(1).uniform(0.1, 3, 60)])
@@ -146,9 +171,17 @@ def test_parts_whose_scales_differ_end_near_the_optimum(updater):
 
 
 def test_small_data_has_small_minibatches_unless_a_size_is_given():
-    X, y = problem(rows=100)
-    assert LogisticRegression(epochs=1, workers=2).fit(X, y).n_iter_ == 25
-    assert LogisticRegression(epochs=1, workers=2, batch_size=50).fit(X, y).n_iter_ == 1
+    for rows, batches in ((4000, 20), (640, 5), (100, 1)):
+        X, y = problem(rows=rows)
+        assert LogisticRegression(epochs=1, workers=2).fit(X, y).n_iter_ == batches
+    assert LogisticRegression(epochs=1, workers=2, batch_size=10).fit(X, y).n_iter_ == 5
+
+
+def test_the_rate_of_sgd_allows_for_a_strong_penalty():
+    X, y = problem(rows=300)
+    best = LogisticRegression(solver="lbfgs", l2=100.0).fit(1e-3 * X, y)
+    model = LogisticRegression(updater="sgd", l2=100.0, iterations=100, batch_size=0).fit(1e-3 * X, y)
+    assert model.result_.training_log_loss == pytest.approx(best.result_.training_log_loss, abs=1e-3)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
