@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from shmps.checks import Rule, boolean, integer, number
+from shmps.checks import Rule, boolean, integer, integer_or_bool, number
 from shmps.linear.declaration import Declaration, parameter
 from shmps.linear.parameters import DECLARED, Parameters
 
@@ -92,6 +92,10 @@ class PathParameters:
     on_worker_death: str = _shared("on_worker_death")
     node_timeout: float | None = _shared("node_timeout")
     start_method: str | None = _shared("start_method")
+    verbose: int = parameter(
+        0, integer_or_bool(least=0), "1: show a progress bar, in notebooks as a widget",
+        flag=None,
+    )
 # fmt: on
 
 

@@ -48,7 +48,7 @@ def train_paths(
     taken: np.ndarray,
     shape: tuple[int, ...],
     penalties: Sequence[Sequence[Sequence[Penalty]]],
-    on_fit: Callable[[int, int], None] = lambda done, planned: None,
+    on_fit: Callable[[int, int], None],
 ) -> Paths:
     """Train on the rows of each fold along each path of penalties.
 

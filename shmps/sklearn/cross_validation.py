@@ -9,6 +9,7 @@ from shmps.data.labels import Labels
 from shmps.data.reading import opened
 from shmps.data.rows import Rows, rows_of
 from shmps.errors import warn
+from shmps.linear.bar import fits_shown
 from shmps.linear.defaults import penalties_of
 from shmps.linear.full_gradient.chains import Penalty
 from shmps.linear.parameters import DECLARED, Parameters
@@ -182,7 +183,8 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         ]
         keys = self.n_features_in_ + bool(self.fit_intercept)
         shape = (keys,) if len(self.classes_) == 2 else (keys, len(self.classes_))
-        paths = train_paths(settings, rows, taken, shape, penalties)
+        with fits_shown(bool(self.verbose)) as on_fit:
+            paths = train_paths(settings, rows, taken, shape, penalties, on_fit)
         if said := advice(paths, settings):
             warn(said)
         as_given = order.argsort()

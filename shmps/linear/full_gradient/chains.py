@@ -18,7 +18,7 @@ import numpy as np
 from shmps.data.rows import Rows
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.kernels import LONGEST
-from shmps.linear.full_gradient.problem import Curvature, Problem, Request, Sums
+from shmps.linear.full_gradient.problem import Curvature, Gradient, Problem, Request, Sums
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard, in_order
 from shmps.ps.worker.kv import KVWorker
@@ -102,9 +102,10 @@ class Trainer:
         """Yield the fits of a chain after those that are `learned`: their weights, of which two matter."""
         runs, last = self.runs(chain.fold), list(learned)
         rows = sum(run.num_rows for run in runs)
-        answers = Answers(self.problem, Shard(replace(self.problem, rows=rows), runs, 0, beat))
-        for place in range(len(last), len(chain.penalties)):
-            problem = replace(self.problem, rows=rows, **chain.penalties[place]._asdict())
+        problems = [replace(self.problem, rows=rows, **each._asdict()) for each in chain.penalties]
+        answers = Answers(problems[0], Shard(problems[0], runs, 0, beat))
+        for place in range(len(last), len(problems)):
+            problem = problems[place]
             start = self._start(chain.penalties[: place + 1], last)
             search = search_for(problem, start, self.tolerance, near=place > 0)
             descent = Descent(problem, search, self.tolerance, self.most)
@@ -164,12 +165,13 @@ class Answers:
 
     def _has(self, request: Request) -> bool:
         """Return whether the sums have a curvature that answers the first request of a search for one."""
-        if not isinstance(request, Curvature):
+        if isinstance(request, Gradient):
             return False
+        share = request.share if isinstance(request, Curvature) else 0.0
         drift = np.abs(self._sums.masses / np.maximum(self._masses, 1e-300) - 1).max()
-        if request.number == 0 and request.share <= self._share and drift <= _DRIFT:
+        if request.number == 0 and 0 < share <= self._share and drift <= _DRIFT:
             return True
-        self._masses, self._share = self._sums.masses.copy(), request.share
+        self._masses, self._share = self._sums.masses.copy(), share
         return False
 
 
