@@ -153,7 +153,7 @@ def test_every_set_of_the_folder_is_measured(tmp_path, monkeypatch):
 
 def test_a_set_of_several_classes_has_softmax_and_each_class_against_the_rest(tmp_path):
     write(tmp_path, classes=3)
-    X, y = real._load(tmp_path / "small.npz")
+    X, y = real.load(tmp_path / "small.npz")
     assert [each.kind for _, each in real._problems(X, y, quick=True)] == ["softmax", "rest"]
 
 
