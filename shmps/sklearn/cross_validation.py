@@ -178,7 +178,10 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
             float(own.sum() if rows.importance is None else rows.importance[own].sum()) for own in taken
         ]
         penalties = [
-            [[Penalty(*penalties_of(C, ratio, total)) for C in self.Cs_[order]] for ratio in self.l1_ratios_]
+            [
+                [Penalty(*penalties_of(C, ratio, total)) for C in self.Cs_[order].tolist()]
+                for ratio in self.l1_ratios_
+            ]
             for total in totals
         ]
         keys = self.n_features_in_ + bool(self.fit_intercept)

@@ -25,6 +25,7 @@ from shmps.ps.worker.kv import KVWorker
 
 _BESIDE = 2  # values of a fit beside the weights
 _DRIFT = 0.1  # relative change of the rows' curvatures up to which that of the search before will do
+_LEAST = float(np.finfo(float).tiny)  # penalty that has a logarithm
 _EVEN = 0.9  # the least share of the workers' fits that is not spent on waiting for the busiest worker
 
 
@@ -121,7 +122,7 @@ class Trainer:
         """
         if len(last) < 2:
             return last[-1] if last else np.zeros(self.problem.shape)
-        first, second, third = (math.log(penalty.l1 + penalty.l2) for penalty in penalties[-3:])
+        first, second, third = (math.log(max(each.l1 + each.l2, _LEAST)) for each in penalties[-3:])
         along = min((third - second) / (second - first), 1.0) if second != first else 0.0
         return last[-1] + along * (last[-1] - last[-2])
 
