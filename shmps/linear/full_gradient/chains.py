@@ -4,7 +4,7 @@
 
 Chains are independent, so each worker trains its own, over the rows that all processes share. They lie in an
 order in which the rows of a fold are a few runs. A worker pushes the weights of every fit, and the servers
-keep them. A respawned worker goes on from the weights that its predecessor has pushed.
+keep them. A respawned worker begins anew with the chain that its predecessor was at.
 """
 
 import itertools
@@ -97,16 +97,13 @@ class Trainer:
         """The number of values of a `Fit`."""
         return self.problem.size + _BESIDE
 
-    def fits(
-        self, chain: Chain, learned: Sequence[np.ndarray] = (), beat: Callable[[], None] = lambda: None
-    ) -> Iterator[Fit]:
-        """Yield the fits of a chain after those that are `learned`: their weights, of which two matter."""
-        runs, last = self.runs(chain.fold), list(learned)
+    def fits(self, chain: Chain, beat: Callable[[], None] = lambda: None) -> Iterator[Fit]:
+        """Train a chain. Yield its fits."""
+        runs, last = self.runs(chain.fold), list[np.ndarray]()
         rows = sum(run.num_rows for run in runs)
         problems = [replace(self.problem, rows=rows, **each._asdict()) for each in chain.penalties]
         answers = Answers(problems[0], Shard(problems[0], runs, 0, beat))
-        for place in range(len(last), len(problems)):
-            problem = problems[place]
+        for place, problem in enumerate(problems):
             start = self._start(chain.penalties[: place + 1], last)
             search = search_for(problem, start, self.tolerance, near=place > 0)
             descent = Descent(problem, search, self.tolerance, self.most)
@@ -195,11 +192,10 @@ def train_chains(kv: KVWorker, trainer: Trainer, chains: Sequence[Chain]) -> Non
     """
     width, done = trainer.width, kv.resumed
     for chain in chains[kv.rank :: kv.num_workers]:
-        learned = []
-        for number in chain.numbers[:done]:
-            values = kv.pull(np.arange(number * width, (number + 1) * width))
-            learned.append(Fit.of(values.copy(), trainer.problem.shape).weights)
-        done -= len(learned)
-        rest = chain.numbers[len(learned) :]
-        for number, fit in zip(rest, trainer.fits(chain, learned, kv.beat), strict=True):
-            kv.push(np.arange(number * width, (number + 1) * width), fit.values)
+        if done >= len(chain.numbers):
+            done -= len(chain.numbers)
+            continue
+        for number, fit in zip(chain.numbers, trainer.fits(chain, kv.beat), strict=True):
+            if not done:
+                kv.push(np.arange(number * width, (number + 1) * width), fit.values)
+            done = max(done - 1, 0)
