@@ -16,10 +16,9 @@ def list_of(each: Rule) -> Rule:
     """Accept a list, or another collection, of one value or more, each of which `each` accepts."""
 
     def broken(value: Any) -> str:
-        fits = isinstance(value, Collection) and not isinstance(value, str) and len(value) > 0
-        return (
-            "" if fits and not any(each.broken(one) for one in value) else f"a list, each {each.broken(None)}"
-        )
+        is_list = isinstance(value, Collection) and not isinstance(value, str) and len(value) > 0
+        fits = is_list and not any(each.broken(one) for one in value)
+        return "" if fits else f"a list, each {each.broken(None)}"
 
     return Rule(f"list of {each.type}", broken)
 

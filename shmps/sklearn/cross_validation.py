@@ -174,15 +174,11 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         for own, (train, _) in zip(taken, folds, strict=True):
             own[train] = True
         order = self.Cs_.argsort()
-        totals = [
-            float(own.sum() if rows.importance is None else rows.importance[own].sum()) for own in taken
-        ]
+        each = np.ones(rows.num_rows) if rows.importance is None else rows.importance
+        grid = [(ratio, self.Cs_[order].tolist()) for ratio in self.l1_ratios_.tolist()]
         penalties = [
-            [
-                [Penalty(*penalties_of(C, ratio, total)) for C in self.Cs_[order].tolist()]
-                for ratio in self.l1_ratios_
-            ]
-            for total in totals
+            [[Penalty(*penalties_of(C, ratio, float(each[own].sum()))) for C in Cs] for ratio, Cs in grid]
+            for own in taken
         ]
         keys = self.n_features_in_ + bool(self.fit_intercept)
         shape = (keys,) if len(self.classes_) == 2 else (keys, len(self.classes_))

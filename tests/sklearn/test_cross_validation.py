@@ -182,3 +182,11 @@ def test_fits_that_end_early_are_counted_in_one_warning():
         LogisticRegressionCV(Cs=CS, cv=2, iterations=1, refit=False).fit(*BINARY)
     with warnings.catch_warnings(action="error"):
         LogisticRegressionCV(Cs=CS, cv=2).fit(*BINARY)
+
+
+@pytest.mark.parametrize("nodes", [{}, {"workers": 2}], ids=["in process", "on workers"])
+def test_a_bar_shows_the_fits_that_are_done(capsys, nodes):
+    LogisticRegressionCV(Cs=CS, cv=2, verbose=1, **nodes).fit(*BINARY)
+    assert " fits" in capsys.readouterr().err
+    LogisticRegressionCV(Cs=CS, cv=2, **nodes).fit(*BINARY)
+    assert not capsys.readouterr().err
