@@ -31,7 +31,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2].removesuffix("_"): module for module in MODULES
 }
 REPORT = "report"
-OWN = {"minutes": "kill", "data_dir": "real", "sets": "real"}  # options of one benchmark's `run`
+# Options of the `run` of these benchmarks only.
+OWN = {"minutes": ("kill",), "data_dir": ("real", "cv"), "sets": ("real", "cv")}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,18 +71,20 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, metavar="N", help="faults: replay and trace only schedule N")
     parser.add_argument("--minutes", type=float, metavar="N", help="kill: run for N minutes")
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="real: the folder of the sets (default: real/ in the data folder)"
+        "--data-dir",
+        metavar="DIR",
+        help="real, cv: the folder of the sets (default: real/ in the data folder)",
     )
-    parser.add_argument("--sets", metavar="NAMES", help="real: only these sets, separated by commas")
+    parser.add_argument("--sets", metavar="NAMES", help="real, cv: only these sets, separated by commas")
     options = parser.parse_args(arguments)
     name = options.name
     if name is not None and name not in (*BENCHMARKS, REPORT):
         parser.error(f"NAME must be one of {', '.join((*BENCHMARKS, REPORT))}, got {name!r}")
     if options.seed is not None and not hasattr(BENCHMARKS.get(name), "replay"):
         parser.error(f"--seed needs a benchmark of seeded schedules (faults), got {name!r}")
-    for option, owner in OWN.items():
-        if getattr(options, option) is not None and name != owner:
-            parser.error(f"--{option.replace('_', '-')} is only for {owner}, got {name!r}")
+    for option, owners in OWN.items():
+        if getattr(options, option) is not None and name not in owners:
+            parser.error(f"--{option.replace('_', '-')} is only for {' and '.join(owners)}, got {name!r}")
     if options.minutes is not None and not options.minutes > 0:
         parser.error(f"--minutes must be > 0, got {options.minutes:g}")
     return options

@@ -153,7 +153,7 @@ def test_every_set_of_the_folder_is_measured(tmp_path, monkeypatch):
 
 def test_a_set_of_several_classes_has_softmax_and_each_class_against_the_rest(tmp_path):
     write(tmp_path, classes=3)
-    X, y = real._load(tmp_path / "small.npz")
+    X, y = real.load(tmp_path / "small.npz")
     assert [each.kind for _, each in real._problems(X, y, quick=True)] == ["softmax", "rest"]
 
 
@@ -165,4 +165,4 @@ def test_a_folder_without_the_sets_asked_for_is_an_error(tmp_path, capsys):
         real.run(quick=True, data_dir=str(tmp_path), sets="large")
     with pytest.raises(SystemExit):
         bench.main(["table", "--sets", "small"])
-    assert "--sets is only for real, got 'table'" in capsys.readouterr().err
+    assert "--sets is only for real and cv, got 'table'" in capsys.readouterr().err

@@ -6,8 +6,7 @@ every contestant has the coarsest tolerance with which the mean score of every p
 the exact one, relatively. It is timed with that tolerance; the contestants take turns in every repeat. Exact
 scores are those of shmps with a tolerance of 1e-10.
 
-The sets are a9a, a set like rcv1, and those in the folder real/ beside a9a (NAME.npz, with `indptr`,
-`indices`, `data`, `shape`, `y`), if there is one.
+The sets are a9a, and those of `bench real`.
 
 Results: "sets": [{"data", "rows", "features", "nonzeros", "classes", "contestants": {name: {"tol",
 "seconds"}, or null if no tolerance came within, or one fit took 30 seconds}, "ratios": {name: its time to
@@ -17,13 +16,13 @@ that of shmps, within a repeat}}].
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from bench.record import markdown, ratio, shown, spread
-from bench.speed import rcv1_like
+from bench.speed import real
 from bench.timing import progress, seconds
 from shmps import LogisticRegression, LogisticRegressionCV
 from shmps.data import datasets
@@ -33,31 +32,27 @@ CS, FOLDS, WITHIN = 10, 5, 1e-2
 TOLERANCES = (1e-4, 1e-6, 1e-8)
 SHMPS, GRID = "shmps", "GridSearchCV of shmps"
 SOLVERS = ("lbfgs", "newton-cg", "newton-cholesky", "liblinear")
-_ROWS = 20_000
 _MOST_FEATURES = 2000  # with more, the Hessian matrices of newton-cholesky take too long
 _PATIENCE = 30.0  # seconds: a contestant that takes longer is left out
 
 Fit = Callable[[Any, np.ndarray, float], np.ndarray]  # X, y, tolerance -> mean scores (CS,)
 
 
-def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    repeats, sets = (1 if quick else 3), _sets(quick)
-    measured = []
-    with progress("cv", len(sets) * (repeats + 1)) as bar:
-        for name, (X, y) in sets.items():
-            measured.append({"data": name} | _measure(X, y, repeats, bar.update))
+def run(
+    quick: bool, data_dir: str | None = None, sets: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """sets: names of sets in `data_dir`, separated by commas (default: all; quick: none)."""
+    folder = Path(data_dir) if data_dir else datasets.data_folder(None) / "real"
+    paths = [] if quick and sets is None else real.paths_of(folder, sets)
+    repeats, measured, a9a = (1 if quick else 3), [], datasets.load(None)
+    with progress("cv", 1 + len(paths)) as bar:
+        measured.append({"data": a9a.name} | _measure(a9a.train_X, a9a.train_y, repeats))
+        bar.update()
+        for path in paths:
+            measured.append({"data": path.stem} | _measure(*real.load(path), repeats))
+            bar.update()
     settings = {"Cs": CS, "folds": FOLDS, "within": WITHIN, "repeats": repeats, "cores": usable_cores()}
     return settings, {"sets": measured}
-
-
-def _sets(quick: bool) -> dict[str, tuple[Any, np.ndarray]]:
-    a9a = datasets.load(None)
-    sets = {a9a.name: (a9a.train_X, a9a.train_y), "rcv1-like": rcv1_like.generate(_ROWS)}
-    for path in sorted((datasets.data_folder(None) / "real").glob("*.npz")):
-        held = np.load(path)
-        arrays = held["data"].astype(np.float64), held["indices"], held["indptr"]
-        sets[path.stem] = scipy.sparse.csr_matrix(arrays, shape=held["shape"]), held["y"]
-    return dict(list(sets.items())[:1]) if quick else sets
 
 
 def _shmps(X: Any, y: np.ndarray, tol: float) -> np.ndarray:
@@ -98,18 +93,16 @@ def _contestants(features: int, classes: int) -> dict[str, Fit]:
     return fits
 
 
-def _measure(X: Any, y: np.ndarray, repeats: int, done: Callable[[], Any]) -> dict[str, Any]:
+def _measure(X: Any, y: np.ndarray, repeats: int) -> dict[str, Any]:
     classes = len(np.unique(y))
     with warnings.catch_warnings(action="ignore"):
         exact = _shmps(X, y, 1e-10)
         fits = _contestants(X.shape[1], classes)
         chosen = {name: _coarsest(fit, X, y, exact) for name, fit in fits.items()}
-        done()
         spent: dict[str, list[float]] = {name: [] for name, tol in chosen.items() if tol is not None}
         for _ in range(repeats):
             for name in spent:
                 spent[name].append(seconds(fits[name], X, y, chosen[name]))
-            done()
     return {
         "rows": X.shape[0], "features": X.shape[1], "nonzeros": int(X.nnz), "classes": classes,
         "contestants": {

@@ -60,7 +60,7 @@ def run(
     quick: bool, data_dir: str | None = None, sets: str | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """sets: names of sets, separated by commas (default: all)."""
-    paths = _paths(Path(data_dir) if data_dir else datasets.data_folder(None) / "real", sets)
+    paths = paths_of(Path(data_dir) if data_dir else datasets.data_folder(None) / "real", sets)
     if quick and sets is None:
         paths = sorted(paths, key=lambda path: path.stat().st_size)[:_QUICK_SETS]
     repeats = 2 if quick else 5
@@ -70,7 +70,7 @@ def run(
     warm: set[str] = set()
     with progress("real", len(paths)) as bar:
         for path in paths:
-            X, y = _load(path)
+            X, y = load(path)
             about = {"set": path.stem, "rows": X.shape[0], "features": X.shape[1], "nonzeros": X.nnz}
             about["classes"] = len(np.unique(y))
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as isolated:
@@ -87,7 +87,7 @@ def run(
     return settings, {"problems": measured, "packages": packages, "missing": missing}
 
 
-def _paths(folder: Path, names: str | None) -> list[Path]:
+def paths_of(folder: Path, names: str | None) -> list[Path]:
     found = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix in _SUFFIXES}
     if not found:
         raise DataError(
@@ -99,7 +99,7 @@ def _paths(folder: Path, names: str | None) -> list[Path]:
     return [found[name] for name in chosen]
 
 
-def _load(path: Path) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+def load(path: Path) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
     """Return X (rows, features) and y (rows,): -1 and +1, or with more classes 0, 1, ..."""
     if path.suffix == ".npz":
         with np.load(path) as parts:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shmps.linear.result import Evaluation
@@ -55,11 +55,31 @@ def shown_if_verbose(settings: Settings) -> Iterator[None]:
     if not settings.verbose:
         yield
         return
+    with Bar(settings, _bar_without_thread()) as bar:
+        settings.callbacks = [*(settings.callbacks or ()), bar]
+        yield
+
+
+@contextlib.contextmanager
+def fits_shown(verbose: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of the fits done and planned of a cross-validation. If `verbose`, it shows a bar."""
+    if not verbose:
+        yield lambda done, planned: None
+        return
+    with _bar_without_thread()(unit=" fits", dynamic_ncols=True, file=sys.stderr, leave=False) as bar:
+
+        def show(done: int, planned: int) -> None:
+            bar.total = planned
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _bar_without_thread() -> Any:
+    """Return tqdm for a terminal or a notebook, without its thread: nodes are forked from this process."""
     import tqdm.auto
 
     class Quiet(tqdm.auto.tqdm):  # type: ignore[type-arg, misc]
-        monitor_interval = 0  # no thread: nodes are forked from this process
+        monitor_interval = 0
 
-    with Bar(settings, Quiet) as bar:
-        settings.callbacks = [*(settings.callbacks or ()), bar]
-        yield
+    return Quiet

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from shmps.checks import Rule, boolean, integer, number
+from shmps.checks import Rule, boolean, integer, integer_or_bool, number
 from shmps.linear.declaration import Declaration, parameter
 from shmps.linear.parameters import DECLARED, Parameters
 
@@ -16,10 +16,9 @@ def list_of(each: Rule) -> Rule:
     """Accept a list, or another collection, of one value or more, each of which `each` accepts."""
 
     def broken(value: Any) -> str:
-        fits = isinstance(value, Collection) and not isinstance(value, str) and len(value) > 0
-        return (
-            "" if fits and not any(each.broken(one) for one in value) else f"a list, each {each.broken(None)}"
-        )
+        is_list = isinstance(value, Collection) and not isinstance(value, str) and len(value) > 0
+        fits = is_list and not any(each.broken(one) for one in value)
+        return "" if fits else f"a list, each {each.broken(None)}"
 
     return Rule(f"list of {each.type}", broken)
 
@@ -92,6 +91,10 @@ class PathParameters:
     on_worker_death: str = _shared("on_worker_death")
     node_timeout: float | None = _shared("node_timeout")
     start_method: str | None = _shared("start_method")
+    verbose: int = parameter(
+        0, integer_or_bool(least=0), "1: show a progress bar, in notebooks as a widget",
+        flag=None,
+    )
 # fmt: on
 
 

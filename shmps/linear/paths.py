@@ -48,7 +48,7 @@ def train_paths(
     taken: np.ndarray,
     shape: tuple[int, ...],
     penalties: Sequence[Sequence[Sequence[Penalty]]],
-    on_fit: Callable[[int, int], None] = lambda done, planned: None,
+    on_fit: Callable[[int, int], None],
 ) -> Paths:
     """Train on the rows of each fold along each path of penalties.
 
@@ -63,15 +63,9 @@ def train_paths(
     if isinstance(rows, MappedRows):  # they are read again and again, in another order
         rows = rows.part(0, rows.num_rows)
     rows, taken = grouped(rows, taken)
-    strongest = penalties[0][0][0]
-    problem = Problem.of(
-        rows,
-        narrow.shape,
-        settings.classes if narrow.ndim > 1 else BINARY,
-        intercept,
-        l2=strongest.l2,
-        l1=strongest.l1,
-    )
+    loss = settings.classes if narrow.ndim > 1 else BINARY
+    sparsest = max((path[0] for path in penalties[0]), key=lambda penalty: penalty.l1)
+    problem = Problem.of(rows, narrow.shape, loss, intercept, **sparsest._asdict())
     trainer = Trainer(rows, taken, problem, settings.tol, settings.iterations or MOST_ROUNDS)
     chains = _chains(penalties)
     grid = len(penalties), len(penalties[0]), len(penalties[0][0])

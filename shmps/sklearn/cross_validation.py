@@ -9,6 +9,7 @@ from shmps.data.labels import Labels
 from shmps.data.reading import opened
 from shmps.data.rows import Rows, rows_of
 from shmps.errors import warn
+from shmps.linear.bar import fits_shown
 from shmps.linear.defaults import penalties_of
 from shmps.linear.full_gradient.chains import Penalty
 from shmps.linear.parameters import DECLARED, Parameters
@@ -173,16 +174,16 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         for own, (train, _) in zip(taken, folds, strict=True):
             own[train] = True
         order = self.Cs_.argsort()
-        totals = [
-            float(own.sum() if rows.importance is None else rows.importance[own].sum()) for own in taken
-        ]
+        each = np.ones(rows.num_rows) if rows.importance is None else rows.importance
+        grid = [(ratio, self.Cs_[order].tolist()) for ratio in self.l1_ratios_.tolist()]
         penalties = [
-            [[Penalty(*penalties_of(C, ratio, total)) for C in self.Cs_[order]] for ratio in self.l1_ratios_]
-            for total in totals
+            [[Penalty(*penalties_of(C, ratio, float(each[own].sum()))) for C in Cs] for ratio, Cs in grid]
+            for own in taken
         ]
         keys = self.n_features_in_ + bool(self.fit_intercept)
         shape = (keys,) if len(self.classes_) == 2 else (keys, len(self.classes_))
-        paths = train_paths(settings, rows, taken, shape, penalties)
+        with fits_shown(bool(self.verbose)) as on_fit:
+            paths = train_paths(settings, rows, taken, shape, penalties, on_fit)
         if said := advice(paths, settings):
             warn(said)
         as_given = order.argsort()

@@ -18,7 +18,7 @@ X, Y = problem()
 ROWS = rows_of(csr_matrix(X), np.where(Y == 1, 1.0, -1.0))
 TAKEN = np.arange(ROWS.num_rows) % 3 != np.arange(3)[:, None]
 TRAINER = Trainer(*grouped(ROWS, TAKEN), Problem.of(ROWS, (7,), BINARY, True, l2=1.0), 1e-9, 100)
-PENALTIES = tuple(Penalty(0.0, l2) for l2 in (1.0, 0.1, 0.01, 0.001))
+PENALTIES = tuple(Penalty(0.0, l2) for l2 in (1.0, 0.02, 0.015, 0.01))
 CHAINS = [Chain(fold, tuple(range(4 * fold, 4 * fold + 4)), PENALTIES) for fold in range(3)]
 
 

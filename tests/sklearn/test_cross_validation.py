@@ -53,6 +53,27 @@ def test_each_fit_is_that_of_a_training_on_the_rows_of_its_fold(data, given, nod
             assert model.scores_[fold, 0, place] == pytest.approx(alone.score(X[test], y[test]), abs=0.021)
 
 
+@pytest.mark.parametrize("nodes", [{}, {"workers": 2}], ids=["in process", "on workers"])
+@pytest.mark.parametrize("data", [BINARY, CLASSES], ids=["binary", "softmax"])
+def test_paths_of_sparse_weights_are_those_of_separate_trainings_too(data, nodes):
+    X, y = data
+    ratios, Cs = [0.0, 0.5, 1.0], [0.05, 0.5, 5.0]
+    model = LogisticRegressionCV(Cs=Cs, l1_ratios=ratios, cv=3, tol=1e-11, iterations=1000, **nodes).fit(X, y)
+    classes = 3 if y.max() == 2 else 1
+    assert model.coefs_paths_.shape == (3, 3, 3, classes, X.shape[1] + 1)
+    for fold, (train, _) in enumerate(folds_of(3, X, y)):
+        for path, ratio in enumerate(ratios):
+            for place, C in enumerate(Cs):
+                given = {"l1": ratio / (C * len(train)), "l2": (1 - ratio) / (C * len(train))}
+                alone = LogisticRegression(tol=1e-11, iterations=1000, **given).fit(X[train], y[train])
+                own = model.coefs_paths_[fold, path, place][:, :-1]
+                assert own == pytest.approx(alone.coef_, abs=2e-3)
+                assert ((own == 0) == (alone.coef_ == 0)).all()
+    assert model.l1_ratio_ in ratios and (model.coefs_paths_[:, 2, 0] == 0).any()
+    final = LogisticRegression(C=model.C_, l1_ratio=model.l1_ratio_).fit(X, y)
+    assert model.coef_ == pytest.approx(final.coef_, abs=2e-2)
+
+
 def test_rows_and_classes_have_weights_in_every_fold():
     X, y = CLASSES
     given = {"Cs": CS, "cv": 3, "tol": 1e-12, "iterations": 1000, "scoring": "neg_log_loss"}
@@ -161,3 +182,11 @@ def test_fits_that_end_early_are_counted_in_one_warning():
         LogisticRegressionCV(Cs=CS, cv=2, iterations=1, refit=False).fit(*BINARY)
     with warnings.catch_warnings(action="error"):
         LogisticRegressionCV(Cs=CS, cv=2).fit(*BINARY)
+
+
+@pytest.mark.parametrize("nodes", [{}, {"workers": 2}], ids=["in process", "on workers"])
+def test_a_bar_shows_the_fits_that_are_done(capsys, nodes):
+    LogisticRegressionCV(Cs=CS, cv=2, verbose=1, **nodes).fit(*BINARY)
+    assert " fits" in capsys.readouterr().err
+    LogisticRegressionCV(Cs=CS, cv=2, **nodes).fit(*BINARY)
+    assert not capsys.readouterr().err

@@ -1,6 +1,7 @@
 """`shmps train --cv K`: the penalty is chosen by cross-validation before the training."""
 
 import argparse
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from shmps.cli import console
 from shmps.data.datasets import Dataset
 from shmps.data.labels import Labels
 from shmps.errors import UsageError
+from shmps.linear.defaults import penalties_of
 from shmps.linear.path_parameters import PATH_DECLARED, TRAINED_WITH
 from shmps.linear.settings import Settings
 from shmps.models.model import array_of, plain_labels
@@ -56,7 +58,11 @@ def choose(
         scoring="neg_log_loss",
         refit=False,
         **{name: getattr(settings, name) for name in TRAINED_WITH}
-        | {"workers": options.workers, "tol": max(settings.tol, PATH_DECLARED["tol"].default)},
+        | {
+            "workers": options.workers,
+            "tol": max(settings.tol, PATH_DECLARED["tol"].default),
+            "verbose": sys.stderr.isatty() and not options.quiet,
+        },
     ).fit(dataset.train_X, labels, weights)
     losses = -model.scores_[:, 0]
     _, chosen = best_of(-losses.mean(axis=0, keepdims=True), model.Cs_)
@@ -64,8 +70,10 @@ def choose(
     if not options.quiet:
         console.tell(f"cross-validation of {len(model.Cs_)} penalties in {len(losses)} folds:")
         for place in np.argsort(model.Cs_).tolist():
+            l1, l2 = penalties_of(model.Cs_[place], settings.l1_ratio or 0.0, total)
+            sparse = f"l1 {l1:<10.4g} " if l1 else ""
             console.tell(
-                f"  C {model.Cs_[place]:<10.4g} l2 {1 / (model.Cs_[place] * total):<10.4g} log-loss "
+                f"  C {model.Cs_[place]:<10.4g} {sparse}l2 {l2:<10.4g} log-loss "
                 f"{losses[:, place].mean():.4f} +- {losses[:, place].std():.4f}"
                 f"{'  chosen' if place == chosen else ''}"
             )

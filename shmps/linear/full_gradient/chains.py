@@ -4,7 +4,7 @@
 
 Chains are independent, so each worker trains its own, over the rows that all processes share. They lie in an
 order in which the rows of a fold are a few runs. A worker pushes the weights of every fit, and the servers
-keep them. A respawned worker goes on from the weights that its predecessor has pushed.
+keep them. A respawned worker begins anew with the chain that its predecessor was at.
 """
 
 import itertools
@@ -18,13 +18,14 @@ import numpy as np
 from shmps.data.rows import Rows
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.kernels import LONGEST
-from shmps.linear.full_gradient.problem import Curvature, Problem, Request, Sums
+from shmps.linear.full_gradient.problem import Curvature, Gradient, Problem, Request, Sums
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard, in_order
 from shmps.ps.worker.kv import KVWorker
 
 _BESIDE = 2  # values of a fit beside the weights
 _DRIFT = 0.1  # relative change of the rows' curvatures up to which that of the search before will do
+_LEAST = float(np.finfo(float).tiny)  # penalty that has a logarithm
 _EVEN = 0.9  # the least share of the workers' fits that is not spent on waiting for the busiest worker
 
 
@@ -96,15 +97,13 @@ class Trainer:
         """The number of values of a `Fit`."""
         return self.problem.size + _BESIDE
 
-    def fits(
-        self, chain: Chain, learned: Sequence[np.ndarray] = (), beat: Callable[[], None] = lambda: None
-    ) -> Iterator[Fit]:
-        """Yield the fits of a chain after those that are `learned`: their weights, of which two matter."""
-        runs, last = self.runs(chain.fold), list(learned)
+    def fits(self, chain: Chain, beat: Callable[[], None] = lambda: None) -> Iterator[Fit]:
+        """Train a chain. Yield its fits."""
+        runs, last = self.runs(chain.fold), list[np.ndarray]()
         rows = sum(run.num_rows for run in runs)
-        answers = Answers(self.problem, Shard(replace(self.problem, rows=rows), runs, 0, beat))
-        for place in range(len(last), len(chain.penalties)):
-            problem = replace(self.problem, rows=rows, **chain.penalties[place]._asdict())
+        problems = [replace(self.problem, rows=rows, **each._asdict()) for each in chain.penalties]
+        answers = Answers(problems[0], Shard(problems[0], runs, 0, beat))
+        for place, problem in enumerate(problems):
             start = self._start(chain.penalties[: place + 1], last)
             search = search_for(problem, start, self.tolerance, near=place > 0)
             descent = Descent(problem, search, self.tolerance, self.most)
@@ -120,7 +119,7 @@ class Trainer:
         """
         if len(last) < 2:
             return last[-1] if last else np.zeros(self.problem.shape)
-        first, second, third = (math.log(penalty.l1 + penalty.l2) for penalty in penalties[-3:])
+        first, second, third = (math.log(max(each.l1 + each.l2, _LEAST)) for each in penalties[-3:])
         along = min((third - second) / (second - first), 1.0) if second != first else 0.0
         return last[-1] + along * (last[-1] - last[-2])
 
@@ -164,12 +163,13 @@ class Answers:
 
     def _has(self, request: Request) -> bool:
         """Return whether the sums have a curvature that answers the first request of a search for one."""
-        if not isinstance(request, Curvature):
+        if isinstance(request, Gradient):
             return False
+        share = request.share if isinstance(request, Curvature) else 0.0
         drift = np.abs(self._sums.masses / np.maximum(self._masses, 1e-300) - 1).max()
-        if request.number == 0 and request.share <= self._share and drift <= _DRIFT:
+        if request.number == 0 and 0 < share <= self._share and drift <= _DRIFT:
             return True
-        self._masses, self._share = self._sums.masses.copy(), request.share
+        self._masses, self._share = self._sums.masses.copy(), share
         return False
 
 
@@ -192,11 +192,10 @@ def train_chains(kv: KVWorker, trainer: Trainer, chains: Sequence[Chain]) -> Non
     """
     width, done = trainer.width, kv.resumed
     for chain in chains[kv.rank :: kv.num_workers]:
-        learned = []
-        for number in chain.numbers[:done]:
-            values = kv.pull(np.arange(number * width, (number + 1) * width))
-            learned.append(Fit.of(values.copy(), trainer.problem.shape).weights)
-        done -= len(learned)
-        rest = chain.numbers[len(learned) :]
-        for number, fit in zip(rest, trainer.fits(chain, learned, kv.beat), strict=True):
-            kv.push(np.arange(number * width, (number + 1) * width), fit.values)
+        if done >= len(chain.numbers):
+            done -= len(chain.numbers)
+            continue
+        for number, fit in zip(chain.numbers, trainer.fits(chain, kv.beat), strict=True):
+            if not done:
+                kv.push(np.arange(number * width, (number + 1) * width), fit.values)
+            done = max(done - 1, 0)
