@@ -51,7 +51,7 @@ SHARES = (0.1, 0.01, 0.001)
 SHMPS = "shmps"
 AGREE = 1e-8  # the relative distance between optima that are the same
 _EXACT = 1e-13
-_TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(2, 17))
+_TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(17))
 _SUFFIXES = (".npz", ".svm", ".svmlight", ".libsvm", ".txt")
 _QUICK_SETS = 3
 
