@@ -48,15 +48,18 @@ def warm_up(problem: Problem) -> None:
         peer.run(peer.settings[0])
 
 
-def search(entrants: dict[str, Entrant], best: float) -> Tried:
-    """Try ever finer settings of each solver until it comes within the least distance of `best`."""
+def search(entrants: dict[str, Entrant], best: float, longest: float = PATIENCE) -> Tried:
+    """Try ever finer settings of each solver until it comes within the least distance of `best`.
+
+    longest: seconds, after a slower fit a solver gets no finer setting.
+    """
     tried: Tried = {}
-    fastest = PATIENCE / LOST
+    fastest = min(longest, PATIENCE) / LOST
     for name, (settings, trial) in entrants.items():
         tried[name] = []
         for setting in settings:
             made = trial(setting)
-            if made.seconds > max(_SHORT, LOST * fastest):
+            if max(_SHORT, LOST * fastest) < made.seconds < 1.0:
                 made = min(made, trial(setting))  # the machine may have been busy
             tried[name].append((setting, made))
             if made.objective <= best * (1 + min(WITHIN)):
