@@ -123,7 +123,7 @@ class Parameters:
     )
     l1_ratio: float | None = parameter(
         None, number(least=0, most=1), "with {C}: the share of the L1 penalty (default: 0)",
-        lbfgs=(None, 0), flag=Flag("SHARE"),
+        flag=Flag("SHARE"),
     )
     batch_size: int | None = parameter(
         None, integer(least=0), "rows of a minibatch; 0: the worker's whole shard",

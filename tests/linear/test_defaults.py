@@ -69,7 +69,7 @@ def test_rows_that_are_held_out_do_not_count():
         ({"C": 2.0, "l2": 0.1}, "got C=2, l2=0.1; give one form or the other"),
         ({"C": 2.0, "l1": 0.1, "updater": "ftrl"}, "got C=2, l1=0.1"),
         ({"l1_ratio": 0.0, "l2": 0.0}, "got l1_ratio=0, l2=0"),
-        ({"l1_ratio": 0.5}, "l1_ratio must be 0 without updater='ftrl', got 0.5"),
+        ({"l1_ratio": 0.5, "epochs": 1}, "l1_ratio needs updater='ftrl' with minibatches, got 0.5"),
         ({"l1_ratio": 1.5, "updater": "ftrl"}, "l1_ratio must be a finite number >= 0 and <= 1, got 1.5"),
         ({"C": 0}, "C must be a finite number > 0, got 0"),
         ({"C": float("nan")}, "C must be a finite number > 0, got nan"),
