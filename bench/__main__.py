@@ -4,19 +4,20 @@ import argparse
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tqdm import tqdm
 
 from bench import record, report
 from bench.faults import faults, kill, leftovers
-from bench.speed import async_, load, outofcore, peers, protection, requests, scaling, start, sync
+from bench.speed import async_, cv, load, outofcore, peers, protection, real, requests, scaling, start, sync
 from bench.story import cure, grid, straggler, strength, table, trace
 from shmps.errors import ShmpsError
 
 MODULES = (
     table, trace, straggler, cure, grid, strength,
     kill, faults, leftovers,
-    protection, peers, sync, scaling, start, requests, load, outofcore, async_,
+    protection, peers, real, cv, sync, scaling, start, requests, load, outofcore, async_,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
 #
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2].removesuffix("_"): module for module in MODULES
 }
 REPORT = "report"
+OWN = {"minutes": "kill", "data_dir": "real", "sets": "real"}  # options of one benchmark's `run`
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.name == REPORT:
             made, failed = report.write(BENCHMARKS), False
         else:
-            made, failed = _run(options.name, options.quick, options.minutes)
+            given = {option: getattr(options, option) for option in OWN}
+            made, failed = _run(options.name, options.quick, given)
     except ImportError as error:
         print(f"bench: figures need matplotlib ({error}); pip install -e '.[plot]'", file=sys.stderr)
         return 1
@@ -66,23 +69,30 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="faults: replay and trace only schedule N")
     parser.add_argument("--minutes", type=float, metavar="N", help="kill: run for N minutes")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="real: the folder of the sets (default: real/ in the data folder)"
+    )
+    parser.add_argument("--sets", metavar="NAMES", help="real: only these sets, separated by commas")
     options = parser.parse_args(arguments)
     name = options.name
     if name is not None and name not in (*BENCHMARKS, REPORT):
         parser.error(f"NAME must be one of {', '.join((*BENCHMARKS, REPORT))}, got {name!r}")
     if options.seed is not None and not hasattr(BENCHMARKS.get(name), "replay"):
         parser.error(f"--seed needs a benchmark of seeded schedules (faults), got {name!r}")
-    if options.minutes is not None and name != "kill":
-        parser.error(f"--minutes is only for kill, got {name!r}")
+    for option, owner in OWN.items():
+        if getattr(options, option) is not None and name != owner:
+            parser.error(f"--{option.replace('_', '-')} is only for {owner}, got {name!r}")
     if options.minutes is not None and not options.minutes > 0:
         parser.error(f"--minutes must be > 0, got {options.minutes:g}")
     return options
 
 
-def _run(name: str, quick: bool, minutes: float | None) -> tuple[list[Path], bool]:
+def _run(name: str, quick: bool, given: dict[str, Any]) -> tuple[list[Path], bool]:
     """Run a benchmark; return the files written, and whether the results break a promise."""
     benchmark = BENCHMARKS[name]
-    settings, results = benchmark.run(quick, **({} if minutes is None else {"minutes": minutes}))
+    settings, results = benchmark.run(
+        quick, **{key: value for key, value in given.items() if value is not None}
+    )
     path = record.save(name, settings, results, quick)
     print(f"{benchmark.table(settings, results)}\n")
     failed = benchmark.failed(results) if hasattr(benchmark, "failed") else False

@@ -27,6 +27,7 @@ import numpy as np
 from bench import figures
 from bench.record import markdown, ratio, shown, spread
 from bench.speed import rcv1_like, solvers
+from bench.speed.problems import Problem
 from bench.timing import progress, seconds
 from shmps import LogisticRegression
 from shmps.data import datasets
@@ -54,26 +55,17 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     missing: list[str] = []
     with progress("peers", len(sets) * (repeats + 1)) as bar:
         for name, (X, y) in sets.items():
-            found, missing = solvers.peers(X, _problems(y))
+            found, missing = solvers.peers(_problem(X, y))
             measured.append({"data": name} | _measure(X, y, found, repeats, bar.update))
     return {"C": 1.0, "repeats": repeats, "workers": 2}, {"sets": measured, "missing": missing}
 
 
-def _problems(y: np.ndarray) -> list[np.ndarray]:
-    """Return the labels -1 and +1 of each binary problem: y itself, or each class against the rest."""
-    classes = np.unique(y)
-    return [y] if len(classes) == 2 else [np.where(y == label, 1.0, -1.0) for label in classes]
-
-
-def _objective(X: Any, y: np.ndarray, weights: np.ndarray) -> float:
-    """weights: (features, problems)"""
-    signs = np.column_stack(_problems(y))
-    return float(0.5 * np.square(weights).sum() + np.logaddexp(0.0, -signs * (X @ weights)).sum())
+def _problem(X: Any, y: np.ndarray) -> Problem:
+    return Problem(X, y, "l2" if len(np.unique(y)) == 2 else "rest", 1.0)
 
 
 def _fit(X: Any, y: np.ndarray, tol: float) -> LogisticRegression:
-    model = LogisticRegression(workers=2, solver="auto", l2=1 / len(y), fit_intercept=False, tol=tol)
-    return model.fit(X, y)
+    return LogisticRegression(workers=2, solver="auto", tol=tol, **_problem(X, y).parameters()).fit(X, y)
 
 
 def _measure(
@@ -108,7 +100,7 @@ def _settings(X: Any, y: np.ndarray, peer: solvers.Peer, best: float) -> dict[fl
     reached: dict[float, Any] = {}
     for setting in peer.settings:
         began = time.perf_counter()
-        distance = _objective(X, y, peer.run(setting)) / best - 1
+        distance = _problem(X, y).objective(peer.run(setting)) / best - 1
         for within in WITHIN:
             if distance <= within:
                 reached.setdefault(within, setting)

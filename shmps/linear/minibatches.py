@@ -14,7 +14,7 @@ from shmps.linear.kernels import localize
 from shmps.linear.objective import CLASSES
 from shmps.system.memory import available_memory, own_memory
 
-PER_WEIGHT = 80  # bytes of a process per key: the weight and copies of it
+PER_WEIGHT = 88  # bytes of a process per key: the weight, copies of it, and its scale
 _PER_VALUE = 48  # bytes per value of a request: in the mailboxes, and in temporary copies
 _PER_ROW = 24  # bytes per row: the margin, the margin sorted by class, and the row's place in the order
 _PER_ROW_OF_CLASSES = 80  # with more than two classes: the largest margin, the probability and so on too,

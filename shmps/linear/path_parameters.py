@@ -76,7 +76,11 @@ class PathParameters:
         flag=None,
     )
     multi_class: str = _shared("multi_class")
-    tol: float = _shared("tol")
+    tol: float = parameter(
+        1e-4, number(above=0), "relative tolerance on the objective, in the folds",
+        more="The training on all rows has that of LogisticRegression, or this one if it is less.",
+        flag=None,
+    )
     iterations: int | None = parameter(
         None, integer(least=1), "the most gradients of a fit (default: 100)",
         flag=None,

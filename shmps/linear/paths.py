@@ -31,7 +31,7 @@ from shmps.ps.consistency import ASYNC
 from shmps.system.parallel import usable_cores
 from shmps.updaters.add import Replace
 
-_WARM = 0.3  # of its gradients a fit takes that starts at the weights for another penalty
+_WARM = 0.15  # of its gradients a fit takes that starts where those for other penalties lead to
 
 
 class Paths(NamedTuple):

@@ -15,6 +15,8 @@ from shmps.ps.events import Event
 
 _NEAR = 0.05  # share of the distance from the constant model to the optimum
 
+IN_PROCESS = "none, in the calling process"
+
 
 @dataclass(frozen=True)
 class Delays:
@@ -27,7 +29,7 @@ class Delays:
 
     def __str__(self) -> str:
         if not self.histogram:
-            return "none counted: updates were made in place"
+            return "none counted: nothing was pushed"
         return f"{self.p50}, {self.p99}, {self.max} versions"
 
     @staticmethod
@@ -193,7 +195,10 @@ class Result:
         lines = [
             *([("data", self.data)] if self.data else []),
             ("mode", settings["mode"]),
-            ("workers, servers", f"{settings['workers']}, {settings['servers']}"),
+            (
+                "workers, servers",
+                f"{settings['workers']}, {settings['servers']}" if settings["workers"] else IN_PROCESS,
+            ),
             ("solver", "lbfgs") if self.objectives else ("updater", settings["updater"]),
             ("penalty", f"l1 {settings['l1']:.3g}, l2 {settings['l2']:.3g}"),
             ("ticks", f"{self.ticks:,} of all workers{before} ({self.rows:,} rows visited)"),

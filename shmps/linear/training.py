@@ -30,8 +30,10 @@ from shmps.linear.callbacks import CallbackList, EarlyStopping
 from shmps.linear.certificate import duality_gap
 from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
+from shmps.linear.full_gradient.model_kernels import descend
+from shmps.linear.full_gradient.problem import BINARY
+from shmps.linear.full_gradient.shard import GRADIENTS
 from shmps.linear.gap import Gap, gap_of
-from shmps.linear.kernels import gradient
 from shmps.linear.parameters import DECLARED
 from shmps.linear.plan import Iterate
 from shmps.linear.result import Delays, Evaluation, Result, Stability, shares_of, timeline_of
@@ -73,6 +75,7 @@ class Training:
 
     weights: np.ndarray | None = None
     continuation: Continuation | None = None
+    _moments: Moments | None = None  # for the continuation
     _learned: np.ndarray | None = None  # `weights`, of the features that take part
     _started = math.inf  # time.monotonic() when all workers were ready
     _ended = math.inf  # time.monotonic() when the weights were kept
@@ -101,17 +104,19 @@ class Training:
         self._resumed = int(np.sum(self._before))
         if continued is not None:  # at its first tick
             restored = continued.parameters._replace(ticks=np.zeros(settings.workers, np.int64))
-        announce(gradient)
+        announce(*_kernels(settings, start))
         began = time.monotonic()
         self._columns = columns = self._columns_of(rows, start, restored)
         self._rows, narrow = columns.rows(rows), columns.narrow(start)
         if restored is not None:
             restored = columns.narrow_copy(restored)
-        self._moments = self._moments_of(len(narrow), None if continued is None else continued.moments)
-        self._updater = self._updater_of(narrow, self._moments)
-        centre = self._scale(self._updater)
-        if continued is not None and restored is not None and self._moments is not None:
-            restored = _at_other_rate(self._updater, restored, narrow)
+        moments = self._moments_of(len(narrow), None if continued is None else continued.moments)
+        self._updater = self._updater_of(narrow, moments)
+        centre = self._scale(self._updater, moments)
+        if is_part:
+            self._moments = moments
+            if restored is not None and moments is not None:
+                restored = _at_other_rate(self._updater, restored, narrow)
         left_out = start.size - narrow.size
         self._solver = solver_of(settings, self._rows, narrow, self._updater, restored, left_out, centre)
         self._callbacks = _callbacks(settings, rows.num_rows)
@@ -229,14 +234,14 @@ class Training:
         unpenalized = len(weights) - 1 if self._intercept else -1
         return self.settings.make_updater(unpenalized, moments)
 
-    def _scale(self, updater: ByRule) -> Centre | None:
+    def _scale(self, updater: ByRule, moments: Moments | None) -> Centre | None:
         """Give the updater the scales of the features, if it takes them. Return what is centred."""
-        if self._moments is None or not self.settings.scales_features:
+        if moments is None or not self.settings.scales_features:
             return None
-        updater.scales = self._moments.scales(self._intercept)
+        updater.scales = moments.scales(self._intercept)
         if not self._intercept or self._is_part:  # the next part may have other means
             return None
-        return Centre.of(self._rows, self._moments, updater.scales)
+        return Centre.of(self._rows, moments, updater.scales)
 
     @property
     def history(self) -> list[Evaluation]:
@@ -363,6 +368,12 @@ def _at_other_rate(updater: ByRule, copy: Copy, weights: np.ndarray) -> Copy:
     values, state = weights.reshape(copy.weights.shape).copy(), copy.state.copy()
     updater.start(values, state.reshape(*values.shape, updater.state_width))
     return copy._replace(weights=values, state=state, ages=np.zeros_like(copy.ages))
+
+
+def _kernels(settings: Settings, start: np.ndarray) -> list[Any]:
+    """Return kernels of the training that stand for all of them: those that differ between trainings."""
+    gradient = GRADIENTS[BINARY if start.ndim == 1 else settings.classes]
+    return [gradient, descend] if settings.l1 and settings.by_lbfgs() else [gradient]
 
 
 def _callbacks(settings: Settings, rows: int) -> CallbackList:

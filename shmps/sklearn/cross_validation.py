@@ -11,7 +11,7 @@ from shmps.data.rows import Rows, rows_of
 from shmps.errors import warn
 from shmps.linear.defaults import penalties_of
 from shmps.linear.full_gradient.chains import Penalty
-from shmps.linear.parameters import Parameters
+from shmps.linear.parameters import DECLARED, Parameters
 from shmps.linear.path_parameters import PATH_DECLARED, TRAINED_WITH, PathParameters
 from shmps.linear.paths import advice, train_paths
 from shmps.linear.settings import Settings
@@ -26,6 +26,10 @@ from shmps.sklearn.labels import scored_labels, training_labels
 from shmps.sklearn.scoring import Scorer, accuracy, scorer_of
 from shmps.sklearn.weights import importance_of, row_weights
 
+_LEARNED = (
+    "C_", "Cs_", "l1_ratio_", "l1_ratios_", "scores_", "coefs_paths_", "n_iter_", "coef_", "intercept_",
+    "classes_", "n_features_in_", "feature_names_in_", "result_", "_settings",
+)  # fmt: skip
 _Fold = tuple[np.ndarray, np.ndarray]  # rows to train on, rows to score
 
 
@@ -112,8 +116,9 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         settings = Settings.of(Parameters(**self._shared_parameters(), solver="lbfgs"))
         learner = type(self)(**self.get_params())
         learner._learn(settings, scorer_of(self.scoring), X, y, sample_weight)
-        request = {name: value for name, value in vars(self).items() if name == "_metadata_request"}
-        self.__dict__ = vars(learner) | request
+        own = {name: value for name, value in vars(self).items() if name not in _LEARNED}
+        learned = {name: value for name, value in vars(learner).items() if name in _LEARNED}
+        self.__dict__ = own | learned  # at once: a signal or another thread sees either of them whole
         return self
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -150,7 +155,8 @@ class LogisticRegressionCV(LinearClassifier, PathParameters):
         path, place = best_of(self.scores_.mean(axis=0), self.Cs_)
         self.C_, self.l1_ratio_ = float(self.Cs_[place]), float(self.l1_ratios_[path])
         start = self.coefs_paths_[:, path, place].mean(axis=0)
-        final = LogisticRegression(C=self.C_, l1_ratio=self.l1_ratio_, **self._shared_parameters())
+        given = self._shared_parameters() | {"tol": min(self.tol, DECLARED["tol"].default)}
+        final = LogisticRegression(C=self.C_, l1_ratio=self.l1_ratio_, **given)
         init = {"coef_init": start[:, : self.n_features_in_]}
         if self.fit_intercept:
             init["intercept_init"] = start[:, -1]

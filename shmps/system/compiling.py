@@ -87,12 +87,16 @@ kernel: Any = compiled(error_model="numpy")  # x / 0 is inf, as in numpy
 at = np.uint64
 
 
-def announce(kernel: Any) -> None:
-    """Log that kernels will be compiled, unless `kernel` is in the cache, or no cache is possible."""
-    folder = getattr(getattr(kernel, "stats", None), "cache_path", None)
-    if folder is None:  # without the JIT too
-        return
-    name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
-    if not any(Path(folder).glob(f"{name}-*.nbi")):
+def announce(*kernels: Any) -> None:
+    """Log that kernels will be compiled, unless `kernels` are in the cache, or no cache is possible."""
+    if not all(map(_is_kept, kernels)):
         # At this level Python shows it on stderr, if the program does not configure logging.
         logging.getLogger("shmps").warning("numba compiles the kernels: once on this machine, some seconds")
+
+
+def _is_kept(kernel: Any) -> bool:
+    folder = getattr(getattr(kernel, "stats", None), "cache_path", None)
+    if folder is None:  # without the JIT too
+        return True
+    name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
+    return any(Path(folder).glob(f"{name}-*.nbi"))

@@ -65,6 +65,7 @@ def test_the_table_says_everything():
         "mode",
         "workers, servers",
         "updater",
+        "penalty",
         "ticks",
         "wall seconds",
         "accuracy",
@@ -203,7 +204,11 @@ def test_predict_says_how_much_of_the_data_the_model_does_not_know(shmps, files)
         (["--learning-rate", -1], 2, "--learning-rate must be a finite number > 0"),
         (["--learning-rate", "nan"], 2, "--learning-rate must be a finite number > 0"),
         (["--l2", -1], 2, "--l2 must be a finite number >= 0"),
-        (["--l1", 0.1], 2, "--l1 must be 0 without --updater ftrl, got 0.1 with --updater adagrad"),
+        (
+            ["--l1", 0.1, "--epochs", 1],
+            2,
+            "--l1 needs --updater ftrl with minibatches, got 0.1 with --updater adagrad",
+        ),
         (
             ["--schedule", "1/t"],
             2,

@@ -443,7 +443,7 @@ def test_kernels_reach_beyond_two_to_the_31_non_zeros(large):
     out, margin = np.zeros(FEATURES), np.empty(1)
     kernels.margins(second.indptr, second.indices, second.data, weights, False, margin)
     assert margin[0] == pytest.approx(3 * 0.03 + 5 * 0.05)
-    kernels.gradient(*second, weights, False, 1, out)
+    kernels.gradient(*second, weights, False, 1, out, np.empty(second.num_rows))
     assert np.flatnonzero(out).tolist() == [3, 5]
     assert out[3] == pytest.approx(-3 / (1 + np.exp(margin[0]))) and second.nonzeros == 2
     indptr, indices, data = take_rows(rows.indptr, rows.indices, rows.data, np.array([1, 1]))

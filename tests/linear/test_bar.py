@@ -68,8 +68,13 @@ def test_the_bar_starts_no_thread_and_is_closed_when_training_fails(monkeypatch)
 def test_the_first_compilation_is_logged_and_can_be_silenced(tmp_path, monkeypatch, caplog):
     """Compiling takes seconds: here a kernel without a file in the cache stands for the first one."""
     folder = SimpleNamespace(cache_path=str(tmp_path))
-    kernel = SimpleNamespace(stats=folder, __module__="shmps.linear.kernels", __name__="gradient")
-    monkeypatch.setattr(training, "gradient", kernel)
+    compiled = training.GRADIENTS["binary"]
+
+    def gradient(*args):
+        return compiled(*args)
+
+    gradient.stats, gradient.__module__ = folder, "shmps.linear.kernels"
+    monkeypatch.setitem(training.GRADIENTS, "binary", gradient)
     LogisticRegression().fit(X, Y)
     assert caplog.messages == ["numba compiles the kernels: once on this machine, some seconds"]
     caplog.set_level(logging.ERROR, "shmps")

@@ -30,7 +30,7 @@ DIGESTS = {
     "dist-lr": "7495406c81ab651bb3b4f9526340e37b0ba98962b1a87c234ad9a5bcaefb5129",
     "lbfgs": "be04e7203bf8473eab40be818ce4e775c5ea4f56489ffc32e1751328082a6e83",
     "classes": "b4857c115015a38f2283ff53cc30ac71328cd27d710672f2a2f05a69b773853a",
-    "classes-lbfgs": "0e51f591e8e2e665648847c3547ce46e75215d09f2670d228dc301a9cce97028",
+    "classes-lbfgs": "2e3d8989146d3dc0868d955ccf7142fe1fd699a078c0dec235f90a022131fafc",
 }
 
 # Three workers: a sum of two gradients is the same in any order.

@@ -255,7 +255,7 @@ def test_hogwild_learns_what_async_learns(updater):
     result = models[1].result_
     assert result.settings["mode"] == "hogwild" and result.ticks == 3 * 8 * 63 and result.rows == 8 * 3000
     assert [progress.iteration for progress in result.history] == list(range(5, 8 * 63 + 1, 5))
-    assert "updates were made in place" in result.with_source("", "", 0.0).table()
+    assert "nothing was pushed" in result.with_source("", "", 0.0).table()
 
 
 def test_a_hogwild_training_goes_on_from_a_checkpoint(tmp_path):

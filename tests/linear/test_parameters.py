@@ -50,7 +50,7 @@ def test_the_help_has_every_flag_and_names_others_as_flags(capsys):
     assert "{" not in re.sub(r"\{\w[^}]*\}", "", shown)
     for flag in (
         "--workers N worker processes (default: the usable cores, fewer where rows are few)",
-        "which needs --updater ftrl",
+        "with minibatches it needs --updater ftrl",
         "instead of --epochs",
     ):
         assert flag in shown
@@ -71,7 +71,8 @@ assert not {"numpy", "scipy", "numba"} & set(sys.modules)
 
 
 def test_without_flags_the_command_line_trains_as_the_estimator_does():
-    assert vars(_settings(parsed())) == LogisticRegression().get_params()
+    settings = _settings(parsed())
+    assert {name: getattr(settings, name) for name in DECLARED} == LogisticRegression().get_params()
     options = vars(parsed())
     assert {name: options[name] for name in FLAGS} == {name: each.default for name, each in FLAGS.items()}
 

@@ -57,7 +57,7 @@ def test_a_cell_of_a_notebook_trains():
 from types import SimpleNamespace
 seen = []
 callbacks = [SimpleNamespace(on_evaluation=seen.append)]
-model = LogisticRegression(solver="minibatch", test_interval=1, callbacks=callbacks).fit(X, y)
+model = LogisticRegression(epochs=10, batch_size=256, test_interval=1, callbacks=callbacks).fit(X, y)
 """
     )
     script = f"""

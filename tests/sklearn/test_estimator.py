@@ -274,7 +274,8 @@ def test_evaluations_come_at_multiples_of_the_interval_and_as_they_are_made():
     X, y = problem()
     told: list[Evaluation] = []
     held_out = problem(seed=9, rows=50)
-    model = descent(iterations=13, test_interval=4, callbacks=[watching(told.append)])
+    callbacks = [watching(told.append)]
+    model = descent(iterations=13, test_interval=4, early_stopping=False, callbacks=callbacks)
     model.fit(X, y, eval_set=held_out)
     history = model.result_.history
     assert [progress.iteration for progress in history] == [4, 8, 12]

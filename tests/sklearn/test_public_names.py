@@ -8,8 +8,9 @@ import pytest
 from processes import ROOT
 
 import shmps
-from shmps import LogisticRegression, callbacks, errors, mapped, report
+from shmps import LogisticRegression, LogisticRegressionCV, callbacks, errors, mapped, report
 from shmps.linear.parameters import DECLARED
+from shmps.linear.path_parameters import PATH_DECLARED
 
 METHODS = {
     "decision_function", "fit", "get_metadata_routing", "get_params", "model", "partial_fit", "predict",
@@ -30,6 +31,15 @@ def test_the_estimator_has_its_parameters_its_methods_and_what_it_learned():
     assert public(model) == METHODS | set(DECLARED)
     model.fit([[0.0], [1.0], [2.0]], [0, 1, 1])
     assert public(model) == METHODS | set(DECLARED) | LEARNED
+
+
+def test_the_estimator_that_chooses_the_penalty_has_the_names_of_scikit_learns():
+    model = LogisticRegressionCV(cv=2)
+    methods = METHODS - {"partial_fit"}
+    assert public(model) == methods | set(PATH_DECLARED)
+    model.fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
+    learned = {"C_", "Cs_", "coefs_paths_", "l1_ratio_", "l1_ratios_", "scores_"}
+    assert public(model) == methods | set(PATH_DECLARED) | learned | LEARNED - {"history_", "staleness_"}
 
 
 def test_the_package_has_these_names():

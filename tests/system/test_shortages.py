@@ -103,7 +103,7 @@ def test_other_errors_of_reading_stay_errors_of_the_data(call, here, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "command", [["train", "--data", "./rows"], ["predict", "m", "rows", "--output", "p"]]
+    "command", [["train", "--data", "./rows", "--workers", "2"], ["predict", "m", "rows", "--output", "p"]]
 )
 def test_a_limit_on_the_size_of_files_ends_a_command_with_6(shmps, here, command):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

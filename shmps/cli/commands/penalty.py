@@ -9,7 +9,7 @@ from shmps.cli import console
 from shmps.data.datasets import Dataset
 from shmps.data.labels import Labels
 from shmps.errors import UsageError
-from shmps.linear.path_parameters import TRAINED_WITH
+from shmps.linear.path_parameters import PATH_DECLARED, TRAINED_WITH
 from shmps.linear.settings import Settings
 from shmps.models.model import array_of, plain_labels
 from shmps.sklearn.cross_validation import LogisticRegressionCV, best_of
@@ -55,7 +55,8 @@ def choose(
         cv=options.cv,
         scoring="neg_log_loss",
         refit=False,
-        **{name: getattr(settings, name) for name in TRAINED_WITH} | {"workers": options.workers},
+        **{name: getattr(settings, name) for name in TRAINED_WITH}
+        | {"workers": options.workers, "tol": max(settings.tol, PATH_DECLARED["tol"].default)},
     ).fit(dataset.train_X, labels, weights)
     losses = -model.scores_[:, 0]
     _, chosen = best_of(-losses.mean(axis=0, keepdims=True), model.Cs_)

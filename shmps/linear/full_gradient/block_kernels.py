@@ -1,7 +1,7 @@
 """Numba kernels of a block of the Hessian: second derivatives by some of the weights.
 
-Shapes as in `linear.kernels`. A weight's key is feature * classes + class. places (features, classes) is the place
-of each weight in the block, or -1.
+Shapes as in `linear.kernels`. A weight's key is feature * classes + class. places (features, classes) is the
+place of each weight in the block, or -1.
 """
 
 import math

@@ -18,12 +18,13 @@ import numpy as np
 from shmps.data.rows import Rows
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.kernels import LONGEST
-from shmps.linear.full_gradient.problem import Problem, Sums
+from shmps.linear.full_gradient.problem import Curvature, Problem, Request, Sums
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard, in_order
 from shmps.ps.worker.kv import KVWorker
 
 _BESIDE = 2  # values of a fit beside the weights
+_DRIFT = 0.1  # relative change of the rows' curvatures up to which that of the search before will do
 _EVEN = 0.9  # the least share of the workers' fits that is not spent on waiting for the busiest worker
 
 
@@ -101,11 +102,13 @@ class Trainer:
         """Yield the fits of a chain after those that are `learned`: their weights, of which two matter."""
         runs, last = self.runs(chain.fold), list(learned)
         rows = sum(run.num_rows for run in runs)
+        answers = Answers(self.problem, Shard(replace(self.problem, rows=rows), runs, 0, beat))
         for place in range(len(last), len(chain.penalties)):
             problem = replace(self.problem, rows=rows, **chain.penalties[place]._asdict())
-            search = search_for(problem, self._start(chain.penalties[: place + 1], last), self.tolerance)
+            start = self._start(chain.penalties[: place + 1], last)
+            search = search_for(problem, start, self.tolerance, near=place > 0)
             descent = Descent(problem, search, self.tolerance, self.most)
-            descend(descent, Shard(problem, runs, 0, beat), Sums.of(problem))
+            answers.descend(descent)
             last.append(descent.best)
             yield Fit(descent.best, len(descent.history), descent.advice is None)
 
@@ -140,12 +143,34 @@ def grouped(rows: Rows, taken: np.ndarray) -> tuple[Rows, np.ndarray]:
     return in_order(rows, order), np.ascontiguousarray(taken[:, order])
 
 
-def descend(descent: Descent, shard: Shard, sums: Sums) -> None:
-    """Answer the requests of a search until it ends."""
-    descent.begin()
-    while descent.request is not None:
-        shard.answer(descent.request, descent.weights, sums)
-        descent.take(sums)
+class Answers:
+    """Answers the searches of a chain, one after another.
+
+    A search begins where the rows' curvatures are nearly those of the search before. Then it gets the
+    curvature of that one. L-BFGS corrects what differs.
+    """
+
+    def __init__(self, problem: Problem, shard: Shard):
+        self._shard, self._sums = shard, Sums.of(problem)
+        self._masses, self._share = np.zeros(problem.classes), 0.0  # of the curvature in the sums
+
+    def descend(self, descent: Descent) -> None:
+        """Answer the requests of a search until it ends."""
+        descent.begin()
+        while descent.request is not None:
+            if not self._has(descent.request):
+                self._shard.answer(descent.request, descent.weights, self._sums)
+            descent.take(self._sums)
+
+    def _has(self, request: Request) -> bool:
+        """Return whether the sums have a curvature that answers the first request of a search for one."""
+        if not isinstance(request, Curvature):
+            return False
+        drift = np.abs(self._sums.masses / np.maximum(self._masses, 1e-300) - 1).max()
+        if request.number == 0 and request.share <= self._share and drift <= _DRIFT:
+            return True
+        self._masses, self._share = self._sums.masses.copy(), request.share
+        return False
 
 
 def in_process(trainer: Trainer, chains: Sequence[Chain], on_fit: Callable[[int], None]) -> np.ndarray:

@@ -22,6 +22,7 @@ _MOST_WHOLE = 512  # features, for a matrix: it is factorised in a few ms
 _MOST_ENTRIES = 2**20  # of the matrices of all classes
 _PRODUCTS = 2  # of two values of a row, per non-zero, for a curvature: about the cost of a gradient
 _LEAST_ROWS = 10  # per feature, that a curvature is computed from
+_FEW_PRODUCTS = 2**17  # take a tenth of a millisecond
 MOST_KEYS = 1024  # of a block of the Hessian
 
 
@@ -56,7 +57,8 @@ class Problem:
         """Return the problem on `rows`, with weights of `shape`: (features,) or (features, classes)."""
         features, classes = shape if len(shape) > 1 else (*shape, 1)
         products = sum(float(products_of(part, intercept).sum()) for part in lengths(rows))
-        enough = max(_PRODUCTS * rows.nonzeros, _LEAST_ROWS * features * products / max(rows.num_rows, 1))
+        rows_enough = _LEAST_ROWS * features * products / max(rows.num_rows, 1)
+        enough = max(_PRODUCTS * rows.nonzeros, rows_enough, _FEW_PRODUCTS)
         share = min(enough / max(products, 1.0), 1.0)
         return Problem(loss, features, classes, rows.num_rows, intercept, l2, l1, share)
 

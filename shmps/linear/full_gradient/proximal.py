@@ -153,7 +153,7 @@ class ProximalSearch:
         last = 5 if self._model is self._compact else 1
         recent = self._decreases[-last:]
         slow = len(recent) == last and max(recent) <= allowed
-        return self._raised == 1.0 and (self.gap <= rounding or (self.gap <= allowed and slow))
+        return self._raised == 1.0 and (self.gap <= rounding or (self.gap <= allowed / 2 and slow))
 
     def _step(self, weights: np.ndarray, predicted: float) -> Generator[Request, Sums, int]:
         """Move to the model's minimum. Return how many trials failed before."""

@@ -21,7 +21,7 @@ from shmps.linear.full_gradient.problem import (
 from shmps.linear.kernels import BLOCK, class_gradients, gradient, softmax_gradients
 from shmps.linear.objective import pieces
 
-_GRADIENTS = {BINARY: gradient, ONE_AGAINST_REST: class_gradients, SOFTMAX: softmax_gradients}
+GRADIENTS = {BINARY: gradient, ONE_AGAINST_REST: class_gradients, SOFTMAX: softmax_gradients}
 _ROWS_PER_KEY = 10  # of a class, at least, for a block of the Hessian
 _FEW_ROWS = 2**13  # the branch predictor learns the lengths of so few rows, in whatever order they are
 
@@ -68,7 +68,7 @@ class Shard:
         if problem.loss == BINARY:
             out, curvatures, weights = out.ravel(), curvatures.ravel(), weights.ravel()
         for piece, begin in self._pieces():
-            sums.loss += _GRADIENTS[problem.loss](
+            sums.loss += GRADIENTS[problem.loss](
                 *piece,
                 weights,
                 problem.intercept,

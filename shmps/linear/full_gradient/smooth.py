@@ -49,9 +49,10 @@ class SmoothSearch:
     value, or when rounding lets no step decrease the value.
     """
 
-    def __init__(self, problem: Problem, start: np.ndarray, tolerance: float):
-        """start (features, classes)."""
+    def __init__(self, problem: Problem, start: np.ndarray, tolerance: float, near: bool = False):
+        """start (features, classes). near: whether it comes from the minimum of a similar problem."""
         self.problem, self._tolerance = problem, tolerance
+        self._last = (3 if problem.whole else 5) - (2 if near else 0)  # decreases that must be small
         if problem.loss == SOFTMAX:  # see `curvature.solver_for`
             start = start - start.mean(axis=1, keepdims=True)
         self.best = Point(start, math.inf, np.zeros(problem.shape), np.zeros(problem.classes))
@@ -115,11 +116,10 @@ class SmoothSearch:
         self._slope = self._dot(self.best.gradient, self._direction)
         self.gap = -self._slope / 2
         allowed = 0.5 * self._tolerance * abs(self.best.value)  # the gap is an estimate
-        last = 3 if self.problem.whole else 5
         if self.gap <= _ROUNDING * abs(self.best.value):
             return True
-        recent = self._decreases[-last:]
-        return self.gap <= allowed and len(recent) == last and max(recent) <= allowed
+        recent = self._decreases[-self._last :]
+        return self.gap <= allowed and len(recent) == self._last and max(recent) <= allowed
 
     def _step(self) -> Generator[Request, Sums, bool]:
         """Move along the direction to where the slope is flat. Return whether that was hard to find.

@@ -1,0 +1,99 @@
+"""Time solvers to a distance from the optimum: find the coarsest setting that reaches it, then take turns."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from bench.speed import solvers
+from bench.speed.problems import Problem
+
+WITHIN = (1e-2, 1e-3, 1e-6)  # relative distances of the objective from the optimum
+PATIENCE = 10.0  # seconds: after a slower fit a solver gets no finer setting
+LOST = 4  # times what the fastest takes to the least distance: a slower solver gets no finer setting either
+SLOW = 4  # times as long as the fastest: not timed again
+_SHORT = 0.1  # seconds: no solver is lost in a shorter fit
+_FEW = 200  # rows
+
+
+class Trial(NamedTuple):
+    """One fit. rounds: seconds since the start of training and objective, of a solver that tells them."""
+
+    seconds: float
+    objective: float
+    rounds: Sequence[tuple[float, float]] = ()
+
+
+class Entrant(NamedTuple):
+    settings: Sequence[Any]  # from coarse to fine
+    trial: Callable[[Any], Trial]
+
+
+Tried = dict[str, list[tuple[Any, Trial]]]  # by solver: settings from coarse to fine
+Times = dict[str, tuple[Any, list[Trial]]]  # by solver: its setting, and the trials of all repeats
+
+
+def entrant(problem: Problem, peer: solvers.Peer) -> Entrant:
+    def trial(setting: Any) -> Trial:
+        began = time.perf_counter()
+        weights = peer.run(setting)
+        return Trial(time.perf_counter() - began, problem.objective(weights))
+
+    return Entrant(peer.settings, trial)
+
+
+def warm_up(problem: Problem) -> None:
+    """Let the solvers compile and load what they need, on a few rows."""
+    for peer in solvers.peers(replace(problem, X=problem.X[:_FEW], y=problem.y[:_FEW]))[0]:
+        peer.run(peer.settings[0])
+
+
+def search(entrants: dict[str, Entrant], best: float) -> Tried:
+    """Try ever finer settings of each solver until it comes within the least distance of `best`."""
+    tried: Tried = {}
+    fastest = PATIENCE / LOST
+    for name, (settings, trial) in entrants.items():
+        tried[name] = []
+        for setting in settings:
+            made = trial(setting)
+            if made.seconds > max(_SHORT, LOST * fastest):
+                made = min(made, trial(setting))  # the machine may have been busy
+            tried[name].append((setting, made))
+            if made.objective <= best * (1 + min(WITHIN)):
+                fastest = min(fastest, made.seconds)
+                break
+            if made.seconds > max(_SHORT, LOST * fastest):
+                break
+    return tried
+
+
+def race(
+    entrants: dict[str, Entrant], tried: Tried, best: float, repeats: int, own: str
+) -> dict[float, Times]:
+    """Time the coarsest setting of each solver that comes within each distance of `best`.
+
+    own: the solver that the others are compared with; it is always timed.
+    """
+    reached: dict[float, dict[str, tuple[Any, Trial]]] = {}
+    for within in WITHIN:
+        for name, settings in tried.items():
+            for setting, trial in settings:
+                if trial.objective <= best * (1 + within):
+                    reached.setdefault(within, {})[name] = setting, trial
+                    break
+    trials: dict[tuple[str, Any], list[Trial]] = {}
+    for each in reached.values():
+        others = [trial.seconds for name, (_, trial) in each.items() if name != own]
+        for name, (setting, trial) in each.items():
+            if name == own or trial.seconds <= SLOW * min(others):
+                trials[name, setting] = []
+    for _ in range(repeats):
+        for (name, setting), made in trials.items():
+            made.append(entrants[name].trial(setting))
+    return {
+        within: {
+            name: (setting, trials.get((name, setting), [trial]))
+            for name, (setting, trial) in reached.get(within, {}).items()
+        }
+        for within in WITHIN
+    }
