@@ -31,6 +31,18 @@ _LEARNED = (
 )  # fmt: skip
 
 
+def _why_no_parts(estimator: Any) -> str:
+    """Return why the parameters exclude `partial_fit`; "" if they do not."""
+    if estimator.solver == "lbfgs":
+        return "solver='lbfgs' needs all rows, use fit"
+    if estimator.C is not None or estimator.l1_ratio:
+        return (
+            "C and l1_ratio are relative to all rows, of which partial_fit knows a part only; give l1 and "
+            "l2, or use fit"
+        )
+    return ""
+
+
 @naming_parameters
 @with_parameters(DECLARED)
 class LogisticRegression(LinearClassifier, Parameters):
@@ -177,7 +189,7 @@ class LogisticRegression(LinearClassifier, Parameters):
             )
             self._train(training, measured_on)
 
-    @offered_unless(lambda self: "solver='lbfgs' needs all rows, use fit" if self.solver == "lbfgs" else "")
+    @offered_unless(_why_no_parts)
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """Continue for one epoch over these rows, from what was learned so far.
 
@@ -202,8 +214,8 @@ class LogisticRegression(LinearClassifier, Parameters):
         Raises
         ------
         As `fit` does. UsageError also for parameters that need all rows: early_stopping,
-        class_weight="balanced", multi_class="multinomial", checkpoint and resume. With solver="lbfgs" this
-        method does not exist.
+        class_weight="balanced", multi_class="multinomial", checkpoint and resume. With solver="lbfgs", C
+        or l1_ratio this method does not exist.
         """
         with self._learner() as learner:
             learner._partial_fit(X, y, classes, sample_weight)
@@ -218,12 +230,6 @@ class LogisticRegression(LinearClassifier, Parameters):
                     f"partial_fit knows a part of the rows only, got {{{name}.given}}; use fit",
                     **{name: value},
                 )
-        if settings.C is not None or settings.l1_ratio:
-            raise UsageError(
-                "{C} and {l1_ratio} are relative to all rows, of which partial_fit knows a part only, got "
-                "{C.given}, {l1_ratio.given}; give {l1} and {l2}, or use fit",
-                **{name: getattr(settings, name) for name in ("C", "l1_ratio", "l1", "l2")},
-            )
         if settings.checkpoint is not None or settings.resume is not None:
             raise UsageError(
                 "partial_fit keeps no checkpoints, got {checkpoint.given}, {resume.given}; use fit, or save",
