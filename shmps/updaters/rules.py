@@ -175,7 +175,7 @@ def read(rule, scales, keys, weights, state, age, out):
             prefetch(state, keys[i + AHEAD])
         scale = scale_of(scales, keys[i])
         for d in range(weights.shape[1]):
-            out[i, d] = paid(rule, scale, at(keys[i]), d, weights, state, age)
+            out[i, d] = paid(rule, scale, keys[i], at(keys[i]), d, weights, state, age)
 
 
 @kernel
