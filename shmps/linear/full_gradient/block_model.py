@@ -7,7 +7,6 @@ from shmps.linear.full_gradient.model_kernels import descend, learn, symmetric
 from shmps.linear.full_gradient.problem import Point, Problem, Sums
 
 RIDGE = 1e-9  # relative; more than the rounding of sums over rows removes
-ACCURACY = 0.03  # of the minimum: a sweep's least decrease, beside the best sweep's
 _MOST_SWEEPS = 200
 _FEW_SWEEPS = 8  # and one for each 8 non-zeros, before Newton's step
 _POSITIVE = 1e-10  # least curvature along a step, beside the model's
@@ -36,16 +35,19 @@ class BlockModel:
         self._matrix = np.empty((len(keys), len(keys)))
         symmetric(lower, self._centres, least, penalty, RIDGE, self._matrix)
 
-    def minimum(self, point: Point, thresholds: np.ndarray, stiffness: float) -> tuple[np.ndarray, float]:
+    def minimum(
+        self, point: Point, thresholds: np.ndarray, stiffness: float, accuracy: float
+    ) -> tuple[np.ndarray, float]:
         """Return the weights (features, classes) at the minimum with the L1 penalty, and the decrease.
 
-        thresholds (features, classes): the L1 penalty of each weight. stiffness: the factor of B.
+        thresholds (features, classes): the L1 penalty of each weight. stiffness: the factor of B. accuracy:
+        coordinate descent ends when a sweep's decrease is so small beside the best sweep's.
         """
         # g'd + stiffness d'Bd / 2 + l1 |w + d|, divided by the stiffness
         slopes, own = self._centred(point.gradient) / stiffness, thresholds.ravel()[self.keys] / stiffness
         old = point.weights.ravel()[self.keys]
         values, features = old.copy(), self._features
-        decrease = self._minimise(slopes, values, own) * stiffness
+        decrease = self._minimise(slopes, values, own, accuracy) * stiffness
         values[features:] -= self._centres @ (values - old)[:features]
         weights = point.weights.copy()
         weights.ravel()[self.keys] = values
@@ -65,12 +67,14 @@ class BlockModel:
         values[: self._features] -= values[self._features :] @ self._centres
         return values
 
-    def _minimise(self, slopes: np.ndarray, values: np.ndarray, thresholds: np.ndarray) -> float:
+    def _minimise(
+        self, slopes: np.ndarray, values: np.ndarray, thresholds: np.ndarray, accuracy: float
+    ) -> float:
         total, best, sweeps = 0.0, 0.0, 0
         while sweeps < _MOST_SWEEPS:
             most = _FEW_SWEEPS + np.count_nonzero(values) // 8
             decrease, best, count, done = descend(
-                self._matrix, slopes, values, thresholds, ACCURACY, best, most
+                self._matrix, slopes, values, thresholds, accuracy, best, most
             )
             total, sweeps = total + decrease, sweeps + count
             if done:

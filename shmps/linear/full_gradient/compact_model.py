@@ -6,7 +6,6 @@ Byrd, Nocedal & Schnabel, Representations of Quasi-Newton Matrices and Their Use
 
 import numpy as np
 
-from shmps.linear.full_gradient.block_model import ACCURACY
 from shmps.linear.full_gradient.model_kernels import descend_compact
 from shmps.linear.full_gradient.pairs import MEMORY
 from shmps.linear.full_gradient.problem import ONE_AGAINST_REST, Point, Problem, Sums
@@ -50,7 +49,9 @@ class CompactModel:
             self._centres = sums.means / np.where(masses > 0, masses, 1.0)
             self._centres[-1] = 0.0
 
-    def minimum(self, point: Point, thresholds: np.ndarray, stiffness: float) -> tuple[np.ndarray, float]:
+    def minimum(
+        self, point: Point, thresholds: np.ndarray, stiffness: float, accuracy: float
+    ) -> tuple[np.ndarray, float]:
         """As `BlockModel.minimum`."""
         keys = self.keys
         old, problem = point.weights.ravel()[keys], self._problem
@@ -64,7 +65,7 @@ class CompactModel:
             self._centred(point.gradient).ravel()[keys] / stiffness,
             values,
             thresholds.ravel()[keys] / stiffness,
-            ACCURACY,
+            accuracy,
             _MOST_SWEEPS,
         )
         step = np.zeros(problem.shape)

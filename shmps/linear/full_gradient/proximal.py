@@ -35,7 +35,9 @@ _LEAST_KEYS = 256  # of a working set, where so many violate the optimality cond
 _GROWTH = 2  # of a working set, beside its non-zeros
 _MOST_NONZEROS = 15 * MOST_KEYS // 16  # of a block's working set, which needs room for violators
 _NEAR = 0.95  # of the L1 penalty: a weight whose gradient is beyond that belongs to the working set
+_ACCURACY, _EXACT = 0.03, 1e-6  # of the model's minimum: for a step, and at the end
 _EFFORT = 2.0  # products of two values of a row per non-zero, for a block: about the cost of a gradient
+_LAST_EFFORT = 32.0  # for the block that confirms the end
 _DRIFT = 0.2  # relative change of the rows' curvatures after which the model is renewed
 _SLOW = 0.3  # a decrease beside the one before: above it, a better model pays
 _STEPS_BETWEEN = 3  # least steps between two renewals that only slowness asks for
@@ -83,12 +85,14 @@ class ProximalSearch:
             if effort:
                 yield from self._renew(effort)
             weights, predicted = self._next()
-            if self._model is self._compact:
-                self.gap = max(predicted, self._anywhere())  # the model may be far too stiff
-            else:
-                self.gap = predicted + self._outside()
+            self._estimate_gap(predicted)
             if self._is_near():
-                return
+                if self._model is not self._compact and self._effort < _LAST_EFFORT:
+                    yield from self._renew(_LAST_EFFORT)  # a small sample may hide a flat direction
+                weights, predicted = self._next(accuracy=_EXACT)
+                self._estimate_gap(predicted)
+                if self._is_near():
+                    return
             failures = yield from self._step(weights, predicted)
             if self.stuck:
                 return
@@ -126,11 +130,17 @@ class ProximalSearch:
         self._raised = max(1.0, float(steep.ravel()[order[:-most]].max()) / self.problem.l1)
         return np.sort(order[-most:])
 
-    def _next(self, stiffness: float = 1.0) -> tuple[np.ndarray, float]:
+    def _next(self, stiffness: float = 1.0, accuracy: float = _ACCURACY) -> tuple[np.ndarray, float]:
         """Return the weights at the minimum of the model times `stiffness`, and the predicted decrease."""
         if self._model is self._compact:
             self._compact.keys = self._working_set()
-        return self._model.minimum(self.best, self._raised * self._thresholds, stiffness)
+        return self._model.minimum(self.best, self._raised * self._thresholds, stiffness, accuracy)
+
+    def _estimate_gap(self, predicted: float) -> None:
+        if self._model is self._compact:
+            self.gap = max(predicted, self._anywhere())  # the model may be far too stiff
+        else:
+            self.gap = predicted + self._outside()
 
     def _outside(self) -> float:
         """Return about how much the weights outside the working set can decrease the value."""

@@ -22,7 +22,7 @@ from shmps.linear.kernels import BLOCK, class_gradients, gradient, softmax_gradi
 from shmps.linear.objective import pieces
 
 GRADIENTS = {BINARY: gradient, ONE_AGAINST_REST: class_gradients, SOFTMAX: softmax_gradients}
-_ROWS_PER_KEY = 10  # of a class, at least, for a block of the Hessian
+_ROWS_PER_KEY = 20  # of a class, at least, for a block of the Hessian
 _FEW_ROWS = 2**13  # the branch predictor learns the lengths of so few rows, in whatever order they are
 
 
