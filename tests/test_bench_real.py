@@ -138,7 +138,6 @@ def write(folder, name="small", classes=2):
 
 
 def test_every_set_of_the_folder_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(real, "SHARES", ())
     monkeypatch.setattr(solvers, "peers", lambda problem: ([], ["liblinear-multicore"]))
     write(tmp_path)
     (tmp_path / "text.svm").write_text("".join(f"{i % 3 % 2} 1:{i % 5} 3:{i % 7}\n" for i in range(40)))

@@ -13,7 +13,8 @@ L2_OF_PARTS = 1e-5  # of `partial_fit`, which does not know how many rows there 
 
 def workers_for(rows: int, nonzeros: int) -> int:
     """Return the number of workers for so many rows: the usable cores, fewer where rows are few."""
-    return max(1, min(usable_cores(), rows, nonzeros // LEAST_NONZEROS))
+    most = min(rows, nonzeros // LEAST_NONZEROS)
+    return min(usable_cores(), most) if most > 1 else 1  # asking the system takes as long as a small training
 
 
 def settle_workers(settings: Settings, rows: int, nonzeros: int) -> None:

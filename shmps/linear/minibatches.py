@@ -145,13 +145,15 @@ def must_fit(
     requested: most keys of a request, if `per_weight` does not include them. entries: most values of a
     minibatch. left_out: weights of the model that are not trained.
     """
+    if memory is None:
+        return
     per_row = _PER_ROW
     if problems > 1:
         per_row = _PER_ROW_OF_CLASSES + _PER_CLASS * min(problems, CLASSES)
     taken = problems * (num_keys * per_weight + requested * _PER_VALUE)
     taken += entries * _PER_ENTRY + left_out * _PER_LEFT_OUT
     least = own_memory() + rows.num_rows * per_row + taken + _SPARE
-    if memory is not None and memory < least:
+    if memory < least:
         what, remedy = f"{rows.num_rows:,} rows and {num_keys:,} keys", "allow more"
         if entries * _PER_ENTRY > _SPARE:
             what = f"{rows.num_rows:,} rows, {num_keys:,} keys and minibatches of {entries:,} values"
