@@ -28,6 +28,7 @@ from shmps.data.matching import fit_columns
 from shmps.data.rows import Rows, fingerprint, is_finite, rows_of, to_csr
 from shmps.errors import DataError, OutOfSpace, UsageError
 from shmps.linear import kernels, minibatches
+from shmps.linear.full_gradient.kernels import moments
 from shmps.system.memory import own_memory
 
 ROWS, FEATURES = 300, 40
@@ -448,9 +449,9 @@ def test_kernels_reach_beyond_two_to_the_31_non_zeros(large):
     assert out[3] == pytest.approx(-3 / (1 + np.exp(margin[0]))) and second.nonzeros == 2
     indptr, indices, data = take_rows(rows.indptr, rows.indices, rows.data, np.array([1, 1]))
     assert indptr.tolist() == [0, 2, 4] and indices.tolist() == [3, 5] * 2 and data.tolist() == [3, 5] * 2
-    out[:] = 0.0
-    kernels.moments(second.indptr, second.indices, second.data, None, False, 1, out, np.zeros(FEATURES))
-    assert out[3] == 9 and out[5] == 25
+    squares, means = np.zeros((2, FEATURES, 1))
+    moments(second.indptr, second.indices, second.data, np.ones((1, 1)), False, squares, means)
+    assert squares[3] == 9 and squares[5] == 25
 
 
 def test_every_process_stays_within_its_memory_whatever_the_size_of_the_data(tmp_path):

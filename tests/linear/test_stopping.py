@@ -195,7 +195,7 @@ def test_minibatches_with_an_evaluation_set_stop_early_by_default_and_keep_the_b
 def test_nothing_else_stops_early_by_itself(params, tested, measured_on):
     model = LogisticRegression(**params).fit(X[:80], Y[:80], eval_set=(X[80:], Y[80:]) if tested else None)
     assert model.history_ == [] and model.result_.measured_on == measured_on
-    assert model.n_iter_ == 60 * 8 or params.get("solver") == "lbfgs"
+    assert model.n_iter_ == 60 * 16 or params.get("solver") == "lbfgs"
     assert not model.result_.settings["early_stopping"]
 
 
