@@ -22,11 +22,11 @@ _MOST_SECONDS = 0.06  # about what the start of nodes and the rounds between the
 
 def pays(problem: Problem, shard: Shard, weights: np.ndarray, trainings: float = 1.0) -> bool:
     """Return whether trainings in this process are shorter than the start of nodes, by timing a gradient."""
-    sums, request = Sums.of(problem), Gradient(weights)
+    sums = Sums.of(problem)
     gradients = trainings * (_FEWER if problem.whole else _GRADIENTS)
     for _ in range(2):  # the first may compile the kernel
         began = time.perf_counter()
-        shard.answer(request, weights, sums)
+        shard.compute_gradient(weights, sums)
         if gradients * (time.perf_counter() - began) <= _MOST_SECONDS:
             return True
     return False

@@ -43,22 +43,24 @@ class Shard:
         self._runs: Sequence[Rows] = [rows] if isinstance(rows, Rows) else rows
         self._problem, self._number, self._beat = problem, number, beat
         self._curvatures = np.zeros((sum(run.num_rows for run in self._runs), problem.classes))
-        self._at: np.ndarray | None = None  # the weights of the curvatures
+        self._at: np.ndarray | None = None  # the weights of the curvatures and of the first-order sums
+        self._first = np.empty(0)
 
     def answer(self, request: Request, weights: np.ndarray, sums: Sums) -> None:
         """Set the rows' part of the sums that `request` asks for at `weights` (features, classes)."""
-        if isinstance(request, Gradient):
-            self._compute_gradient(weights, sums)
-        else:
-            if self._at is None or not np.array_equal(self._at, weights):  # a respawned worker
-                self._compute_gradient(weights, sums)
+        if self._at is None or not np.array_equal(self._at, weights):
+            self.compute_gradient(weights, sums)  # for a curvature too: in a respawned worker
+        elif isinstance(request, Gradient):
+            sums.first[:] = self._first
+        if not isinstance(request, Gradient):
             sums.second[: request.count(self._problem)] = 0.0
             if isinstance(request, Block):
                 self._compute_block(request, sums)
             else:
                 self._compute_curvature(request, sums)
 
-    def _compute_gradient(self, weights: np.ndarray, sums: Sums) -> None:
+    def compute_gradient(self, weights: np.ndarray, sums: Sums) -> None:
+        """Set the rows' part of the first-order sums at `weights`."""
         problem = self._problem
         sums.first[:] = 0.0
         self._at = weights.copy()  # writable, as numba compiled for
@@ -78,6 +80,7 @@ class Shard:
             )
             self._beat()
         sums.masses[:] = self._curvatures.sum(axis=0)
+        self._first = sums.first.copy()
 
     def _compute_curvature(self, request: Curvature, sums: Sums) -> None:
         problem = self._problem

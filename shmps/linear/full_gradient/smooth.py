@@ -38,6 +38,8 @@ _DRIFT = 0.1  # relative change of the rows' curvatures after which H is renewed
 _SLOW = 0.3  # a decrease beside the one before: above it, a better H pays
 _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks for
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
+_LOOSE = 1e-3  # tolerance
+_STALE = 0.25  # strictness for a gap by a curvature that should be renewed: it may be four times too large
 _TINY = float(np.finfo(float).tiny)
 _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 
@@ -52,7 +54,8 @@ class SmoothSearch:
     def __init__(self, problem: Problem, start: np.ndarray, tolerance: float, near: bool = False):
         """start (features, classes). near: whether it comes from the minimum of a similar problem."""
         self.problem, self._tolerance = problem, tolerance
-        self._last = (3 if problem.whole else 5) - (2 if near else 0)  # decreases that must be small
+        # The decreases that must be small: one may be so by chance, by less than a loose tolerance.
+        self._last = (3 if problem.whole else 5) - (2 if near or tolerance >= _LOOSE else 0)
         if problem.loss == SOFTMAX:  # see `curvature.solver_for`
             start = start - start.mean(axis=1, keepdims=True)
         self.best = Point(start, math.inf, np.zeros(problem.shape), np.zeros(problem.classes))
@@ -79,7 +82,8 @@ class SmoothSearch:
             hard = yield from self._step()
             if self.stuck:
                 return
-            if share := self._share_to_renew(hard):
+            share = self._share_to_renew(hard)
+            if share and not self._is_near(_STALE):  # otherwise the search ends
                 yield from self._renew(share)
 
     def _begin(self, weights: np.ndarray) -> Steps:
@@ -110,12 +114,15 @@ class SmoothSearch:
         factor = 4 if hard and self._age else 2 if tired else 1 if drift > _DRIFT else 0
         return min(1.0, self._usual_share * factor)
 
-    def _is_near(self) -> bool:
-        """Set the direction of the next step and the gap; return whether the search ends here."""
+    def _is_near(self, strictness: float = 1.0) -> bool:
+        """Set the direction of the next step and the gap; return whether the search ends here.
+
+        strictness: factor of the tolerance.
+        """
         self._direction = -self._times_inverse(self.best.gradient)
         self._slope = self._dot(self.best.gradient, self._direction)
         self.gap = -self._slope / 2
-        allowed = 0.5 * self._tolerance * abs(self.best.value)  # the gap is an estimate
+        allowed = 0.5 * strictness * self._tolerance * abs(self.best.value)  # the gap is an estimate
         if self.gap <= _ROUNDING * abs(self.best.value):
             return True
         recent = self._decreases[-self._last :]
