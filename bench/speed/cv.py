@@ -114,7 +114,7 @@ def _measure(X: Any, y: np.ndarray, repeats: int) -> dict[str, Any]:
 
 
 def _coarsest(fit: Fit, X: Any, y: np.ndarray, exact: np.ndarray) -> float | None:
-    """Return the coarsest tolerance that comes within the distance; None if none does in reasonable time."""
+    """Return the coarsest tolerance within the distance, or None if none is or a fit takes too long."""
     for tol in TOLERANCES:
         began = time.perf_counter()
         scores = fit(X, y, tol)

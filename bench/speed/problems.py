@@ -5,7 +5,7 @@
     softmax  1/2 |W|^2 + C sum_i (log sum_k exp(x_i.W_k) - x_i.W_(y_i))
     rest     the sum of the l2 problems of each class against the rest
 
-None has an intercept, since the solvers disagree on how to penalise one.
+No problem has an intercept: some solvers penalise the intercept, and others do not.
 """
 
 from dataclasses import dataclass, replace

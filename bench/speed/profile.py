@@ -14,7 +14,7 @@ _TITLES = {"l2": "L2", "l1": "L1", "softmax": "softmax", "rest": "one against th
 def figure(problems: list[dict[str, Any]], packages: dict[str, str]) -> Any:
     """Draw a panel per kind of problem, and in it a curve per package, that of its fastest solver.
 
-    problems: as in the results of `bench.speed.real`; packages: the package of each solver, ours first.
+    problems: those in the results of `bench.speed.real`. packages: the package of each solver, shmps first.
     """
     kinds = [kind for kind in _TITLES if any(each["kind"] == kind for each in problems)]
     drawn, panels = figures.panels(len(kinds), "Share of problems solved within a multiple of the least time")
@@ -43,6 +43,6 @@ def figure(problems: list[dict[str, Any]], packages: dict[str, str]) -> Any:
 
 
 def _multiple(seconds: dict[str, float], packages: dict[str, str], package: str) -> float | None:
-    """Return the time of a package's fastest solver to the least of all; None if it has no time."""
+    """Return the least time of a package divided by the least time of all, or None without a time."""
     own = [spent for solver, spent in seconds.items() if packages[solver] == package]
     return min(own) / min(seconds.values()) if own else None

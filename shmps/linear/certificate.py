@@ -145,7 +145,7 @@ def _best_intercepts(
     share: np.ndarray,
     start: np.ndarray,
 ) -> np.ndarray | None:
-    """Return the intercepts (columns,) that minimise the loss, by Newton's method; None if none do."""
+    """Return the intercepts (columns,) at the minimum of the loss, by Newton's method; None without one."""
     columns = margins.shape[1]
     seen = np.bincount((labels > 0).astype(int) if columns == 1 else labels, share, max(columns, 2))
     if not seen.all():

@@ -14,6 +14,7 @@ import scipy.sparse
 from scipy.special import expit
 
 from shmps.data.rows import Rows
+from shmps.models.metrics import constant_log_loss
 
 STEPS = 10
 _NONZEROS = 2**19  # of the rows that are read
@@ -82,10 +83,7 @@ class _Problem:
 
     def constant(self) -> float:
         """Return the objective of the constant model; without an intercept, of zero weights."""
-        positive = float(self._shares @ (self._labels > 0))
-        if not self._intercept:
-            return math.log(2.0)
-        return -sum(share * math.log(share) for share in (positive, 1 - positive) if share > 0)
+        return constant_log_loss(self._labels, self._shares) if self._intercept else math.log(2.0)
 
     def decrement(self) -> float:
         """Return g' H^-1 g / 2 of the weights that are not 0, or that leave 0 against the L1 penalty."""

@@ -23,7 +23,7 @@ from shmps.linear.full_gradient.chains import (
 )
 from shmps.linear.full_gradient.in_process import pays
 from shmps.linear.full_gradient.layout import Layout
-from shmps.linear.full_gradient.problem import BINARY, Problem
+from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.settings import Settings
 from shmps.linear.solvers import MOST_ROUNDS, start_method_of, warm_up_nodes
@@ -63,7 +63,7 @@ def train_paths(
     if isinstance(rows, MappedRows):  # they are read again and again, in another order
         rows = rows.part(0, rows.num_rows)
     rows, taken = grouped(rows, taken)
-    loss = settings.classes if narrow.ndim > 1 else BINARY
+    loss = settings.loss_of(narrow)
     sparsest = max((path[0] for path in penalties[0]), key=lambda penalty: penalty.l1)
     problem = Problem.of(rows, narrow.shape, loss, intercept, **sparsest._asdict())
     trainer = Trainer(rows, taken, problem, settings.tol, settings.iterations or MOST_ROUNDS)

@@ -4,11 +4,13 @@ import itertools
 import numbers
 from typing import Any
 
+import numpy as np
+
 from shmps.checks import bytes_of, seed_of
 from shmps.errors import UsageError, named_in
 from shmps.linear.callbacks import CallbackList, check_callbacks
 from shmps.linear.declaration import NODES
-from shmps.linear.full_gradient.problem import ONE_AGAINST_REST, SOFTMAX
+from shmps.linear.full_gradient.problem import BINARY, ONE_AGAINST_REST, SOFTMAX
 from shmps.linear.parameters import DECLARED, LEAST_BATCHES, LEAST_ROWS, Parameters
 from shmps.linear.plan import Plan
 from shmps.linear.scaling import Moments
@@ -168,6 +170,10 @@ class Settings(Parameters):
         if self.multi_class != "auto":
             return self.multi_class
         return SOFTMAX if self.by_lbfgs() else ONE_AGAINST_REST
+
+    def loss_of(self, weights: np.ndarray) -> str:
+        """Return the loss of a training with weights (features,), or (features, classes)."""
+        return BINARY if weights.ndim == 1 else self.classes
 
     @property
     def rate_by_rows(self) -> bool:

@@ -19,7 +19,7 @@ from shmps.linear.full_gradient import rounds
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.in_process import InProcess, pays
 from shmps.linear.full_gradient.layout import Layout
-from shmps.linear.full_gradient.problem import BINARY, Problem
+from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
@@ -217,14 +217,14 @@ def _minibatches(
     )
 
 
-def problem_of(settings: Settings, rows: Rows, shape: tuple[int, ...]) -> Problem:
-    """Return the problem that a training solves, with weights of `shape`."""
-    loss = BINARY if len(shape) == 1 else settings.classes
-    return Problem.of(rows, shape, loss, bool(settings.fit_intercept), l2=settings.l2, l1=settings.l1)
+def problem_of(settings: Settings, rows: Rows, weights: np.ndarray) -> Problem:
+    """Return the problem that a training solves, with weights of the shape of `weights`."""
+    loss, intercept = settings.loss_of(weights), bool(settings.fit_intercept)
+    return Problem.of(rows, weights.shape, loss, intercept, l2=settings.l2, l1=settings.l1)
 
 
 def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out: int) -> Solver:
-    problem = problem_of(settings, rows, start.shape)
+    problem = problem_of(settings, rows, start)
     must_fit(settings.plan().memory, rows, *problem.shape, rounds.PER_WEIGHT, left_out=left_out)
     most = settings.iterations or MOST_ROUNDS
     start = start.reshape(problem.shape)

@@ -31,7 +31,6 @@ from shmps.linear.certificate import duality_gap
 from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
 from shmps.linear.full_gradient.model_kernels import descend
-from shmps.linear.full_gradient.problem import BINARY
 from shmps.linear.full_gradient.shard import GRADIENTS
 from shmps.linear.gap import Gap, gap_of
 from shmps.linear.parameters import DECLARED
@@ -327,7 +326,7 @@ class Training:
     def _certificate(self, weights: np.ndarray) -> float | None:
         if not self.settings.certificate or self._is_part:
             return None
-        return duality_gap(self._rows, weights, problem_of(self.settings, self._rows, weights.shape))
+        return duality_gap(self._rows, weights, problem_of(self.settings, self._rows, weights))
 
     def _effective_settings(self) -> dict[str, Any]:
         """Return the settings that are saved with the result and the model, as JSON-able values."""
@@ -372,7 +371,7 @@ def _at_other_rate(updater: ByRule, copy: Copy, weights: np.ndarray) -> Copy:
 
 def _kernels(settings: Settings, start: np.ndarray) -> list[Any]:
     """Return kernels of the training that stand for all of them: those that differ between trainings."""
-    gradient = GRADIENTS[BINARY if start.ndim == 1 else settings.classes]
+    gradient = GRADIENTS[settings.loss_of(start)]
     return [gradient, descend] if settings.l1 and settings.by_lbfgs() else [gradient]
 
 

@@ -44,7 +44,7 @@ def choose(
 ) -> dict[str, Any] | None:
     """Set the penalty to that with the least mean log-loss over the folds, and show those of all penalties.
 
-    Return the figures for JSON; None if no cross-validation is asked for.
+    Return the figures for JSON, or None if the flags ask for no cross-validation.
     """
     if options.cv is None and options.l2_path is None:
         return None
@@ -70,7 +70,7 @@ def choose(
     if not options.quiet:
         console.tell(f"cross-validation of {len(model.Cs_)} penalties in {len(losses)} folds:")
         for place in np.argsort(model.Cs_).tolist():
-            l1, l2 = penalties_of(model.Cs_[place], settings.l1_ratio or 0.0, total)
+            l1, l2 = penalties_of(model.Cs_[place], settings.l1_ratio, total)
             sparse = f"l1 {l1:<10.4g} " if l1 else ""
             console.tell(
                 f"  C {model.Cs_[place]:<10.4g} {sparse}l2 {l2:<10.4g} log-loss "

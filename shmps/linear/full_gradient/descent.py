@@ -43,8 +43,9 @@ class Descent:
 
     def take(self, sums: Sums) -> None:
         """Take the sums that the request asked for, and set the next one."""
+        assert self.request is not None
         was_gradient = isinstance(self.request, Gradient)
-        finite = np.isfinite(sums.first if was_gradient else sums.second).all()
+        finite = np.isfinite(sums.answering(self.request)).all()
         if not finite and not (was_gradient and self.history):  # a trial may be too far
             raise Diverged(
                 "loss, gradient and curvature must be finite at the initial weights, and are not; scale the "

@@ -1,6 +1,6 @@
 """The problem that full-gradient solvers solve, the requests of a search, and the sums that answer them.
 
-    search:   Gradient(weights), Curvature(budget), Gradient(weights), ...
+    search:   Gradient(weights), Curvature(share), Gradient(weights), ...
     workers:  the sums over their rows, added up
 
 A search is a generator: it yields requests and is sent `Sums`. It does no I/O, so it runs beside servers and
@@ -157,7 +157,7 @@ Steps = Generator["Request", "Sums", None]
 
 @dataclass
 class Sums:
-    """Sums over rows, as views of one array.
+    """Sums over rows, in two arrays and as views of these.
 
     first: gradient (features, classes), loss (1,), masses (classes,): the sums of the rows' curvatures.
     second: squares (features, classes) of the features, weighted by the rows' curvatures; then half of each
@@ -170,12 +170,13 @@ class Sums:
     second: np.ndarray
 
     @staticmethod
-    def of(problem: Problem, values: np.ndarray | None = None) -> "Sums":
-        """Return the sums in `values`, (first_order + second_order,); by default they are zero."""
-        count = problem.first_order
-        if values is None:
-            values = np.zeros(count + problem.second_order)
-        return Sums(problem, values[:count], values[count:])
+    def of(problem: Problem) -> "Sums":
+        """Return sums that are zero, with room for the answer to any request."""
+        return Sums(problem, np.zeros(problem.first_order), np.zeros(problem.second_order))
+
+    def answering(self, request: Request) -> np.ndarray:
+        """Return the sums that answer a request."""
+        return self.first if isinstance(request, Gradient) else self.second[: request.count(self.problem)]
 
     @property
     def gradient(self) -> np.ndarray:

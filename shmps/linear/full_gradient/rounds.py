@@ -48,7 +48,6 @@ def contribute(
     asked = layout.read(kv.read())
     for number in itertools.count(1):
         if number > kv.resumed:
-            asked = layout.read(kv.read())
             assert asked.request is not None
             answers.answer(asked.request, asked.weights, sums)
             sheet.lap(COMPUTE)
@@ -57,7 +56,7 @@ def contribute(
                 _report(kv, asked, problem.loss_shape)
                 sheet.lap(PULL)
             begin, end = layout.keys(asked.request)
-            kv.push(keys[begin:end], (sums.first if is_gradient else sums.second)[: end - begin])
+            kv.push(keys[begin:end], sums.answering(asked.request))
         kv.barrier(ALL)
         sheet.lap(PUSH)
         # A respawned worker skips the rounds that are complete.
@@ -90,11 +89,7 @@ class Coordinator:
             descent.begin()
             return
         assert descent.request is not None
-        values = self._cluster.weights(*layout.keys(descent.request))
-        if isinstance(descent.request, Gradient):
-            self._sums.first[:] = values
-        else:
-            self._sums.second[: len(values)] = values
+        self._sums.answering(descent.request)[:] = self._cluster.weights(*layout.keys(descent.request))
         descent.take(self._sums)
         self._cluster.write(layout.write(Asked(descent.request, descent.weights, descent.gradients)))
 

@@ -53,7 +53,7 @@ class Shard:
         elif isinstance(request, Gradient):
             sums.first[:] = self._first
         if not isinstance(request, Gradient):
-            sums.second[: request.count(self._problem)] = 0.0
+            sums.answering(request)[:] = 0.0
             if isinstance(request, Block):
                 self._compute_block(request, sums)
             else:

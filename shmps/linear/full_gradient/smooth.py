@@ -54,7 +54,8 @@ class SmoothSearch:
     def __init__(self, problem: Problem, start: np.ndarray, tolerance: float, near: bool = False):
         """start (features, classes). near: whether it comes from the minimum of a similar problem."""
         self.problem, self._tolerance = problem, tolerance
-        # The decreases that must be small: one may be so by chance, by less than a loose tolerance.
+        # How many of the last decreases must be small. Several: a single step may be short by chance, which a
+        # loose tolerance allows.
         self._last = (3 if problem.whole else 5) - (2 if near or tolerance >= _LOOSE else 0)
         if problem.loss == SOFTMAX:  # see `curvature.solver_for`
             start = start - start.mean(axis=1, keepdims=True)
