@@ -17,11 +17,10 @@ from shmps.engines.processes.threads import threads_that_may_compute
 from shmps.linear import minibatch_worker
 from shmps.linear.full_gradient import rounds
 from shmps.linear.full_gradient.descent import Descent
-from shmps.linear.full_gradient.in_process import InProcess, pays
+from shmps.linear.full_gradient.in_process import InProcess, own_shard
 from shmps.linear.full_gradient.layout import Layout
 from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.searches import search_for
-from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.linear.scaling import Centre
 from shmps.linear.settings import Settings
@@ -230,8 +229,8 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     start = start.reshape(problem.shape)
     descent = Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
     if not (settings.asks_for_nodes or settings.timeline):
-        shard = Shard(problem, rows, 0)
-        if pays(problem, shard, start):
+        shard = own_shard(problem, rows, start, settings.workers)
+        if shard is not None:
             return InProcess(rows, shard, problem, descent, most, settings.test_interval or 0)
     start_method = start_method_of(settings)
     if start_method != "fork":

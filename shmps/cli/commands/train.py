@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     if dataset.note and not (options.quiet and options.data):  # a substitute is always announced
         console.tell(dataset.note)
     labels, tested = _labels(dataset, options.test)
-    settle_workers(settings, dataset.train_X.shape[0], dataset.train_X.nnz)
+    settle_workers(settings, dataset.train_X.shape[0], dataset.train_X.nnz, len(labels.classes))
     if options.quiet:
         logging.getLogger("shmps").setLevel(logging.ERROR)
     else:
