@@ -25,9 +25,9 @@ DIGESTS = {
     "adagrad": "f6a77d184e0c98c3cea9d47aae13fa5f97dd5bce340cc288d64550695891d22c",
     "ftrl": "acde1eefb04487371af1554ab775e5c8e36b7615c98b24270b97fa2360dbbdfe",
     "dist-lr": "5b5d23d19c00edbfe95d6c38b22d62e79505c75e29d9f6274d56d1d4a4a3cc0b",
-    "lbfgs": "142cc97ebbac5e6dc0a11ca3fc5437abadcbb12328766390f7b742b9b1661775",
+    "lbfgs": "6a81f2c7c1d83f0ebe498f552c9648cf50861521adc47a7e08e5362ee7ce3510",
     "classes": "9f580ceb911c824b8212067e67f3b59e2ec6fb1a4163e27643162b3b0d7ec685",
-    "classes-lbfgs": "8a45dc3053606f2ef9dfafb068752b8d808d92826ee62f984be9d1932778f56d",
+    "classes-lbfgs": "0659ab4d78cf5b716b77140da056e069b3071377d7e4902184535a96e12683be",
 }
 
 # Three workers: a sum of two gradients is the same in any order.
