@@ -138,7 +138,7 @@ class Parameters:
     )
     iterations: int | None = parameter(
         None, integer(least=1),
-        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 100)",
+        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 300)",
         flag=Flag("N", exclusive="length"),
     )
     tol: float = parameter(
