@@ -24,7 +24,7 @@ if importlib.util.find_spec("sklearn") is None:
 
 # The default estimator and LogisticRegressionCV take every check. The other solvers, penalties and updaters
 # take the checks of what was learned, and of whether there is a `partial_fit`. Some cannot hold:
-# - weight_equivalence asks two ways to the same objective to agree in eight digits of each weight. A minibatch
+# - weight_equivalence asks two ways to one objective to agree in eight digits of each weight. A minibatch
 #   cannot know that a row counts twice, and with L1 the weights agree to half the digits of the objective.
 # - class_weight_cl gives a class 1e7 times the weight of the others: plain gradient steps are too slow.
 # dist-lr applies the push that comes last: with one worker there is one order.
