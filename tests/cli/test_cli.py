@@ -149,8 +149,8 @@ def test_naming_a9a_never_falls_back(tmp_path):
 
 @pytest.mark.skipif(not has_a9a, reason="a9a is not in $SHMPS_DATA_DIR or data/")
 @pytest.mark.parametrize("mode", [["--sync"], ["--async"], ["--bound", "4"], ["--hogwild"]], ids=" ".join)
-def test_default_settings_reach_the_accuracy_of_a9a(mode):
-    done = command("--workers", 4, "--data", "a9a", "--json", *mode)
+def test_default_settings_reach_the_accuracy_of_a9a(shmps, mode):
+    done = shmps("train", "--workers", 4, "--data", "a9a", "--json", *mode)
     assert json.loads(done.stdout)["metrics"]["accuracy"] >= 0.845
 
 

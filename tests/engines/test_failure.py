@@ -197,10 +197,14 @@ else:
 """
 
 
-@pytest.mark.parametrize("mode", ["SYNC", "ASYNC"])
 @pytest.mark.parametrize(
-    ("number", "threaded"),
-    [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGTERM, False), (signal.SIGINT, False)],
+    ("number", "threaded", "mode"),
+    [
+        (signal.SIGKILL, False, "SYNC"),
+        (signal.SIGKILL, True, "ASYNC"),
+        (signal.SIGTERM, False, "ASYNC"),
+        (signal.SIGINT, False, "SYNC"),
+    ],
 )
 def test_nothing_outlives_the_parent(number, threaded, mode, tmp_path):
     script = tmp_path / "script.py"

@@ -1,6 +1,7 @@
 """A signal at any step of a cluster's life: nothing stays behind or hangs, and the signal is delivered."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -112,16 +113,16 @@ def lines_of(life: Callable[[], None]) -> int:
     return lines[0]
 
 
-@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
 @pytest.mark.parametrize("life", [a_cluster, a_cluster_in_which_handlers_are_set, a_fit])
-def test_a_signal_at_any_line_leaves_nothing_behind_and_is_delivered(life, number):
+def test_a_signal_at_any_line_leaves_nothing_behind_and_is_delivered(life):
     before = signal.signal(signal.SIGTERM, terminate)
     ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         life()
         open_before, children = descriptors(), children_of(os.getpid())
         first = os.getpid() % STRIDE
-        for step in range(1 + first, lines_of(life), STRIDE):
+        steps = range(1 + first, lines_of(life), STRIDE)
+        for step, number in zip(steps, itertools.cycle(NUMBERS), strict=False):
             heard = False
             signal.signal(signal.SIGINT, ctrl_c)
             with signal_at(step, number) as lines:

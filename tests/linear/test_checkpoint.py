@@ -15,6 +15,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from damage import overwrite
 from problems import watching
 from processes import ROOT, alive, children_of
 
@@ -367,10 +368,10 @@ def test_every_flipped_byte_and_every_truncation_is_detected(copied):
     assert checkpoint.read(str(path)).copy.ticks.tolist() == [24, 24]
     for place in range(len(data)):
         for flip in (32, 255):  # 32: another case of the same letter
-            path.write_bytes(data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
+            overwrite(path, data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
             with pytest.raises(DataError, match="checkpoint-1: "):
                 checkpoint.read(str(path))
-        path.write_bytes(data[:place])
+        overwrite(path, data[:place])
         with pytest.raises(DataError, match="checkpoint-1: "):
             checkpoint.read(str(path))
     path.write_bytes(data + b"0")

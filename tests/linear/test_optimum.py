@@ -1,5 +1,6 @@
 """A fit with the default solver ends within `tol` of the optimum, or warns: on sets easy and hard."""
 
+import contextlib
 import functools
 import itertools
 import warnings
@@ -63,6 +64,17 @@ class Rows(NamedTuple):
         problem = Problem(self.X, self.y, self.weights, 0, 0, False)
         constant = problem.shares @ problem.onehot * np.ones_like(problem.onehot)
         return float(np.abs(problem.slope(constant)).max())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread_of_blas():
+    """The oracle's matrices are small: with two threads it takes five times as much processor time."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError):  # it comes with scikit-learn
+            from threadpoolctl import threadpool_limits
+
+            stack.enter_context(threadpool_limits(1, "blas"))
+        yield
 
 
 @functools.cache
