@@ -15,6 +15,7 @@ import scipy.sparse
 from shmps import ASYNC, BOUNDED, FTRL, SGD, SYNC, AdaGrad, Cluster, KVWorker, LogisticRegression
 from shmps.data.rows import rows_of
 from shmps.errors import NodeDied, WorkerFailed
+from shmps.linear.declaration import ENGINES
 from shmps.linear.minibatch_worker import train
 from shmps.linear.plan import Plan
 from shmps.ps.messages import SERVER, WORKER, Ping, Record, pack
@@ -60,11 +61,17 @@ FAILPOINTS = [
 ]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("point", FAILPOINTS, ids=lambda point: f"{point[2]}-{point[3]}")
-def test_every_push_arrives_exactly_once_whichever_node_is_killed_wherever(point, mode):
+def test_every_push_arrives_exactly_once_whichever_node_is_killed_wherever(point, mode, engine):
     with Cluster(
-        KEYS, servers=2, workers=WORKERS, consistency=MODES[mode], failpoints=[Failpoint(*point)]
+        KEYS,
+        servers=2,
+        workers=WORKERS,
+        consistency=MODES[mode],
+        failpoints=[Failpoint(*point)],
+        engine=engine,
     ) as cluster:
         cluster.run(add_deltas, on_worker_death=RESPAWN)
         assert cluster.weights().tolist() == expected().tolist()
@@ -89,11 +96,18 @@ WITH_REPLICA = [
 ]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("point", WITH_REPLICA, ids=lambda point: f"{point[1]}-{point[2]}-{point[3]}")
-def test_with_a_replica_every_push_arrives_once_and_in_both(point, mode):
+def test_with_a_replica_every_push_arrives_once_and_in_both(point, mode, engine):
     with Cluster(
-        KEYS, servers=2, workers=WORKERS, replicas=1, consistency=MODES[mode], failpoints=[Failpoint(*point)]
+        KEYS,
+        servers=2,
+        workers=WORKERS,
+        replicas=1,
+        consistency=MODES[mode],
+        failpoints=[Failpoint(*point)],
+        engine=engine,
     ) as cluster:
         cluster.run(add_deltas, on_worker_death=RESPAWN)
         assert cluster.weights().tolist() == expected().tolist()
