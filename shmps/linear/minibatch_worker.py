@@ -179,6 +179,7 @@ def _visit(
     weights = exchange.read(batch)
     sheet.lap(PULL)
     loss = exchange.compute(batch, weights)
+    kv.computed(batch.rows.nonzeros)
     spent = sheet.lap(COMPUTE)
     if not math.isfinite(loss):
         raise Diverged(

@@ -263,6 +263,13 @@ class KVWorker:
         """Show a sign of life. Call it in long computations; every call that waits does it too."""
         self._pulse.beat()
 
+    def computed(self, nonzeros: int) -> None:
+        """Say that this worker has computed a gradient over so many non-zeros.
+
+        On a virtual clock (`Inline`) the time passes now that the worker's machine takes for it.
+        """
+        self._client.clock.compute(nonzeros)
+
     def report(self, value: Any) -> None:
         """Give a picklable `value` to the caller of `run` (its `on_report`) while the run goes on.
 
