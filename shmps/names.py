@@ -2,6 +2,7 @@
 
 from shmps import mapped
 from shmps.cluster import Cluster
+from shmps.journal import Journal
 from shmps.models.formats import load, save
 from shmps.models.model import Model
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
@@ -24,6 +25,7 @@ __all__ = [
     "Add",
     "Cluster",
     "Consistency",
+    "Journal",
     "KVWorker",
     "LogisticRegression",
     "LogisticRegressionCV",

@@ -8,6 +8,7 @@ from typing import Any
 
 from shmps.engines.processes.boot import input_poll
 from shmps.engines.processes.clock import SystemClock
+from shmps.engines.processes.event_file import EventFile
 from shmps.engines.processes.node import Lifeline, Node
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.roles import serve_partition, work_on
@@ -54,11 +55,20 @@ class ProcessEngine:
             for _ in range(shape.workers):
                 self.channels.append(WorkerFiles())
                 resources.callback(self.channels[-1].close)
+            self.streams: list[EventFile] = []
+            for _ in range(shape.servers if consistency.recorded else 0):
+                self.streams.append(EventFile())
+                resources.callback(self.streams[-1].close)
             self._lifeline = Lifeline()
             resources.callback(self._lifeline.close)
             self.close = resources.pop_all().close
         self.serve = partial(
-            serve_partition, store=store, inboxes=inboxes, consistency=consistency, updater=updater
+            serve_partition,
+            store=store,
+            inboxes=inboxes,
+            consistency=consistency,
+            updater=updater,
+            streams=self.streams,
         )
         self.work = partial(
             work_on,

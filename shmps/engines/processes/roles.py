@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shmps.engines.processes.clock import SystemClock
+from shmps.engines.processes.event_file import EventFile
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
 from shmps.engines.processes.value_files import WorkerFiles
@@ -13,6 +14,7 @@ from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.node import serve, work
+from shmps.ps.server.recorder import Recorder, StreamRecorder
 from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.server import Server
 from shmps.ps.updater import Updater
@@ -21,18 +23,27 @@ from shmps.ps.worker.kv import KVWorker
 
 
 def serve_partition(
-    rank: int, life: int, *, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
+    rank: int,
+    life: int,
+    *,
+    store: Store,
+    inboxes: Inboxes,
+    consistency: Consistency,
+    updater: Updater,
+    streams: list[EventFile],
 ) -> None:
     shape, arrays = store.shape, store.mailboxes()
     parameters = Parameters(shape, store.parameters(writable=True))
+    redo = RedoLog(parameters, rank)
     server = Server(
         rank=rank,
         life=life,
         parameters=parameters,
-        redo=RedoLog(parameters, rank),
+        redo=redo,
         mailboxes=[Mailbox(arrays, shape, worker, rank) for worker in range(shape.workers)],
         consistency=consistency,
         updater=updater,
+        recorder=StreamRecorder(streams[rank], redo.committed) if consistency.recorded else Recorder(),
     )
     serve(server, Post(inboxes, (SERVER, rank)), Pulse(arrays, shape, SERVER, rank))
 

@@ -52,7 +52,7 @@ class Client:
     ):
         self.rank, self.life, self.consistency = rank, life, consistency
         self.pulse, self.clock = pulse, clock
-        self.requests = Requests(rank, life, shape, mailboxes, log)
+        self.requests = Requests(rank, life, shape, mailboxes, log, consistency.recorded)
         self.meeting, self.reports = Meeting(), Reports(channel)
         self.seconds_waiting = 0.0
         self._servers, self._shape, self._post = len(mailboxes), shape, post
@@ -99,14 +99,27 @@ class Client:
         if out is not None:
             out = writeable(out, count, self._shape.width, self._shape.dtype)
         requests, dense = self.requests, keys is None
-        if not requests.has_slot(dense):
-            self.wait_until(lambda: requests.has_slot(dense))
+        turn = requests.pulls if op == PULL else None
+        self.consistency.must_allow(self.rank, requests.pushes + (turn is None), turn)
+        if not requests.has_slot(dense, op):
+            self._wait_for_slot(dense)
         request = requests.start(op, keys, values, cuts, rows, callback, out)
         for server in range(self._servers):
             self._post.send(*requests.announce(request, server))
             reach("worker: half announced")
         reach("worker: announced")
         return request.timestamp
+
+    def _wait_for_slot(self, dense: bool) -> None:
+        requests = self.requests
+        if not requests.waits_for_slot(dense):
+            name = "dense_slots" if dense else "slots"
+            count = self._shape.dense_slots if dense else self._shape.slots
+            raise UsageError(
+                f"{name} of a recorded Cluster must be above the pulls between two pushes of a worker, which "
+                f"keep their slots, got {count}; raise {name}"
+            )
+        self.wait_until(lambda: requests.has_slot(dense))
 
     def cut(self, keys) -> tuple[np.ndarray, list[int]]:
         """Sorted keys do the work: server s has keys[cuts[s]:cuts[s + 1]]."""
