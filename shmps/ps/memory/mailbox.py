@@ -53,14 +53,16 @@ class PushLog:
         self._sizes[slot], self._versions[slot] = sizes, versions
         self._numbers[slot] = number
 
-    def note_pull(self, slot: int, place: int) -> None:
-        """Note a pull in a filled slot. place: see `schedule.place_of`."""
+    def note_pull(self, slot: int, place: int, sizes: list[int]) -> None:
+        """Note a pull in a filled slot, of `sizes` keys for each server. place: see `schedule.place_of`."""
+        self._sizes[slot] = sizes
         self._pulls[slot] = place
 
-    def pulls_from(self, place: int) -> dict[int, int]:
-        """Return the slots of the noted pulls at `place` and later, by place."""
+    def pulls(self) -> dict[int, tuple[int, list[int]]]:
+        """Return the noted pulls, slot and sizes by place, in order."""
         slots = (*self.slots, *self.dense_slots)
-        return {int(self._pulls[slot]): slot for slot in slots if self._pulls[slot] >= place}
+        noted = sorted((int(self._pulls[slot]), slot) for slot in slots if self._pulls[slot])
+        return {place: (slot, self._sizes[slot].tolist()) for place, slot in noted}
 
     def commit(self, number: int) -> None:
         self._committed[self._worker] = number

@@ -213,8 +213,7 @@ class Server:
             self._answer(record, noted)
             return
         # The worker's own pushes come first: one may be held because the tail is behind.
-        worker = record.sender
-        held = self._awaited or self._last[worker] > self._redo.done[worker]
+        held = self._awaited or record.number > self._redo.done[record.sender]
         if held or not self.consistency.may_pull(record, self.clock, self._moment()):
             self._parked.append(record)
             return

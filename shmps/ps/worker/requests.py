@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps.errors import UsageError
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.messages import PULL, PUSH, PUSH_PULL, SERVER, Delivery, Record, Welcome
-from shmps.ps.schedule import place_of
+from shmps.ps.schedule import MOST_TURNS, place_of
 from shmps.system.failpoints import reach
 
 Callback = Callable[[Any], None]
@@ -75,6 +74,11 @@ class Requests:
         self._former: dict[int, int] = {}  # slots of a former life's pulls since the last push, by place
 
     @property
+    def pushing(self) -> bool:
+        """Whether a push is under way that a former life had committed."""
+        return any(request.op == PUSH for request in self.under_way.values())
+
+    @property
     def welcomed(self) -> bool:
         return all(self._lives)
 
@@ -106,21 +110,18 @@ class Requests:
         """
         if out is None and op != PUSH:  # before the slot is taken, since too little memory raises here
             out = np.empty((cuts[-1], self._shape.width), self._shape.dtype)
-        former = self._former.pop(self._next_pull, None) if op == PULL else None
-        if former is not None:
-            slot, sizes = former, self._same(former, keys, cuts)
-        else:
-            slot, sizes = self._filled(keys, values, cuts)
+        again = self._again(keys, cuts) if op == PULL and self._former else None
+        slot, sizes = again or self._filled(keys, values, cuts)
         versions = list(self.seen)
         if op == PULL:
             versions = [self.pulls] * len(versions)
-            self._note_pull(slot, self._next_pull)
+            self._note_pull(slot, self._next_pull, sizes)
             self.pulls += 1
         else:
             self.pushes += 1
             self.pulls = int(op == PUSH_PULL)
             if op == PUSH_PULL:
-                self._note_pull(slot, place_of(self.pushes, 0))
+                self._note_pull(slot, place_of(self.pushes, 0), sizes)
             self._log.note(slot, self.pushes, rows, sizes, self.seen)
             reach("worker: before commit")
             self._log.commit(self.pushes)
@@ -142,29 +143,45 @@ class Requests:
 
     # The answers that are kept.
 
-    def _note_pull(self, slot: int, place: int) -> None:
+    def _note_pull(self, slot: int, place: int, sizes: list[int]) -> None:
         if self._keeps_answers:
-            self._log.note_pull(slot, place)
+            self._log.note_pull(slot, place, sizes)
 
-    def _same(self, slot: int, keys: np.ndarray | None, cuts: list[int]) -> list[int]:
-        """Return the number of keys for each server of a former life's pull. Raises UsageError for others."""
+    def _again(self, keys: np.ndarray | None, cuts: list[int]) -> tuple[int, list[int]] | None:
+        """Make a pull of a former life again: return its slot, and the number of keys for each server.
+
+        Servers repeat the answers that lie in the slot. Return None if there is none, or if it had other
+        keys: this life may have stopped where the former one went on.
+        """
+        slot = self._former.pop(self._next_pull, None)
+        if slot is None:
+            return None
         sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
         same = (slot < 0) == (keys is None)
         if same and keys is not None:
             kept = [box.keys[slot][:size] for box, size in zip(self._mailboxes, sizes, strict=True)]
             same = np.array_equal(np.concatenate(kept), keys)
         if not same:
-            raise UsageError(
-                f"in a recorded run, a worker that starts again must pull the same keys again, got others in "
-                f"pull {self.pulls + 1} after push {self.pushes}; go on after `kv.resumed` pushes"
-            )
-        return sizes
+            self._release(slot)
+            return None
+        others = (each for each in self.under_way.values() if each.slot != slot or each.op == PUSH)
+        self.under_way = {each.timestamp: each for each in others}
+        return slot, sizes
 
     def _forget_answers(self) -> None:
         """Free the slots of the pulls before a push that is committed."""
-        for slot in (*self._kept, *self._former.values()):
-            self._free[slot < 0].append(slot)
+        slots = (*self._kept, *self._former.values())
         self._kept, self._former = [], {}
+        for slot in slots:
+            self._release(slot)
+
+    def _release(self, slot: int) -> None:
+        """Free a slot, unless it keeps an answer or another request uses it."""
+        if self._keeps_answers:
+            used = (*self._kept, *self._former.values(), *(each.slot for each in self.under_way.values()))
+            if slot in used:
+                return
+        self._free[slot < 0].append(slot)
 
     def _fill(
         self, slot: int, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
@@ -192,18 +209,21 @@ class Requests:
     def recover(self) -> list[Delivery]:
         """Return the records that announce what a former life had committed. Call it after all welcomes.
 
-        The slots of pushes that some server has not applied are in use again, and those of kept answers.
+        The slots of pushes that some server has not applied are in use again, and those of kept answers. A
+        server may wait for a pull that a former life had begun, so noted pulls are announced too. Their
+        answers are dropped, unless this life makes the same pull.
         """
         self._log.forget_uncommitted()
         self.pushes = max(*self._done, self._log.committed)
-        if self._keeps_answers:
-            self._former = self._log.pulls_from(place_of(self.pushes, 0))
-            for slot in self._former.values():
-                self._free[slot < 0].remove(slot)
         for number, slot, sizes, versions in self._log.pending(min(self._done)):
-            if slot not in self._former.values():  # a push and pull
-                self._free[slot < 0].remove(slot)
             self._add(PUSH, slot, number, sizes, versions)
+        for place, (slot, sizes) in self._log.pulls().items():
+            number, turn = divmod(place - 1, MOST_TURNS)
+            self._add(PULL, slot, number, sizes, [turn] * len(sizes))
+            if number == self.pushes:
+                self._former[place] = slot
+        for slot in {request.slot for request in self.under_way.values()}:
+            self._free[slot < 0].remove(slot)
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
     def announce(self, request: Request, server: int) -> Delivery:
@@ -250,11 +270,10 @@ class Requests:
             self._complete(request)
 
     def _complete(self, request: Request) -> None:
-        values = None if request.op == PUSH else self._collect(request)
-        if self._keeps_answers and request.op != PUSH and request.number == self.pushes:
+        values = None if request.op == PUSH or request.out is None else self._collect(request)
+        if self._keeps_answers and values is not None and request.number == self.pushes:
             self._kept.append(request.slot)
-        elif request.slot not in self._former.values():
-            self._free[request.slot < 0].append(request.slot)
+        self._release(request.slot)
         if request.callback is not None:
             self.callbacks_expected -= 1
             self.due.append((request.callback, values))
