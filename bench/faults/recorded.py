@@ -4,14 +4,13 @@ Workers compute what they push from what they pulled, and the updater divides by
 order gives other bits.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from bench.faults.schedule import KEYS, Schedule, failure
-from bench.faults.simulation import Post, Wrong
+from bench.faults.simulation import Node, Post
 from shmps import ASYNC, BOUNDED, SYNC, Journal, Updater
 from shmps.journal import digest_of
 from shmps.ps.consistency import Consistency
@@ -21,7 +20,8 @@ from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse, Status
 from shmps.ps.messages import SERVER, Record
 from shmps.ps.node import serve
-from shmps.ps.scheduler.run import RESPAWN
+from shmps.ps.schedule import Schedule as Order
+from shmps.ps.scheduler.run import RESPAWN, Run
 from shmps.ps.server.recorder import StreamRecorder
 from shmps.ps.server.redo_log import RedoLog, start_replica
 from shmps.ps.server.server import Server
@@ -70,10 +70,14 @@ class RecordedSchedule(Schedule):
         super().__init__(seed, trace)
         choose, self.problem = self.random.choice, problem
         self.runs, self.removal, self.policy, self.join_at = 1, 0.0, RESPAWN, None
-        self.consistency: Consistency = Consistency(*choose(_MODES), recorded=True)
+        self.consistency: Consistency = choose(_MODES)
         self.haste_to_stop = choose((0.0, 0.0, 0.01)) if journal is None else 0.0
         if journal is not None:
-            self.workers, self.servers, self.consistency = journal.workers, journal.servers, journal.consistency
+            self.workers, self.servers, self.consistency = (
+                journal.workers,
+                journal.servers,
+                journal.consistency,
+            )
         replicas = choose((0, 1)) if self.servers > 1 else 0
         self.shape = Shape(KEYS, 1, 0, self.servers, self.workers, KEYS, replicas, dense_slots=3)
         fields = self.shape.parameter_fields(), self.shape.mailbox_fields()
@@ -87,27 +91,25 @@ class RecordedSchedule(Schedule):
         mailboxes = [Mailbox(self.arrays, self.shape, worker, rank) for worker in range(self.shape.workers)]
         redo = RedoLog(self.parameters, rank)
         recorder = StreamRecorder(self.streams[rank], redo.committed)
-        server = Server(
-            rank, life, self.parameters, redo, mailboxes, self.consistency, ByDelay(), recorder
-        )
+        server = Server(rank, life, self.parameters, redo, mailboxes, self.consistency, ByDelay(), recorder)
         serve(server, Post(self, (SERVER, rank), life), Pulse(self.arrays, self.shape, SERVER, rank))
 
-    def _run(self):
-        run = super()._run()
-        return functools.partial(type(run), **{**vars(run), "function": compute})()
+    def _run(self) -> Run:
+        return replace(super()._run(), function=compute)
 
-    def step(self, may_idle: bool):
+    def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:
         if self.haste_to_stop and self.random.random() < self.haste_to_stop:
             Status(self.parameters, self.arrays).stop()
         return super().step(may_idle)
 
-    def check_server(self, server: int) -> None: ...
-    def _check_end(self) -> None: ...
+    def check_server(self, server: int) -> None:
+        """Check nothing on the way: the sums are not known beforehand."""
+
+    def _check_end(self) -> None:
+        """Check nothing: see `repeated`."""
 
     def journal(self) -> Journal:
         """Return the journal of the run, as `Cluster.journal` does."""
-        from shmps.ps.schedule import Schedule as Order
-
         status = Status(self.parameters, self.arrays)
         order = Order.of(
             [stream.read() for stream in self.streams], self.parameters.versions.tolist(), status.stops()
@@ -117,7 +119,7 @@ class RecordedSchedule(Schedule):
         return Journal(order, mode, self.servers, self.workers, KEYS, 1, complete=True, digest=digest)
 
 
-_MODES = [(mode.bound, mode.hold_pushes) for mode in (SYNC, BOUNDED(0), BOUNDED(1), ASYNC, ASYNC)]
+_MODES = [replace(mode, recorded=True) for mode in (SYNC, BOUNDED(0), BOUNDED(1), ASYNC, ASYNC)]
 
 
 def compute(kv: KVWorker, schedule: RecordedSchedule) -> None:
@@ -126,7 +128,9 @@ def compute(kv: KVWorker, schedule: RecordedSchedule) -> None:
     for number in range(1, PUSHES + 1):
         if kv.stopping and number > kv.resumed:
             return
-        random, before = (np.random.default_rng([schedule.problem, kv.rank, at]) for at in (number, number - 1))
+        random, before = (
+            np.random.default_rng([schedule.problem, kv.rank, at]) for at in (number, number - 1)
+        )
         keys, kind = _keys_and_kind(random)
         if number <= kv.resumed:
             continue
@@ -147,7 +151,8 @@ def compute(kv: KVWorker, schedule: RecordedSchedule) -> None:
             kv.push(keys, gradient)
         else:
             kv.start_push(keys, gradient)
-    kv.read()
+    if _keys_and_kind(np.random.default_rng([schedule.problem, kv.rank, PUSHES]))[1] != "push and pull":
+        kv.read()
 
 
 def _keys_and_kind(random: np.random.Generator) -> tuple[np.ndarray, str]:

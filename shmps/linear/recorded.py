@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shmps.errors import ReplayDiffers, UsageError, verbatim
+from shmps.errors import DataError, ReplayDiffers, UsageError, verbatim
 from shmps.journal import Journal
 from shmps.linear.parameters import DECLARED
 from shmps.system.container import raw
@@ -81,6 +81,8 @@ def take_from_journal(settings: "Settings") -> None:
             f"of a Cluster; use `Cluster(consistency=journal.consistency)`",
             replay=settings.replay,
         )
+    if fault := journal.schedule.fault(journal.servers, journal.workers, awaited=True):
+        raise DataError(f"{path}: {fault}; record the run again")
     given = {name for name in DECLARED if getattr(settings, name) != DECLARED[name].default}
     for name in (*FIXED, *FREE):
         there = journal.settings[name]

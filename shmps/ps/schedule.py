@@ -11,9 +11,11 @@ nothing of deaths: a pull that is repeated in another life gets the answer that 
 
 import functools
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 from shmps.ps.consistency import Position
 
@@ -131,13 +133,59 @@ class Schedule:
             pushes, _first(pushes["version"]), pulls, _first(pulls["version"]), places, versions
         )
 
-    def fault(self, servers: int, workers: int) -> str:
-        """Return what no run could have done; "" if there is nothing of the kind."""
+    def fault(self, servers: int, workers: int, awaited: bool = False) -> str:
+        """Return what no run could have done; "" if there is nothing of the kind.
+
+        awaited: workers wait for each pull before they make the next request, as the trainer does.
+        """
         for name, events in ("pushes", self.pushes), ("pulls", self.pulls):
             for role, count in ("server", servers), ("worker", workers):
                 if len(events) and events[role].max() >= count:
                     return f"{name} must name a {role} below {count}, got {events[role].max()}"
-        return next(filter(None, map(self._fault_at, range(servers))), "")
+        fault = next(filter(None, map(self._fault_at, range(servers))), "")
+        return fault or (
+            "" if self._has_order(servers, awaited) else "no run could have this order of events"
+        )
+
+    def _has_order(self, servers: int, awaited: bool) -> bool:
+        """Return whether no event has to come before itself.
+
+        The graph has a node for each version of a server, each request of a worker, and each answer of a
+        server to a pull. An edge says what comes first.
+        """
+        # Not at the top: it imports the solvers of scipy.sparse, which takes longer than all of shmps.ps.
+        from scipy.sparse.csgraph import connected_components
+
+        pushes, pulls = self.pushes, self.pulls
+        lengths = [len(self.at(server).first_push) - 1 for server in range(servers)]
+        begins = np.append(0, np.cumsum(lengths))
+        keys = [
+            (events["worker"].astype(np.uint64) << 48) + (events["number"].astype(np.uint64) << 16) + turn
+            for events, turn in ((pushes, 0), (pulls, pulls["turn"].astype(np.uint64) + 1))
+        ]
+        requests, request = np.unique(np.concatenate(keys), return_inverse=True)
+        request += begins[-1]
+        of_push, of_pull = np.split(request, [len(pushes)])
+        answer = np.arange(len(pulls)) + begins[-1] + len(requests)
+        applied, read = (begins[each["server"]] + each["version"] for each in (pushes, pulls))
+        last = np.isin(read, begins[1:] - 1)
+        following = np.flatnonzero(np.diff(requests.astype(np.uint64) >> 48) == 0) + begins[-1]
+        edges = [
+            (of_push, applied),
+            (of_pull, answer),
+            (read, answer),
+            (answer[~last], read[~last] + 1),
+            (following, following + 1),
+            *((np.arange(begin, end - 1), np.arange(begin + 1, end)) for begin, end in pairwise(begins)),
+        ]
+        if awaited:
+            goes_on = np.isin(of_pull, following)
+            edges.append((answer[goes_on], of_pull[goes_on] + 1))
+        heads, tails = (np.concatenate(ends) for ends in zip(*edges, strict=True))
+        count = int(begins[-1]) + len(requests) + len(pulls)
+        graph = scipy.sparse.coo_array((np.ones(len(heads), np.int8), (heads, tails)), (count, count))
+        components, _ = connected_components(graph, directed=True, connection="strong")
+        return components == count
 
     def _fault_at(self, server: int) -> str:
         here = self.at(server)
@@ -154,6 +202,8 @@ class Schedule:
             if places is None or versions is None:
                 continue
             after = np.append(0, own["version"])
+            if versions.max() >= len(here.first_push) - 1:
+                return f"the pulls of server {server} must be at its versions, got {versions.max()}"
             before = np.minimum((places - 1) // MOST_TURNS, len(own))
             if (versions < after[before]).any():
                 return f"a pull of worker {worker} at server {server} must come after the worker's push"
