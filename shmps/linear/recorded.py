@@ -34,9 +34,13 @@ class Replayed:
     differing: dict[str, tuple[Any, Any]]  #: settings by name: in the recorded run, here
 
     def __str__(self) -> str:
-        ended = "the same bits" if self.same else "other bits"
-        others = [f"{name} {here} instead of {there}" for name, (there, here) in self.differing.items()]
-        return f"{ended} as {self.journal}" + f", with {', '.join(others)}" * bool(others)
+        ended = "the same bits as" if self.same else "other bits than"
+        others = [
+            f"{name} {'the default' if here is None else here} instead of "
+            f"{'the default' if there is None else there}"
+            for name, (there, here) in self.differing.items()
+        ]
+        return f"{ended} {self.journal}" + f", with {', '.join(others)}" * bool(others)
 
     @property
     def advice(self) -> ReplayDiffers | None:

@@ -66,6 +66,7 @@ class Settings(Parameters):
                 "{bound} and {mode:'bounded'} need each other, got {mode.given} and {bound.given}; give both "
                 "or none"
             )
+        self._check_recording()
         replicas_of(self.replicas, self.servers, self.consistency().in_place)
         self._check_penalties()
         self._check_solver()
@@ -73,7 +74,6 @@ class Settings(Parameters):
         self.check_slow_worker()
         self._check_joining()
         self._check_checkpoints()
-        self._check_recording()
         self._check_updater()
         check_callbacks(self.callbacks)
 
