@@ -6,6 +6,7 @@ cluster.weights()  -> a copy out of the engine's memory
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,14 @@ from shmps.engines.choice import Engines, engine_of
 from shmps.engines.processes.lifetime import Lifetime
 from shmps.engines.processes.node import named_shortages
 from shmps.errors import UsageError
+from shmps.journal import Journal, digest_of
 from shmps.ps.arguments import initial_of, matrix, replicas_of
 from shmps.ps.consistency import SYNC, Consistency
 from shmps.ps.engine import ClusterEngine
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Copy, Parameters
+from shmps.ps.schedule import Schedule
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.ps.scheduler.run_state import RunState
@@ -43,6 +46,9 @@ class Cluster(Lifetime):
     num_keys: keys are 0 to num_keys - 1, with `width` float64 values each.
     servers, workers: nodes. The servers own equal ranges of the keys.
     consistency: SYNC, BOUNDED(k), ASYNC, or HOGWILD, in which workers update in place (`kv.push_in_place`).
+    Or `Journal.consistency`, to repeat a recorded run.
+    record: note the order of the run, for `journal`. Such a cluster runs one function; no worker may join,
+    leave or be left out.
     updater: the rule by which a push changes the values (default: `Add`, which adds it).
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
     restored: the result of `kv.copy_of_parameters`, to go on from instead of `initial`. The first run
@@ -79,6 +85,7 @@ class Cluster(Lifetime):
         servers: int = 2,
         workers: int = 4,
         consistency: Consistency = SYNC,
+        record: bool = False,
         updater: Updater | None = None,
         initial: Any = 0.0,
         restored: Copy | None = None,
@@ -116,6 +123,11 @@ class Cluster(Lifetime):
             dense_slots=dense_slots,
         )
         replicas_of(replicas, servers, consistency.in_place)
+        if record:
+            consistency = replace(consistency, recorded=True)
+        if consistency.recorded and restored is not None:
+            raise UsageError("restored must be left out where a run is recorded or replayed, got a copy")
+        consistency.must_fit(self._shape, workers)
         self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
@@ -130,6 +142,7 @@ class Cluster(Lifetime):
         self._kind.must_be_allowed()
 
     def _start(self) -> None:
+        self._completed = False
         self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
         self._engine: ClusterEngine = self._kind.start(
             self._shape, self.num_workers, self.consistency, self.updater, self._failpoints
@@ -192,6 +205,8 @@ class Cluster(Lifetime):
             raise UsageError(
                 f"on_worker_death must be {FAIL!r}, {RESPAWN!r} or {CONTINUE!r}, got {on_worker_death!r}"
             )
+        if self.consistency.recorded:
+            self._must_record(on_worker_death, join_at)
         if join_at is not None and self.num_workers == self._shape.workers:
             raise UsageError(
                 f"max_workers must be above {self.num_workers} for join_at, got {self.num_workers}"
@@ -219,7 +234,9 @@ class Cluster(Lifetime):
                 )
                 self._begun = True
                 with named_shortages():
-                    return self._scheduler.run(run)
+                    results = self._scheduler.run(run)
+                self._completed = True
+                return results
             finally:
                 if self._nodes.is_own:
                     self._end_run()
@@ -227,6 +244,32 @@ class Cluster(Lifetime):
             passage.close()
             while signals.waiting and signals.deliver():
                 pass
+
+    def _must_record(self, on_worker_death: str, join_at: int | None) -> None:
+        """Raise UsageError for a run that a journal cannot repeat."""
+        if self._begun:
+            raise UsageError("a recorded Cluster must run one function, got a second; make another Cluster")
+        if on_worker_death == CONTINUE or join_at is not None:
+            raise UsageError(
+                f"the workers of a recorded run must stay, got on_worker_death={on_worker_death!r} and "
+                f"join_at={join_at!r}; use {FAIL!r} or {RESPAWN!r}, and no join_at"
+            )
+
+    def journal(self) -> Journal:
+        """Return the journal of the run of a recorded cluster. Call it after the run.
+
+        If the run was broken off, the journal is not `complete`: it ends with the last update of each server.
+        Raises UsageError if the cluster does not record.
+        """
+        if not self.consistency.recorded:
+            raise UsageError("a journal needs a Cluster that records, got one that does not; use record=True")
+        parameters, shape = self._must_be_open(), self._shape
+        streams = [stream.read() for stream in self._engine.streams]
+        schedule = Schedule.of(streams, parameters.versions.tolist(), self._nodes.status.stops())
+        mode = Consistency(self.consistency.bound, self.consistency.hold_pushes)
+        digest = digest_of(parameters.copy(self.num_workers))
+        nodes = shape.servers, self.num_workers, shape.num_keys, shape.width
+        return Journal(schedule, mode, *nodes, complete=self._completed, digest=digest)
 
     def stop(self) -> None:
         """Ask the functions of the current run to end: `kv.stopping` is True from now on.
@@ -245,7 +288,7 @@ class Cluster(Lifetime):
         function. Its clock starts, at all servers, at the tick of the first worker that asks for that epoch.
         It takes part in the barriers after that (see `kv.barrier`).
         """
-        run_state = self._running_state()
+        run_state = self._changing_state()
         rank = run_state.next_rank
         if rank >= self._shape.workers:
             raise UsageError(
@@ -259,7 +302,7 @@ class Cluster(Lifetime):
 
         Call it in a callback of `run`. The others wait for the worker at barriers until its function returns.
         """
-        run_state = self._running_state()
+        run_state = self._changing_state()
         ranks = run_state.division.latest
         if rank not in ranks or len(ranks) == 1:
             raise UsageError(f"cannot remove worker {rank!r}: the workers are {ranks}, and one must remain")
@@ -269,8 +312,11 @@ class Cluster(Lifetime):
         if not self._running.locked():
             raise UsageError("this call needs a run in progress, got none; call it while `run` runs")
 
-    def _running_state(self) -> RunState:
+    def _changing_state(self) -> RunState:
+        """Return the state of the current run, whose workers may join and leave."""
         self._must_be_running()
+        if self.consistency.recorded:
+            raise UsageError("the workers of a recorded run must stay, got one that joins or leaves")
         assert self._scheduler.run_state is not None
         return self._scheduler.run_state
 

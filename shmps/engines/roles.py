@@ -1,5 +1,7 @@
 """What every engine builds for its nodes: a `Server` or a `KVWorker`, on arrays that all nodes see."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from shmps.ps.consistency import Consistency
@@ -8,6 +10,7 @@ from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import WORKER
+from shmps.ps.server.recorder import Recorder, Stream, StreamRecorder
 from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.server import Server
 from shmps.ps.updater import Updater
@@ -18,18 +21,25 @@ Arrays = dict[str, np.ndarray]  # of `Shape.mailbox_fields`
 
 
 def server_on(
-    parameters: Parameters, arrays: Arrays, rank: int, life: int, consistency: Consistency, updater: Updater
+    parameters: Parameters,
+    arrays: Arrays,
+    rank: int,
+    life: int,
+    consistency: Consistency,
+    updater: Updater,
+    streams: Sequence[Stream],
 ) -> Server:
-    """Return a server on writable `parameters`."""
-    shape = parameters.shape
+    """Return a server on writable `parameters`. streams: see `ClusterEngine.streams`."""
+    shape, redo = parameters.shape, RedoLog(parameters, rank)
     return Server(
         rank=rank,
         life=life,
         parameters=parameters,
-        redo=RedoLog(parameters, rank),
+        redo=redo,
         mailboxes=[Mailbox(arrays, shape, worker, rank) for worker in range(shape.workers)],
         consistency=consistency,
         updater=updater,
+        recorder=StreamRecorder(streams[rank], redo.committed) if consistency.recorded else Recorder(),
     )
 
 

@@ -242,6 +242,21 @@ class Parameters:
         more="What callbacks and {early_stopping} have seen is not in a checkpoint: they begin anew.",
         section=OUTPUT, lbfgs=(None,), flag=Flag("DIR"),
     )
+    record: str | PathLike[str] | None = parameter(
+        None, path("a file"),
+        "write the journal of the training into this file: the order of all updates and answers",
+        more="Not with {mode:'hogwild'}, {join_at}, {on_worker_death:'continue'} and {resume}. A training "
+        "that is broken off leaves a journal too.",
+        section=OUTPUT, lbfgs=(None,), flag=Flag("FILE"),
+    )
+    replay: str | PathLike[str] | None = parameter(
+        None, path("a file"),
+        "repeat the training of this journal to the bit; its settings are taken unless others are given",
+        more="updater, learning_rate, schedule and penalties may differ: then the same order is kept, and "
+        "`result_.replayed` tells what differed. The rows must be the same. A parameter that is given its "
+        "default counts as not given.",
+        section=OUTPUT, lbfgs=(None,), flag=Flag("FILE"),
+    )
     memory: int | str | None = parameter(
         None, byte_size(), "the most memory that a process may use, such as 600M (default: no limit)",
         more="Bytes, or text with a unit (of 1024). Own and shared memory count; the page cache, and data "

@@ -21,9 +21,11 @@ from shmps.linear.full_gradient.layout import Layout
 from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
+from shmps.linear.plan import Plan
 from shmps.linear.scaling import Centre
 from shmps.linear.settings import Settings
 from shmps.linear.timesheet import WorkerStats
+from shmps.ps.consistency import Consistency
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
 from shmps.ps.scheduler.run import OnEvent, OnReport
@@ -198,7 +200,7 @@ def _minibatches(
         initial=start if centre is None else centre.stored(start),
         restored=restored,
         max_keys=most,
-        dense_slots=int(not plan.batch_size),
+        dense_slots=_dense_slots(plan, consistency),
         max_workers=settings.workers + (settings.join_at is not None),
         replicas=settings.replicas,
         node_timeout=settings.node_timeout if engine.may_hang else None,
@@ -214,6 +216,16 @@ def _minibatches(
         ticks_per_epoch=sum(settings.ticks_per_epoch(rows.num_rows)),
         stop=cluster.stop,
     )
+
+
+def _dense_slots(plan: Plan, consistency: Consistency) -> int:
+    """Return the requests for all keys that a worker has under way: of whole shards, and of evaluations.
+
+    In a recorded run a pull keeps its slot until the next push is committed.
+    """
+    if not consistency.reads_by_pull:
+        return int(not plan.batch_size)
+    return 1 if plan.batch_size else 3
 
 
 def problem_of(settings: Settings, rows: Rows, weights: np.ndarray) -> Problem:

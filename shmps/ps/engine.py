@@ -25,6 +25,7 @@ from shmps.ps.messages import Address, Delivery, Record
 if TYPE_CHECKING:  # they import NumPy, and `--help` must not
     from shmps.ps.memory.parameters import Parameters
     from shmps.ps.memory.status import Status
+    from shmps.ps.server.recorder import Stream
 
 
 class Clock(Protocol):
@@ -169,6 +170,10 @@ class ClusterEngine(Engine, Protocol):
     @property
     def channels(self) -> Sequence[Channels]:
         """The channels of each worker, by rank."""
+
+    @property
+    def streams(self) -> "Sequence[Stream]":
+        """Where each server records its events, by rank; empty unless the consistency is recorded."""
 
     @property
     def serve(self) -> Callable[..., Any]:

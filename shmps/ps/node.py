@@ -50,7 +50,7 @@ def work(
         kv = make_kv()
         kv.enter()
         result = function(kv, *args)
-        kv.flush()
+        kv.leave()
         message = Result(outcome.write(result))
     except BaseException as exception:
         message = Failed(_write_failure(outcome, exception))

@@ -64,6 +64,22 @@ class Channels:
         self.reports, self.outcome = Channel(), Channel()
 
 
+class Events:
+    """The events of one server; see `shmps.ps.server.recorder.Stream`."""
+
+    def __init__(self) -> None:
+        self._events = bytearray()
+
+    def append(self, data: bytes) -> None:
+        self._events += data
+
+    def read(self) -> bytes:
+        return bytes(self._events)
+
+    def cut(self, size: int) -> None:
+        del self._events[size:]
+
+
 class InlineEngine:
     """See `shmps.ps.engine.ClusterEngine`. It owns the arrays, the events and the threads of one cluster."""
 
@@ -78,6 +94,7 @@ class InlineEngine:
         seed: int,
     ):
         self.channels: Sequence[Channels] = [Channels() for _ in range(shape.workers)]
+        self.streams = [Events() for _ in range(shape.servers if consistency.recorded else 0)]
         self._shape, self._num_workers = shape, num_workers
         self._consistency, self._updater = consistency, updater
         self._machines, self._seed = machines, seed
@@ -138,7 +155,8 @@ class InlineEngine:
 
     def serve(self, rank: int, life: int) -> Server:
         """Return the server of a partition."""
-        return server_on(self._parameters, self._arrays, rank, life, self._consistency, self._updater)
+        arrays, consistency = self._arrays, self._consistency
+        return server_on(self._parameters, arrays, rank, life, consistency, self._updater, self.streams)
 
     def work(self, node: WorkerNode, tick: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Run a function as a worker."""

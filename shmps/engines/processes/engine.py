@@ -9,6 +9,7 @@ from typing import Any
 
 from shmps.engines.processes.boot import input_poll
 from shmps.engines.processes.clock import SystemClock
+from shmps.engines.processes.event_file import EventFile
 from shmps.engines.processes.fork_server import fork_server
 from shmps.engines.processes.node import Lifeline, Node, method_of
 from shmps.engines.processes.pipes import Inboxes, Post
@@ -58,11 +59,20 @@ class ProcessEngine:
             for _ in range(shape.workers):
                 self.channels.append(WorkerFiles())
                 resources.callback(self.channels[-1].close)
+            self.streams: list[EventFile] = []
+            for _ in range(shape.servers if consistency.recorded else 0):
+                self.streams.append(EventFile())
+                resources.callback(self.streams[-1].close)
             self._lifeline = Lifeline()
             resources.callback(self._lifeline.close)
             self.close = resources.pop_all().close
         self.serve = partial(
-            serve_partition, store=store, inboxes=inboxes, consistency=consistency, updater=updater
+            serve_partition,
+            store=store,
+            inboxes=inboxes,
+            consistency=consistency,
+            updater=updater,
+            streams=self.streams,
         )
         self.work = partial(
             work_on,

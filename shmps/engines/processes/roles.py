@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shmps.engines.processes.clock import SystemClock
+from shmps.engines.processes.event_file import EventFile
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
 from shmps.engines.processes.value_files import WorkerFiles
@@ -18,11 +19,18 @@ from shmps.ps.worker.kv import KVWorker
 
 
 def serve_partition(
-    rank: int, life: int, *, store: Store, inboxes: Inboxes, consistency: Consistency, updater: Updater
+    rank: int,
+    life: int,
+    *,
+    store: Store,
+    inboxes: Inboxes,
+    consistency: Consistency,
+    updater: Updater,
+    streams: list[EventFile],
 ) -> None:
     shape, arrays = store.shape, store.mailboxes()
     parameters = Parameters(shape, store.parameters(writable=True))
-    server = server_on(parameters, arrays, rank, life, consistency, updater)
+    server = server_on(parameters, arrays, rank, life, consistency, updater, streams)
     serve(server, Post(inboxes, (SERVER, rank)), Pulse(arrays, shape, SERVER, rank))
 
 
