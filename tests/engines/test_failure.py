@@ -277,6 +277,7 @@ def test_a_stopped_node_does_not_outlive_its_parent(tmp_path):
             assert time.monotonic() < deadline, "a stopped node outlives its parent"
 
 
+@pytest.mark.filterwarnings("ignore:nodes are forked while other threads")
 def test_an_interrupt_that_another_thread_takes_loses_no_node_that_is_being_started(monkeypatch):
     threading.Thread(target=(done := threading.Event()).wait, daemon=True).start()
     fork, pids = os.fork, []
