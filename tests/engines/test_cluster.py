@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from numba import njit
+from processes import DEADLINE
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, AdaGrad, Cluster, Updater
 from shmps.errors import OutOfSpace, UpdaterFailed, UsageError, WorkerFailed
@@ -424,7 +425,7 @@ def test_a_report_does_not_wait_for_the_callback_of_the_one_before():
             assert time.monotonic() < deadline
         handled.append(number)
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE
     with Cluster(4, servers=1, workers=1, consistency=ASYNC) as cluster:
         cluster.run(work, on_report=on_report)
     assert handled == [0, 1, 2]

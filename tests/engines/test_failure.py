@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 from numba import njit
 from numba.core import event
-from processes import alive, children_of
+from processes import DEADLINE, alive, children_of
 
 from shmps import ASYNC, SYNC, Cluster, LogisticRegression
 from shmps.errors import Diverged, NodeDied, WorkerFailed
 from shmps.system.memory import NamelessMemory
-
-DEADLINE = 30.0  # seconds; only a hang takes as long
 
 
 def wait_for_death(kv, folder):
