@@ -1,29 +1,30 @@
 """The cluster: a parameter server on an engine. It starts servers and runs functions in workers.
 
-with Cluster(...)  -> ProcessEngine: shared memory, pipes -> Scheduler.start_server
-cluster.run(work)  -> Scheduler.run -> a process for each worker -> work(kv, *args) -> results
-cluster.weights()  -> a copy out of the shared memory
+with Cluster(...)  -> an engine (processes: shared memory, pipes) -> Scheduler.start_server
+cluster.run(work)  -> Scheduler.run -> a node for each worker -> work(kv, *args) -> results
+cluster.weights()  -> a copy out of the engine's memory
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from shmps.checks import positive, whole
-from shmps.engines.processes.engine import ProcessEngine
-from shmps.engines.processes.fork_server import fork_server
+from shmps.engines.choice import Engines, engine_of
 from shmps.engines.processes.lifetime import Lifetime
-from shmps.engines.processes.node import method_of, named_shortages
-from shmps.engines.processes.warm_up import warm_up
+from shmps.engines.processes.node import named_shortages
 from shmps.errors import UsageError
+from shmps.journal import Journal, digest_of
 from shmps.ps.arguments import initial_of, matrix, replicas_of
 from shmps.ps.consistency import SYNC, Consistency
 from shmps.ps.engine import ClusterEngine
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Copy, Parameters
+from shmps.ps.schedule import Schedule
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.ps.scheduler.run_state import RunState
@@ -40,9 +41,14 @@ _MAX_KEYS = 2**14
 class Cluster(Lifetime):
     """A parameter server on this host: `with Cluster(num_keys) as cluster: cluster.run(function, ...)`.
 
+    The nodes, servers and workers, are processes, or with engine="inline" parts of the calling process.
+
     num_keys: keys are 0 to num_keys - 1, with `width` float64 values each.
-    servers, workers: processes. The servers own equal ranges of the keys.
+    servers, workers: nodes. The servers own equal ranges of the keys.
     consistency: SYNC, BOUNDED(k), ASYNC, or HOGWILD, in which workers update in place (`kv.push_in_place`).
+    Or `Journal.consistency`, to repeat a recorded run.
+    record: note the order of the run, for `journal`. Such a cluster runs one function; no worker may join,
+    leave or be left out.
     updater: the rule by which a push changes the values (default: `Add`, which adds it).
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
     restored: the result of `kv.copy_of_parameters`, to go on from instead of `initial`. The first run
@@ -58,6 +64,8 @@ class Cluster(Lifetime):
     node_timeout: seconds without a sign of life after which a node counts as hung, is killed, and is treated
     as dead; None: never. Every call of a worker on its `kv` that waits is a sign of life, and `kv.beat`.
     failpoints: where nodes are to be killed, for tests.
+    engine: "processes" (default), or "inline" or an `Inline`: all nodes in the calling process, in virtual
+    time, which takes neither start_method nor node_timeout.
     start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (functions
     must be importable, and the script needs a main guard).
 
@@ -77,6 +85,7 @@ class Cluster(Lifetime):
         servers: int = 2,
         workers: int = 4,
         consistency: Consistency = SYNC,
+        record: bool = False,
         updater: Updater | None = None,
         initial: Any = 0.0,
         restored: Copy | None = None,
@@ -89,6 +98,7 @@ class Cluster(Lifetime):
         node_timeout: float | None = None,
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
+        engine: str | Engines = "processes",
     ):
         super().__init__()
         if not isinstance(consistency, Consistency):
@@ -113,6 +123,11 @@ class Cluster(Lifetime):
             dense_slots=dense_slots,
         )
         replicas_of(replicas, servers, consistency.in_place)
+        if record:
+            consistency = replace(consistency, recorded=True)
+        if consistency.recorded and restored is not None:
+            raise UsageError("restored must be left out where a run is recorded or replayed, got a copy")
+        consistency.must_fit(self._shape, workers)
         self.num_workers, self.num_servers, self.consistency = workers, servers, consistency
         self._node_timeout = None if node_timeout is None else positive("node_timeout", node_timeout)
         self._failpoints = tuple(failpoints)
@@ -120,23 +135,20 @@ class Cluster(Lifetime):
         self._restored = restored
         if restored is not None:
             restored.must_fit(self._shape, workers)
-        self._start_method = method_of(start_method)
-        warm_up(self.updater, width, self._shape.dtype)
-        if self._start_method == "forkserver":
-            fork_server.prepare(warm_up, self.updater, width, self._shape.dtype)
+        self._kind = engine_of(engine, start_method, node_timeout)
+        self._kind.prepare(self.updater, width, self._shape.dtype)
+
+    def _must_be_allowed(self) -> None:
+        self._kind.must_be_allowed()
 
     def _start(self) -> None:
+        self._completed = False
         self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
-        self._engine: ClusterEngine = ProcessEngine(
-            shape=self._shape,
-            num_workers=self.num_workers,
-            consistency=self.consistency,
-            updater=self.updater,
-            start_method=self._start_method,
-            failpoints=self._failpoints,
+        self._engine: ClusterEngine = self._kind.start(
+            self._shape, self.num_workers, self.consistency, self.updater, self._failpoints
         )
         self._resources.callback(self._engine.close)
-        # The shared memory is given back with the last view of it.
+        # The memory is given back with the last view of it.
         self._resources.callback(lambda: self.__dict__.pop("_parameters", None))
         self._parameters = self._engine.parameters()
         self._fill()
@@ -193,6 +205,8 @@ class Cluster(Lifetime):
             raise UsageError(
                 f"on_worker_death must be {FAIL!r}, {RESPAWN!r} or {CONTINUE!r}, got {on_worker_death!r}"
             )
+        if self.consistency.recorded:
+            self._must_record(on_worker_death, join_at)
         if join_at is not None and self.num_workers == self._shape.workers:
             raise UsageError(
                 f"max_workers must be above {self.num_workers} for join_at, got {self.num_workers}"
@@ -220,7 +234,9 @@ class Cluster(Lifetime):
                 )
                 self._begun = True
                 with named_shortages():
-                    return self._scheduler.run(run)
+                    results = self._scheduler.run(run)
+                self._completed = True
+                return results
             finally:
                 if self._nodes.is_own:
                     self._end_run()
@@ -228,6 +244,32 @@ class Cluster(Lifetime):
             passage.close()
             while signals.waiting and signals.deliver():
                 pass
+
+    def _must_record(self, on_worker_death: str, join_at: int | None) -> None:
+        """Raise UsageError for a run that a journal cannot repeat."""
+        if self._begun:
+            raise UsageError("a recorded Cluster must run one function, got a second; make another Cluster")
+        if on_worker_death == CONTINUE or join_at is not None:
+            raise UsageError(
+                f"the workers of a recorded run must stay, got on_worker_death={on_worker_death!r} and "
+                f"join_at={join_at!r}; use {FAIL!r} or {RESPAWN!r}, and no join_at"
+            )
+
+    def journal(self) -> Journal:
+        """Return the journal of the run of a recorded cluster. Call it after the run.
+
+        If the run was broken off, the journal is not `complete`: it ends with the last update of each server.
+        Raises UsageError if the cluster does not record.
+        """
+        if not self.consistency.recorded:
+            raise UsageError("a journal needs a Cluster that records, got one that does not; use record=True")
+        parameters, shape = self._must_be_open(), self._shape
+        streams = [stream.read() for stream in self._engine.streams]
+        schedule = Schedule.of(streams, parameters.versions.tolist(), self._nodes.status.stops())
+        mode = Consistency(self.consistency.bound, self.consistency.hold_pushes)
+        digest = digest_of(parameters.copy(self.num_workers))
+        nodes = shape.servers, self.num_workers, shape.num_keys, shape.width
+        return Journal(schedule, mode, *nodes, complete=self._completed, digest=digest)
 
     def stop(self) -> None:
         """Ask the functions of the current run to end: `kv.stopping` is True from now on.
@@ -246,7 +288,7 @@ class Cluster(Lifetime):
         function. Its clock starts, at all servers, at the tick of the first worker that asks for that epoch.
         It takes part in the barriers after that (see `kv.barrier`).
         """
-        run_state = self._running_state()
+        run_state = self._changing_state()
         rank = run_state.next_rank
         if rank >= self._shape.workers:
             raise UsageError(
@@ -260,7 +302,7 @@ class Cluster(Lifetime):
 
         Call it in a callback of `run`. The others wait for the worker at barriers until its function returns.
         """
-        run_state = self._running_state()
+        run_state = self._changing_state()
         ranks = run_state.division.latest
         if rank not in ranks or len(ranks) == 1:
             raise UsageError(f"cannot remove worker {rank!r}: the workers are {ranks}, and one must remain")
@@ -270,13 +312,21 @@ class Cluster(Lifetime):
         if not self._running.locked():
             raise UsageError("this call needs a run in progress, got none; call it while `run` runs")
 
-    def _running_state(self) -> RunState:
+    def _changing_state(self) -> RunState:
+        """Return the state of the current run, whose workers may join and leave."""
         self._must_be_running()
+        if self.consistency.recorded:
+            raise UsageError("the workers of a recorded run must stay, got one that joins or leaves")
         assert self._scheduler.run_state is not None
         return self._scheduler.run_state
 
+    def now(self) -> float:
+        """Return the seconds of the clock that all nodes share; `kv.now` is the same."""
+        self._must_be_open()
+        return self._engine.clock.now()
+
     def node_pids(self) -> list[int]:
-        """Return the process ids of the servers, and during a run of the workers."""
+        """Return the process ids of the servers, and during a run of the workers. Inline there are none."""
         return self._nodes.pids
 
     @property

@@ -19,7 +19,8 @@ from typing import Any
 
 __all__ = [
     "DataError", "Diverged", "NodeDied", "NotCached", "NotConverged", "NotNumbers", "OutOfSpace",
-    "ShmpsError", "UnstableRate", "UpdaterFailed", "UsageError", "WorkerFailed", "WorseThanConstant",
+    "ReplayDiffers", "ShmpsError", "UnstableRate", "UpdaterFailed", "UsageError", "WorkerFailed",
+    "WorseThanConstant",
 ]  # fmt: skip
 
 NO_THREAD = 71  # the exit code of a node that could not start a thread; EX_OSERR of sysexits.h
@@ -186,6 +187,10 @@ class NotCached(NamingParameters, UserWarning):
 
 class WorseThanConstant(NamingParameters, UserWarning):
     """The log-loss on the training rows is above that of the constant model, which predicts class shares."""
+
+
+class ReplayDiffers(NamingParameters, UserWarning):
+    """A replay under the recorded settings ended with other bits than the recorded run."""
 
 
 class UnstableRate(NamingParameters, UserWarning):

@@ -2,6 +2,9 @@
 
 from shmps import mapped
 from shmps.cluster import Cluster
+from shmps.engines.inline.engine import Inline
+from shmps.engines.inline.machines import Machines
+from shmps.journal import Journal
 from shmps.models.formats import load, save
 from shmps.models.model import Model
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
@@ -24,9 +27,12 @@ __all__ = [
     "Add",
     "Cluster",
     "Consistency",
+    "Inline",
+    "Journal",
     "KVWorker",
     "LogisticRegression",
     "LogisticRegressionCV",
+    "Machines",
     "Model",
     "Push",
     "Replace",

@@ -47,6 +47,7 @@ _UNSUPPORTED = (
     _Unsupported(
         b"shmps checkpoint\n", "a checkpoint of shmps", "name a data file; checkpoints go to --resume"
     ),
+    _Unsupported(b"shmps journal\n", "a journal of shmps", "name a data file; journals go to --replay"),
     _Unsupported(b"solver_type ", "a model of liblinear", _MODEL),
     _Unsupported(b"<!DOCTYPE", "a page of HTML", _FETCH),
     _Unsupported(b"<html", "a page of HTML", _FETCH),

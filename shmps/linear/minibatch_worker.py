@@ -8,7 +8,7 @@
                                                ^                                    |
                                                +------------- next batch -----------+
 
-    every test_interval     worker 0: look at all weights    --report Iterate--> training process
+    every test_interval     worker 0: read all weights       --report Iterate--> training process
     every checkpoint_every  worker 0: copy of the parameters --report Copy-----> training process
 
 In hogwild mode the worker updates the shared weights in place: it neither pulls nor pushes.
@@ -179,6 +179,7 @@ def _visit(
     weights = exchange.read(batch)
     sheet.lap(PULL)
     loss = exchange.compute(batch, weights)
+    kv.computed(batch.rows.nonzeros)
     spent = sheet.lap(COMPUTE)
     if not math.isfinite(loss):
         raise Diverged(
@@ -199,7 +200,9 @@ def _report_weights(kv: KVWorker, num_keys: int, plan: Plan, iteration: int) -> 
     at, weights = kv.now(), kv.read(np.arange(num_keys))
     if plan.centre is not None:
         weights = plan.centre.plain(weights)
-    kv.report(Iterate(iteration, at, int(kv.ticks().sum()), weights))
+    # A recorded cluster starts at version 0, so that the version tells the ticks in what was pulled.
+    ticks = kv.versions[0] if kv.consistency.reads_by_pull else int(kv.ticks().sum())
+    kv.report(Iterate(iteration, at, ticks, weights))
 
 
 def _visits(

@@ -32,6 +32,7 @@ from shmps.linear.declaration import (
     OUTPUT,
     Declaration,
     Flag,
+    engine,
     list_of_callbacks,
     parameter,
     rank_and_factor,
@@ -138,7 +139,7 @@ class Parameters:
     )
     iterations: int | None = parameter(
         None, integer(least=1),
-        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 100)",
+        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 300)",
         flag=Flag("N", exclusive="length"),
     )
     tol: float = parameter(
@@ -241,12 +242,34 @@ class Parameters:
         more="What callbacks and {early_stopping} have seen is not in a checkpoint: they begin anew.",
         section=OUTPUT, lbfgs=(None,), flag=Flag("DIR"),
     )
+    record: str | PathLike[str] | None = parameter(
+        None, path("a file"),
+        "write the journal of the training into this file: the order of all updates and answers",
+        more="Not with {mode:'hogwild'}, {join_at}, {on_worker_death:'continue'} and {resume}. A training "
+        "that is broken off leaves a journal too.",
+        section=OUTPUT, lbfgs=(None,), flag=Flag("FILE"),
+    )
+    replay: str | PathLike[str] | None = parameter(
+        None, path("a file"),
+        "repeat the training of this journal to the bit; its settings are taken unless others are given",
+        more="updater, learning_rate, schedule and penalties may differ: then the same order is kept, and "
+        "`result_.replayed` tells what differed. The rows must be the same. A parameter that is given its "
+        "default counts as not given.",
+        section=OUTPUT, lbfgs=(None,), flag=Flag("FILE"),
+    )
     memory: int | str | None = parameter(
         None, byte_size(), "the most memory that a process may use, such as 600M (default: no limit)",
         more="Bytes, or text with a unit (of 1024). Own and shared memory count; the page cache, and data "
         "that was in memory before, do not. Minibatches that do not fit are rebuilt at each visit. "
         "None: no limit; kept minibatches take at most half of the available memory.",
         section=NODES, flag=Flag("SIZE"),
+    )
+    engine: Any = parameter(
+        "processes", engine(),
+        "what runs workers and servers: processes, or the calling process by turns, in virtual time",
+        more="inline: equal seeds give equal bits in every mode, and nothing is started; the seconds of "
+        "results are virtual. See `shmps.Inline` for machines of which workers and servers take the time.",
+        section=NODES,
     )
     start_method: str | None = parameter(
         None, one_of("fork", "forkserver", "spawn"), "how processes are started (default: the system's way)",

@@ -8,6 +8,7 @@ import numpy as np
 
 from shmps.errors import NotConverged, UnstableRate, WorseThanConstant
 from shmps.linear.gap import Gap
+from shmps.linear.recorded import Replayed
 from shmps.linear.text import html_table, table
 from shmps.linear.timesheet import Spans, WorkerStats
 from shmps.models.metrics import Metrics
@@ -104,6 +105,7 @@ class Result:
     #: Estimate for minibatches that ran to the end, if no evaluation set chose the weights.
     estimate: Gap | None = None
     gap: float | None = None  #: with `certificate`: upper bound of the objective minus the least one
+    replayed: Replayed | None = None  #: how a replay came out
     data: str = ""
     note: str = ""
 
@@ -220,6 +222,8 @@ class Result:
             lines.append(
                 ("learning rate", f"{settings['learning_rate']:g} (stable up to {self.stability.limit:.3g})")
             )
+        if self.replayed:
+            lines.append(("replay", str(self.replayed)))
         if self.note:
             lines.append(("note", self.note))
         return lines

@@ -2,17 +2,20 @@
 
 import itertools
 import numbers
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from shmps.checks import bytes_of, seed_of
 from shmps.errors import UsageError, named_in
+from shmps.journal import Journal
 from shmps.linear.callbacks import CallbackList, check_callbacks
 from shmps.linear.declaration import NODES
 from shmps.linear.full_gradient.problem import BINARY, ONE_AGAINST_REST, SOFTMAX
 from shmps.linear.parameters import DECLARED, LEAST_BATCHES, LEAST_ROWS, Parameters
 from shmps.linear.plan import Plan
+from shmps.linear.recorded import take_from_journal
 from shmps.linear.scaling import Moments
 from shmps.ps.arguments import replicas_of
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
@@ -29,9 +32,11 @@ class Settings(Parameters):
     """The parameters of one training. Make them with `of`, which checks them.
 
     asks_for_nodes: whether a parameter was given that only matters to workers and servers.
+    journal: that of the run to repeat, if there is one.
     """
 
     asks_for_nodes = False
+    journal: Journal | None = None  # of the run to repeat
 
     workers: int  # these two may be None until the rows are known: see `shmps.linear.defaults`
     l2: float
@@ -40,13 +45,19 @@ class Settings(Parameters):
     def of(cls, given: Parameters) -> "Settings":
         """Return a checked copy, with a random_state that is an integer. Raises UsageError."""
         settings = cls(**{name: getattr(given, name) for name in DECLARED})
-        for each in DECLARED.values():
-            each.rule.check(each.name, getattr(settings, each.name))
+        settings._check_each()
+        if settings.replay is not None:
+            take_from_journal(settings)
+            settings._check_each()
         settings._check_together()
         settings.random_state = seed_of(settings.random_state)
         nodes = (each for each in DECLARED.values() if each.section == NODES)
         settings.asks_for_nodes = any(getattr(settings, each.name) != each.default for each in nodes)
         return settings
+
+    def _check_each(self) -> None:
+        for each in DECLARED.values():
+            each.rule.check(each.name, getattr(self, each.name))
 
     def _check_together(self) -> None:
         """Check the rules that relate several parameters."""
@@ -55,12 +66,14 @@ class Settings(Parameters):
                 "{bound} and {mode:'bounded'} need each other, got {mode.given} and {bound.given}; give both "
                 "or none"
             )
+        self._check_recording()
         replicas_of(self.replicas, self.servers, self.consistency().in_place)
         self._check_penalties()
         self._check_solver()
         self._check_classes()
         self.check_slow_worker()
         self._check_joining()
+        self._check_engine()
         self._check_checkpoints()
         self._check_updater()
         check_callbacks(self.callbacks)
@@ -110,6 +123,20 @@ class Settings(Parameters):
                 epochs=epochs,
             )
 
+    def _check_engine(self) -> None:
+        if self.engine == DECLARED["engine"].default:
+            return
+        given = [
+            f"{{{name}.given}}"
+            for name in ("start_method", "node_timeout")
+            if getattr(self, name) != DECLARED[name].default
+        ]
+        if given:
+            raise self._error(
+                f"{{start_method}} and {{node_timeout}} are of processes, got {' and '.join(given)} with "
+                f"{{engine.given}}; leave them out, or the engine"
+            )
+
     def _check_checkpoints(self) -> None:
         if self.checkpoint is None and self.resume is None:
             return
@@ -122,6 +149,21 @@ class Settings(Parameters):
             raise self._error(
                 "{random_state} must be an integer with {checkpoint} or {resume}, got "
                 "{random_state.value!r}; give the seed that the training begins with"
+            )
+
+    def _check_recording(self) -> None:
+        if self.record is None and self.replay is None:
+            return
+        refused = [("mode", self.mode == "hogwild"), ("join_at", self.join_at is not None)]
+        refused += [
+            ("on_worker_death", self.on_worker_death == CONTINUE),
+            ("resume", self.resume is not None),
+        ]
+        got = [f"{{{name}.given}}" for name, is_refused in refused if is_refused]
+        if got:
+            raise self._error(
+                f"{{record}} and {{replay}} need updates that follow one another, and workers that stay from "
+                f"the start to the end, got {', '.join(got)}; leave that out, or the journal"
             )
 
     def _check_updater(self) -> None:
@@ -192,7 +234,10 @@ class Settings(Parameters):
 
     def consistency(self) -> Consistency:
         """Return the mode as a value."""
-        return BOUNDED(self.bound) if self.bound is not None else _MODES[self.mode]
+        if self.journal is not None:
+            return self.journal.consistency
+        mode = BOUNDED(self.bound) if self.bound is not None else _MODES[self.mode]
+        return mode if self.record is None else replace(mode, recorded=True)
 
     def plan(self) -> Plan:
         """Return what every worker does in a training by minibatches."""
@@ -252,6 +297,8 @@ class Settings(Parameters):
         Without a `test_interval`, one evaluation is made per epoch (L-BFGS: per round) if callbacks or early
         stopping need them, and at least one by the end.
         """
+        if self.journal is not None:
+            return int(self.test_interval or 0)  # an evaluation is a pull, and those are in the journal
         stops_early = self.early_stopping or self.n_iter_no_change is not None
         if not (stops_early or CallbackList(self.callbacks).needs_evaluations):
             return self.test_interval or 0

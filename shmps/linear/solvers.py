@@ -11,28 +11,28 @@ import numpy as np
 
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, shared
+from shmps.engines.choice import Engines, engine_of
 from shmps.engines.processes.fork_server import fork_server
-from shmps.engines.processes.process import DEFAULT
-from shmps.engines.processes.threads import threads_that_may_compute
 from shmps.linear import minibatch_worker
 from shmps.linear.full_gradient import rounds
 from shmps.linear.full_gradient.descent import Descent
-from shmps.linear.full_gradient.in_process import InProcess, pays
+from shmps.linear.full_gradient.in_process import InProcess, own_shard
 from shmps.linear.full_gradient.layout import Layout
 from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.searches import search_for
-from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
+from shmps.linear.plan import Plan
 from shmps.linear.scaling import Centre
 from shmps.linear.settings import Settings
 from shmps.linear.timesheet import WorkerStats
+from shmps.ps.consistency import Consistency
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
 from shmps.ps.scheduler.run import OnEvent, OnReport
 from shmps.updaters.add import Replace
 from shmps.updaters.descent import ByRule
 
-MOST_ROUNDS = 100  # gradients, if iterations is None
+MOST_ROUNDS = 300  # gradients, if iterations is None
 
 
 class Solver(Protocol):
@@ -72,6 +72,10 @@ class Solver(Protocol):
         """Return what to do if the solver ended before it was done."""
         ...
 
+    def now(self) -> float:
+        """Return seconds of the workers' clock."""
+        ...
+
     @property
     def events(self) -> Sequence[Event]: ...
     def ticks(self) -> np.ndarray: ...
@@ -96,7 +100,7 @@ class OnCluster:
 
     def __post_init__(self) -> None:
         self.num_workers = self.cluster.num_workers
-        self.ticks, self.delays = self.cluster.ticks, self.cluster.delays
+        self.ticks, self.delays, self.now = self.cluster.ticks, self.cluster.delays, self.cluster.now
 
     def __enter__(self) -> Self:
         self.cluster.__enter__()
@@ -134,20 +138,17 @@ def solver_of(
     """
     if settings.by_lbfgs():
         return _full_gradients(settings, rows, start, left_out)
-    start_method = start_method_of(settings)
-    if start_method != "fork":
+    engine = _engine(settings)
+    if not engine.inherits:
         rows = shared(rows)
-    return _minibatches(settings, start_method, rows, start, updater, restored, left_out, centre)
+    return _minibatches(settings, engine, rows, start, updater, restored, left_out, centre)
 
 
-def start_method_of(settings: Settings) -> str:
-    """Return the start method of the settings; by default fork, unless a fork may hang."""
-    if settings.start_method is None and DEFAULT == "fork" and threads_that_may_compute():
-        return "forkserver"
-    return settings.start_method or DEFAULT
+def _engine(settings: Settings) -> Engines:
+    return engine_of(settings.engine, settings.start_method, safe=True)
 
 
-def warm_up_nodes(start_method: str, warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
+def warm_up_nodes(start_method: str | None, warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
     """Compile the kernels in this process, for its forks, and in the fork server if that forks the nodes."""
     warm_up(rows, *args)
     if start_method == "forkserver":
@@ -163,7 +164,7 @@ def _warm_up_in_server(warm_up: Callable[..., None], rows: Rows, *args: Any) -> 
 
 def _minibatches(
     settings: Settings,
-    start_method: str,
+    engine: Engines,
     rows: Rows,
     start: np.ndarray,
     updater: ByRule,
@@ -188,7 +189,7 @@ def _minibatches(
         entries=0 if in_place else entries,
         left_out=left_out,
     )
-    warm_up_nodes(start_method, minibatch_worker.warm_up, rows, start.shape, plan, updater, in_place)
+    warm_up_nodes(engine.start_method, minibatch_worker.warm_up, rows, start.shape, plan, updater, in_place)
     cluster = Cluster(
         num_keys,
         width=problems,
@@ -199,11 +200,11 @@ def _minibatches(
         initial=start if centre is None else centre.stored(start),
         restored=restored,
         max_keys=most,
-        dense_slots=int(not plan.batch_size),
+        dense_slots=_dense_slots(plan, consistency),
         max_workers=settings.workers + (settings.join_at is not None),
         replicas=settings.replicas,
-        node_timeout=settings.node_timeout,
-        start_method=start_method,
+        node_timeout=settings.node_timeout if engine.may_hang else None,
+        engine=engine,
     )
     return OnCluster(
         name="minibatch",
@@ -215,6 +216,16 @@ def _minibatches(
         ticks_per_epoch=sum(settings.ticks_per_epoch(rows.num_rows)),
         stop=cluster.stop,
     )
+
+
+def _dense_slots(plan: Plan, consistency: Consistency) -> int:
+    """Return the requests for all keys that a worker has under way: of whole shards, and of evaluations.
+
+    In a recorded run a pull keeps its slot until the next push is committed.
+    """
+    if not consistency.reads_by_pull:
+        return int(not plan.batch_size)
+    return 1 if plan.batch_size else 3
 
 
 def problem_of(settings: Settings, rows: Rows, weights: np.ndarray) -> Problem:
@@ -230,14 +241,14 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     start = start.reshape(problem.shape)
     descent = Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
     if not (settings.asks_for_nodes or settings.timeline):
-        shard = Shard(problem, rows, 0)
-        if pays(problem, shard, start):
+        shard = own_shard(problem, rows, start, settings.workers)
+        if shard is not None:
             return InProcess(rows, shard, problem, descent, most, settings.test_interval or 0)
-    start_method = start_method_of(settings)
-    if start_method != "fork":
+    engine = _engine(settings)
+    if not engine.inherits:
         rows = shared(rows)
     layout = Layout(problem)
-    warm_up_nodes(start_method, rounds.warm_up, rows, layout)
+    warm_up_nodes(engine.start_method, rounds.warm_up, rows, layout)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,
@@ -248,8 +259,8 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
         max_keys=layout.most_keys,
         slots=1,
         dense_slots=0,
-        node_timeout=settings.node_timeout,
-        start_method=start_method,
+        node_timeout=settings.node_timeout if engine.may_hang else None,
+        engine=engine,
     )
     return OnCluster(
         name="lbfgs",

@@ -16,6 +16,7 @@ Inside, rows and weights have only the features that take part (see `Columns`).
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,9 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmps.data.rows import Rows
+from shmps.data.rows import Rows, fingerprint
 from shmps.errors import Diverged, NodeDied, ShmpsError, WorkerFailed
-from shmps.linear import checkpoint
+from shmps.linear import checkpoint, recorded
 from shmps.linear.callbacks import CallbackList, EarlyStopping
 from shmps.linear.certificate import duality_gap
 from shmps.linear.columns import Columns
@@ -45,6 +46,7 @@ from shmps.models.links import link_of
 from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
+from shmps.system import files
 from shmps.system.compiling import announce
 from shmps.updaters.descent import FTRL, ByRule
 
@@ -74,10 +76,12 @@ class Training:
 
     weights: np.ndarray | None = None
     continuation: Continuation | None = None
+    replayed: recorded.Replayed | None = None  # how a replay came out
     _moments: Moments | None = None  # for the continuation
     _learned: np.ndarray | None = None  # `weights`, of the features that take part
-    _started = math.inf  # time.monotonic() when all workers were ready
-    _ended = math.inf  # time.monotonic() when the weights were kept
+    _ready = math.inf  # time.monotonic() when all workers were ready
+    _started = math.inf  # the same by the solver's clock
+    _ended = math.inf  # by the solver's clock, when the weights were kept
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class Training:
         )
         self._before: Any = 0 if restored is None else restored.ticks  # iterations of each worker
         self._resumed = int(np.sum(self._before))
+        self._about = self._identity(rows, start, classes)
         if continued is not None:  # at its first tick
             restored = continued.parameters._replace(ticks=np.zeros(settings.workers, np.int64))
         announce(*_kernels(settings, start))
@@ -141,26 +146,62 @@ class Training:
         self._callbacks.on_start()
         with self._solver as solver:
             try:
-                stats = self._run(solver)
-            except WorkerFailed as failure:
-                if isinstance(failure.__cause__, ShmpsError | MemoryError):
-                    raise failure.__cause__ from None
+                self._train(solver)
+            except BaseException:
+                with contextlib.suppress(ShmpsError):
+                    self._write_journal(solver)
                 raise
-            except NodeDied:
-                self._rows.must_be_whole()  # a worker whose mapped file was cut short dies by SIGBUS
-                raise
-            except Diverged:
-                raise
-            except BaseException:  # Ctrl-C, or an exception of a callback
-                if math.isfinite(self._started):
-                    with contextlib.suppress(NodeDied, Diverged):
-                        self._keep(solver)
-                raise
-            self._workers = [each for each in stats if each is not None]
-            self._keep(solver)
-            if self._is_part and self._evaluator.stopped_at is None:
-                assert isinstance(solver, OnCluster)  # partial_fit trains by minibatches
-                self.continuation = Continuation(solver.cluster.copy_of_parameters(), self._moments)
+            self._write_journal(solver)
+
+    def _train(self, solver: Solver) -> None:
+        """Run the solver, and keep what it learned."""
+        try:
+            stats = self._run(solver)
+        except WorkerFailed as failure:
+            if isinstance(failure.__cause__, ShmpsError | MemoryError):
+                raise failure.__cause__ from None
+            raise
+        except NodeDied:
+            self._rows.must_be_whole()  # a worker whose mapped file was cut short dies by SIGBUS
+            raise
+        except Diverged:
+            raise
+        except BaseException:  # Ctrl-C, or an exception of a callback
+            if math.isfinite(self._started):
+                with contextlib.suppress(NodeDied, Diverged):
+                    self._keep(solver)
+            raise
+        self._workers = [each for each in stats if each is not None]
+        self._keep(solver)
+        if self._is_part and self._evaluator.stopped_at is None:
+            assert isinstance(solver, OnCluster)  # partial_fit trains by minibatches
+            self.continuation = Continuation(solver.cluster.copy_of_parameters(), self._moments)
+
+    def _identity(self, rows: Rows, start: np.ndarray, classes: Sequence[Any]) -> dict[str, Any]:
+        """Return what a journal says of the training beside the schedule; {} if there is none.
+
+        Raises DataError for rows that are not those of the run to repeat, or a journal with no place.
+        """
+        settings = self.settings
+        if settings.record is None and settings.journal is None:
+            return {}
+        if settings.record is not None:
+            files.check_target(os.fspath(settings.record), "journal")
+        data = fingerprint(rows, len(start) - int(settings.fit_intercept), [str(each) for each in classes])
+        if settings.journal is not None:
+            settings.journal.must_be_of(data, str(settings.replay))
+        return {"settings": recorded.kept(settings), "data": data, "start": recorded.start_of(start)}
+
+    def _write_journal(self, solver: Solver) -> None:
+        """Write the journal, and compare it with that of the run to repeat."""
+        if not self._about:
+            return
+        assert isinstance(solver, OnCluster)  # a journal is of minibatches
+        journal = replace(solver.cluster.journal(), **self._about)
+        if self.settings.record is not None:
+            journal.save(self.settings.record)
+        if self.settings.journal is not None and journal.complete:
+            self.replayed = recorded.outcome(self.settings, journal)
 
     def _run(self, solver: Solver) -> Sequence[WorkerStats | None]:
         settings = self.settings
@@ -180,7 +221,8 @@ class Training:
         return stats
 
     def _on_barrier(self) -> None:
-        self._started = min(self._started, time.monotonic())
+        if math.isinf(self._started):
+            self._started, self._ready = self._solver.now(), time.monotonic()
 
     def _on_report(self, rank: int, report: Iterate | Copy) -> None:
         if isinstance(report, Iterate):
@@ -202,7 +244,7 @@ class Training:
         self._ticks = solver.ticks() - self._before
         if self.solver == "lbfgs":  # which also pushes curvatures
             self._ticks = np.full(max(solver.num_workers, 1), len(solver.objectives))
-        self._ended = time.monotonic()
+        self._ended = self._solver.now()
         self._events = [replace(event, at=event.at - self._started) for event in solver.events]
         self.delays = Delays.of(solver.delays())
         chosen = self._evaluator.chosen()
@@ -287,7 +329,7 @@ class Training:
             ticks=ticks,
             rows=sum(each.rows for each in workers) + round(epochs * rows.num_rows),
             nonzeros=sum(each.nonzeros for each in workers) + round(epochs * rows.nonzeros),
-            seconds=self._seconds | {"start": started - self._compiled, "train": ended - started},
+            seconds=self._seconds | {"start": self._ready - self._compiled, "train": ended - started},
             shares=shares_of(workers),
             delays=self.delays,
             history=self.history,
@@ -300,6 +342,7 @@ class Training:
             constant_log_loss=constant,
             estimate=self._estimate(self._learned),
             gap=self._certificate(self._learned),
+            replayed=self.replayed,
         )
 
     def _stability(self, weights: np.ndarray) -> Stability | None:
@@ -336,7 +379,7 @@ class Training:
             "mode": str(settings.consistency()),
             "multi_class": settings.classes,
         }
-        kept |= self._origin
+        kept |= self._origin | {"engine": str(settings.engine)}
         for name in (
             "callbacks",
             "timeline",
@@ -345,6 +388,8 @@ class Training:
             "checkpoint",
             "checkpoint_every",
             "resume",
+            "record",
+            "replay",
         ):
             del kept[name]  # the model does not depend on them
         for name in "C", "l1_ratio":

@@ -1,14 +1,35 @@
 """Consistency: when a pull may be answered, and whether pushes wait for their tick. The vector clock.
 
 Bulk-synchronous, stale-synchronous (Ho et al., NIPS 2013) and asynchronous training differ by this value
-alone.
+alone, and so does a replay (`shmps.ps.replay`).
 """
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shmps.checks import whole
 from shmps.errors import UsageError
+from shmps.ps.memory.layout import Shape
+from shmps.ps.messages import Record
+
+
+class Position(NamedTuple):
+    """Where a pull stands in the requests of its worker."""
+
+    worker: int
+    number: int  # pushes before it
+    turn: int  # pulls since that push
+
+
+class Moment(NamedTuple):
+    """Where a server stands when it asks its consistency what to do next."""
+
+    server: int
+    version: int
+    answered: Set[Position]  # pulls answered at this version; known in recorded runs
+    left: Set[int]  # workers that have finished
 
 
 @dataclass(frozen=True)
@@ -18,11 +39,14 @@ class Consistency:
     bound: a pull at clock c is answered when c - slowest <= bound, in ticks.
     hold_pushes: pushes are held until the tick is complete, and applied as one update.
     in_place: workers update the shared arrays themselves, without a lock and without a server.
+    recorded: servers note the order of updates and answers. Every read of a worker belongs to a version: a
+    pull keeps its answer until the next push is committed, even if the worker dies.
     """
 
     bound: float
     hold_pushes: bool = False
     in_place: bool = False
+    recorded: bool = False
 
     def __post_init__(self) -> None:
         if not self.bound >= 0:
@@ -31,6 +55,11 @@ class Consistency:
             raise UsageError(
                 f"in_place must come without a bound and hold_pushes, got bound={self.bound!r}, "
                 f"hold_pushes={self.hold_pushes!r}; use HOGWILD"
+            )
+        if self.in_place and self.recorded:
+            raise UsageError(
+                "a recorded run needs servers that apply one push after another, got hogwild workers, which "
+                "update in place, in no order; use ASYNC or BOUNDED(k)"
             )
 
     def __str__(self) -> str:
@@ -42,6 +71,40 @@ class Consistency:
 
     def may_answer(self, clock: int, slowest: float) -> bool:
         return clock - slowest <= self.bound
+
+    @property
+    def reads_by_pull(self) -> bool:
+        """Whether `kv.read` has to pull: a look is at a version in sync mode only."""
+        return self.recorded and not self.hold_pushes
+
+    # What servers ask.
+
+    def next_update(self, held: list[Record], clock: "VectorClock", at: Moment) -> list[Record]:
+        """Return the held pushes that form the next update, as they arrived; [] if it has to wait."""
+        return clock.tick_of(held) if self.hold_pushes else held[:1]
+
+    def may_pull(self, pull: Record, clock: "VectorClock", at: Moment) -> bool:
+        """Return whether a pull may be answered now. The pushes before it are applied."""
+        return self.may_answer(pull.number, clock.slowest)
+
+    def delay(self, push: Record, at: Moment) -> int:
+        """Return the versions between a push that is applied now and the pull it was computed from."""
+        return at.version - push.version
+
+    # What workers ask.
+
+    def must_allow(self, worker: int, number: int, turn: int | None) -> None:
+        """Raise UsageError unless a worker may make push `number`, or the pull at that turn after it."""
+
+    def must_be_complete(self, worker: int, pushes: int) -> None:
+        """Raise UsageError unless a worker may finish after so many pushes."""
+
+    def stops(self, worker: int, pushes: int, asked: bool) -> bool:
+        """Return whether a worker stops after so many pushes. asked: whether `Cluster.stop` was called."""
+        return asked
+
+    def must_fit(self, shape: Shape, workers: int) -> None:
+        """Raise UsageError unless a cluster of this shape can have this consistency."""
 
 
 SYNC = Consistency(0, hold_pushes=True)
@@ -87,6 +150,15 @@ class VectorClock:
             slowest = self.slowest
             self._behind = sorted(rank for rank, clock in self._ticks.items() if clock == slowest)
         return self._behind
+
+    def tick_of(self, held: list[Record]) -> list[Record]:
+        """Return the next push of each worker at the least clock, as they arrived; [] if one is missing."""
+        behind = self.behind
+        if len(held) < len(behind):
+            return []
+        number = self.slowest + 1
+        tick = [push for push in held if push.number == number and push.sender in behind]
+        return tick if len(tick) == len(behind) else []
 
     @property
     def slowest(self) -> float:

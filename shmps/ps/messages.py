@@ -176,7 +176,9 @@ class Record(NamedTuple):
     slot: int = 0  # mailbox slot of the keys and values
     size: int = 0  # keys for this server
     number: int = 0  # of a push: 1, 2, ... for its worker; of a pull: the pushes before it
-    version: int = 0  # of a push: the version it was computed from; of an answer: the version read
+    # Of a push: the version it was computed from; of a pull: the pulls since that push; of an answer: the
+    # version read.
+    version: int = 0
     life: int = 0  # of the sender
     to: int = 0  # the life of the addressee
 
@@ -185,6 +187,11 @@ class Record(NamedTuple):
         """Return the record that carries `message`, an instance of one of MESSAGES."""
         fields = (*message, *(0,) * (_PAYLOAD - len(message)))
         return Record._make((_OPS[type(message)], sender, *fields, life, to))
+
+    @property
+    def turn(self) -> int:
+        """The pulls that the worker has made between its last push and this pull."""
+        return self.version if self.op == PULL else 0
 
     @property
     def message(self) -> Any:

@@ -145,6 +145,8 @@ class LogisticRegression(LinearClassifier, Parameters):
             If L-BFGS ended before it was within tol, or minibatches ended far from the optimum.
         WorseThanConstant
             If the log-loss on the training rows ends above that of the model that predicts class shares.
+        ReplayDiffers
+            If a replay under the recorded settings ends with other bits.
         UnstableRate
             If the learning rate of sgd or dist-lr is above the highest stable one at the measured delay.
         """
@@ -176,7 +178,7 @@ class LogisticRegression(LinearClassifier, Parameters):
         elif settings.early_stopping:
             rows, tested = split(rows, settings)
             measured_on = "validation"
-        settle_workers(settings, rows.num_rows, rows.nonzeros)
+        settle_workers(settings, rows.num_rows, rows.nonzeros, len(classes))
         settle_penalties(settings, rows)
         check_start(settings, before)
         if before is not init:
@@ -230,11 +232,11 @@ class LogisticRegression(LinearClassifier, Parameters):
                     f"partial_fit knows a part of the rows only, got {{{name}.given}}; use fit",
                     **{name: value},
                 )
-        if settings.checkpoint is not None or settings.resume is not None:
+        files = {name: getattr(settings, name) for name in ("checkpoint", "resume", "record", "replay")}
+        if any(path is not None for path in files.values()):
+            got = ", ".join(f"{{{name}.given}}" for name, path in files.items() if path is not None)
             raise UsageError(
-                "partial_fit keeps no checkpoints, got {checkpoint.given}, {resume.given}; use fit, or save",
-                checkpoint=settings.checkpoint,
-                resume=settings.resume,
+                f"partial_fit keeps no checkpoints and no journal, got {got}; use fit, or save", **files
             )
         is_first = not hasattr(self, "coef_")
         if is_first:
@@ -256,7 +258,7 @@ class LogisticRegression(LinearClassifier, Parameters):
             self.classes_ = named
             self._keep(initial(None, None, X.shape[1], bool(settings.fit_intercept), len(named)))
         settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
-        settings.workers = min(settings.workers or workers_for(len(codes), X.nnz), len(codes))
+        settings.workers = min(settings.workers or workers_for(len(codes), X.nnz, len(named)), len(codes))
         settings.l2 = L2_OF_PARTS if settings.l2 is None else settings.l2
         known: Any = getattr(self, "_continued", None)
         # The state under another penalty has another shape, or would charge the penalty for updates made
@@ -308,7 +310,8 @@ class LogisticRegression(LinearClassifier, Parameters):
                 self.result_ = training.result(measured_on)
         stability = self.result_.stability
         unstable = None if stability is None else stability.advice
-        for advice in training.advice, self.result_.advice, self.result_.shortfall, unstable:
+        replay = None if training.replayed is None else training.replayed.advice
+        for advice in training.advice, self.result_.advice, self.result_.shortfall, unstable, replay:
             if isinstance(advice, NotConverged):
                 warn(warning_known_to_sklearn(advice, "ConvergenceWarning"))
             elif advice is not None:

@@ -19,6 +19,7 @@ SERVER_PLACES = (
     "server: before answers",
     "server: after answers",
 )
+RECORDER_PLACES = ("server: update noted", "server: answer noted")  # in recorded runs
 TAIL_PLACES = ("tail: half applied", "tail: copied")
 WORKER_PLACES = (
     "worker: slots half filled",

@@ -71,10 +71,25 @@ def by_turns(points, others):
     ]
 
 
-@pytest.mark.parametrize(("point", "mode"), by_turns(FAILPOINTS, MODES))
-def test_every_push_arrives_exactly_once_whichever_node_is_killed_wherever(point, mode):
+def on_engines(points):
+    """Pair points with modes: by turns on processes, all pairs on the inline engine, which is quick."""
+    turns = [(*each.values, "processes") for each in by_turns(points, MODES)]
+    every = [(point, mode, "inline") for point in points for mode in MODES]
+    return [
+        pytest.param(*each, id=f"{'-'.join(map(str, each[0][1:4]))}-{each[1]}-{each[2]}")
+        for each in turns + every
+    ]
+
+
+@pytest.mark.parametrize(("point", "mode", "engine"), on_engines(FAILPOINTS))
+def test_every_push_arrives_exactly_once_whichever_node_is_killed_wherever(point, mode, engine):
     with Cluster(
-        KEYS, servers=2, workers=WORKERS, consistency=MODES[mode], failpoints=[Failpoint(*point)]
+        KEYS,
+        servers=2,
+        workers=WORKERS,
+        consistency=MODES[mode],
+        failpoints=[Failpoint(*point)],
+        engine=engine,
     ) as cluster:
         cluster.run(add_deltas, on_worker_death=RESPAWN)
         assert cluster.weights().tolist() == expected().tolist()
@@ -99,10 +114,16 @@ WITH_REPLICA = [
 ]
 
 
-@pytest.mark.parametrize(("point", "mode"), by_turns(WITH_REPLICA, MODES))
-def test_with_a_replica_every_push_arrives_once_and_in_both(point, mode):
+@pytest.mark.parametrize(("point", "mode", "engine"), on_engines(WITH_REPLICA))
+def test_with_a_replica_every_push_arrives_once_and_in_both(point, mode, engine):
     with Cluster(
-        KEYS, servers=2, workers=WORKERS, replicas=1, consistency=MODES[mode], failpoints=[Failpoint(*point)]
+        KEYS,
+        servers=2,
+        workers=WORKERS,
+        replicas=1,
+        consistency=MODES[mode],
+        failpoints=[Failpoint(*point)],
+        engine=engine,
     ) as cluster:
         cluster.run(add_deltas, on_worker_death=RESPAWN)
         assert cluster.weights().tolist() == expected().tolist()

@@ -1,4 +1,4 @@
-"""`shmps inspect`: the content of a model or a data file."""
+"""`shmps inspect`: the content of a model, a journal or a data file."""
 
 import argparse
 import json
@@ -25,8 +25,13 @@ SOME = 5  # labels to show
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Show a model (settings, largest weights, histogram) or a data file (sizes, labels)."
-    parser.add_argument("data", metavar="DATA", help="a model or a data file, detected by the content")
+    parser.description = (
+        "Show a model (settings, largest weights, histogram), a journal (nodes, events, delays) or a data "
+        "file (sizes, labels)."
+    )
+    parser.add_argument(
+        "data", metavar="DATA", help="a model, a journal or a data file, detected by the content"
+    )
     add_reading(parser)
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="weights of the largest magnitude (default: 10)"
@@ -48,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
         model = formats.load(options.data)
         found = _of_model(model, options.data, model_format, max(options.top, 0))
         text = _model_text
+    elif _is_journal(options.data):
+        found, text = _of_journal(options.data), _journal_text
     elif os.path.isdir(options.data):
         if options.verify:
             mapped.verify(options.data)
@@ -67,6 +74,58 @@ def _format_of(path: str) -> str | None:
             return formats.format_of(file, path)
     except DataError:
         return None
+
+
+def _is_journal(path: str) -> bool:
+    from shmps.journal import CONTAINER
+
+    try:
+        with files.opened(path, "journal") as (file, _):
+            return file.read(len(CONTAINER.magic)) == CONTAINER.magic
+    except DataError:
+        return False
+
+
+def _of_journal(path: str) -> dict[str, Any]:
+    from shmps.journal import Journal
+    from shmps.linear.result import Delays
+
+    journal = Journal.open(path)
+    events = len(journal.pushes) + len(journal.pulls)
+    delays = Delays.of(journal.delays)
+    return {
+        "journal": path,
+        "mode": str(journal.mode),
+        **{name: getattr(journal, name) for name in ("servers", "workers", "num_keys", "width", "complete")},
+        "pushes": len(journal.pushes),
+        "pulls": len(journal.pulls),
+        "bytes_per_event": os.path.getsize(path) / events if events else 0.0,
+        "delays": {"p50": delays.p50, "p99": delays.p99, "max": delays.max},
+        "stops": journal.stops,
+        "settings": journal.settings,
+        "data": journal.data,
+        "digest": journal.digest,
+    }
+
+
+def _journal_text(found: dict[str, Any]) -> str:
+    delays, data = found["delays"], found["data"]
+    stopped = ", ".join(f"worker {rank} after push {number}" for rank, number in found["stops"].items())
+    return table(
+        [
+            ("journal", f"{found['journal']} ({found['bytes_per_event']:.1f} bytes per event)"),
+            ("mode", found["mode"]),
+            ("workers, servers", f"{found['workers']}, {found['servers']}"),
+            ("keys", f"{found['num_keys']:,}" + f" of {found['width']} values" * (found["width"] > 1)),
+            ("events", f"{found['pushes']:,} pushes, {found['pulls']:,} pulls, of all servers"),
+            ("delay p50, p99, max", f"{delays['p50']}, {delays['p99']}, {delays['max']} versions"),
+            ("ended", "by itself" if found["complete"] else "it was broken off"),
+            *([("stopped", stopped)] if stopped else []),
+            *([("settings", _settings(found["settings"]))] if found["settings"] else []),
+            *([("data", f"{data['rows']:,} rows, {data['features']:,} features")] if data else []),
+            ("weights", f"SHA-256 {found['digest']['weights']}"),
+        ]
+    )
 
 
 def _of_model(model: "Model", path: str, model_format: str, top: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     if dataset.note and not (options.quiet and options.data):  # a substitute is always announced
         console.tell(dataset.note)
     labels, tested = _labels(dataset, options.test)
-    settle_workers(settings, dataset.train_X.shape[0], dataset.train_X.nnz)
+    settle_workers(settings, dataset.train_X.shape[0], dataset.train_X.nnz, len(labels.classes))
     if options.quiet:
         logging.getLogger("shmps").setLevel(logging.ERROR)
     else:
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     weights = weights_of(options.sample_weight, dataset.train_weights, len(dataset.train_y))
     if settings.early_stopping is None and not options.test:  # a named set's own test rows choose nothing
         settings.early_stopping = False
-    settings.class_weight = _by_label(options.class_weight, labels.classes)
+    settings.class_weight = _by_label(settings.class_weight, labels.classes)
     if options.model:
         kept = origin_of(dataset.train_X).kept() | {"multi_class": settings.classes}
         formats.check(labels.classes, options.model, options.format, kept)
@@ -111,13 +111,14 @@ def _check_before_loading(options: argparse.Namespace) -> None:
     if options.format and not options.model:
         raise UsageError("--format must come with a model to write, got none; add a path with --model")
     others = [options.data, options.test, options.sample_weight, options.config]
-    others += [options.checkpoint, options.resume]
+    others += [options.checkpoint, options.resume, options.replay]
     if options.data in (None, *named_sets.SETS):
         others += datasets.paths(options.data or "a9a", options.data_dir)
     for path, what in (
         (options.model, "model"),
         (options.report, "report"),
         (options.timeline_file, "timeline"),
+        (options.record, "journal"),
     ):
         if path:
             files.check_target(path, what, others)
@@ -142,6 +143,7 @@ def _by_label(class_weight: dict[str, float] | str | None, labels: tuple[Any, ..
     if not isinstance(class_weight, dict):
         return class_weight
     known = {label_text(label): label for label in labels}
+    class_weight = {label_text(label): weight for label, weight in class_weight.items()}  # of a journal
     strange = [text for text in class_weight if text not in known]
     if strange:
         raise UsageError(

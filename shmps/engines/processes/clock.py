@@ -8,3 +8,6 @@ class SystemClock:
 
     now = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
+
+    def compute(self, nonzeros: int) -> None:
+        """Do nothing: the time has passed."""

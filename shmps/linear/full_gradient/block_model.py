@@ -1,8 +1,8 @@
 """A quadratic model of loss and L2 penalty for some of the weights: a block of the Hessian."""
 
 import numpy as np
-from scipy.linalg import lapack
 
+from shmps.linear.full_gradient.matrix_kernels import add_rows, factorise, solve, times
 from shmps.linear.full_gradient.model_kernels import descend, learn, symmetric
 from shmps.linear.full_gradient.problem import Point, Problem, Sums
 
@@ -57,7 +57,8 @@ class BlockModel:
         """Make B agree with the change of the gradient along a step (both (features, classes))."""
         moved, turned = step.ravel()[self.keys], self._centred(change)
         moved[self._features :] += self._centres @ moved[: self._features]
-        product = self._matrix @ moved
+        product = np.empty(len(moved))
+        times(self._matrix, moved, product)
         inner, curved = float(moved @ turned), float(moved @ product)
         if inner > _POSITIVE * curved > 0:
             learn(self._matrix, product, turned, inner, curved)
@@ -88,12 +89,13 @@ class BlockModel:
         Coordinate descent is slow where features are nearly dependent. Return the decrease.
         """
         own = np.flatnonzero((values != 0.0) | (thresholds == 0.0))
-        factor, broken = lapack.dpotrf(self._matrix[own[:, None], own], lower=True)
-        if broken:
+        factor = self._matrix[own[:, None], own]
+        if not factorise(factor):
             return 0.0
         old, bounded = values[own], thresholds[own] > 0
         down = slopes[own] + thresholds[own] * np.sign(old)
-        step = -lapack.dpotrs(factor, down, lower=True)[0]
+        step = -down
+        solve(factor, step)
         crossing = bounded & (old * step < 0)
         until = np.full(len(own), np.inf)
         until[crossing] = -old[crossing] / step[crossing]
@@ -101,5 +103,5 @@ class BlockModel:
         new = old + t * step
         new[until <= t] = 0.0
         values[own] = new
-        slopes += (new - old) @ self._matrix[own]
+        add_rows(self._matrix, own, new - old, slopes)
         return float(-t * (1 - t / 2) * (down @ step))

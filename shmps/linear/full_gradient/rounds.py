@@ -50,6 +50,7 @@ def contribute(
         if number > kv.resumed:
             assert asked.request is not None
             answers.answer(asked.request, asked.weights, sums)
+            kv.computed(own.nonzeros)
             sheet.lap(COMPUTE)
             is_gradient = isinstance(asked.request, Gradient)
             if is_gradient and kv.rank == 0 and test_interval and asked.gradients % test_interval == 0:

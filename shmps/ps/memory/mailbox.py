@@ -24,15 +24,17 @@ class Mailbox:
 
 
 class PushLog:
-    """Which pushes lie in a worker's mailboxes, so that the worker's successor can announce them.
+    """Which requests lie in a worker's mailboxes, so that the worker's successor can announce them.
 
-    A push counts once `commit` has stored its number, which is after the slots of all servers are filled.
+    A push counts once `commit` has stored its number, which is after the slots of all servers are filled. In
+    recorded runs the pulls since the last push are noted too: their slots keep the answers.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], worker: int):
         self._committed, self._worker = arrays["committed"], worker
         self._numbers, self._rows = arrays["numbers"][worker], arrays["rows"][worker]
         self._sizes, self._versions = arrays["sizes"][worker], arrays["versions"][worker]
+        self._pulls = arrays["pulls"][worker]
         self.slots = range(len(arrays["keys"][worker]))
         self.dense_slots = range(-len(arrays["all_values"][worker]), 0)
 
@@ -42,8 +44,8 @@ class PushLog:
         return int(self._committed[self._worker])
 
     def clear(self, slot: int) -> None:
-        """Forget the answered push in `slot`, before the slot is filled again."""
-        self._numbers[slot] = 0
+        """Forget the answered request in `slot`, before the slot is filled again."""
+        self._numbers[slot] = self._pulls[slot] = 0
 
     def note(self, slot: int, number: int, rows: float, sizes: list[int], versions: list[int]) -> None:
         """Note push `number` in `slot`: `sizes` keys for each server, computed from their `versions`."""
@@ -51,12 +53,24 @@ class PushLog:
         self._sizes[slot], self._versions[slot] = sizes, versions
         self._numbers[slot] = number
 
+    def note_pull(self, slot: int, place: int, sizes: list[int]) -> None:
+        """Note a pull in a filled slot, of `sizes` keys for each server. place: see `schedule.place_of`."""
+        self._sizes[slot] = sizes
+        self._pulls[slot] = place
+
+    def pulls(self) -> dict[int, tuple[int, list[int]]]:
+        """Return the noted pulls, slot and sizes by place, in order."""
+        slots = (*self.slots, *self.dense_slots)
+        noted = sorted((int(self._pulls[slot]), slot) for slot in slots if self._pulls[slot])
+        return {place: (slot, self._sizes[slot].tolist()) for place, slot in noted}
+
     def commit(self, number: int) -> None:
         self._committed[self._worker] = number
 
     def forget_uncommitted(self) -> None:
         """Forget what a former life noted and did not commit: this life makes those pushes again."""
-        self._numbers[self._numbers > self.committed] = 0
+        uncommitted = self._numbers > self.committed
+        self._numbers[uncommitted] = self._pulls[uncommitted] = 0
 
     def pending(self, done: int) -> list[tuple[int, int, list[int], list[int]]]:
         """Return committed pushes above `done` in order: number, slot, sizes, versions."""

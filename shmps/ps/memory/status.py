@@ -14,6 +14,7 @@ class Status:
         self._parameters = parameters
         self._beats, self._committed = arrays["beats"], arrays["committed"]
         self._numbers, self._stopping = arrays["numbers"], arrays["stopping"]
+        self._pulls, self._stopped = arrays["pulls"], arrays["stopped"]
 
     def stop(self, stopping: bool = True) -> None:
         """Set `kv.stopping` in all workers."""
@@ -41,8 +42,12 @@ class Status:
 
     def forget_commits(self) -> None:
         """Forget the commits of a run that was broken off: no worker goes on with them."""
-        self._committed[:] = 0
-        self._numbers[:] = 0
+        for each in self._committed, self._numbers, self._pulls, self._stopped:
+            each[:] = 0
+
+    def stops(self) -> dict[int, int]:
+        """Return after how many pushes each worker has seen that it should stop, by rank."""
+        return {worker: int(self._stopped[worker]) - 1 for worker in np.flatnonzero(self._stopped).tolist()}
 
     def beats(self, role: int, rank: int) -> int:
         return int(self._beats[rank + (self._parameters.shape.servers if role == WORKER else 0)])
@@ -54,10 +59,16 @@ class Pulse:
     def __init__(self, arrays: dict[str, np.ndarray], shape: Shape, role: int, rank: int):
         place = rank + (shape.servers if role == WORKER else 0)
         self._beats, self._stopping = arrays["beats"].data[place:], arrays["stopping"].data
+        self._stopped, self._rank = arrays["stopped"].data, rank
 
     @property
     def stopping(self) -> bool:
         return self._stopping[0] != 0
+
+    def note_stop(self, pushes: int) -> None:
+        """Note after how many pushes a worker has first seen that it should stop."""
+        if not self._stopped[self._rank]:
+            self._stopped[self._rank] = pushes + 1
 
     def beat(self) -> None:
         self._beats[0] += 1

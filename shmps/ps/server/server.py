@@ -1,6 +1,7 @@
 """A server: a state machine without I/O.
 
     record --> Server.handle --> _push --> held until the mode allows --> _apply
+                                                                           | Recorder: note the update
                                                                            | RedoLog: prepare, commit, apply
                                                                            | Chain: ship to the replica
     answers <-- _answer <-- _pull, or parked until the mode allows <-------+
@@ -17,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from shmps.errors import UpdaterFailed
-from shmps.ps.consistency import Consistency, VectorClock
+from shmps.ps.consistency import Consistency, Moment, VectorClock
 from shmps.ps.memory.layout import DELAY_BINS
 from shmps.ps.memory.mailbox import Mailbox
 from shmps.ps.memory.parameters import Parameters
@@ -41,6 +42,7 @@ from shmps.ps.messages import (
     Start,
     Welcome,
 )
+from shmps.ps.server.recorder import Recorder
 from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.replication import Chain
 from shmps.ps.updater import Push, Step, Updater
@@ -65,10 +67,12 @@ class Server:
         mailboxes: list[Mailbox],
         consistency: Consistency,
         updater: Updater,
+        recorder: Recorder | None = None,
     ):
         self.rank, self.life, self.consistency, self.updater = rank, life, consistency, updater
         self.clock = VectorClock()
         self._parameters, self._redo, self._mailboxes = parameters, redo, mailboxes
+        self._recorder = recorder or Recorder()
         self._delays = parameters.delays[rank].data
         if not redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
@@ -76,6 +80,7 @@ class Server:
         self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
         self._lives: dict[int, int] = {}  # of the workers
         self._awaited = 0  # workers of the run that have not entered yet
+        self._left: set[int] = set()  # workers that have finished
         self._held: list[Record] = []  # pushes that are not applied yet, in order of arrival
         self._last: dict[int, int] = {}  # number of each worker's last push that is applied or held
         self._parked: list[Record] = []  # pulls that may not be answered yet
@@ -105,6 +110,7 @@ class Server:
         """Begin a run, or go on with it after the death of a predecessor: nothing is held or parked."""
         self.clock.start([])
         self._lives, self._last, self._held, self._parked = {}, {}, [], []
+        self._left.clear()
         self._unshipped.clear()
         self._awaited = start.workers
 
@@ -120,8 +126,8 @@ class Server:
         self._answers.append(((WORKER, worker), Record.of(welcome, self.rank, self.life, to=enter.life)))
         self._awaited = max(0, self._awaited - 1)
         if not self._awaited:
-            self._apply_held()
             self._answer_parked()
+            self._apply_held()
 
     def _push(self, record: Record) -> None:
         worker, number = record.sender, record.number
@@ -135,21 +141,15 @@ class Server:
     def _apply_held(self) -> None:
         """Apply held pushes as far as the mode and the replica's backlog allow."""
         while self._held and self._redo.has_room and not self._awaited:
-            update = self._tick() if self.consistency.hold_pushes else self._held[:1]
+            update = self.consistency.next_update(self._held, self.clock, self._moment())
             if not update:
                 return
             for record in update:
                 self._held.remove(record)
             self._apply(update)
 
-    def _tick(self) -> list[Record]:
-        """Return the next push of each worker at the least clock, as they arrived; [] if one is missing."""
-        behind = self.clock.behind
-        if len(self._held) < len(behind):
-            return []
-        number = self.clock.slowest + 1
-        tick = [held for held in self._held if held.number == number and held.sender in behind]
-        return tick if len(tick) == len(behind) else []
+    def _moment(self) -> Moment:
+        return Moment(self.rank, self._redo.version, self._recorder.answered, self._left)
 
     def _gradient(self, update: list[Record]) -> tuple[np.ndarray, np.ndarray]:
         """Return keys and values of one update. The pushes of a tick are reduced in rank order."""
@@ -167,12 +167,12 @@ class Server:
     def _apply(self, update: list[Record]) -> None:
         """Apply these pushes as one update, then answer what waited for it."""
         redo, version = self._redo, self._redo.version
-        tick = most = 0
-        for record in update:
-            delay = version - record.version
+        moment = self._moment()
+        delays = [self.consistency.delay(record, moment) for record in update]
+        for delay in delays:
             self._delays[min(delay, DELAY_BINS - 1)] += 1
-            tick, most = max(tick, record.number), max(most, delay)
-        step = Step(tick, redo.age, most, len(update))
+        step = Step(max(record.number for record in update), redo.age, max(delays), len(update))
+        self._recorder.note_update(version + 1, update, delays)
         try:
             keys, gradient = self._gradient(update)
             values, state = redo.prepare(keys)
@@ -205,17 +205,26 @@ class Server:
         if record.op == PUSH_PULL:
             self._pull(record)
         else:
-            self._answer(record)
+            self._answer(record, self.version)
 
     def _pull(self, record: Record) -> None:
+        noted = self._recorder.version_of(record)
+        if noted is not None:  # the answer lies in the slot
+            self._answer(record, noted)
+            return
         # The worker's own pushes come first: one may be held because the tail is behind.
-        worker = record.sender
-        held = self._awaited or self._last[worker] > self._redo.done[worker]
-        if held or not self.consistency.may_answer(record.number, self.clock.slowest):
+        held = self._awaited or record.number > self._redo.done[record.sender]
+        if held or not self.consistency.may_pull(record, self.clock, self._moment()):
             self._parked.append(record)
             return
         self._parameters.read(self._keys(record), self.rank, self.updater, self._values(record))
-        self._answer(record)
+        self._recorder.note_answer(record, self.version)
+        self._answer(record, self.version)
+
+    def _pull_and_go_on(self, record: Record) -> None:
+        """Answer or park a pull. The next update may have waited for the answer."""
+        self._pull(record)
+        self._apply_held()
 
     def _answer_parked(self) -> None:
         if self._parked:
@@ -223,7 +232,7 @@ class Server:
             for record in parked:
                 self._pull(record)
 
-    def _answer(self, record: Record) -> None:
+    def _answer(self, record: Record, version: int) -> None:
         answer = Record(
             ANSWER,
             self.rank,
@@ -231,7 +240,7 @@ class Server:
             record.slot,
             record.size,
             record.number,
-            self._redo.version,
+            version,
             self.life,
             record.life,
         )
@@ -240,6 +249,7 @@ class Server:
     def _leave(self, leave: Leave) -> None:
         """Stop waiting for a worker that has finished."""
         self.clock.leave(leave.worker)
+        self._left.add(leave.worker)
         self._apply_held()
         self._answer_parked()
 
@@ -285,7 +295,11 @@ class Server:
         Start: _start, Enter: _enter, Leave: _leave, Settle: _settle, Peer: _peer, Ping: _ping,
     }  # fmt: skip
     _from_server: ClassVar[dict[type, Callable[..., None]]] = {Ship: _ship, Shipped: _shipped}
-    _from_worker: ClassVar[dict[int, Callable[..., None]]] = {PUSH: _push, PUSH_PULL: _push, PULL: _pull}
+    _from_worker: ClassVar[dict[int, Callable[..., None]]] = {
+        PUSH: _push,
+        PUSH_PULL: _push,
+        PULL: _pull_and_go_on,
+    }
 
     def _keys(self, record: Record) -> np.ndarray:
         if record.slot < 0:

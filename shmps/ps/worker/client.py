@@ -52,7 +52,7 @@ class Client:
     ):
         self.rank, self.life, self.consistency = rank, life, consistency
         self.pulse, self.clock = pulse, clock
-        self.requests = Requests(rank, life, shape, mailboxes, log)
+        self.requests = Requests(rank, life, shape, mailboxes, log, consistency.recorded)
         self.meeting, self.reports = Meeting(), Reports(channel)
         self.seconds_waiting = 0.0
         self._servers, self._shape, self._post = len(mailboxes), shape, post
@@ -62,11 +62,16 @@ class Client:
         self._calling_back = False
 
     def enter(self) -> None:
-        """Wait until every server knows this life, and complete the committed pushes of a former life."""
+        """Wait until every server knows this life, and announce the committed pushes of a former life.
+
+        Wait until they are applied if this life may read without a pull. In a replay another server may
+        apply them only after later pulls of this worker.
+        """
         self.wait_until(lambda: self.requests.welcomed)
         for address, record in self.requests.recover():
             self._post.send(address, record)
-        self.wait_until(lambda: not self.requests.under_way)
+        if not self.consistency.reads_by_pull:
+            self.wait_until(lambda: not self.requests.pushing)
 
     def start(self, op: int, keys: Any, values: Any, rows: Any, callback: Callback | None, out: Any) -> int:
         """Check a request, fill the mailboxes of all servers, and announce it; return its timestamp."""
@@ -99,14 +104,27 @@ class Client:
         if out is not None:
             out = writeable(out, count, self._shape.width, self._shape.dtype)
         requests, dense = self.requests, keys is None
-        if not requests.has_slot(dense):
-            self.wait_until(lambda: requests.has_slot(dense))
+        turn = requests.pulls if op == PULL else None
+        self.consistency.must_allow(self.rank, requests.pushes + (turn is None), turn)
+        if not requests.has_slot(dense, op):
+            self._wait_for_slot(dense)
         request = requests.start(op, keys, values, cuts, rows, callback, out)
         for server in range(self._servers):
             self._post.send(*requests.announce(request, server))
             reach("worker: half announced")
         reach("worker: announced")
         return request.timestamp
+
+    def _wait_for_slot(self, dense: bool) -> None:
+        requests = self.requests
+        if not requests.waits_for_slot(dense):
+            name = "dense_slots" if dense else "slots"
+            count = self._shape.dense_slots if dense else self._shape.slots
+            raise UsageError(
+                f"{name} of a recorded Cluster must be above the pulls between two pushes of a worker, which "
+                f"keep their slots, got {count}; raise {name}"
+            )
+        self.wait_until(lambda: requests.has_slot(dense))
 
     def cut(self, keys) -> tuple[np.ndarray, list[int]]:
         """Sorted keys do the work: server s has keys[cuts[s]:cuts[s + 1]]."""
@@ -116,12 +134,14 @@ class Client:
     # Incoming records.
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
+        if not condition():
             began = self._now()
-            records = self._post.receive()
+            self._post.receive_until(condition, self._take_in_alive)
             self.seconds_waiting += self._now() - began
-            self.pulse.beat()
-            self.take_in(records)
+
+    def _take_in_alive(self, records: list[Record]) -> None:
+        self.pulse.beat()
+        self.take_in(records)
 
     def take_in(self, records: list[Record]) -> None:
         for record in records:

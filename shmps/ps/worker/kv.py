@@ -140,8 +140,11 @@ class KVWorker:
         """Return values by the fastest way that the engine has: a `look` where nodes share memory.
 
         Once this worker's pushes are acknowledged, the values are in sync mode those of a pull. In the other
-        modes other workers' pushes may be in them in part. Do not write to the returned array.
+        modes other workers' pushes may be in them in part, unless the run is recorded: then this is a pull.
+        Do not write to the returned array.
         """
+        if self.consistency.reads_by_pull:
+            return self.pull(None if keys is None or len(keys) == self._shape.num_keys else keys)
         return self.look(keys)
 
     def look(self, keys: Any = None) -> np.ndarray:
@@ -149,8 +152,12 @@ class KVWorker:
 
         While servers write, the values may mix versions (Hogwild's read). In sync mode, once this worker's
         pushes are acknowledged, it is exactly a pull; with `keys=None` only if no penalty is owed (see
-        `Updater.lazy`).
+        `Updater.lazy`). Recorded runs take looks in sync mode only.
         """
+        if self.consistency.reads_by_pull:
+            raise UsageError(
+                "a look belongs to no version, so a recorded run takes none outside sync mode; use kv.pull"
+            )
         self._client.call_back()
         self._requests.seen = self._parameters.versions.tolist()
         if keys is None:
@@ -257,11 +264,21 @@ class KVWorker:
     @property
     def stopping(self) -> bool:
         """Whether `Cluster.stop` asked the function to end. The function may look between two ticks."""
-        return self._pulse.stopping
+        stops = self.consistency.stops(self.rank, self.pushes, self._pulse.stopping)
+        if stops:
+            self._pulse.note_stop(self.pushes)
+        return stops
 
     def beat(self) -> None:
         """Show a sign of life. Call it in long computations; every call that waits does it too."""
         self._pulse.beat()
+
+    def computed(self, nonzeros: int) -> None:
+        """Say that this worker has computed a gradient over so many non-zeros.
+
+        On a virtual clock (`Inline`) the time passes now that the worker's machine takes for it.
+        """
+        self._client.clock.compute(nonzeros)
 
     def report(self, value: Any) -> None:
         """Give a picklable `value` to the caller of `run` (its `on_report`) while the run goes on.
@@ -272,6 +289,11 @@ class KVWorker:
         self._client.tell_scheduler(self._client.reports.write(value))
         self._client.take_in_nowait()
         self._client.call_back()
+
+    def leave(self) -> None:
+        """End the part of this worker: called once, after the function."""
+        self.consistency.must_be_complete(self.rank, self.pushes)
+        self.flush()
 
     def flush(self) -> None:
         """Wait until every request of this worker is answered and every callback has run."""

@@ -4,6 +4,7 @@ It writes keys and values into the mailboxes, and returns the records to send.
 """
 
 import collections
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.messages import PULL, PUSH, PUSH_PULL, SERVER, Delivery, Record, Welcome
+from shmps.ps.schedule import MOST_TURNS, place_of
 from shmps.system.failpoints import reach
 
 Callback = Callable[[Any], None]
@@ -40,29 +42,56 @@ class Requests:
     mailboxes: this worker's, by server. under_way: unanswered requests by timestamp, in order. values: the
     values of answered pulls by timestamp, until they are fetched. due: callbacks with their arguments.
     callbacks_expected: callbacks of requests under way. seen: the version last read, by server. pushes: the
-    number of the last push. timestamp: the number of the last request.
+    number of the last push. pulls: since that push. timestamp: the number of the last request.
+
+    keeps_answers: the slot of a pull is free again only when the next push is committed. A later life that
+    makes the same pull finds the answer there, or what servers have answered of it.
     """
 
-    def __init__(self, rank: int, life: int, shape: Shape, mailboxes: list[Mailbox], log: PushLog):
+    def __init__(
+        self,
+        rank: int,
+        life: int,
+        shape: Shape,
+        mailboxes: list[Mailbox],
+        log: PushLog,
+        keeps_answers: bool = False,
+    ):
         servers = len(mailboxes)
         self.rank, self.life = rank, life
         self.under_way: dict[int, Request] = {}
         self.values: dict[int, np.ndarray] = {}
         self.due: collections.deque[tuple[Callback, Any]] = collections.deque()
-        self.callbacks_expected = self.pushes = self.timestamp = 0
+        self.callbacks_expected = self.pushes = self.pulls = self.timestamp = 0
         self.seen = [0] * servers
         self._shape, self._mailboxes, self._log = shape, mailboxes, log
         self._everyone = frozenset(range(servers))
         self._lives = [0] * servers
         self._done = [0] * servers  # pushes of former lives that each server had applied
         self._free = {False: list(log.slots), True: list(log.dense_slots)}
+        self._keeps_answers = keeps_answers
+        self._kept: list[int] = []  # slots of answered pulls
+        self._former: dict[int, int] = {}  # slots of a former life's pulls since the last push, by place
+
+    @property
+    def pushing(self) -> bool:
+        """Whether a push is under way that a former life had committed."""
+        return any(request.op == PUSH for request in self.under_way.values())
 
     @property
     def welcomed(self) -> bool:
         return all(self._lives)
 
-    def has_slot(self, dense: bool) -> bool:
-        return bool(self._free[dense])
+    def has_slot(self, dense: bool, op: int = PUSH) -> bool:
+        return bool(self._free[dense]) or (op == PULL and self._next_pull in self._former)
+
+    def waits_for_slot(self, dense: bool) -> bool:
+        """Return whether an answer will free a slot: a request is under way."""
+        return any((request.slot < 0) == dense for request in self.under_way.values())
+
+    @property
+    def _next_pull(self) -> int:
+        return place_of(self.pushes, self.pulls)
 
     def start(
         self,
@@ -81,20 +110,78 @@ class Requests:
         """
         if out is None and op != PUSH:  # before the slot is taken, since too little memory raises here
             out = np.empty((cuts[-1], self._shape.width), self._shape.dtype)
-        slot = self._free[keys is None].pop()
-        try:
-            sizes = self._fill(slot, keys, values, cuts)
-        except BaseException:  # a value that overflows the dtype, where NumPy is told to raise
-            self._free[keys is None].append(slot)
-            raise
-        if op != PULL:
+        again = self._again(keys, cuts) if op == PULL and self._former else None
+        slot, sizes = again or self._filled(keys, values, cuts)
+        versions = list(self.seen)
+        if op == PULL:
+            versions = [self.pulls] * len(versions)
+            self._note_pull(slot, self._next_pull, sizes)
+            self.pulls += 1
+        else:
             self.pushes += 1
+            self.pulls = int(op == PUSH_PULL)
+            if op == PUSH_PULL:
+                self._note_pull(slot, place_of(self.pushes, 0), sizes)
             self._log.note(slot, self.pushes, rows, sizes, self.seen)
             reach("worker: before commit")
             self._log.commit(self.pushes)
             reach("worker: committed")
+            self._forget_answers()
         self.callbacks_expected += callback is not None
-        return self._add(op, slot, self.pushes, sizes, list(self.seen), callback, out)
+        return self._add(op, slot, self.pushes, sizes, versions, callback, out)
+
+    def _filled(
+        self, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
+    ) -> tuple[int, list[int]]:
+        """Fill a free slot of all mailboxes; return it, and the number of keys for each server."""
+        slot = self._free[keys is None].pop()
+        try:
+            return slot, self._fill(slot, keys, values, cuts)
+        except BaseException:  # a value that overflows the dtype, where NumPy is told to raise
+            self._free[keys is None].append(slot)
+            raise
+
+    # The answers that are kept.
+
+    def _note_pull(self, slot: int, place: int, sizes: list[int]) -> None:
+        if self._keeps_answers:
+            self._log.note_pull(slot, place, sizes)
+
+    def _again(self, keys: np.ndarray | None, cuts: list[int]) -> tuple[int, list[int]] | None:
+        """Make a pull of a former life again: return its slot, and the number of keys for each server.
+
+        Servers repeat the answers that lie in the slot. Return None if there is none, or if it had other
+        keys: this life may have stopped where the former one went on.
+        """
+        slot = self._former.pop(self._next_pull, None)
+        if slot is None:
+            return None
+        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
+        same = (slot < 0) == (keys is None)
+        if same and keys is not None:
+            kept = [box.keys[slot][:size] for box, size in zip(self._mailboxes, sizes, strict=True)]
+            same = np.array_equal(np.concatenate(kept), keys)
+        if not same:
+            self._release(slot)
+            return None
+        others = (each for each in self.under_way.values() if each.slot != slot or each.op == PUSH)
+        self.under_way = {each.timestamp: each for each in others}
+        return slot, sizes
+
+    def _forget_answers(self) -> None:
+        """Free the slots of the pulls before a push that is committed."""
+        slots = (*self._kept, *self._former.values())
+        self._kept, self._former = [], {}
+        for slot in slots:
+            self._release(slot)
+
+    def _release(self, slot: int) -> None:
+        """Free a slot, unless it keeps an answer or another request uses it."""
+        if self._keeps_answers:
+            used = (*self._kept, *self._former.values(), *(each.slot for each in self.under_way.values()))
+            if slot in used:
+                return
+        self._free[slot < 0].append(slot)
 
     def _fill(
         self, slot: int, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
@@ -122,13 +209,21 @@ class Requests:
     def recover(self) -> list[Delivery]:
         """Return the records that announce what a former life had committed. Call it after all welcomes.
 
-        The slots of pushes that some server has not applied are in use again.
+        The slots of pushes that some server has not applied are in use again, and those of kept answers. A
+        server may wait for a pull that a former life had begun, so noted pulls are announced too. Their
+        answers are dropped, unless this life makes the same pull.
         """
         self._log.forget_uncommitted()
         self.pushes = max(*self._done, self._log.committed)
         for number, slot, sizes, versions in self._log.pending(min(self._done)):
-            self._free[slot < 0].remove(slot)
             self._add(PUSH, slot, number, sizes, versions)
+        for place, (slot, sizes) in self._log.pulls().items():
+            number, turn = divmod(place - 1, MOST_TURNS)
+            self._add(PULL, slot, number, sizes, [turn] * len(sizes))
+            if number == self.pushes:
+                self._former[place] = slot
+        for slot in {request.slot for request in self.under_way.values()}:
+            self._free[slot < 0].remove(slot)
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
     def announce(self, request: Request, server: int) -> Delivery:
@@ -149,8 +244,9 @@ class Requests:
         """Note the life of a server; return the records that announce its unanswered requests again."""
         if life <= self._lives[server]:
             return []
+        if not self._lives[server]:
+            self.seen[server] = welcome.version
         self._lives[server], self._done[server] = life, welcome.pushes
-        self.seen[server] = welcome.version
         return self._unanswered(server)
 
     def _unanswered(self, server: int) -> list[Delivery]:
@@ -174,8 +270,10 @@ class Requests:
             self._complete(request)
 
     def _complete(self, request: Request) -> None:
-        values = None if request.op == PUSH else self._collect(request)
-        self._free[request.slot < 0].append(request.slot)
+        values = None if request.op == PUSH or request.out is None else self._collect(request)
+        if self._keeps_answers and values is not None and request.number == self.pushes:
+            self._kept.append(request.slot)
+        self._release(request.slot)
         if request.callback is not None:
             self.callbacks_expected -= 1
             self.due.append((request.callback, values))

@@ -1,0 +1,94 @@
+"""Replay: the consistency that repeats the schedule of a run, to the bit.
+
+A server at version v answers the pulls that the schedule has at v. When all of them are answered, it applies
+the push that the schedule has at v + 1. Whatever comes before its turn is held or parked. So it makes no
+difference how fast the workers are, and who dies on the way.
+"""
+
+from dataclasses import dataclass, field
+
+from shmps.errors import UsageError
+from shmps.ps.consistency import Consistency, Moment, Position, VectorClock
+from shmps.ps.memory.layout import Shape
+from shmps.ps.messages import Record
+from shmps.ps.schedule import Schedule
+
+_REMEDY = "replay the function, the data and the settings that were recorded"
+
+
+@dataclass(frozen=True, eq=False)
+class Replay(Consistency):
+    """The order of a recorded run, of the mode that `bound` and `hold_pushes` say.
+
+    shape: servers, workers, keys, width.
+    """
+
+    recorded: bool = True
+    schedule: Schedule = field(kw_only=True, repr=False)
+    shape: tuple[int, int, int, int] = field(kw_only=True)
+
+    def next_update(self, held: list[Record], clock: VectorClock, at: Moment) -> list[Record]:
+        here = self.schedule.at(at.server)
+        arrived = {(push.sender, push.number): push for push in held}
+        update = []
+        for push in here.update(at.version + 1):
+            found = arrived.get((int(push["worker"]), int(push["number"])))
+            if found is None:
+                return []
+            update.append(found)
+        for pull in here.due(at.version):
+            place = Position(int(pull["worker"]), int(pull["number"]), int(pull["turn"]))
+            # A worker that died in the recorded run may have asked for more than it makes now.
+            if place not in at.answered and place.worker not in at.left:
+                return []
+        return update
+
+    def may_pull(self, pull: Record, clock: VectorClock, at: Moment) -> bool:
+        place = Position(pull.sender, pull.number, pull.turn)
+        version = self.schedule.at(at.server).version_of(place)
+        # No push depends on a pull that the schedule lacks: see `must_allow`. A pull that comes too late is
+        # none that the function made in the recorded run: the digest will tell.
+        return version is None or version <= at.version
+
+    def delay(self, push: Record, at: Moment) -> int:
+        update = self.schedule.at(at.server).update(at.version + 1)
+        return int(update["delay"][update["worker"] == push.sender][0])
+
+    def must_allow(self, worker: int, number: int, turn: int | None) -> None:
+        last = self.schedule.last.get(worker, 0)
+        if turn is None:
+            if number > last:
+                raise UsageError(
+                    f"a replay must make the pushes of the journal, got push {number} of worker {worker}, of "
+                    f"which it has {last}; {_REMEDY}"
+                )
+        elif number < last and self.schedule.at(0).version_of(Position(worker, number, turn)) is None:
+            raise UsageError(
+                f"a replay must make the pulls of the journal, got pull {turn + 1} of worker {worker} after "
+                f"push {number}, which it lacks; {_REMEDY}"
+            )
+
+    def must_be_complete(self, worker: int, pushes: int) -> None:
+        last = self.schedule.last.get(worker, 0)
+        if pushes < last:
+            raise UsageError(
+                f"a replay must make the pushes of the journal, got the end of worker {worker} after "
+                f"{pushes} of {last}; {_REMEDY}"
+            )
+
+    def stops(self, worker: int, pushes: int, asked: bool) -> bool:
+        return pushes >= self.schedule.stops.get(worker, pushes + 1)
+
+    def must_fit(self, shape: Shape, workers: int) -> None:
+        wanted = dict(zip(("servers", "workers", "num_keys", "width"), self.shape, strict=True))
+        got = {
+            "servers": shape.servers,
+            "workers": workers,
+            "num_keys": shape.num_keys,
+            "width": shape.width,
+        }
+        if wanted != got or shape.workers != workers:
+            raise UsageError(
+                f"a replay must have the nodes and keys of the journal, {wanted}, got {got} and "
+                f"max_workers={shape.workers}; pass those of the journal"
+            )
