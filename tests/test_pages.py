@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import DEADLINE
 
 import shmps as package
 from bench import __main__ as bench
@@ -112,7 +113,9 @@ def in_a_shell(line: str, folder: Path) -> subprocess.CompletedProcess:
     program.chmod(0o755)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": path}
-    return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        ["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=DEADLINE
+    )
 
 
 def test_there_is_an_example_of_every_command():

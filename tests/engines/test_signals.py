@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import children_of, nodes_of
+from processes import DEADLINE, children_of, nodes_of
 
 import shmps
 from shmps import ASYNC, Cluster, LogisticRegression
@@ -147,7 +147,7 @@ def run_script(tmp_path, text: str, *arguments: str, **how) -> subprocess.Comple
     script = tmp_path / "script.py"
     script.write_text(text)
     return subprocess.run(
-        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=60, **how
+        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=DEADLINE, **how
     )
 
 
@@ -315,7 +315,7 @@ def test_a_signal_that_waits_is_delivered_in_the_main_thread_although_others_run
             while turns.acquire(blocking=False):
                 pass
             for _ in range(2):
-                assert turns.acquire(timeout=10)
+                assert turns.acquire(timeout=DEADLINE)
 
     while_closed(interrupt)
     ended, thread = threading.Event(), threading.Thread(target=run_another)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from damage import overwrite
 from problems import watching
-from processes import ROOT, alive, children_of
+from processes import DEADLINE, ROOT, alive, children_of
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, load
 from shmps.errors import DataError, OutOfSpace, UsageError
@@ -27,7 +27,6 @@ from shmps.ps.scheduler.run import RESPAWN
 from shmps.system import atomic
 from shmps.system.failpoints import Failpoint, arm
 
-DEADLINE = 30.0  # seconds; only a hang takes as long
 ITERATIONS = 24
 FORK = multiprocessing.get_context("fork")
 

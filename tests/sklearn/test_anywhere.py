@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from problems import problem
-from processes import ROOT, children_of
+from processes import DEADLINE, ROOT, children_of
 
 from shmps import LogisticRegression
 
@@ -27,7 +27,7 @@ y = X[:, 0] > 0
 
 def run(script, *options):
     return subprocess.run(
-        [sys.executable, *options, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, *options, "-c", script], capture_output=True, text=True, check=True, timeout=DEADLINE
     )
 
 
@@ -106,7 +106,7 @@ except KeyboardInterrupt:
         if int(line) >= 100:
             break
     process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=60)[0].splitlines()
+    rest = process.communicate(timeout=DEADLINE)[0].splitlines()
     assert (rest[-1], process.returncode) == ("kept True True", 0)
 
 
