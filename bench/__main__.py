@@ -9,14 +9,14 @@ from typing import Any
 from tqdm import tqdm
 
 from bench import record, report
-from bench.faults import faults, kill, leftovers
+from bench.faults import faults, kill, leftovers, replay
 from bench.speed import async_, cv, load, outofcore, peers, protection, real, requests, scaling, start, sync
 from bench.story import cure, grid, straggler, strength, table, trace
 from shmps.errors import ShmpsError
 
 MODULES = (
     table, trace, straggler, cure, grid, strength,
-    kill, faults, leftovers,
+    kill, faults, leftovers, replay,
     protection, peers, real, cv, sync, scaling, start, requests, load, outofcore, async_,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
@@ -68,7 +68,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="few repeats: a check that it runs, not to quote"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="faults: replay and trace only schedule N")
+    parser.add_argument("--seed", type=int, metavar="N", help="faults, replay: trace only schedule N")
     parser.add_argument("--minutes", type=float, metavar="N", help="kill: run for N minutes")
     parser.add_argument(
         "--data-dir",

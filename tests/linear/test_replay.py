@@ -184,7 +184,7 @@ def test_other_rows_are_refused_and_other_starts_told(path):
 
 
 def test_hogwild_and_parts_of_rows_cannot_be_recorded(path):
-    with pytest.raises(UsageError, match="updates that follow one another, .*got mode='hogwild'"):
+    with pytest.raises(UsageError, match=r"updates that follow one another, .*got mode='hogwild'"):
         LogisticRegression(record=path, mode="hogwild").fit(X, Y)
     with pytest.raises(UsageError, match="which update in place, in no order"):
         Cluster(KEYS, consistency=HOGWILD, record=True)
@@ -231,7 +231,7 @@ def test_an_order_that_no_run_could_have_is_refused(path):
     journal = Journal.open(path)
     journal.pulls["version"][-1] = 0
     journal.save(path)
-    with pytest.raises(DataError, match="a pull of worker . at server 0 must come after the worker's push"):
+    with pytest.raises(DataError, match=r"a pull of worker . at server 0 must come after the worker's push"):
         LogisticRegression(replay=path).fit(X, Y)
 
 

@@ -26,8 +26,8 @@ SOME = 5  # labels to show
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Show a model (settings, largest weights, histogram), a journal (nodes, events, delays) or a data file "
-        "(sizes, labels)."
+        "Show a model (settings, largest weights, histogram), a journal (nodes, events, delays) or a data "
+        "file (sizes, labels)."
     )
     parser.add_argument(
         "data", metavar="DATA", help="a model, a journal or a data file, detected by the content"
