@@ -47,8 +47,6 @@ class Cluster(Lifetime):
     servers, workers: processes. The servers own equal ranges of the keys.
     consistency: SYNC, BOUNDED(k), ASYNC, or HOGWILD, in which workers update in place (`kv.push_in_place`).
     Or `Journal.consistency`, to repeat a recorded run.
-    record: note the order of the run, for `journal`. Such a cluster runs one function; no worker may join,
-    leave or be left out.
     updater: the rule by which a push changes the values (default: `Add`, which adds it).
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
     restored: the result of `kv.copy_of_parameters`, to go on from instead of `initial`. The first run
@@ -64,6 +62,8 @@ class Cluster(Lifetime):
     node_timeout: seconds without a sign of life after which a node counts as hung, is killed, and is treated
     as dead; None: never. Every call of a worker on its `kv` that waits is a sign of life, and `kv.beat`.
     failpoints: where nodes are to be killed, for tests.
+    record: note the order of the run, for `journal`. Such a cluster runs one function, and its workers stay
+    from the start to the end.
     start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (functions
     must be importable, and the script needs a main guard).
 
@@ -83,7 +83,6 @@ class Cluster(Lifetime):
         servers: int = 2,
         workers: int = 4,
         consistency: Consistency = SYNC,
-        record: bool = False,
         updater: Updater | None = None,
         initial: Any = 0.0,
         restored: Copy | None = None,
@@ -96,6 +95,7 @@ class Cluster(Lifetime):
         node_timeout: float | None = None,
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
+        record: bool = False,
     ):
         super().__init__()
         if not isinstance(consistency, Consistency):
