@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bench import record, report
-from bench.faults import faults, kill, leftovers
+from bench.faults import faults, kill, leftovers, replay
 from bench.speed import (
     async_,
     blocks,
@@ -29,7 +29,7 @@ from shmps.errors import ShmpsError
 
 MODULES = (
     table, trace, straggler, cure, grid, strength,
-    kill, faults, leftovers,
+    kill, faults, leftovers, replay,
     protection, peers, real, blocks, cv, sync, scaling, start, requests, load, outofcore, async_,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
@@ -85,7 +85,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="few repeats: a check that it runs, not to quote"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="faults: replay and trace only schedule N")
+    parser.add_argument("--seed", type=int, metavar="N", help="faults, replay: trace only schedule N")
     parser.add_argument("--minutes", type=float, metavar="N", help="kill: run for N minutes")
     parser.add_argument(
         "--data-dir",

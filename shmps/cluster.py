@@ -47,8 +47,6 @@ class Cluster(Lifetime):
     servers, workers: nodes. The servers own equal ranges of the keys.
     consistency: SYNC, BOUNDED(k), ASYNC, or HOGWILD, in which workers update in place (`kv.push_in_place`).
     Or `Journal.consistency`, to repeat a recorded run.
-    record: note the order of the run, for `journal`. Such a cluster runs one function; no worker may join,
-    leave or be left out.
     updater: the rule by which a push changes the values (default: `Add`, which adds it).
     initial: the values at the start: a number, or an array (num_keys,) or (num_keys, width).
     restored: the result of `kv.copy_of_parameters`, to go on from instead of `initial`. The first run
@@ -66,6 +64,8 @@ class Cluster(Lifetime):
     failpoints: where nodes are to be killed, for tests.
     engine: "processes" (default), or "inline" or an `Inline`: all nodes in the calling process, in virtual
     time, which takes neither start_method nor node_timeout.
+    record: note the order of the run, for `journal`. Such a cluster runs one function, and its workers stay
+    from the start to the end.
     start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (functions
     must be importable, and the script needs a main guard).
 
@@ -85,7 +85,6 @@ class Cluster(Lifetime):
         servers: int = 2,
         workers: int = 4,
         consistency: Consistency = SYNC,
-        record: bool = False,
         updater: Updater | None = None,
         initial: Any = 0.0,
         restored: Copy | None = None,
@@ -99,6 +98,7 @@ class Cluster(Lifetime):
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
         engine: str | Engines = "processes",
+        record: bool = False,
     ):
         super().__init__()
         if not isinstance(consistency, Consistency):

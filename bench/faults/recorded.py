@@ -26,6 +26,7 @@ from shmps.ps.server.recorder import StreamRecorder
 from shmps.ps.server.redo_log import RedoLog, start_replica
 from shmps.ps.server.server import Server
 from shmps.ps.worker.kv import KVWorker
+from shmps.system.failpoints import RECORDER_PLACES
 from shmps.system.memory import carve
 
 PUSHES = 6
@@ -59,6 +60,8 @@ class RecordedSchedule(Schedule):
 
     journal: of a run to repeat. Otherwise the run is one of the seed, which may be stopped.
     """
+
+    crash_places = (*Schedule.crash_places, *RECORDER_PLACES)
 
     def __init__(
         self,

@@ -21,7 +21,6 @@ Line = tuple[Address, int, Address]  # from a life of a node to another node
 
 MOST_STEPS = 20_000
 _STEP = 0.001  # virtual seconds
-_PLACES = (*SERVER_PLACES, *TAIL_PLACES, *WORKER_PLACES)
 WAITING = "between two records"  # the place of a node that dies at no failpoint
 
 
@@ -198,7 +197,10 @@ class Simulation:
 
     lag: probability that the sender keeps a record. echo: probability, at each step, that a record from or to
     a former life comes again, which pipes never do. haste: probability, at each step, of the next crash.
+    crash_places: where nodes may die.
     """
+
+    crash_places: tuple[str, ...] = (*SERVER_PLACES, *TAIL_PLACES, *WORKER_PLACES)
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None):
         self.random, self.trace = random.Random(seed), trace
@@ -312,7 +314,7 @@ class Simulation:
                 self._crash(node, WAITING)
                 node.kill()
         else:
-            arm(self.random.choice(_PLACES), self.random.choice((1, 1, 2, 3)))
+            arm(self.random.choice(self.crash_places), self.random.choice((1, 1, 2, 3)))
 
     def reached(self, place: str) -> None:
         """Kill the running node at an armed failpoint."""

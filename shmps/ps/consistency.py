@@ -77,6 +77,11 @@ class Consistency:
         """Whether `kv.read` has to pull: a look is at a version in sync mode only."""
         return self.recorded and not self.hold_pushes
 
+    @property
+    def completes_pushes(self) -> bool:
+        """Whether a new life of a worker waits for the pushes of the former one before it does anything."""
+        return True
+
     # What servers ask.
 
     def next_update(self, held: list[Record], clock: "VectorClock", at: Moment) -> list[Record]:

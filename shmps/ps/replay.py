@@ -27,6 +27,15 @@ class Replay(Consistency):
     schedule: Schedule = field(kw_only=True, repr=False)
     shape: tuple[int, int, int, int] = field(kw_only=True)
 
+    @property
+    def completes_pushes(self) -> bool:
+        """Whether a new life of a worker waits for the pushes of the former one before it does anything.
+
+        The function may not have waited for them. Then a server may apply them only after later pulls of the
+        worker at other servers. In sync mode the worker looks, and must wait.
+        """
+        return self.hold_pushes
+
     def next_update(self, held: list[Record], clock: VectorClock, at: Moment) -> list[Record]:
         here = self.schedule.at(at.server)
         arrived = {(push.sender, push.number): push for push in held}

@@ -1,6 +1,7 @@
 """A recorded training is repeated to the bit, whoever dies; under other settings it keeps the order."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -219,8 +220,7 @@ def test_a_journal_with_two_updates_exchanged_ends_with_another_digest_that_is_t
         changed = Schedule(pushes, journal.pulls, {})
         if not changed.fault(1, 3, awaited=True):
             break
-    vars(journal)["schedule"] = changed
-    journal.save(path)
+    replace(journal, schedule=changed).save(path)
     with pytest.warns(ReplayDiffers, match="replay must end with the digest of the journal, got another one"):
         again = LogisticRegression(replay=path).fit(X, Y)
     assert not again.result_.replayed.same and not again.result_.replayed.differing

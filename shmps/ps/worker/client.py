@@ -62,15 +62,11 @@ class Client:
         self._calling_back = False
 
     def enter(self) -> None:
-        """Wait until every server knows this life, and announce the committed pushes of a former life.
-
-        Wait until they are applied if this life may read without a pull. In a replay another server may
-        apply them only after later pulls of this worker.
-        """
+        """Wait until every server knows this life, and complete the committed pushes of a former life."""
         self.wait_until(lambda: self.requests.welcomed)
         for address, record in self.requests.recover():
             self._post.send(address, record)
-        if not self.consistency.reads_by_pull:
+        if self.consistency.completes_pushes:
             self.wait_until(lambda: not self.requests.pushing)
 
     def start(self, op: int, keys: Any, values: Any, rows: Any, callback: Callback | None, out: Any) -> int:
