@@ -45,7 +45,7 @@ def test_the_slowest_is_the_least_of_those_present():
     clock.leave(2)
     assert clock.slowest == 5
     clock.tick(2, 9)  # who has left does not come back by a late tick
-    assert clock.behind == [1]
+    assert clock.behind == {1}
     clock.leave(0)
     clock.leave(1)
     assert clock.slowest == math.inf
