@@ -11,11 +11,11 @@ from tqdm import tqdm
 from bench import record, report
 from bench.faults import faults, kill, leftovers
 from bench.speed import async_, cv, load, outofcore, peers, protection, real, requests, scaling, start, sync
-from bench.story import cure, grid, straggler, strength, table, trace
+from bench.story import cure, grid, simulate, straggler, strength, table, trace
 from shmps.errors import ShmpsError
 
 MODULES = (
-    table, trace, straggler, cure, grid, strength,
+    table, trace, straggler, cure, grid, strength, simulate,
     kill, faults, leftovers,
     protection, peers, real, cv, sync, scaling, start, requests, load, outofcore, async_,
 )  # fmt: skip

@@ -172,7 +172,7 @@ class InlineEngine:
                 self._updater,
                 node.post,
                 channels.reports,
-                Clock(self._loop, node, compute),
+                Clock(self._site, node, compute),
             )
 
         work(rank, node.life, node.post, channels.outcome, make_kv, function, args)

@@ -107,7 +107,10 @@ class Loop:
         following = self._next()
         if following is not fiber:
             self._pass_to(following)
-            fiber.await_baton()
+            try:
+                fiber.await_baton()
+            except Killed:  # an interrupt that came after the baton was passed on
+                fiber.await_baton()
         if fiber.killed:
             raise Killed
 

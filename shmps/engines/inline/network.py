@@ -3,7 +3,7 @@
 import collections
 
 from shmps.engines.inline.machines import Machines
-from shmps.ps.messages import ANSWER, PULL, PUSH, PUSH_PULL, RECORD_BYTES, Address, Record
+from shmps.ps.messages import ANSWER, PULL, PUSH, PUSH_PULL, RECORD_BYTES, SERVER, WORKER, Address, Record
 
 
 class Machine:
@@ -78,3 +78,12 @@ class Network:
             time += seconds
         addressee.handles = time  # so records arrive in the order in which they were sent
         return time
+
+    def round_trip(self, now: float, worker: int, sizes: list[int]) -> float:
+        """Return when a worker has the answers to a pull of so many keys of each server."""
+        me, last = self.machines[WORKER, worker], now
+        for rank, size in enumerate(sizes):
+            server, record = self.machines[SERVER, rank], Record(PULL, worker, -1, 0, size)
+            asked = self.arrival(now, me, server, worker, record)
+            last = max(last, self.arrival(asked, server, me, worker, record._replace(op=ANSWER)))
+        return last

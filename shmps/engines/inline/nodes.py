@@ -1,5 +1,6 @@
 """The nodes of an inline cluster: what takes the events of the `Loop`."""
 
+import itertools
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -184,6 +185,7 @@ class WorkerNode(Node):
             self._begin(self)
             self.end(0)
         except Killed:
+            self._fiber.await_baton()  # an interrupt may have come after the baton was passed on
             if self.exit_code is None:
                 self.end(KILLED)
         except BaseException:  # it ends a process, too
@@ -214,19 +216,27 @@ class SchedulerClock:
     def compute(self, nonzeros: int) -> None:
         """Do nothing: the scheduler computes nothing."""
 
+    def read(self, cuts: list[int]) -> None:
+        """Do nothing: the scheduler has no machine."""
+
 
 class Clock:
     """The virtual clock, as one worker sees it; see `shmps.ps.engine.Clock`."""
 
-    def __init__(self, loop: Loop, node: WorkerNode, computing: Callable[[int], float]):
-        self._loop, self._computing = loop, computing
-        self.sleep = node.sleep
+    def __init__(self, site: "Site", node: WorkerNode, computing: Callable[[int], float]):
+        self._loop, self._network, self._computing = site.loop, site.network, computing
+        self._rank, self.sleep = node.rank, node.sleep
 
     def now(self) -> float:
         return self._loop.now
 
     def compute(self, nonzeros: int) -> None:
         self.sleep(self._computing(nonzeros))
+
+    def read(self, cuts: list[int]) -> None:
+        """Let the time pass that a pull takes."""
+        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
+        self.sleep(self._network.round_trip(self._loop.now, self._rank, sizes) - self._loop.now)
 
 
 class Post:
