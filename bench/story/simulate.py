@@ -19,13 +19,14 @@ in a hundred is five times slower, and the times of all vary a little. More work
 Results: "optimum": its log-loss; "curvature"; "study" and "networks": [{"mode", "workers", "gbits", "rate",
 "seconds" (virtual; null: not within MOST iterations), "iterations" of worker 0, "delay_p50", "delay_max",
 "computing", "serving" (mean shares of the time), "bytes", "wall_seconds"}]; "stability": [{"workers",
-"found", "limit"}]; "published": [{"variation", "sync", "async" (each {"seconds", "accuracy", "low", "delay_p50",
-"delay_max"})}]; "validation": [{"mode", "workers", "slow", "real_ms", "simulated_ms" (per iteration),
-"real_delay", "simulated_delay" (p50), "real_loss", "simulated_loss"}].
+"found", "limit"}]; "published": [{"variation", "sync", "async" (each {"seconds", "accuracy", "low",
+"delay_p50", "delay_max"})}]; "validation": [{"mode", "workers", "slow", "real_ms", "simulated_ms" (per
+iteration), "real_delay", "simulated_delay" (p50), "real_loss", "simulated_loss"}].
 """
 
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,15 +57,15 @@ MODES: dict[str, dict[str, Any]] = {
 STABILITY = (1, 2, 4, 9, 16, 32, 64)
 VARIATIONS = (0.0, 0.25, 0.5, 0.75)
 GRADIENT = dist_lr.PUBLISHED["async"]["seconds"] / dist_lr.ITERATIONS  # seconds
-VALIDATED, TICK_TIME, SLOW_FACTOR = (1, 2, 4, 8), 30.0, 3.0
+VALIDATED, TICK_TIME, SLOW_FACTOR = (1, 2, 4, 8), 50.0, 3.0
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     workers, stability, validated = (1, 10), (1, 4), (2,)
-    narrow, gbits, variations, iterations = 30, (1.0, 10.0), (0.0, 0.5), 25
+    narrow, gbits, variations, iterations = 30, (1.0, 10.0), (0.0, 0.5), 10
     if not quick:
         workers, stability, validated = WORKERS, STABILITY, VALIDATED
-        narrow, gbits, variations, iterations = NARROW, GBITS, VARIATIONS, 60
+        narrow, gbits, variations, iterations = NARROW, GBITS, VARIATIONS, 40
     tested = dist_lr.setting(0)
     setting = tested._replace(tested=(tested.X, tested.y))
     best = setting.optimum()
@@ -87,12 +88,12 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         results = {
             "optimum": optimum,
             "curvature": steepness,
-            "published": each(lambda *case: _published(tested, *case), [(each,) for each in variations]),
-            "stability": each(lambda *case: _stability(setting, best, steepness, *case), [(n,) for n in stability]),
-            "validation": each(lambda *case: _validation(setting, iterations, *case), pairs),
-            "study": each(lambda *case: _study(setting, optimum, steepness, *case), study),
-            "networks": each(lambda *case: _study(setting, optimum, steepness, *case), networks),
-        }  # fmt: skip
+            "published": each(partial(_published, tested), [(one,) for one in variations]),
+            "stability": each(partial(_stability, setting, best, steepness), [(one,) for one in stability]),
+            "validation": each(partial(_validation, setting, iterations), pairs),
+            "study": each(partial(_study, setting, optimum, steepness), study),
+            "networks": each(partial(_study, setting, optimum, steepness), networks),
+        }
     settings = setting.settings | {
         "servers": SERVERS, "full_seconds": FULL, "latency_us": LATENCY * 1e6, "variation": VARIATION,
         "stragglers": STRAGGLERS, "slowness": SLOWNESS, "within": WITHIN, "share": SHARE, "narrow": narrow,
@@ -106,14 +107,10 @@ def _trained(setting: dist_lr.Setting, engine: Any, start: Any = None, **paramet
     """Train; without a `start` as the rest of the story, else from these weights, by SGD."""
     if start is None:
         return setting.train(**({"tick_time": 0.0, "engine": engine} | parameters))
-    given = {
-        "solver": "minibatch",
-        "updater": "sgd",
-        "batch_size": 0,
-        "l2": setting.l2,
-        "fit_intercept": False,
-    }
-    estimator = LogisticRegression(engine=engine, early_stopping=False, **(given | parameters))
+    estimator = LogisticRegression(
+        engine=engine, solver="minibatch", updater="sgd", batch_size=0, l2=setting.l2, fit_intercept=False,
+        early_stopping=False, **parameters,
+    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnstableRate)
         warnings.simplefilter("ignore", NotConverged)
@@ -223,8 +220,9 @@ def _validation(
     row: dict[str, Any] = {"mode": mode, "workers": workers, "slow": slow}
     for name, engine in (("real", "processes"), ("simulated", Inline(Machines(latency=30e-6)))):
         result = setting.train(
-            engine=engine, workers=workers, tick_time=TICK_TIME, iterations=iterations, learning_rate=1 / workers,
-            slow_worker=(workers - 1, SLOW_FACTOR) if slow else None, test_interval=0, **MODES[mode],
+            engine=engine, workers=workers, tick_time=TICK_TIME, iterations=iterations,
+            learning_rate=1 / workers, slow_worker=(workers - 1, SLOW_FACTOR) if slow else None,
+            test_interval=0, **MODES[mode],
         )  # fmt: skip
         row[f"{name}_ms"] = 1000 * result.seconds["train"] / iterations
         row[f"{name}_delay"] = result.delays.p50
@@ -284,8 +282,8 @@ def _stability_table(results: dict[str, Any]) -> str:
     ]
     return (
         markdown(["workers", "highest stable rate", "limit", "ratio"], rows)
-        + "\n\nThe highest rate of a push at which async stays near the optimum, found by bisection, beside the "
-        "limit 2 sin(pi / (2 (2 delay + 1))) / curvature for a delay of all other workers."
+        + "\n\nThe highest rate of a push at which async stays near the optimum, found by bisection, beside "
+        "the limit 2 sin(pi / (2 (2 delay + 1))) / curvature for a delay of all other workers."
     )
 
 
