@@ -7,7 +7,6 @@ import pytest
 import scipy.sparse
 
 from shmps import LogisticRegression, Machines, simulate
-from shmps.cli.main import main
 from shmps.errors import UsageError
 from shmps.simulation import measured
 
@@ -79,7 +78,7 @@ def test_this_host_can_be_measured():
     assert all(0 < getattr(machines, name) < 1 for name in ("minibatch", "push", "pull"))
 
 
-def test_the_command_prints_what_the_machines_did(capsys, problem, tmp_path):
+def test_the_command_prints_what_the_machines_did(shmps, problem, tmp_path):
     X, y = problem
     path = tmp_path / "rows.svm"
     lines = (
@@ -87,12 +86,13 @@ def test_the_command_prints_what_the_machines_did(capsys, problem, tmp_path):
         for label, row in zip(y, X, strict=True)
     )
     path.write_text("\n".join(lines))
-    flags = ["simulate", str(path), "--workers", "20", "--servers", "2", "--async", "--quiet"]
-    flags += ["--iterations", "5", "--minibatch", "2", "--latency", "0.5", "--variation", "0.1"]
-    assert main([*flags, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    flags = ["simulate", path, "--workers", 20, "--servers", 2, "--async", "--iterations", 5]
+    flags += ["--minibatch", 2, "--latency", 0.5, "--variation", 0.1]
+    told = json.loads(shmps(*flags, "--json").stdout)
     assert told["clock"] == "virtual" and told["settings"]["workers"] == 20
     assert 15 < told["simulation"]["seconds"] == told["seconds"]["train"] < 30
     assert 0.4 < told["simulation"]["computing"]["mean"] < 0.9
-    assert main(["simulate", str(path), "--quiet", "--push", "-1"]) == 2
-    assert "push" in capsys.readouterr().err
+    table = shmps(*flags).stdout
+    assert "virtual seconds" in table and "servers serve" in table
+    refused = shmps("simulate", path, "--push", -1)
+    assert refused.returncode == 2 and "push must be" in refused.stderr

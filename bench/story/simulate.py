@@ -37,7 +37,7 @@ from bench.story import dist_lr
 from bench.timing import progress
 from shmps import Inline, LogisticRegression, Machines
 from shmps.data.rows import rows_of
-from shmps.errors import Diverged, NotConverged, UnstableRate
+from shmps.errors import Diverged, NotConverged, UnstableRate, WorseThanConstant
 from shmps.linear.result import Result
 from shmps.linear.stability import curvature, stable_rate
 from shmps.simulation import simulation_of
@@ -61,11 +61,12 @@ VALIDATED, TICK_TIME, SLOW_FACTOR = (1, 2, 4, 8), 50.0, 3.0
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    workers, stability, validated = (1, 10), (1, 4), (2,)
-    narrow, gbits, variations, iterations = 30, (1.0, 10.0), (0.0, 0.5), 10
-    if not quick:
-        workers, stability, validated = WORKERS, STABILITY, VALIDATED
-        narrow, gbits, variations, iterations = NARROW, GBITS, VARIATIONS, 40
+    workers: tuple[int, ...] = (1, 10) if quick else WORKERS
+    stability: tuple[int, ...] = (1, 4) if quick else STABILITY
+    validated: tuple[int, ...] = (2,) if quick else VALIDATED
+    gbits: tuple[float, ...] = (1.0, 10.0) if quick else GBITS
+    variations: tuple[float, ...] = (0.0, 0.5) if quick else VARIATIONS
+    narrow, iterations = (10, 10) if quick else (NARROW, 40)
     tested = dist_lr.setting(0)
     setting = tested._replace(tested=(tested.X, tested.y))
     best = setting.optimum()
@@ -112,8 +113,8 @@ def _trained(setting: dist_lr.Setting, engine: Any, start: Any = None, **paramet
         early_stopping=False, **parameters,
     )  # fmt: skip
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnstableRate)
-        warnings.simplefilter("ignore", NotConverged)
+        for each in (UnstableRate, NotConverged, WorseThanConstant):  # rates that are too high, on purpose
+            warnings.simplefilter("ignore", each)
         return estimator.fit(setting.X, setting.y, coef_init=start).result_
 
 

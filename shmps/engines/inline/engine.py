@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from shmps.checks import whole
+from shmps.engines.inline.channels import Channels
 from shmps.engines.inline.loop import Loop
 from shmps.engines.inline.machines import Computing, Machines
 from shmps.engines.inline.network import Network
@@ -39,31 +39,6 @@ from shmps.ps.worker.kv import KVWorker
 from shmps.system import failpoints, signals
 from shmps.system.failpoints import Failpoint
 from shmps.system.memory import carve, must_be_available
-
-
-class Channel:
-    """Values by the offset at which they were written; see `shmps.ps.engine.Channel`."""
-
-    def __init__(self) -> None:
-        self._values: dict[int, bytes] = {}
-
-    def write(self, value: Any, offset: int = 0) -> int:
-        """Keep a copy: the worker may change the value later."""
-        self._values[offset] = pickle.dumps(value, protocol=5)
-        return len(self._values[offset])
-
-    def read(self, size: int, offset: int = 0) -> Any:
-        return pickle.loads(self._values[offset])
-
-    def empty(self) -> None:
-        self._values.clear()
-
-
-class Channels:
-    """See `shmps.ps.engine.Channels`."""
-
-    def __init__(self) -> None:
-        self.reports, self.outcome = Channel(), Channel()
 
 
 class InlineEngine:
