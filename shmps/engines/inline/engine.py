@@ -105,6 +105,7 @@ class InlineEngine:
             if role == SERVER
             else WorkerNode(site, rank, life, lambda node: body(node, *args))
         )
+        node.start()
         for point in [point for point in self._failpoints if (point.role, point.rank) == (role, rank)]:
             node.failpoints[point.place] = point.visit
         self._failpoints = tuple(p for p in self._failpoints if (p.role, p.rank) != (role, rank))

@@ -33,6 +33,8 @@ class Node:
         self.failpoints: dict[str, int] = {}
         self._site, self._loop = site, site.loop
 
+    def start(self) -> None: ...
+
     def join(self, seconds: float | None = None) -> None:
         until = self._loop.now + (seconds or 0.0)
         while self.exit_code is None and self._loop.now < until:
@@ -113,6 +115,10 @@ class WorkerNode(Node):
         # What the worker waits for, and what takes the records meanwhile; None: it computes or sleeps.
         self._waiting: tuple[Callable[[], bool], Callable[[list[Record]], None]] | None = None
         self._error: BaseException | None = None  # of taking a record, to be raised in the worker
+
+    def start(self) -> None:
+        """Start the thread, which waits. Raises OutOfSpace."""
+        self._fiber.start()
 
     def take(self, event: Record | None) -> Fiber | None:
         if self.exit_code is not None:
