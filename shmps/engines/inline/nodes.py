@@ -305,14 +305,18 @@ class Inbox:
     def __init__(self, loop: Loop):
         self.records: list[Record] = []
         self.ended: list[Node] = []
-        self._loop = loop
+        self._loop, self._is_called = loop, False
 
-    def take(self, event: Any) -> Fiber:
-        if isinstance(event, Node):
-            self.ended.append(event)
-        else:
-            self.records.append(event)
-        return self._loop.scheduler
+    def take(self, event: Any) -> Fiber | None:
+        """Keep what comes. The scheduler goes on after what else comes at the same time, to wake it once."""
+        if event is WAKE:
+            self._is_called = False
+            return self._loop.scheduler
+        (self.ended if isinstance(event, Node) else self.records).append(event)
+        if not self._is_called:
+            self._is_called = True
+            self._loop.at(self._loop.now, self, WAKE)
+        return None
 
 
 class Site:
