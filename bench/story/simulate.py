@@ -236,9 +236,22 @@ def _seconds(row: dict[str, Any]) -> str:
 
 
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
+    return "\n\n".join(_tables(settings, results).values())
+
+
+def _tables(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
+    return {
+        "study": _study_table(settings, results),
+        "networks": _networks_table(settings, results),
+        "stable_rates": _stability_table(results),
+        "published": _published_table(settings, results),
+        "validation": _validation_table(settings, results),
+    }
+
+
+def _study_table(settings: dict[str, Any], results: dict[str, Any]) -> str:
     by_case = {(row["mode"], row["workers"]): row for row in results["study"]}
-    counts = sorted({workers for _, workers in by_case})
-    study = [
+    rows = [
         [
             count,
             *(_seconds(by_case[mode, count]) for mode in MODES),
@@ -246,27 +259,23 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
             *(f"{by_case[mode, count]['computing']:.0%}" for mode in ("sync", "async")),
             *(f"{by_case[mode, count]['serving']:.0%}" for mode in ("sync", "async")),
         ]
-        for count in counts
+        for count in sorted({workers for _, workers in by_case})
     ]
     heads = ["workers", *MODES, "delay", "computing, sync", "async", "serving, sync", "async"]
-    caption = (
-        f"Virtual seconds until the training log-loss is within {settings['within']:.0%} of the optimum's, "
-        f"{dist_lr.data_name(settings)}, {settings['servers']} servers, 10 Gbit/s. One worker would take "
-        f"{settings['full_seconds']:g} s for a gradient; {settings['stragglers']:.0%} of the workers are "
-        f"{settings['slowness']:g} times slower. Delay: the median in async. Computing, serving: the mean "
-        f"share of the time of workers and servers."
+    return (
+        markdown(heads, rows) + f"\n\nVirtual seconds until the training log-loss is within "
+        f"{settings['within']:.0%} of the optimum's, {dist_lr.data_name(settings)}, {settings['servers']} "
+        f"servers, 10 Gbit/s. One worker would take {settings['full_seconds']:g} s for a gradient; "
+        f"{settings['stragglers']:.0%} of the workers are {settings['slowness']:g} times slower. Delay: the "
+        f"median in async. Computing, serving: the mean share of the time of workers and servers."
     )
-    networks = [[row["mode"], f"{row['gbits']:g}", _seconds(row)] for row in _by_network(settings, results)]
-    return "\n\n".join(
-        [
-            markdown(heads, study),
-            caption,
-            markdown(["mode", "Gbit/s", "seconds"], networks),
-            f"The same for {settings['narrow']} workers by the bandwidth of every machine.",
-            _stability_table(results),
-            _published_table(settings, results),
-            _validation_table(settings, results),
-        ]
+
+
+def _networks_table(settings: dict[str, Any], results: dict[str, Any]) -> str:
+    rows = [[row["mode"], f"{row['gbits']:g}", _seconds(row)] for row in _by_network(settings, results)]
+    return (
+        markdown(["mode", "Gbit/s", "seconds"], rows)
+        + f"\n\nThe same for {settings['narrow']} workers by the bandwidth of every machine."
     )
 
 
@@ -333,19 +342,34 @@ def _validation_table(settings: dict[str, Any], results: dict[str, Any]) -> str:
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
-    most = max(row["workers"] for row in results["study"])
-    texts = {"most": f"{most:,}"}
-    for row in results["study"]:
-        name = f"{row['mode'].replace(' ', '_').replace('-', '_')}_{row['workers']}"
+    rows = {(row["mode"], row["workers"]): row for row in results["study"]}
+    counts = sorted({workers for _, workers in rows})
+    texts = _tables(settings, results) | {"most": f"{counts[-1]:,}"}
+    for (mode, workers), row in rows.items():
+        name = f"{mode.replace(' ', '_').replace('-', '_')}_{workers}"
         texts[name] = f"{_seconds(row)} s"
         texts[f"{name}_serving"] = f"{row['serving']:.0%}"
         texts[f"{name}_wall"] = f"{row['wall_seconds']:.0f} s"
+    texts["first_straggler"] = str(next((n for n in counts if round(settings["stragglers"] * n)), "-"))
+    texts["straggler_share"] = f"{settings['stragglers']:.0%}"
+    texts["slowness"] = f"{settings['slowness']:g}"
     differences = [abs(row["simulated_ms"] / row["real_ms"] - 1) for row in results["validation"]]
     texts["furthest"] = f"{max(differences):.0%}"
-    texts["stability_furthest"] = (
-        f"{max(abs(row['found'] / row['limit'] - 1) for row in results['stability']):.0%}"
-    )
+    texts["pairs"] = str(len(differences))
+    ratios = [abs(row["found"] / row["limit"] - 1) for row in results["stability"]]
+    texts["rates_furthest"] = f"{max(ratios):.0%}"
+    best = min(results["published"], key=_far_from_published)
+    texts["chosen_variation"] = f"{best['variation']:g}"
+    for mode in ("sync", "async"):
+        texts[f"published_{mode}"] = f"{best[mode]['seconds']:.0f} s"
+        texts[f"published_{mode}_accuracy"] = f"{100 * best[mode]['accuracy']:.1f} %"
+        texts[f"constant_{mode}"] = f"{results['published'][0][mode]['seconds']:.0f} s"
+        texts[f"constant_{mode}_accuracy"] = f"{100 * results['published'][0][mode]['accuracy']:.1f} %"
     return texts
+
+
+def _far_from_published(row: dict[str, Any]) -> float:
+    return abs(row["sync"]["seconds"] - dist_lr.PUBLISHED["sync"]["seconds"])
 
 
 def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:

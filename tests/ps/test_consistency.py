@@ -51,6 +51,18 @@ def test_the_slowest_is_the_least_of_those_present():
     assert clock.slowest == math.inf
 
 
+def test_the_slowest_follows_every_tick_whoever_makes_it():
+    random, clock, ticks = np.random.default_rng(0), VectorClock(), dict.fromkeys(range(5), 2)
+    clock.start([2] * 5)
+    for _ in range(300):
+        rank = int(random.integers(5))
+        ticks[rank] += 1
+        clock.tick(rank, ticks[rank])
+        if random.random() < 0.5:  # it remembers the slowest that it was asked for
+            assert clock.slowest == min(ticks.values())
+            assert clock.behind == {rank for rank in ticks if ticks[rank] == clock.slowest}
+
+
 def own_clock_under_own_key(kv):
     """Every worker counts its ticks under its own key, so that a pull shows all clocks of that instant."""
     keys, seen = np.arange(kv.num_workers), []
