@@ -24,11 +24,11 @@ from bench.speed import (
     start,
     sync,
 )
-from bench.story import cure, grid, straggler, strength, table, trace
+from bench.story import cure, grid, simulate, straggler, strength, table, trace
 from shmps.errors import ShmpsError
 
 MODULES = (
-    table, trace, straggler, cure, grid, strength,
+    table, trace, straggler, cure, grid, strength, simulate,
     kill, faults, leftovers, replay,
     protection, peers, real, blocks, cv, sync, scaling, start, requests, load, outofcore, async_,
 )  # fmt: skip

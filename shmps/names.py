@@ -10,6 +10,7 @@ from shmps.models.model import Model
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.updater import Push, Step, Updater
 from shmps.ps.worker.kv import KVWorker
+from shmps.simulation import simulate
 from shmps.sklearn.cross_validation import LogisticRegressionCV
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.updaters.add import Add, Replace
@@ -42,4 +43,5 @@ __all__ = [
     "load",
     "mapped",
     "save",
+    "simulate",
 ]

@@ -39,6 +39,7 @@ class Solver(Protocol):
     """A solver at work on one training. `run` it within a with block."""
 
     name: str  # "minibatch" or "lbfgs"
+    clock: str  # "wall" or "virtual"
     num_workers: int  # 0: in the calling process
     ticks_planned: int  # of all workers; the most if the training may end earlier
     ticks_per_epoch: int  # of all workers
@@ -87,6 +88,7 @@ class OnCluster:
     """A solver whose workers run `function(kv, *args)` on a cluster."""
 
     name: str
+    clock: str
     cluster: Cluster
     function: Callable[..., WorkerStats]
     args: tuple[Any, ...]  # of the function, after `kv`
@@ -208,6 +210,7 @@ def _minibatches(
     )
     return OnCluster(
         name="minibatch",
+        clock=engine.clock,
         cluster=cluster,
         function=minibatch_worker.train,
         args=(rows, start.shape, plan),
@@ -264,6 +267,7 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     )
     return OnCluster(
         name="lbfgs",
+        clock=engine.clock,
         cluster=cluster,
         function=rounds.contribute,
         args=(rows, layout, settings.test_interval, settings.timeline, settings.memory is None),

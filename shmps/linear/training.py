@@ -335,6 +335,7 @@ class Training:
             history=self.history,
             stability=self._stability(self._learned),
             events=self._events,
+            clock=self._solver.clock,
             resumed=self._resumed,
             objectives=self._solver.objectives,
             timeline=timeline_of(workers, started),

@@ -40,6 +40,12 @@ class Clock(Protocol):
     def compute(self, nonzeros: int) -> None:
         """Let the time pass that the calling worker took for a gradient, unless it has passed already."""
 
+    def read(self, cuts: list[int]) -> None:
+        """Let the time pass that reading cuts[s] to cuts[s + 1] keys of each server s takes, if it takes any.
+
+        Where nodes share memory it takes none.
+        """
+
 
 class Outbox(Protocol):
     """The way of one node to the inboxes of the others.

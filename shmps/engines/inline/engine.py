@@ -2,24 +2,26 @@
 
 import contextlib
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from shmps.checks import whole
+from shmps.engines.inline.channels import Channels, Events
 from shmps.engines.inline.loop import Loop
-from shmps.engines.inline.machines import Computing, Machines, Network
+from shmps.engines.inline.machines import Computing, Machines
+from shmps.engines.inline.network import Network
 from shmps.engines.inline.nodes import (
     BEGIN,
+    DIE,
+    KILLED,
     Clock,
-    Inbox,
     Node,
     Post,
-    Posts,
     SchedulerClock,
     ServerNode,
+    Site,
     WorkerNode,
 )
 from shmps.engines.roles import server_on, worker_on
@@ -28,7 +30,7 @@ from shmps.errors import UsageError
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Parameters
-from shmps.ps.memory.status import Status
+from shmps.ps.memory.status import Pulse, Status
 from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Record
 from shmps.ps.node import work
 from shmps.ps.server.server import Server
@@ -37,47 +39,6 @@ from shmps.ps.worker.kv import KVWorker
 from shmps.system import failpoints, signals
 from shmps.system.failpoints import Failpoint
 from shmps.system.memory import carve, must_be_available
-
-
-class Channel:
-    """Values by the offset at which they were written; see `shmps.ps.engine.Channel`."""
-
-    def __init__(self) -> None:
-        self._values: dict[int, bytes] = {}
-
-    def write(self, value: Any, offset: int = 0) -> int:
-        """Keep a copy: the worker may change the value later."""
-        self._values[offset] = pickle.dumps(value, protocol=5)
-        return len(self._values[offset])
-
-    def read(self, size: int, offset: int = 0) -> Any:
-        return pickle.loads(self._values[offset])
-
-    def empty(self) -> None:
-        self._values.clear()
-
-
-class Channels:
-    """See `shmps.ps.engine.Channels`."""
-
-    def __init__(self) -> None:
-        self.reports, self.outcome = Channel(), Channel()
-
-
-class Events:
-    """The events of one server; see `shmps.ps.server.recorder.Stream`."""
-
-    def __init__(self) -> None:
-        self._events = bytearray()
-
-    def append(self, data: bytes) -> None:
-        self._events += data
-
-    def read(self) -> bytes:
-        return bytes(self._events)
-
-    def cut(self, size: int) -> None:
-        del self._events[size:]
 
 
 class InlineEngine:
@@ -102,9 +63,8 @@ class InlineEngine:
         self._loop = Loop()
         value_bytes = np.dtype(shape.dtype).itemsize * shape.width
         self.network = Network(machines, np.dtype(np.int64).itemsize, value_bytes)
-        self._posts = Posts(self._loop, self.network)
-        self._inbox = Inbox(self._loop, self._posts)
-        self.post = Post(self._posts, (SCHEDULER, 0))
+        self._site = Site(self._loop, self.network)
+        self.post = Post(self._site, (SCHEDULER, 0))
         self.clock = SchedulerClock(self._loop)
         self._pid = os.getpid()
         self._was_idle = False
@@ -138,19 +98,28 @@ class InlineEngine:
         return Status(parameters, self._arrays)
 
     def launch(self, role: int, rank: int, life: int, body: Callable[..., Any], *args: Any) -> Node:
-        loop, inbox = self._loop, self._inbox
+        loop, site = self._loop, self._site
         node: ServerNode | WorkerNode = (
-            ServerNode(loop, inbox, rank, life, lambda: body(rank, life))
+            ServerNode(
+                site, rank, life, lambda: body(rank, life), Pulse(self._arrays, self._shape, SERVER, rank)
+            )
             if role == SERVER
-            else WorkerNode(loop, inbox, rank, life, lambda node: body(node, *args))
+            else WorkerNode(site, rank, life, lambda node: body(node, *args))
         )
+        node.start()
         for point in [point for point in self._failpoints if (point.role, point.rank) == (role, rank)]:
             node.failpoints[point.place] = point.visit
         self._failpoints = tuple(p for p in self._failpoints if (p.role, p.rank) != (role, rank))
         for place in node.failpoints:
             failpoints.arm(place)
-        self._posts.nodes[role, rank] = node
-        loop.at(loop.now, node, BEGIN)
+        before = site.nodes.get((role, rank))
+        succeeds = before is not None and before.exit_code == KILLED
+        begins = loop.now + (self._machines.restart if succeeds else 0.0)
+        site.nodes[role, rank] = node
+        loop.at(begins, node, BEGIN)
+        if self._machines.deaths:
+            lifetimes = np.random.default_rng((self._seed, role, rank, life))
+            loop.at(begins + lifetimes.exponential(3600 / self._machines.deaths), node, DIE)
         return node
 
     def serve(self, rank: int, life: int) -> Server:
@@ -181,13 +150,13 @@ class InlineEngine:
                 self._updater,
                 node.post,
                 channels.reports,
-                Clock(self._loop, node, compute),
+                Clock(self._site, node, compute),
             )
 
         work(rank, node.life, node.post, channels.outcome, make_kv, function, args)
 
     def wait(self, seconds: float) -> tuple[list[Record], list[Node]]:
-        inbox, loop = self._inbox, self._loop
+        inbox, loop = self._site.inbox, self._loop
         signals.deliver()
         if not (inbox.records or inbox.ended):
             loop.pause_scheduler(loop.now + seconds)
@@ -211,14 +180,14 @@ class InlineEngine:
     def close(self) -> None:
         """Give the memory back: nodes, posts and events refer to each other."""
         self._resources.close()
-        self._posts.nodes.clear()
+        self._site.nodes.clear()
         self._loop.clear()
         del self._parameters, self._seen_by_workers, self._arrays
 
     def _reached(self, place: str) -> None:
         """Let the node at work count the visit. The place stays armed for other nodes."""
         failpoints.arm(place)
-        self._inbox.at_work.visit(place)
+        self._site.at_work.visit(place)
 
 
 class Inline:
@@ -243,6 +212,7 @@ class Inline:
             cluster.run(work)
     """
 
+    clock = "virtual"
     start_method = None
     may_hang = False
     inherits = True

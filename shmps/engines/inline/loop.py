@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from shmps.errors import OutOfSpace
 from shmps.system import signals
 
 _PATIENCE = 1.0  # real seconds until a worker that computes without end is interrupted
@@ -34,16 +35,12 @@ class Fiber:
         self.killed = False
         self._loop = loop
         self._thread = threading.Thread(target=self._live, args=(body,), name=name, daemon=True)
-        self._begins = body is not None  # when it gets the baton first
         self._wake = threading.Lock()
         self._wake.acquire()
 
     def go_on(self) -> None:
         """Wake the thread. `Loop.running` says that it has the baton."""
-        if self._begins:
-            self._begins = False
-            self._thread.start()
-        elif self._wake.locked():  # else an exception of a signal's handler has left it unlocked
+        if self._wake.locked():  # else an exception of a signal's handler has left it unlocked
             self._wake.release()
 
     def await_baton(self, seconds: float = -1) -> bool:
@@ -52,8 +49,19 @@ class Fiber:
             pass
         return self._loop.running is self
 
+    def start(self) -> None:
+        """Start the thread, which waits for the baton. Raises OutOfSpace at the limit on threads."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise OutOfSpace(
+                f"every worker of the inline engine needs a thread, got no more ({error}); use fewer workers, "
+                f"or raise the limit on processes (ulimit -u)"
+            ) from error
+
     def _live(self, body: Callable[[], None]) -> None:
         try:
+            self.await_baton()
             body()
         finally:
             self._loop.leave()
@@ -107,7 +115,10 @@ class Loop:
         following = self._next()
         if following is not fiber:
             self._pass_to(following)
-            fiber.await_baton()
+            try:
+                fiber.await_baton()
+            except Killed:  # an interrupt that came after the baton was passed on
+                fiber.await_baton()
         if fiber.killed:
             raise Killed
 

@@ -1,6 +1,5 @@
 """The machines on which an inline cluster runs: what takes how long in virtual time."""
 
-import collections
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from shmps.checks import number, number_or_infinity
-from shmps.ps.messages import ANSWER, PULL, PUSH, PUSH_PULL, RECORD_BYTES, Address, Record
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Machines:
     stragglers: the share of the workers that are always slower, those of the highest ranks.
     hiccups: the probability that a worker is slower for one minibatch.
     slowness: the factor by which a straggler, or a hiccup, makes computing slower.
+    deaths: of each machine per hour, at random. A successor begins `restart` seconds later.
 
     Raises UsageError for a value that breaks a rule.
 
@@ -46,6 +45,8 @@ class Machines:
     stragglers: float = 0.0
     hiccups: float = 0.0
     slowness: float = 5.0
+    deaths: float = 0.0
+    restart: float = 1.0
 
     def __post_init__(self) -> None:
         rules = {each.name: number(least=0) for each in dataclasses.fields(self)} | {
@@ -79,77 +80,3 @@ class Computing:
         if machines.hiccups and self._random.random() < machines.hiccups:
             seconds *= machines.slowness
         return seconds
-
-
-class Machine:
-    """One machine at work: from when on it is free, and what it did so far.
-
-    sends, receives, handles: the virtual second from which on it can send, receive, and handle a record.
-    sent: bytes. records: sent. busy: seconds of serving (a server) or computing (a worker).
-    """
-
-    __slots__ = ("busy", "handles", "receives", "records", "sends", "sent")
-
-    def __init__(self) -> None:
-        self.sends = self.receives = self.handles = self.busy = 0.0
-        self.sent = self.records = 0
-
-
-class Network:
-    """When a record arrives, and when a server has finished with it.
-
-    A machine sends its records one after the other, and receives them one after the other; a server handles
-    them in the order of their arrival. All this is decided when a record is sent.
-
-    now: virtual seconds at the last look. machines: by address.
-    """
-
-    def __init__(self, machines: Machines, key_bytes: int, value_bytes: int):
-        self.now = 0.0
-        self.machines: dict[Address, Machine] = collections.defaultdict(Machine)
-        self._latency, self._seconds_of_byte = machines.latency, 1 / machines.bandwidth
-        self._service = {
-            PUSH: (machines.push, machines.key),
-            PULL: (machines.pull, machines.key),
-            PUSH_PULL: (machines.push + machines.pull, 2 * machines.key),
-        }
-        # Of a request with keys, and of one for all keys: the bytes that each key adds to a record.
-        self._bytes = {PUSH: (key_bytes + value_bytes, value_bytes), PULL: (key_bytes, 0)}
-        self._bytes[PUSH_PULL] = self._bytes[PUSH]
-        self._value_bytes = value_bytes
-        self._pulls: set[tuple[Machine, int, int]] = set()  # unanswered: server, worker, timestamp
-
-    def arrival(self, now: float, sender: Machine, addressee: Machine, worker: int, record: Record) -> float:
-        """Return when the addressee has the record; a server, when it has finished with it.
-
-        worker: the rank of the worker that sends a request or gets an answer.
-        """
-        op, size = record.op, RECORD_BYTES
-        if op == ANSWER:
-            pull = sender, worker, record.timestamp
-            if pull in self._pulls:
-                self._pulls.discard(pull)
-                size += record.size * self._value_bytes
-        elif op in self._bytes:
-            size += record.size * self._bytes[op][record.slot < 0]
-            if op != PUSH:
-                self._pulls.add((addressee, worker, record.timestamp))
-        sender.records += 1
-        sender.sent += size
-        time = now + self._latency
-        if self._seconds_of_byte:
-            seconds = size * self._seconds_of_byte
-            begin = sender.sends if sender.sends > now else now
-            sender.sends = begin + seconds
-            # The addressee's link takes the bytes as they come, after those of earlier records.
-            time = max(begin + self._latency, addressee.receives) + seconds
-            addressee.receives = time
-        if addressee.handles > time:
-            time = addressee.handles
-        if op in self._service:
-            request, key = self._service[op]
-            seconds = request + key * record.size
-            addressee.busy += seconds
-            time += seconds
-        addressee.handles = time  # so records arrive in the order in which they were sent
-        return time

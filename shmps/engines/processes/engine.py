@@ -130,6 +130,7 @@ class Processes:
     may hang, take forkserver instead of a warning.
     """
 
+    clock = "wall"
     may_hang = True  # a node, while the others run
 
     def __init__(self, start_method: str | None = None, safe: bool = False):

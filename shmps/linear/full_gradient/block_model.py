@@ -101,9 +101,7 @@ class BlockModel:
                 break
         return total
 
-    def _leap(
-        self, slopes: np.ndarray, values: np.ndarray, thresholds: np.ndarray
-    ) -> tuple[float, bool]:
+    def _leap(self, slopes: np.ndarray, values: np.ndarray, thresholds: np.ndarray) -> tuple[float, bool]:
         """Make Newton's step for the non-zeros. Return the decrease, and whether no sign changed.
 
         Weights whose sign changes on the way become 0 and stay there. The step ends where the model is least

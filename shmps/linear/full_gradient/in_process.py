@@ -51,7 +51,7 @@ class InProcess:
 
     name = "lbfgs"
     events: tuple[Event, ...] = ()
-    now = staticmethod(time.monotonic)
+    clock, now = "wall", staticmethod(time.monotonic)
     num_workers = 0
     ticks_per_epoch = 1
 
