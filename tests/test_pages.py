@@ -44,7 +44,8 @@ def in_backticks(page: Path) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    return [shlex.split(line, comments=True) for line in text.splitlines() if not line.startswith(SET_UP)]
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if not line.startswith(SET_UP)]
 
 
 @pytest.fixture
