@@ -84,7 +84,8 @@ class BlockModel:
         """Alternate coordinate descent, which finds the non-zeros, and Newton's steps for them.
 
         A small sweep is no proof of the minimum, since features may be nearly dependent. It is one if
-        Newton's steps decrease the model by no more.
+        Newton's steps decrease the model by no more. Between these, coordinate descent would bring back the
+        weights that have become 0, and the steps would end where they did.
         """
         total, best = 0.0, 0.0
         for _ in range(_MOST_TURNS):
