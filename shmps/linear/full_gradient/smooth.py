@@ -41,6 +41,7 @@ _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks f
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
 _LOOSE = 1e-3  # tolerance
 _STALE = 0.25  # strictness for a gap by a curvature that should be renewed: it may be four times too large
+_COMPARED = 10  # steps
 _TINY = float(np.finfo(float).tiny)
 _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 
@@ -128,7 +129,8 @@ class SmoothSearch:
         if self.gap <= _ROUNDING * abs(self.best.value):
             return True
         recent = self._decreases[-self._last :]
-        return self.gap <= allowed and len(recent) == self._last and max(recent) <= allowed
+        slow = len(recent) == self._last and max(recent) <= allowed
+        return self.gap <= allowed and slow and _remaining(self._decreases) <= allowed
 
     def _step(self) -> Generator[Request, Sums, bool]:
         """Move along the direction to where the slope is flat. Return whether that was hard to find.
@@ -187,6 +189,19 @@ class SmoothSearch:
         out = np.empty(1)
         dots(one.reshape(-1, 1), other.reshape(-1, 1), out)
         return float(out[0])
+
+
+def _remaining(decreases: list[float]) -> float:
+    """Return the sum of all further decreases, if these go on as a geometric series.
+
+    Single ones vary too much to tell its ratio, so those of the last steps are compared with as many before.
+    """
+    steps = min(_COMPARED, len(decreases) // 2)
+    late = sum(decreases[-steps:]) if steps else 0.0
+    early = sum(decreases[-2 * steps : -steps])
+    if late <= 0:
+        return 0.0
+    return late**2 / (early - late) if early > late else math.inf
 
 
 def _within(guess: float, low: float, high: float) -> float:
