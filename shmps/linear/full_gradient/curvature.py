@@ -8,7 +8,7 @@ from shmps.linear.full_gradient.kernels import dots
 from shmps.linear.full_gradient.matrix_kernels import factorise, solve
 from shmps.linear.full_gradient.problem import SOFTMAX, Problem, Sums
 
-RIDGE = float(np.finfo(float).eps) ** 0.5  # relative: features may depend on each other
+RIDGE = 1e-13  # relative: features may depend on each other
 ROUNDING = 64 * float(np.finfo(float).eps)  # relative error of sums over rows, at most
 
 Solve = Callable[[np.ndarray], np.ndarray]  # (features, classes) to the inverse times it
@@ -60,7 +60,7 @@ def _whole(problem: Problem, sums: Sums) -> Solve:
         if problem.intercept:
             centres[:, c] = matrix[-1, :count] / _above_zero(matrix[-1, -1])
             own = own - np.outer(centres[:, c], matrix[-1, :count])
-        # A sample of rows misses those of a rare feature. So the diagonal has at least half the exact squares.
+        # A sample of rows misses those of a rare feature: the diagonal has at least half the exact squares.
         missed = np.maximum(sums.squares[:count, c] / 2 - squares, 0.0)
         diagonal = own.diagonal() + missed + problem.penalty[:count, 0] + ROUNDING * squares
         factors.append(_factor(own, diagonal))
