@@ -43,7 +43,7 @@ _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak
 _LOOSE = 1e-3  # tolerance
 _STALE = 0.25  # strictness for a gap by a curvature that should be renewed: it may be four times too large
 _MOST_FALL = 0.3  # of the curvature along the next step, for which its slope still tells the gap
-_OUTDATED = 0.5  # fall of the curvature along the steps since H was renewed
+_OUTDATED = 0.7  # fall of the curvature along the steps since H was renewed
 _TINY = float(np.finfo(float).tiny)
 _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 
