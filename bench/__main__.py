@@ -10,14 +10,27 @@ from tqdm import tqdm
 
 from bench import record, report
 from bench.faults import faults, kill, leftovers, replay
-from bench.speed import async_, cv, load, outofcore, peers, protection, real, requests, scaling, start, sync
-from bench.story import cure, grid, straggler, strength, table, trace
+from bench.speed import (
+    async_,
+    blocks,
+    cv,
+    load,
+    outofcore,
+    peers,
+    protection,
+    real,
+    requests,
+    scaling,
+    start,
+    sync,
+)
+from bench.story import cure, grid, simulate, straggler, strength, table, trace
 from shmps.errors import ShmpsError
 
 MODULES = (
-    table, trace, straggler, cure, grid, strength,
+    table, trace, straggler, cure, grid, strength, simulate,
     kill, faults, leftovers, replay,
-    protection, peers, real, cv, sync, scaling, start, requests, load, outofcore, async_,
+    protection, peers, real, blocks, cv, sync, scaling, start, requests, load, outofcore, async_,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
 #
@@ -32,7 +45,11 @@ BENCHMARKS: dict[str, ModuleType] = {
 }
 REPORT = "report"
 # Options of the `run` of these benchmarks only.
-OWN = {"minutes": ("kill",), "data_dir": ("real", "cv"), "sets": ("real", "cv")}
+OWN = {
+    "minutes": ("kill",),
+    "data_dir": ("real", "blocks", "cv"),
+    "sets": ("real", "blocks", "cv"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,9 +90,11 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="real, cv: the folder of the sets (default: real/ in the data folder)",
+        help="real, blocks, cv: the folder of the sets (default: real/ in the data folder)",
     )
-    parser.add_argument("--sets", metavar="NAMES", help="real, cv: only these sets, separated by commas")
+    parser.add_argument(
+        "--sets", metavar="NAMES", help="real, blocks, cv: only these sets, separated by commas"
+    )
     options = parser.parse_args(arguments)
     name = options.name
     if name is not None and name not in (*BENCHMARKS, REPORT):
@@ -84,7 +103,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--seed needs a benchmark of seeded schedules (faults), got {name!r}")
     for option, owners in OWN.items():
         if getattr(options, option) is not None and name not in owners:
-            parser.error(f"--{option.replace('_', '-')} is only for {' and '.join(owners)}, got {name!r}")
+            parser.error(f"--{option.replace('_', '-')} is only for {', '.join(owners)}, got {name!r}")
     if options.minutes is not None and not options.minutes > 0:
         parser.error(f"--minutes must be > 0, got {options.minutes:g}")
     return options

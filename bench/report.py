@@ -20,6 +20,7 @@ README = ROOT / "README.md"
 TEMPLATES = {
     ROOT / "docs" / "findings.md": "bench/findings.md",
     ROOT / "docs" / "findings" / "story.md": "bench/story/findings.md",
+    ROOT / "docs" / "findings" / "simulate.md": "bench/story/simulate.md",
     ROOT / "docs" / "findings" / "strength.md": "bench/story/strength.md",
     ROOT / "docs" / "findings" / "speed.md": "bench/speed/findings.md",
     ROOT / "docs" / "findings" / "faults.md": "bench/faults/findings.md",

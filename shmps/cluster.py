@@ -1,8 +1,8 @@
 """The cluster: a parameter server on an engine. It starts servers and runs functions in workers.
 
-with Cluster(...)  -> ProcessEngine: shared memory, pipes -> Scheduler.start_server
-cluster.run(work)  -> Scheduler.run -> a process for each worker -> work(kv, *args) -> results
-cluster.weights()  -> a copy out of the shared memory
+with Cluster(...)  -> an engine (processes: shared memory, pipes) -> Scheduler.start_server
+cluster.run(work)  -> Scheduler.run -> a node for each worker -> work(kv, *args) -> results
+cluster.weights()  -> a copy out of the engine's memory
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from shmps.checks import positive, whole
-from shmps.engines.processes.engine import ProcessEngine
-from shmps.engines.processes.fork_server import fork_server
+from shmps.engines.choice import Engines, engine_of
 from shmps.engines.processes.lifetime import Lifetime
-from shmps.engines.processes.node import method_of, named_shortages
-from shmps.engines.processes.warm_up import warm_up
+from shmps.engines.processes.node import named_shortages
 from shmps.errors import UsageError
 from shmps.journal import Journal, digest_of
 from shmps.ps.arguments import initial_of, matrix, replicas_of
@@ -43,8 +41,10 @@ _MAX_KEYS = 2**14
 class Cluster(Lifetime):
     """A parameter server on this host: `with Cluster(num_keys) as cluster: cluster.run(function, ...)`.
 
+    The nodes, servers and workers, are processes, or with engine="inline" parts of the calling process.
+
     num_keys: keys are 0 to num_keys - 1, with `width` float64 values each.
-    servers, workers: processes. The servers own equal ranges of the keys.
+    servers, workers: nodes. The servers own equal ranges of the keys.
     consistency: SYNC, BOUNDED(k), ASYNC, or HOGWILD, in which workers update in place (`kv.push_in_place`).
     Or `Journal.consistency`, to repeat a recorded run.
     updater: the rule by which a push changes the values (default: `Add`, which adds it).
@@ -62,6 +62,8 @@ class Cluster(Lifetime):
     node_timeout: seconds without a sign of life after which a node counts as hung, is killed, and is treated
     as dead; None: never. Every call of a worker on its `kv` that waits is a sign of life, and `kv.beat`.
     failpoints: where nodes are to be killed, for tests.
+    engine: "processes" (default), or "inline" or an `Inline`: all nodes in the calling process, in virtual
+    time, which takes neither start_method nor node_timeout.
     record: note the order of the run, for `journal`. Such a cluster runs one function, and its workers stay
     from the start to the end.
     start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (functions
@@ -95,6 +97,7 @@ class Cluster(Lifetime):
         node_timeout: float | None = None,
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
+        engine: str | Engines = "processes",
         record: bool = False,
     ):
         super().__init__()
@@ -132,24 +135,20 @@ class Cluster(Lifetime):
         self._restored = restored
         if restored is not None:
             restored.must_fit(self._shape, workers)
-        self._start_method = method_of(start_method)
-        warm_up(self.updater, width, self._shape.dtype)
-        if self._start_method == "forkserver":
-            fork_server.prepare(warm_up, self.updater, width, self._shape.dtype)
+        self._kind = engine_of(engine, start_method, node_timeout)
+        self._kind.prepare(self.updater, width, self._shape.dtype)
+
+    def _must_be_allowed(self) -> None:
+        self._kind.must_be_allowed()
 
     def _start(self) -> None:
         self._completed = False
         self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
-        self._engine: ClusterEngine = ProcessEngine(
-            shape=self._shape,
-            num_workers=self.num_workers,
-            consistency=self.consistency,
-            updater=self.updater,
-            start_method=self._start_method,
-            failpoints=self._failpoints,
+        self._engine: ClusterEngine = self._kind.start(
+            self._shape, self.num_workers, self.consistency, self.updater, self._failpoints
         )
         self._resources.callback(self._engine.close)
-        # The shared memory is given back with the last view of it.
+        # The memory is given back with the last view of it.
         self._resources.callback(lambda: self.__dict__.pop("_parameters", None))
         self._parameters = self._engine.parameters()
         self._fill()
@@ -321,8 +320,13 @@ class Cluster(Lifetime):
         assert self._scheduler.run_state is not None
         return self._scheduler.run_state
 
+    def now(self) -> float:
+        """Return the seconds of the clock that all nodes share; `kv.now` is the same."""
+        self._must_be_open()
+        return self._engine.clock.now()
+
     def node_pids(self) -> list[int]:
-        """Return the process ids of the servers, and during a run of the workers."""
+        """Return the process ids of the servers, and during a run of the workers. Inline there are none."""
         return self._nodes.pids
 
     @property

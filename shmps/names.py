@@ -2,12 +2,15 @@
 
 from shmps import mapped
 from shmps.cluster import Cluster
+from shmps.engines.inline.engine import Inline
+from shmps.engines.inline.machines import Machines
 from shmps.journal import Journal
 from shmps.models.formats import load, save
 from shmps.models.model import Model
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.updater import Push, Step, Updater
 from shmps.ps.worker.kv import KVWorker
+from shmps.simulation import simulate
 from shmps.sklearn.cross_validation import LogisticRegressionCV
 from shmps.sklearn.estimator import LogisticRegression
 from shmps.updaters.add import Add, Replace
@@ -25,10 +28,12 @@ __all__ = [
     "Add",
     "Cluster",
     "Consistency",
+    "Inline",
     "Journal",
     "KVWorker",
     "LogisticRegression",
     "LogisticRegressionCV",
+    "Machines",
     "Model",
     "Push",
     "Replace",
@@ -38,4 +43,5 @@ __all__ = [
     "load",
     "mapped",
     "save",
+    "simulate",
 ]

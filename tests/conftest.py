@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from processes import nodes_of
+from processes import DEADLINE, nodes_of
 
 from shmps.cli import main as cli
 
@@ -49,7 +49,7 @@ def nothing_is_left_behind():
     if nameless_files():  # held by a cycle of references, perhaps; to look for those takes 0.2 s
         gc.collect()
     assert multiprocessing.active_children() == []
-    deadline = time.monotonic() + 10  # the fork server reaps its nodes when it comes to it
+    deadline = time.monotonic() + DEADLINE  # the fork server reaps its nodes when it comes to it
     while nodes_of(os.getpid()) and time.monotonic() < deadline:
         pass
     assert nodes_of(os.getpid()) == []

@@ -8,6 +8,7 @@ import termios
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+DEADLINE = 300.0  # seconds for what takes a few on an idle machine: only a hang takes as long
 
 
 def children_of(pid: int) -> list[int]:

@@ -164,4 +164,4 @@ def test_a_folder_without_the_sets_asked_for_is_an_error(tmp_path, capsys):
         real.run(quick=True, data_dir=str(tmp_path), sets="large")
     with pytest.raises(SystemExit):
         bench.main(["table", "--sets", "small"])
-    assert "--sets is only for real and cv, got 'table'" in capsys.readouterr().err
+    assert "--sets is only for real, blocks, cv, got 'table'" in capsys.readouterr().err

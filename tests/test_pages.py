@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import DEADLINE
 
 import shmps as package
 from bench import __main__ as bench
@@ -43,7 +44,8 @@ def in_backticks(page: Path) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    return [shlex.split(line, comments=True) for line in text.splitlines() if not line.startswith(SET_UP)]
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if not line.startswith(SET_UP)]
 
 
 @pytest.fixture
@@ -112,14 +114,16 @@ def in_a_shell(line: str, folder: Path) -> subprocess.CompletedProcess:
     program.chmod(0o755)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": path}
-    return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        ["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=DEADLINE
+    )
 
 
 def test_there_is_an_example_of_every_command():
     lines = [words for page in PAGES for language, _, text in blocks(page) if language == "sh"
              for words in commands(text)]  # fmt: skip
     assert {words[1] for words in lines if words[0] == "shmps"} == {
-        "train", "predict", "convert", "inspect", "data", "bench",
+        "train", "simulate", "predict", "convert", "inspect", "data", "bench",
     }  # fmt: skip
 
 

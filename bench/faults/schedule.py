@@ -12,9 +12,11 @@ import numpy as np
 
 from bench.faults.simulation import Clock, Engine, Node, Post, Simulation, Wrong
 from shmps import ASYNC, BOUNDED, SYNC, Add
+from shmps.engines.inline.channels import Channels
+from shmps.engines.roles import worker_on
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
-from shmps.ps.memory.mailbox import Mailbox, PushLog
+from shmps.ps.memory.mailbox import Mailbox
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse, Status
 from shmps.ps.messages import GROUPS, SERVER, WORKER, Record
@@ -25,7 +27,6 @@ from shmps.ps.scheduler.run import CONTINUE, RESPAWN, Run
 from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.redo_log import RedoLog, start_replica
 from shmps.ps.server.server import Server
-from shmps.ps.worker.client import Client
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import simulated
 from shmps.system.memory import carve
@@ -122,21 +123,21 @@ class Schedule(Simulation):
         serve(server, Post(self, (SERVER, rank), life), Pulse(self.arrays, self.shape, SERVER, rank))
 
     def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
-        mailboxes = [Mailbox(self.arrays, self.shape, rank, server) for server in range(self.servers)]
         post, channels = Post(self, (WORKER, rank), life), self.channels[rank]
-        client = Client(
-            rank=rank,
-            life=life,
-            consistency=self.consistency,
-            shape=self.shape,
-            mailboxes=mailboxes,
-            log=PushLog(self.arrays, rank),
-            pulse=Pulse(self.arrays, self.shape, WORKER, rank),
-            post=post,
-            channel=channels.reports,
-            clock=Clock(self),
+        make_kv = functools.partial(
+            worker_on,
+            self.parameters,
+            self.arrays,
+            rank,
+            life,
+            self.workers,
+            tick,
+            self.consistency,
+            UPDATER,
+            post,
+            channels.reports,
+            Clock(self),
         )
-        make_kv = functools.partial(KVWorker, client, self.workers, tick, UPDATER, self.parameters)
         work(rank, life, post, channels.outcome, make_kv, function, args)
 
     def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:
@@ -274,27 +275,6 @@ class CheckedRedoLog(RedoLog):
     def apply(self) -> None:
         super().apply()
         self._schedule.check_server(self._rank)
-
-
-class Channel:
-    """Values by the offset at which they were written; see `shmps.ps.engine.Channel`."""
-
-    def __init__(self) -> None:
-        self._values: dict[int, Any] = {}
-
-    def write(self, value: Any, offset: int = 0) -> int:
-        self._values[offset] = value
-        return 1
-
-    def read(self, size: int, offset: int = 0) -> Any:
-        return self._values[offset]
-
-
-class Channels:
-    """See `shmps.ps.engine.Channels`."""
-
-    def __init__(self) -> None:
-        self.reports, self.outcome = Channel(), Channel()
 
 
 def ask(kv: KVWorker, schedule: Schedule) -> None:

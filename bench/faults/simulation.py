@@ -70,6 +70,10 @@ class Post:
             self._simulation.running.wait()
         return self.receive_nowait()
 
+    def receive_until(self, condition: Callable[[], bool], take: Callable[[list[Record]], None]) -> None:
+        while not condition():
+            take(self.receive())
+
     def receive_nowait(self) -> list[Record]:
         inbox = self._simulation.inboxes[self._me]
         records = list(inbox)
@@ -165,6 +169,8 @@ class Clock:
         return _STEP * self._simulation.steps
 
     def sleep(self, seconds: float) -> None: ...
+    def compute(self, nonzeros: int) -> None: ...
+    def read(self, cuts: list[int]) -> None: ...
 
 
 class Engine:

@@ -51,6 +51,45 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.epilog = GLOSSARY.format(minibatch_only=textwrap.fill(", ".join(minibatch_only(flags)), 105))
 
 
+def add_simulate(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `simulate`: those of `train`, and the machines."""
+    add_train(parser)
+    parser.description = (
+        "Train as `shmps train` does, in virtual time: every worker and server is a machine, which flags "
+        "describe. The mathematics is real; the seconds are those that the machines would take."
+    )
+    parser.set_defaults(engine="inline")
+    machines = parser.add_argument_group("machines")
+    for name, (metavar, help) in _MACHINES.items():
+        machines.add_argument(f"--{name}", dest=f"machine_{name}", type=float, metavar=metavar, help=help)
+    machines.add_argument(
+        "--machine-seed", type=int, default=0, metavar="N", help="seed of the times that vary (default: 0)"
+    )
+    machines.add_argument(
+        "--measured",
+        action="store_true",
+        help="measure what gradients and requests take on this host, and say it; the flags above go first",
+    )
+
+
+# The fields of `shmps.Machines`, which needs NumPy, with their units.
+_MACHINES = {
+    "latency": ("S", "of a record, from one machine to another (default: 20e-6)"),
+    "bandwidth": ("BYTES/S", "that a machine sends, and that it receives: 125e6 is 1 Gbit/s (default: inf)"),
+    "push": ("S", "that a server takes for a push (default: 10e-6)"),
+    "pull": ("S", "that a server takes for a pull (default: 5e-6)"),
+    "key": ("S", "that a server takes besides for each key (default: 5e-9)"),
+    "minibatch": ("S", "that a worker takes for a gradient (default: 30e-6)"),
+    "nonzero": ("S", "that a worker takes besides for each non-zero (default: 5e-9)"),
+    "variation": ("SIGMA", "of the lognormal factor by which these times vary (default: 0)"),
+    "stragglers": ("SHARE", "of the workers, which are always slower (default: 0)"),
+    "hiccups": ("P", "the probability that a worker is slower for one minibatch (default: 0)"),
+    "slowness": ("FACTOR", "of stragglers and hiccups (default: 5)"),
+    "deaths": ("PER_HOUR", "of each machine (default: 0)"),
+    "restart": ("S", "from a death until the successor begins (default: 1)"),
+}
+
+
 def _add_data(group: Any) -> None:
     rows = group.add_mutually_exclusive_group()
     what = "a9a, synth:a9a, a text, mapped data, or - for stdin"

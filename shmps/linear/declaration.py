@@ -5,12 +5,13 @@ No NumPy is imported here: the command line reads the declarations for `--help`.
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shmps.checks import Rule, integer, number, optional
+from shmps.checks import Rule, integer, number, one_of, optional
 
 NODES, TRAINING, OUTPUT = "nodes", "training", "what is shown and kept"  # the sections of `--help`
+ENGINES = ("processes", "inline")
 _SLOWEST = 1000  # times
 
 
@@ -106,6 +107,20 @@ def _pair(text: str) -> tuple[int, float]:
         raise ArgumentTypeError(
             f"must be RANK:FACTOR, such as 0:5 to make worker 0 five times slower, got {text!r}"
         ) from None
+
+
+def engine() -> Rule:
+    """Accept the names of the engines, or an `Inline`."""
+    names = one_of(*ENGINES)
+
+    def broken(value: Any) -> str:
+        if not names.broken(value):
+            return ""
+        from shmps.engines.choice import Engines  # imports NumPy
+
+        return "" if isinstance(value, Engines) else f"{names.broken(value)}, or a shmps.Inline"
+
+    return replace(names, type=f"{names.type} or Inline", broken=broken)
 
 
 def list_of_callbacks() -> Rule:

@@ -11,16 +11,17 @@ LEAST_NONZEROS = 200_000  # per worker: one more takes about 5 ms, as do 15 grad
 L2_OF_PARTS = 1e-5  # of `partial_fit`, which does not know how many rows there will be
 
 
-def workers_for(rows: int, nonzeros: int) -> int:
+def workers_for(rows: int, nonzeros: int, classes: int) -> int:
     """Return the number of workers for so many rows: the usable cores, fewer where rows are few."""
-    most = min(rows, nonzeros // LEAST_NONZEROS)
+    outputs = classes if classes > 2 else 1  # each of which takes a product for every non-zero
+    most = min(rows, nonzeros * outputs // LEAST_NONZEROS)
     return min(usable_cores(), most) if most > 1 else 1  # asking the system takes as long as a small training
 
 
-def settle_workers(settings: Settings, rows: int, nonzeros: int) -> None:
+def settle_workers(settings: Settings, rows: int, nonzeros: int, classes: int) -> None:
     """Set the number of workers if it is not given. Raises UsageError for more workers than rows."""
     if settings.workers is None:
-        settings.workers = workers_for(rows, nonzeros)
+        settings.workers = workers_for(rows, nonzeros, classes)
         settings.check_slow_worker()
     if settings.workers > rows:
         raise UsageError(

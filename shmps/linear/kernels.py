@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from shmps.linear.exponential import exponentials
 from shmps.system.compiling import at, kernel
 
 _DIGIT = 11  # bits by which a pass of `localize` sorts: counts of each digit fit into the fastest cache
@@ -35,8 +36,8 @@ def gradient(indptr, indices, data, labels, importance, weights, intercept, tota
     serves a block: the product of its (1 + exp(-|z_i|)) is at most 2**256.
     """
     rows = len(indptr) - 1
-    slopes = np.empty(BLOCK)
-    bias = weights[-1] if intercept else 0.0
+    slopes, powers, scratch = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    bias, scale = weights[-1] if intercept else 0.0, 1.0 / total
     loss = 0.0
     for first in range(0, rows, BLOCK):
         last = min(first + BLOCK, rows)
@@ -44,21 +45,27 @@ def gradient(indptr, indices, data, labels, importance, weights, intercept, tota
             margin = bias
             for p in range(at(indptr[i]), at(indptr[i + 1])):
                 margin += data[p] * weights[at(indices[p])]
-            slopes[i - first] = margin
+            slopes[i - first] = labels[i] * margin
+        count = last - first
+        exponentials(slopes[:count], powers[:count], scratch[:count])
         product = 1.0
-        for i in range(first, last):
-            z = labels[i] * slopes[i - first]
-            e = math.exp(-abs(z))
-            slopes[i - first] = -labels[i] * (e if z > 0 else 1.0) / ((1.0 + e) * total)
-            curvatures[i] = e / ((1.0 + e) * (1.0 + e) * total)
+        for i in range(count):
             if importance is None:  # numba decides this when it compiles
-                product *= 1.0 + e
-                loss += max(-z, 0.0)
+                product *= 1.0 + powers[i]
+                loss += max(-slopes[i], 0.0)
             else:
-                loss += importance[i] * (math.log(1.0 + e) + max(-z, 0.0))
-                slopes[i - first] *= importance[i]
-                curvatures[i] *= importance[i]
+                loss += importance[first + i] * (math.log(1.0 + powers[i]) + max(-slopes[i], 0.0))
         loss += math.log(product)
+        signs, bends = labels[first:last], curvatures[first:last]
+        for i in range(count):
+            p = scale / (1.0 + powers[i])
+            bends[i] = powers[i] / (1.0 + powers[i]) * p
+            slopes[i] = -signs[i] * (powers[i] if slopes[i] > 0 else 1.0) * p
+        if importance is not None:
+            shares = importance[first:last]
+            for i in range(count):
+                bends[i] *= shares[i]
+                slopes[i] *= shares[i]
         for i in range(first, last):
             slope = slopes[i - first]
             for p in range(at(indptr[i]), at(indptr[i + 1])):
@@ -76,27 +83,33 @@ def class_gradients(indptr, indices, data, labels, importance, weights, intercep
     column of `out` has the bits that `gradient` computes for its problem. Return the sum of the losses.
     """
     rows, classes = len(indptr) - 1, weights.shape[1]
-    slopes, products = np.empty((BLOCK, classes)), np.empty(classes)
-    loss = 0.0
+    slopes, powers = np.empty((BLOCK, classes)), np.empty((BLOCK, classes))
+    scratch, products = np.empty(BLOCK * classes), np.empty(classes)
+    scale, loss = 1.0 / total, 0.0
     for first in range(0, rows, BLOCK):
         last = min(first + BLOCK, rows)
         _class_margins(indptr, indices, data, first, last, weights, intercept, slopes)
+        for i in range(first, last):
+            for c in range(classes):
+                slopes[i - first, c] *= 1.0 if labels[i] == c else -1.0
+        count = (last - first) * classes
+        exponentials(slopes.ravel()[:count], powers.ravel()[:count], scratch[:count])
         products[:] = 1.0
         for i in range(first, last):
-            slope = slopes[i - first]
+            slope, power, share = slopes[i - first], powers[i - first], 1.0
+            if importance is not None:
+                share = importance[i]
             for c in range(classes):
-                sign = 1.0 if labels[i] == c else -1.0
-                z = sign * slope[c]
-                e = math.exp(-abs(z))
-                slope[c] = -sign * (e if z > 0 else 1.0) / ((1.0 + e) * total)
-                curvatures[i, c] = e / ((1.0 + e) * (1.0 + e) * total)
+                z, e = slope[c], power[c]
                 if importance is None:
                     products[c] *= 1.0 + e
                     loss += max(-z, 0.0)
                 else:
-                    loss += importance[i] * (math.log(1.0 + e) + max(-z, 0.0))
-                    slope[c] *= importance[i]
-                    curvatures[i, c] *= importance[i]
+                    loss += share * (math.log(1.0 + e) + max(-z, 0.0))
+                p = scale / (1.0 + e)
+                sign = 1.0 if labels[i] == c else -1.0
+                curvatures[i, c] = e / (1.0 + e) * p * share
+                slope[c] = -sign * (e if z > 0 else 1.0) * p * share
         for c in range(classes):
             loss += math.log(products[c])
         _scatter_classes(indptr, indices, data, first, last, slopes, intercept, out)
@@ -110,25 +123,31 @@ def softmax_gradients(indptr, indices, data, labels, importance, weights, interc
     p_ic = exp(x_i . w_c) / sum_d exp(x_i . w_d),  loss_i = -s_i log p_i,y_i,  p_i in `curvatures` is p_ic
     """
     rows, classes = len(indptr) - 1, weights.shape[1]
-    slopes = np.empty((BLOCK, classes))
+    slopes, powers = np.empty((BLOCK, classes)), np.empty((BLOCK, classes))
+    scratch = np.empty(BLOCK * classes)
     loss = 0.0
     for first in range(0, rows, BLOCK):
         last = min(first + BLOCK, rows)
         _class_margins(indptr, indices, data, first, last, weights, intercept, slopes)
         for i in range(first, last):
-            slope, own = slopes[i - first], int(labels[i])
-            share = (1.0 if importance is None else importance[i]) / total
+            slope = slopes[i - first]
             highest = slope[0]
             for c in range(1, classes):
                 highest = max(highest, slope[c])
-            below, others = highest - slope[own], 0.0
             for c in range(classes):
-                slope[c] = math.exp(slope[c] - highest)
-                others += slope[c] if c != own else 0.0
-            mass = others + slope[own]
-            loss += share * (below + math.log(mass))
+                slope[c] -= highest
+        count = (last - first) * classes
+        exponentials(slopes.ravel()[:count], powers.ravel()[:count], scratch[:count])
+        for i in range(first, last):
+            slope, power, own = slopes[i - first], powers[i - first], int(labels[i])
+            share = (1.0 if importance is None else importance[i]) / total
+            others = 0.0
             for c in range(classes):
-                p = slope[c] / mass
+                others += power[c] if c != own else 0.0
+            mass = others + power[own]
+            loss += share * (math.log(mass) - slope[own])
+            for c in range(classes):
+                p = power[c] / mass
                 rest = others / mass if c == own else 1.0 - p  # without cancellation where p is near 1
                 curvatures[i, c] = share * p * rest
                 slope[c] = -share * rest if c == own else share * p

@@ -25,7 +25,7 @@ from shmps.data.rows import Rows, shard
 from shmps.errors import Diverged
 from shmps.linear.kernels import BLOCK
 from shmps.linear.minibatches import Batch, Batches
-from shmps.linear.objective import mean_gradient, measure, pieces, warm_up_gradient
+from shmps.linear.objective import mean_gradient, measure, pieces
 from shmps.linear.plan import Iterate, Plan
 from shmps.linear.timesheet import COMPUTE, PULL, PUSH, SLEEP, Timesheet, WorkerStats
 from shmps.ps.updater import Step
@@ -179,6 +179,7 @@ def _visit(
     weights = exchange.read(batch)
     sheet.lap(PULL)
     loss = exchange.compute(batch, weights)
+    kv.computed(batch.rows.nonzeros)
     spent = sheet.lap(COMPUTE)
     if not math.isfinite(loss):
         raise Diverged(
@@ -278,6 +279,6 @@ def warm_up(rows: Rows, shape: tuple[int, ...], plan: Plan, updater: ByRule, in_
         state = np.zeros((*weights.shape, updater.state_width))
         updater.descend(next(_problems(one, shape)), plan.intercept, weights, state, Step(1, 0.0))
     batch: Batch = Batches(one, plan.batch_size, num_keys, plan.intercept, 0, 0, [0])[0]
-    keys = num_keys if batch.keys is None else len(batch.keys)
-    warm_up_gradient(batch.rows, (keys, *shape[1:]), plan.intercept)
+    own = (num_keys if batch.keys is None else len(batch.keys), *shape[1:])
+    mean_gradient(batch.rows, np.zeros(own), plan.intercept, 1, np.empty(own))
     measure(one, np.zeros(shape), plan.intercept)

@@ -32,6 +32,8 @@ def mean_gradient(
 
     Calls `beat` after each piece.
     """
+    weights = weights.view()
+    weights.flags.writeable = False  # as a look is: kernels compile for one type of arrays
     out[:] = 0.0
     loss, kernel = 0.0, gradient if weights.ndim == 1 else class_gradients
     for piece in pieces(rows, BLOCK, math.prod(weights.shape[1:])):
@@ -116,11 +118,3 @@ def log_loss(rows: Rows, weights: np.ndarray, intercept: bool, link: Link = ONE_
         total += float(each.sum() if part.importance is None else each @ part.importance)
         mass += part.num_rows if part.importance is None else float(part.importance.sum())
     return total / mass
-
-
-def warm_up_gradient(rows: Rows, shape: tuple[int, ...], intercept: bool) -> None:
-    """Compile for writable (pull) and read-only (look) weights: numba treats them as different types."""
-    weights, out = np.zeros(shape), np.empty(shape)
-    mean_gradient(rows, weights, intercept, 1, out)
-    weights.flags.writeable = False
-    mean_gradient(rows, weights, intercept, 1, out)

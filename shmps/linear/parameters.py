@@ -32,6 +32,7 @@ from shmps.linear.declaration import (
     OUTPUT,
     Declaration,
     Flag,
+    engine,
     list_of_callbacks,
     parameter,
     rank_and_factor,
@@ -138,7 +139,7 @@ class Parameters:
     )
     iterations: int | None = parameter(
         None, integer(least=1),
-        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 100)",
+        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 300)",
         flag=Flag("N", exclusive="length"),
     )
     tol: float = parameter(
@@ -262,6 +263,13 @@ class Parameters:
         "that was in memory before, do not. Minibatches that do not fit are rebuilt at each visit. "
         "None: no limit; kept minibatches take at most half of the available memory.",
         section=NODES, flag=Flag("SIZE"),
+    )
+    engine: Any = parameter(
+        "processes", engine(),
+        "what runs workers and servers: processes, or the calling process by turns, in virtual time",
+        more="inline: equal seeds give equal bits in every mode, and nothing is started; the seconds of "
+        "results are virtual. See `shmps.Inline` for machines of which workers and servers take the time.",
+        section=NODES,
     )
     start_method: str | None = parameter(
         None, one_of("fork", "forkserver", "spawn"), "how processes are started (default: the system's way)",

@@ -8,6 +8,7 @@ import numpy as np
 
 from shmps.cluster import Cluster
 from shmps.data.rows import MappedRows, Rows, shared
+from shmps.engines.processes.node import method_of
 from shmps.errors import NotConverged
 from shmps.linear.columns import Columns
 from shmps.linear.full_gradient import rounds
@@ -26,7 +27,7 @@ from shmps.linear.full_gradient.layout import Layout
 from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.settings import Settings
-from shmps.linear.solvers import MOST_ROUNDS, start_method_of, warm_up_nodes
+from shmps.linear.solvers import MOST_ROUNDS, warm_up_nodes
 from shmps.ps.consistency import ASYNC
 from shmps.system.parallel import usable_cores
 from shmps.updaters.add import Replace
@@ -98,7 +99,7 @@ def _on_cluster(
     settings: Settings, trainer: Trainer, chains: list[Chain], on_fit: Callable[[int], None]
 ) -> np.ndarray:
     """Train the chains in the workers of a cluster. Return the values of the fits, (fits, width)."""
-    start_method = start_method_of(settings)
+    start_method = method_of(settings.start_method, safe=True)
     if start_method != "fork":
         trainer = replace(trainer, rows=shared(trainer.rows))
     fits, workers = sum(len(chain.numbers) for chain in chains), settings.workers or usable_cores()

@@ -83,7 +83,11 @@ class Stability:
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """The figures of one training; seconds are wall time. It is shown as a table."""
+    """The figures of one training. It is shown as a table.
+
+    Seconds are wall time. With the inline engine, those of the training itself are virtual: "train" of
+    `seconds`, and those of `history`, `events` and `timeline`.
+    """
 
     settings: dict[str, Any]
     metrics: Metrics
@@ -98,6 +102,7 @@ class Result:
     events: list[Event]
     stability: Stability | None  #: None unless the updater's steps are the gradient times one rate
     objectives: list[tuple[float, float]] = field(default_factory=list)  #: (seconds, value) per L-BFGS round
+    clock: str = "wall"  #: "virtual" with the inline engine
     resumed: int = 0  #: ticks from a checkpoint; of the figures above, only `ticks` includes them
     timeline: dict[int, Spans] | None = None  #: what each rank did when, in seconds since the start
     training_log_loss: float = math.nan  #: of the model, on the training rows
@@ -192,7 +197,8 @@ class Result:
 
     def figures(self) -> list[tuple[str, str]]:
         """Return the names and values that the table shows."""
-        settings, metrics, seconds = self.settings, self.metrics, self.seconds
+        settings, metrics, seconds = self.settings, self.metrics, dict(self.seconds)
+        virtual = seconds.pop("train") if self.clock == "virtual" else None
         before = f", {self.resumed:,} before it was resumed" if self.resumed else ""
         lines = [
             *([("data", self.data)] if self.data else []),
@@ -205,6 +211,7 @@ class Result:
             ("penalty", f"l1 {settings['l1']:.3g}, l2 {settings['l2']:.3g}"),
             ("ticks", f"{self.ticks:,} of all workers{before} ({self.rows:,} rows visited)"),
             ("wall seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
+            *([] if virtual is None else [("virtual seconds", f"train {virtual:.4g}")]),
             (
                 "accuracy",
                 f"{metrics.accuracy:.4f} on the {self.measured_on} rows (majority {metrics.baseline:.4f})",

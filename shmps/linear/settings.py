@@ -73,6 +73,7 @@ class Settings(Parameters):
         self._check_classes()
         self.check_slow_worker()
         self._check_joining()
+        self._check_engine()
         self._check_checkpoints()
         self._check_updater()
         check_callbacks(self.callbacks)
@@ -120,6 +121,20 @@ class Settings(Parameters):
             raise self._error(
                 "{join_at} must be less than {epochs.given}, got {join_at.value}; raise {epochs} or lower it",
                 epochs=epochs,
+            )
+
+    def _check_engine(self) -> None:
+        if self.engine == DECLARED["engine"].default:
+            return
+        given = [
+            f"{{{name}.given}}"
+            for name in ("start_method", "node_timeout")
+            if getattr(self, name) != DECLARED[name].default
+        ]
+        if given:
+            raise self._error(
+                f"{{start_method}} and {{node_timeout}} are of processes, got {' and '.join(given)} with "
+                f"{{engine.given}}; leave them out, or the engine"
             )
 
     def _check_checkpoints(self) -> None:

@@ -11,17 +11,15 @@ import numpy as np
 
 from shmps.cluster import Cluster
 from shmps.data.rows import Rows, shared
+from shmps.engines.choice import Engines, engine_of
 from shmps.engines.processes.fork_server import fork_server
-from shmps.engines.processes.process import DEFAULT
-from shmps.engines.processes.threads import threads_that_may_compute
 from shmps.linear import minibatch_worker
 from shmps.linear.full_gradient import rounds
 from shmps.linear.full_gradient.descent import Descent
-from shmps.linear.full_gradient.in_process import InProcess, pays
+from shmps.linear.full_gradient.in_process import InProcess, own_shard
 from shmps.linear.full_gradient.layout import Layout
 from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.searches import search_for
-from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.linear.plan import Plan
 from shmps.linear.scaling import Centre
@@ -34,13 +32,14 @@ from shmps.ps.scheduler.run import OnEvent, OnReport
 from shmps.updaters.add import Replace
 from shmps.updaters.descent import ByRule
 
-MOST_ROUNDS = 100  # gradients, if iterations is None
+MOST_ROUNDS = 300  # gradients, if iterations is None
 
 
 class Solver(Protocol):
     """A solver at work on one training. `run` it within a with block."""
 
     name: str  # "minibatch" or "lbfgs"
+    clock: str  # "wall" or "virtual"
     num_workers: int  # 0: in the calling process
     ticks_planned: int  # of all workers; the most if the training may end earlier
     ticks_per_epoch: int  # of all workers
@@ -74,6 +73,10 @@ class Solver(Protocol):
         """Return what to do if the solver ended before it was done."""
         ...
 
+    def now(self) -> float:
+        """Return seconds of the workers' clock."""
+        ...
+
     @property
     def events(self) -> Sequence[Event]: ...
     def ticks(self) -> np.ndarray: ...
@@ -85,6 +88,7 @@ class OnCluster:
     """A solver whose workers run `function(kv, *args)` on a cluster."""
 
     name: str
+    clock: str
     cluster: Cluster
     function: Callable[..., WorkerStats]
     args: tuple[Any, ...]  # of the function, after `kv`
@@ -98,7 +102,7 @@ class OnCluster:
 
     def __post_init__(self) -> None:
         self.num_workers = self.cluster.num_workers
-        self.ticks, self.delays = self.cluster.ticks, self.cluster.delays
+        self.ticks, self.delays, self.now = self.cluster.ticks, self.cluster.delays, self.cluster.now
 
     def __enter__(self) -> Self:
         self.cluster.__enter__()
@@ -136,20 +140,17 @@ def solver_of(
     """
     if settings.by_lbfgs():
         return _full_gradients(settings, rows, start, left_out)
-    start_method = start_method_of(settings)
-    if start_method != "fork":
+    engine = _engine(settings)
+    if not engine.inherits:
         rows = shared(rows)
-    return _minibatches(settings, start_method, rows, start, updater, restored, left_out, centre)
+    return _minibatches(settings, engine, rows, start, updater, restored, left_out, centre)
 
 
-def start_method_of(settings: Settings) -> str:
-    """Return the start method of the settings; by default fork, unless a fork may hang."""
-    if settings.start_method is None and DEFAULT == "fork" and threads_that_may_compute():
-        return "forkserver"
-    return settings.start_method or DEFAULT
+def _engine(settings: Settings) -> Engines:
+    return engine_of(settings.engine, settings.start_method, safe=True)
 
 
-def warm_up_nodes(start_method: str, warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
+def warm_up_nodes(start_method: str | None, warm_up: Callable[..., None], rows: Rows, *args: Any) -> None:
     """Compile the kernels in this process, for its forks, and in the fork server if that forks the nodes."""
     warm_up(rows, *args)
     if start_method == "forkserver":
@@ -165,7 +166,7 @@ def _warm_up_in_server(warm_up: Callable[..., None], rows: Rows, *args: Any) -> 
 
 def _minibatches(
     settings: Settings,
-    start_method: str,
+    engine: Engines,
     rows: Rows,
     start: np.ndarray,
     updater: ByRule,
@@ -190,7 +191,7 @@ def _minibatches(
         entries=0 if in_place else entries,
         left_out=left_out,
     )
-    warm_up_nodes(start_method, minibatch_worker.warm_up, rows, start.shape, plan, updater, in_place)
+    warm_up_nodes(engine.start_method, minibatch_worker.warm_up, rows, start.shape, plan, updater, in_place)
     cluster = Cluster(
         num_keys,
         width=problems,
@@ -204,11 +205,12 @@ def _minibatches(
         dense_slots=_dense_slots(plan, consistency),
         max_workers=settings.workers + (settings.join_at is not None),
         replicas=settings.replicas,
-        node_timeout=settings.node_timeout,
-        start_method=start_method,
+        node_timeout=settings.node_timeout if engine.may_hang else None,
+        engine=engine,
     )
     return OnCluster(
         name="minibatch",
+        clock=engine.clock,
         cluster=cluster,
         function=minibatch_worker.train,
         args=(rows, start.shape, plan),
@@ -242,14 +244,14 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     start = start.reshape(problem.shape)
     descent = Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
     if not (settings.asks_for_nodes or settings.timeline):
-        shard = Shard(problem, rows, 0)
-        if pays(problem, shard, start):
+        shard = own_shard(problem, rows, start, settings.workers)
+        if shard is not None:
             return InProcess(rows, shard, problem, descent, most, settings.test_interval or 0)
-    start_method = start_method_of(settings)
-    if start_method != "fork":
+    engine = _engine(settings)
+    if not engine.inherits:
         rows = shared(rows)
     layout = Layout(problem)
-    warm_up_nodes(start_method, rounds.warm_up, rows, layout)
+    warm_up_nodes(engine.start_method, rounds.warm_up, rows, layout)
     cluster = Cluster(
         layout.num_keys,
         servers=settings.servers,
@@ -260,11 +262,12 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
         max_keys=layout.most_keys,
         slots=1,
         dense_slots=0,
-        node_timeout=settings.node_timeout,
-        start_method=start_method,
+        node_timeout=settings.node_timeout if engine.may_hang else None,
+        engine=engine,
     )
     return OnCluster(
         name="lbfgs",
+        clock=engine.clock,
         cluster=cluster,
         function=rounds.contribute,
         args=(rows, layout, settings.test_interval, settings.timeline, settings.memory is None),

@@ -79,8 +79,9 @@ class Training:
     replayed: recorded.Replayed | None = None  # how a replay came out
     _moments: Moments | None = None  # for the continuation
     _learned: np.ndarray | None = None  # `weights`, of the features that take part
-    _started = math.inf  # time.monotonic() when all workers were ready
-    _ended = math.inf  # time.monotonic() when the weights were kept
+    _ready = math.inf  # time.monotonic() when all workers were ready
+    _started = math.inf  # the same by the solver's clock
+    _ended = math.inf  # by the solver's clock, when the weights were kept
 
     def __init__(
         self,
@@ -220,7 +221,8 @@ class Training:
         return stats
 
     def _on_barrier(self) -> None:
-        self._started = min(self._started, time.monotonic())
+        if math.isinf(self._started):
+            self._started, self._ready = self._solver.now(), time.monotonic()
 
     def _on_report(self, rank: int, report: Iterate | Copy) -> None:
         if isinstance(report, Iterate):
@@ -242,7 +244,7 @@ class Training:
         self._ticks = solver.ticks() - self._before
         if self.solver == "lbfgs":  # which also pushes curvatures
             self._ticks = np.full(max(solver.num_workers, 1), len(solver.objectives))
-        self._ended = time.monotonic()
+        self._ended = self._solver.now()
         self._events = [replace(event, at=event.at - self._started) for event in solver.events]
         self.delays = Delays.of(solver.delays())
         chosen = self._evaluator.chosen()
@@ -327,12 +329,13 @@ class Training:
             ticks=ticks,
             rows=sum(each.rows for each in workers) + round(epochs * rows.num_rows),
             nonzeros=sum(each.nonzeros for each in workers) + round(epochs * rows.nonzeros),
-            seconds=self._seconds | {"start": started - self._compiled, "train": ended - started},
+            seconds=self._seconds | {"start": self._ready - self._compiled, "train": ended - started},
             shares=shares_of(workers),
             delays=self.delays,
             history=self.history,
             stability=self._stability(self._learned),
             events=self._events,
+            clock=self._solver.clock,
             resumed=self._resumed,
             objectives=self._solver.objectives,
             timeline=timeline_of(workers, started),
@@ -377,7 +380,7 @@ class Training:
             "mode": str(settings.consistency()),
             "multi_class": settings.classes,
         }
-        kept |= self._origin
+        kept |= self._origin | {"engine": str(settings.engine)}
         for name in (
             "callbacks",
             "timeline",

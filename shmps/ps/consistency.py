@@ -131,7 +131,7 @@ class VectorClock:
     def __init__(self) -> None:
         self._ticks: dict[int, int] = {}
         self._slowest: float | None = None  # None: to be computed
-        self._behind: list[int] | None = None
+        self._behind: set[int] | None = None
 
     def start(self, clocks: list[int]) -> None:
         """Forget all workers; workers 0, 1, ... stand at `clocks`."""
@@ -144,7 +144,11 @@ class VectorClock:
         self._slowest = self._behind = None
 
     def tick(self, rank: int, clock: int) -> None:
-        if rank in self._ticks:
+        if (before := self._ticks.get(rank)) is None:
+            return
+        if self._slowest is not None and before > self._slowest:
+            self._ticks[rank] = clock  # others are behind: with many workers, looking for them takes long
+        else:
             self.enter(rank, clock)
 
     def leave(self, rank: int) -> None:
@@ -152,11 +156,11 @@ class VectorClock:
         self._slowest = self._behind = None
 
     @property
-    def behind(self) -> list[int]:
-        """The workers at the least clock, in rank order."""
+    def behind(self) -> set[int]:
+        """The workers at the least clock."""
         if self._behind is None:
             slowest = self.slowest
-            self._behind = sorted(rank for rank, clock in self._ticks.items() if clock == slowest)
+            self._behind = {rank for rank, clock in self._ticks.items() if clock == slowest}
         return self._behind
 
     def tick_of(self, held: list[Record]) -> list[Record]:

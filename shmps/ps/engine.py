@@ -37,12 +37,21 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Let the calling node wait."""
 
+    def compute(self, nonzeros: int) -> None:
+        """Let the time pass that the calling worker took for a gradient, unless it has passed already."""
 
-class Post(Protocol):
-    """The inbox of one node, and its way to the inboxes of the others.
+    def read(self, cuts: list[int]) -> None:
+        """Let the time pass that reading cuts[s] to cuts[s + 1] keys of each server s takes, if it takes any.
 
-    - Only `receive` and `flush` wait. If the addressee has no room for a record, the post keeps it and sends
-      it in a later call of `receive`, `receive_nowait` or `flush`.
+        Where nodes share memory it takes none.
+        """
+
+
+class Outbox(Protocol):
+    """The way of one node to the inboxes of the others.
+
+    - Only `flush` waits. If the addressee has no room for a record, the outbox keeps it and sends it in a
+      later call that receives or flushes.
     - Records from one life of a node to one address arrive whole, once, and in the order they were sent.
     - Records that a node had not sent when it died may be lost.
     """
@@ -56,14 +65,24 @@ class Post(Protocol):
     def send_behind(self, role: int, address: Address, record: Record) -> None:
         """Send a record once every earlier record to any node of `role` has left."""
 
+    def flush(self) -> None:
+        """Wait until all records have left."""
+
+
+class Post(Outbox, Protocol):
+    """The inbox of one node, and its way to the others. Only `receive`, `receive_until` and `flush` wait."""
+
     def receive(self) -> list[Record]:
         """Wait for records and return one or more."""
 
+    def receive_until(self, condition: Callable[[], bool], take: Callable[[list[Record]], None]) -> None:
+        """Wait until `condition()` holds, and give records to `take` as they arrive.
+
+        Another thread may call both while the node waits. What they raise is raised here.
+        """
+
     def receive_nowait(self) -> list[Record]:
         """Return the records that have arrived, perhaps none."""
-
-    def flush(self) -> None:
-        """Wait until all records have left."""
 
 
 class Channel(Protocol):
@@ -123,8 +142,8 @@ class Engine(Protocol):
     """Launches nodes, and waits for records and deaths."""
 
     @property
-    def post(self) -> Post:
-        """The scheduler's inbox, and its way to the nodes."""
+    def post(self) -> Outbox:
+        """The scheduler's way to the nodes."""
 
     @property
     def clock(self) -> Clock:
@@ -134,8 +153,8 @@ class Engine(Protocol):
     def is_own(self) -> bool:
         """Whether this program started the engine. A fork of the program must leave the nodes alone."""
 
-    def launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> Node:
-        """Run `body(rank, life, *args)` as a node, and watch the node from then on.
+    def launch(self, role: int, rank: int, life: int, body: Callable[..., Any], *args: Any) -> Node:
+        """Run the node of a body, `serve` or `work` of this engine, and watch the node from then on.
 
         If it raises (OSError, if a process or a descriptor is lacking), nothing runs and nothing is watched.
         """
@@ -163,12 +182,12 @@ class ClusterEngine(Engine, Protocol):
         """Where each server records its events, by rank; empty unless the consistency is recorded."""
 
     @property
-    def serve(self) -> Callable[..., None]:
-        """The body of a server: serve(rank, life)."""
+    def serve(self) -> Callable[..., Any]:
+        """The body of a server, for `launch`: serve(rank, life)."""
 
     @property
     def work(self) -> Callable[..., None]:
-        """The body of a worker: work(rank, life, tick, function, args)."""
+        """The body of a worker, for `launch`: work(rank, life, tick, function, args)."""
 
     def parameters(self) -> "Parameters":
         """Return a writable view of the parameters."""

@@ -30,6 +30,16 @@ def cut(keys, bounds, cuts):
 
 
 @kernel
+def _copy(values, out):
+    """out[i] = values[i].
+
+    Not `out[:] = values`: for the message of its error numba compiles string formatting, for 1.7 s.
+    """
+    for i in range(len(values)):
+        out[i] = values[i]
+
+
+@kernel
 def gather(rows, keys, out):
     """out[i] = rows[keys[i]]: rows (n, width), out (k or more, width). All arrays here are contiguous.
 
@@ -37,7 +47,7 @@ def gather(rows, keys, out):
     """
     count, width = len(keys), rows.shape[1]
     if count > 0 and keys[-1] - keys[0] == count - 1:
-        out.ravel()[: count * width] = rows.ravel()[keys[0] * width : (keys[-1] + 1) * width]
+        _copy(rows[keys[0] : keys[-1] + 1].ravel(), out.ravel())
         return
     for i in range(count):
         if i + AHEAD < count:
@@ -52,7 +62,7 @@ def scatter(values, keys, rows):
     """rows[keys[i]] = values[i]: the reverse of `gather`."""
     count, width = len(keys), rows.shape[1]
     if count > 0 and keys[-1] - keys[0] == count - 1:
-        rows.ravel()[keys[0] * width : (keys[-1] + 1) * width] = values.ravel()[: count * width]
+        _copy(values[:count].ravel(), rows[keys[0] : keys[-1] + 1].ravel())
         return
     for i in range(count):
         key = at(keys[i])

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from shmps.ps.engine import Channel, Post
+from shmps.ps.engine import Channel, Outbox, Post
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SCHEDULER, Delivery, Failed, Record, Result
 from shmps.ps.server.server import Server
@@ -16,15 +16,20 @@ from shmps.system.failpoints import reach
 def serve(server: Server, post: Post, pulse: Pulse) -> None:
     """Handle records without end: a server ends by being killed."""
     while True:
-        answers: list[Delivery] = []
         records = post.receive()
         pulse.beat()
-        for record in records:
-            reach("server: record taken")
-            answers += server.handle(record)
-        reach("server: before answers")
-        post.send_all(answers)
-        reach("server: after answers")
+        handle(server, records, post)
+
+
+def handle(server: Server, records: list[Record], post: Outbox) -> None:
+    """Handle records, and send the answers."""
+    answers: list[Delivery] = []
+    for record in records:
+        reach("server: record taken")
+        answers += server.handle(record)
+    reach("server: before answers")
+    post.send_all(answers)
+    reach("server: after answers")
 
 
 def work(

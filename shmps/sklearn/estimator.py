@@ -178,7 +178,7 @@ class LogisticRegression(LinearClassifier, Parameters):
         elif settings.early_stopping:
             rows, tested = split(rows, settings)
             measured_on = "validation"
-        settle_workers(settings, rows.num_rows, rows.nonzeros)
+        settle_workers(settings, rows.num_rows, rows.nonzeros, len(classes))
         settle_penalties(settings, rows)
         check_start(settings, before)
         if before is not init:
@@ -258,7 +258,7 @@ class LogisticRegression(LinearClassifier, Parameters):
             self.classes_ = named
             self._keep(initial(None, None, X.shape[1], bool(settings.fit_intercept), len(named)))
         settings.solver, settings.epochs, settings.iterations = "minibatch", 1, None
-        settings.workers = min(settings.workers or workers_for(len(codes), X.nnz), len(codes))
+        settings.workers = min(settings.workers or workers_for(len(codes), X.nnz, len(named)), len(codes))
         settings.l2 = L2_OF_PARTS if settings.l2 is None else settings.l2
         known: Any = getattr(self, "_continued", None)
         # The state under another penalty has another shape, or would charge the penalty for updates made

@@ -96,7 +96,9 @@ def announce(*kernels: Any) -> None:
 
 def _is_kept(kernel: Any) -> bool:
     folder = getattr(getattr(kernel, "stats", None), "cache_path", None)
-    if folder is None:  # without the JIT too
+    if folder is None or bool(
+        getattr(kernel, "signatures", False)
+    ):  # without the JIT; or this process has the kernel
         return True
     name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
     return any(Path(folder).glob(f"{name}-*.nbi"))

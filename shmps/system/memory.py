@@ -32,9 +32,7 @@ class NamelessMemory(SharedMemory):
     _close = staticmethod(os.close)  # when Python exits, the names of this module may go before this object
 
     def __init__(self, size: int):
-        available = available_memory()
-        if size > available:
-            raise _refused(size, f"{available / 2**20:,.1f} MiB are available;")
+        must_be_available(size)
         descriptor = -1
         try:
             descriptor = _nameless_file(size)
@@ -109,6 +107,13 @@ def carve(fields: Fields, buffer=None) -> tuple[dict[str, np.ndarray], int]:
             arrays[name] = flat.reshape(shape)
         offset += -(-count * np.dtype(dtype).itemsize // _LINE) * _LINE
     return arrays, max(offset, _LINE)
+
+
+def must_be_available(size: int) -> None:
+    """Raise OutOfSpace if less than `size` bytes are available."""
+    available = available_memory()
+    if size > available:
+        raise _refused(size, f"{available / 2**20:,.1f} MiB are available;")
 
 
 def available_memory() -> int:

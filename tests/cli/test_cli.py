@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import ROOT, alive, children_of, on_terminal
+from processes import DEADLINE, ROOT, alive, children_of, on_terminal
 
 from shmps.cli import main as cli
 from shmps.data import datasets
@@ -19,7 +19,6 @@ from shmps.models import formats
 from shmps.models.model import Model
 
 SMALL = ["--data", "synth:a9a", "--workers", "2", "--epochs", "2"]
-DEADLINE = 60.0  # seconds; only a hang takes as long
 has_a9a = (datasets.data_folder() / "a9a").exists()
 
 
@@ -149,8 +148,8 @@ def test_naming_a9a_never_falls_back(tmp_path):
 
 @pytest.mark.skipif(not has_a9a, reason="a9a is not in $SHMPS_DATA_DIR or data/")
 @pytest.mark.parametrize("mode", [["--sync"], ["--async"], ["--bound", "4"], ["--hogwild"]], ids=" ".join)
-def test_default_settings_reach_the_accuracy_of_a9a(mode):
-    done = command("--workers", 4, "--data", "a9a", "--json", *mode)
+def test_default_settings_reach_the_accuracy_of_a9a(shmps, mode):
+    done = shmps("train", "--workers", 4, "--data", "a9a", "--json", *mode)
     assert json.loads(done.stdout)["metrics"]["accuracy"] >= 0.845
 
 

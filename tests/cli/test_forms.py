@@ -540,6 +540,7 @@ def test_a_broken_rule_is_told_with_the_flag_that_helps(text, words, shmps, here
 # From Python, and when training is interrupted.
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_paths_are_read_as_the_training_rows_were(here):
     needs("weighted.csv")
     (here / "train.csv").write_text(csv_of(rows(0), ("a", "b", "label"), YES))

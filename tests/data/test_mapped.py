@@ -269,6 +269,7 @@ def test_any_two_labels_are_kept(labels, tmp_path):
     )
 
 
+@pytest.mark.filterwarnings("ignore:y has 1,500 classes")
 def test_other_numbers_of_labels_are_kept_and_trained_against_each_other(tmp_path):
     for count in (3, 1500):
         source, folder = tmp_path / f"{count}", tmp_path / f"{count}.shmps"

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from numba import njit
+from processes import DEADLINE
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, AdaGrad, Cluster, Updater
 from shmps.errors import OutOfSpace, UpdaterFailed, UsageError, WorkerFailed
@@ -424,7 +425,7 @@ def test_a_report_does_not_wait_for_the_callback_of_the_one_before():
             assert time.monotonic() < deadline
         handled.append(number)
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE
     with Cluster(4, servers=1, workers=1, consistency=ASYNC) as cluster:
         cluster.run(work, on_report=on_report)
     assert handled == [0, 1, 2]
@@ -570,7 +571,7 @@ def test_an_argument_that_is_no_number_or_function_is_refused_by_name(request_, 
 
 def test_a_callback_that_raised_is_not_called_again():
     """Three reports wait, and the callback raises at the second."""
-    seen = []
+    seen, timers = [], []
 
     def work(kv):
         for number in range(3):
@@ -585,10 +586,12 @@ def test_a_callback_that_raised_is_not_called_again():
         if number == 1:
             server = cluster.node_pids()[0]
             os.kill(server, signal.SIGSTOP)  # so that the scheduler has time for the third
-            threading.Timer(0.3, os.kill, (server, signal.SIGCONT)).start()
+            timers.append(threading.Timer(0.3, os.kill, (server, signal.SIGCONT)))
+            timers[0].start()
             raise ZeroDivisionError
 
     with Cluster(KEYS, servers=1, workers=1, consistency=ASYNC) as cluster:
         with pytest.raises(ZeroDivisionError):
             cluster.run(work, on_report=on_report)
+        timers[0].join()
         assert seen == [0, 1]

@@ -77,7 +77,7 @@ def woken_servers_write():
     ):
         stopped = cluster.node_pids()[0]
         cluster.run(push_and_wake, stopped)
-        assert [event.what for event in cluster.events] == ["hung"]
+        assert "hung" in [event.what for event in cluster.events]
         return not (cluster.weights() == 78.0).all()
 
 

@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 from numba import njit
 from numba.core import event
-from processes import alive, children_of
+from processes import DEADLINE, alive, children_of
 
 from shmps import ASYNC, SYNC, Cluster, LogisticRegression
 from shmps.errors import Diverged, NodeDied, WorkerFailed
 from shmps.system.memory import NamelessMemory
-
-DEADLINE = 30.0  # seconds; only a hang takes as long
 
 
 def wait_for_death(kv, folder):
@@ -197,10 +195,14 @@ else:
 """
 
 
-@pytest.mark.parametrize("mode", ["SYNC", "ASYNC"])
 @pytest.mark.parametrize(
-    ("number", "threaded"),
-    [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGTERM, False), (signal.SIGINT, False)],
+    ("number", "threaded", "mode"),
+    [
+        (signal.SIGKILL, False, "SYNC"),
+        (signal.SIGKILL, True, "ASYNC"),
+        (signal.SIGTERM, False, "ASYNC"),
+        (signal.SIGINT, False, "SYNC"),
+    ],
 )
 def test_nothing_outlives_the_parent(number, threaded, mode, tmp_path):
     script = tmp_path / "script.py"
@@ -273,6 +275,7 @@ def test_a_stopped_node_does_not_outlive_its_parent(tmp_path):
             assert time.monotonic() < deadline, "a stopped node outlives its parent"
 
 
+@pytest.mark.filterwarnings("ignore:nodes are forked while other threads")
 def test_an_interrupt_that_another_thread_takes_loses_no_node_that_is_being_started(monkeypatch):
     threading.Thread(target=(done := threading.Event()).wait, daemon=True).start()
     fork, pids = os.fork, []

@@ -1,6 +1,7 @@
 """A signal at any step of a cluster's life: nothing stays behind or hangs, and the signal is delivered."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import children_of, nodes_of
+from processes import DEADLINE, children_of, nodes_of
 
 import shmps
 from shmps import ASYNC, Cluster, LogisticRegression
@@ -112,16 +113,16 @@ def lines_of(life: Callable[[], None]) -> int:
     return lines[0]
 
 
-@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
 @pytest.mark.parametrize("life", [a_cluster, a_cluster_in_which_handlers_are_set, a_fit])
-def test_a_signal_at_any_line_leaves_nothing_behind_and_is_delivered(life, number):
+def test_a_signal_at_any_line_leaves_nothing_behind_and_is_delivered(life):
     before = signal.signal(signal.SIGTERM, terminate)
     ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         life()
         open_before, children = descriptors(), children_of(os.getpid())
         first = os.getpid() % STRIDE
-        for step in range(1 + first, lines_of(life), STRIDE):
+        steps = range(1 + first, lines_of(life), STRIDE)
+        for step, number in zip(steps, itertools.cycle(NUMBERS), strict=False):
             heard = False
             signal.signal(signal.SIGINT, ctrl_c)
             with signal_at(step, number) as lines:
@@ -146,7 +147,7 @@ def run_script(tmp_path, text: str, *arguments: str, **how) -> subprocess.Comple
     script = tmp_path / "script.py"
     script.write_text(text)
     return subprocess.run(
-        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=60, **how
+        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=DEADLINE, **how
     )
 
 
@@ -314,7 +315,7 @@ def test_a_signal_that_waits_is_delivered_in_the_main_thread_although_others_run
             while turns.acquire(blocking=False):
                 pass
             for _ in range(2):
-                assert turns.acquire(timeout=10)
+                assert turns.acquire(timeout=DEADLINE)
 
     while_closed(interrupt)
     ended, thread = threading.Event(), threading.Thread(target=run_another)

@@ -21,14 +21,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tqdm
-from processes import alive, children_of, nodes_of
+from processes import DEADLINE, alive, children_of, nodes_of
 
 from shmps import ASYNC, Cluster
 from shmps.engines.processes.process import NodeProcess
 from shmps.errors import NodeDied, OutOfSpace
 from shmps.system import failpoints
 
-DEADLINE = 60.0  # seconds; only a hang takes as long
 METHODS = ("spawn", "forkserver")
 SCRIPT = """
 import os, signal, sys

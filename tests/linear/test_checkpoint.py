@@ -15,8 +15,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from damage import overwrite
 from problems import watching
-from processes import ROOT, alive, children_of
+from processes import DEADLINE, ROOT, alive, children_of
 
 from shmps import ASYNC, BOUNDED, SGD, SYNC, Cluster, LogisticRegression, load
 from shmps.errors import DataError, OutOfSpace, UsageError
@@ -26,7 +27,6 @@ from shmps.ps.scheduler.run import RESPAWN
 from shmps.system import atomic
 from shmps.system.failpoints import Failpoint, arm
 
-DEADLINE = 30.0  # seconds; only a hang takes as long
 ITERATIONS = 24
 FORK = multiprocessing.get_context("fork")
 
@@ -367,10 +367,10 @@ def test_every_flipped_byte_and_every_truncation_is_detected(copied):
     assert checkpoint.read(str(path)).copy.ticks.tolist() == [24, 24]
     for place in range(len(data)):
         for flip in (32, 255):  # 32: another case of the same letter
-            path.write_bytes(data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
+            overwrite(path, data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
             with pytest.raises(DataError, match="checkpoint-1: "):
                 checkpoint.read(str(path))
-        path.write_bytes(data[:place])
+        overwrite(path, data[:place])
         with pytest.raises(DataError, match="checkpoint-1: "):
             checkpoint.read(str(path))
     path.write_bytes(data + b"0")

@@ -1,5 +1,6 @@
 """Batch training: the optimum, the same bits whoever is killed, and what it refuses."""
 
+import functools
 import os
 import signal
 import warnings
@@ -28,6 +29,7 @@ from shmps.linear.full_gradient.problem import (
     Sums,
 )
 from shmps.linear.full_gradient.rounds import Coordinator, contribute
+from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard, by_length
 from shmps.linear.full_gradient.smooth import SmoothSearch
 from shmps.linear.settings import Settings
@@ -64,8 +66,9 @@ def test_it_finds_the_optimum(intercept, features):
     model.fit(X, y)
     found = np.append(model.coef_[0], model.intercept_) if intercept else model.coef_[0]
     best = scipy.optimize.minimize(
-        value_and_gradient, np.zeros(len(found)), (X, y, l2, intercept), jac=True, options={"gtol": 1e-8}
-    )
+        value_and_gradient, np.zeros(len(found)), (X, y, l2, intercept), "L-BFGS-B", jac=True,
+        options={"gtol": 1e-9, "ftol": 1e-15},
+    )  # fmt: skip
     value, slope = value_and_gradient(found, X, y, l2, intercept)
     assert value == pytest.approx(best.fun, abs=1e-10) and np.abs(slope).max() < 1e-6
     assert model.result_.objectives[-1][1] == pytest.approx(value, abs=1e-12)
@@ -73,13 +76,16 @@ def test_it_finds_the_optimum(intercept, features):
 
 
 ROWS = rows_of(*problem())
+L2, ELASTIC_NET = {"l2": 0.01}, {"l2": 1e-3, "l1": 0.01}
 
 
-def descend(failpoints=(), servers=2, workers=3, most=100, on_barrier=lambda cluster, descent: None):
+def descend(
+    failpoints=(), servers=2, workers=3, most=100, on_barrier=lambda cluster, descent: None, penalties=L2
+):
     """Return the bytes of the weights, and the deaths, of a training on a cluster."""
-    task = Problem.of(ROWS, (13,), BINARY, True, 0.01)
+    task = Problem.of(ROWS, (13,), BINARY, True, **penalties)
     layout, start = Layout(task), np.zeros((13, 1))
-    descent = Descent(task, SmoothSearch(task, start, 1e-13), 1e-13, most)
+    descent = Descent(task, search_for(task, start, 1e-13), 1e-13, most)
     with Cluster(
         layout.num_keys, servers=servers, workers=workers, updater=Replace(), initial=layout.initial(start),
         max_keys=layout.most_keys, failpoints=failpoints,
@@ -95,10 +101,18 @@ def descend(failpoints=(), servers=2, workers=3, most=100, on_barrier=lambda clu
         return descent.best.tobytes(), cluster.events
 
 
-def test_any_number_of_servers_comes_to_the_same_bits():
-    assert descend(servers=1)[0] == descend(servers=2)[0] == descend(servers=5)[0]
+@functools.cache
+def undisturbed(**penalties):
+    return descend(penalties=penalties)[0]
 
 
+@pytest.mark.parametrize("penalties", [L2, ELASTIC_NET], ids=["L2", "elastic net"])
+@pytest.mark.parametrize("servers", [1, 5])
+def test_any_number_of_servers_comes_to_the_same_bits(servers, penalties):
+    assert descend(servers=servers, penalties=penalties)[0] == undisturbed(**penalties)
+
+
+@pytest.mark.parametrize("penalties", [L2, ELASTIC_NET], ids=["L2", "elastic net"])
 @pytest.mark.parametrize(
     "point",
     [
@@ -115,10 +129,9 @@ def test_any_number_of_servers_comes_to_the_same_bits():
     ],
     ids=lambda point: f"{point[2]}-{point[3]}",
 )
-def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point):
-    undisturbed, _ = descend()
-    killed, events = descend([Failpoint(*point)])
-    assert len(events) == 1 and killed == undisturbed
+def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point, penalties):
+    killed, events = descend([Failpoint(*point)], penalties=penalties)
+    assert len(events) == 1 and killed == undisturbed(**penalties)
 
 
 def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
@@ -127,12 +140,12 @@ def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
             os.kill(cluster.node_pids()[1], signal.SIGKILL)
 
     killed, events = descend(servers=1, workers=1, most=4, on_barrier=kill)
-    undisturbed, _ = descend(servers=1, workers=1, most=4)
-    assert len(events) == 1 and killed == undisturbed
+    assert len(events) == 1 and killed == descend(servers=1, workers=1, most=4)[0]
 
 
+@pytest.mark.parametrize("penalties", [L2, ELASTIC_NET], ids=["L2", "elastic net"])
 @pytest.mark.parametrize("number", range(1, 9))
-def test_a_worker_may_die_after_any_round(number):
+def test_a_worker_may_die_after_any_round(number, penalties):
     """Between a gradient and the curvature at the same weights too: it computes the gradient again."""
     rounds = []
 
@@ -141,8 +154,8 @@ def test_a_worker_may_die_after_any_round(number):
         if len(rounds) == number:
             os.kill(cluster.node_pids()[-1], signal.SIGKILL)
 
-    killed, events = descend(on_barrier=kill)
-    assert len(events) == 1 and killed == descend()[0]
+    killed, events = descend(on_barrier=kill, penalties=penalties)
+    assert len(events) == 1 and killed == undisturbed(**penalties)
 
 
 def test_auto_is_lbfgs_where_it_can_be():

@@ -11,6 +11,8 @@ from naive import loss_and_gradient
 from shmps.data.kernels import take_rows
 from shmps.data.rows import rows_of
 from shmps.linear import kernels
+from shmps.linear.exponential import exponentials
+from shmps.linear.full_gradient import matrix_kernels
 from shmps.ps.kernels import cut, gather, merge, scatter
 
 
@@ -19,6 +21,34 @@ def problem():
     random = np.random.default_rng(3)
     X = scipy.sparse.random(700, 20, density=0.3, format="csr", random_state=4)
     return X, np.where(random.random(700) < 0.4, 1.0, -1.0), random.normal(size=21)
+
+
+def test_exponentials_are_numpys_to_two_units_in_the_last_place():
+    values = np.concatenate([np.random.default_rng(0).uniform(-700, 700, 4001), [0.0, -0.0, 1e-300, 700.0]])
+    out = np.empty(len(values))
+    exponentials(values, out, np.empty(len(values)))
+    exact = np.exp(-np.abs(values))
+    assert np.abs((out - exact) / np.spacing(exact)).max() <= 2
+    beyond = np.array([701.0, np.inf, -np.inf, np.nan])
+    exponentials(beyond, out[:4], np.empty(4))
+    assert (out[:3] > 0).all() and (out[:3] < 1e-303).all() and np.isnan(out[3])
+
+
+@pytest.mark.parametrize("n", [1, 2, 37])
+def test_a_factor_solves_and_an_indefinite_matrix_has_none(n):
+    random = np.random.default_rng(n)
+    A = random.normal(size=(n, n))
+    matrix, vector = A @ A.T + np.eye(n), random.normal(size=n)
+    factor, solved, product = matrix.copy(), vector.copy(), np.empty(n)
+    assert matrix_kernels.factorise(factor)
+    matrix_kernels.solve(factor, solved)
+    matrix_kernels.times(matrix, solved, product)
+    np.testing.assert_allclose(product, vector, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(np.tril(factor, -1), np.tril(np.linalg.cholesky(matrix), -1), atol=1e-12)
+    for spoilt in (-1.0, 0.0, np.nan, np.inf):
+        broken = matrix.copy()
+        broken[-1, -1] = spoilt
+        assert not matrix_kernels.factorise(broken)
 
 
 def taken(X, y, w, intercept):

@@ -100,9 +100,9 @@ def test_of_wide_data_nothing_is_said():
 
 
 def descent(rate, mode="async", **more):
-    """Four workers that overlap: delays of three versions."""
+    """Four workers that overlap: delays of three versions. They may start 100 ms apart."""
     return LogisticRegression(
-        workers=4, mode=mode, updater="sgd", batch_size=0, iterations=12, learning_rate=rate,
+        workers=4, mode=mode, updater="sgd", batch_size=0, iterations=40, learning_rate=rate,
         fit_intercept=False, l2=0.0, tick_time=5 if mode == "async" else 0, **more,
     )  # fmt: skip
 

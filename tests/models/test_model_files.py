@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from damage import overwrite
 
 from shmps.errors import DataError, OutOfSpace
 from shmps.models.formats import FORMATS, load, save
@@ -159,7 +160,7 @@ def test_weights_of_any_layout_are_saved_in_order(path):
 def test_every_changed_byte_is_noticed(older, mask):
     good = older.read_bytes()
     for i in range(len(good)):
-        older.write_bytes(good[:i] + bytes([good[i] ^ mask]) + good[i + 1 :])
+        overwrite(older, good[:i] + bytes([good[i] ^ mask]) + good[i + 1 :])
         with pytest.raises(DataError) as caught:
             load(older)
         assert str(caught.value).startswith(f"{older}: "), i
@@ -169,7 +170,7 @@ def test_every_changed_byte_is_noticed(older, mask):
 def test_every_truncation_is_noticed(older):
     good = older.read_bytes()
     for length in range(len(good)):
-        older.write_bytes(good[:length])
+        overwrite(older, good[:length])
         with pytest.raises(DataError, match=r"a\.model: .*got"):
             load(older)
 

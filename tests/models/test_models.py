@@ -174,6 +174,7 @@ def test_a_model_refuses_what_the_estimator_does(X, method):
         getattr(Model(np.array([1.0, -1.0]), 0.5, (0, 1)), method)(X)
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("kind", [np.array, np.asmatrix, sp.csr_matrix, sp.lil_array, sp.dok_matrix, list])
 def test_a_model_predicts_the_same_for_every_kind_of_matrix(kind):
     rows = [[1.0, 2.0], [0.0, -3.0]]

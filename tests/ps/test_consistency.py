@@ -45,10 +45,22 @@ def test_the_slowest_is_the_least_of_those_present():
     clock.leave(2)
     assert clock.slowest == 5
     clock.tick(2, 9)  # who has left does not come back by a late tick
-    assert clock.behind == [1]
+    assert clock.behind == {1}
     clock.leave(0)
     clock.leave(1)
     assert clock.slowest == math.inf
+
+
+def test_the_slowest_follows_every_tick_whoever_makes_it():
+    random, clock, ticks = np.random.default_rng(0), VectorClock(), dict.fromkeys(range(5), 2)
+    clock.start([2] * 5)
+    for _ in range(300):
+        rank = int(random.integers(5))
+        ticks[rank] += 1
+        clock.tick(rank, ticks[rank])
+        if random.random() < 0.5:  # it remembers the slowest that it was asked for
+            assert clock.slowest == min(ticks.values())
+            assert clock.behind == {rank for rank in ticks if ticks[rank] == clock.slowest}
 
 
 def own_clock_under_own_key(kv):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from processes import ROOT, on_terminal
+from processes import DEADLINE, ROOT, on_terminal
 
 from shmps.linear.result import Delays, Evaluation
 from shmps.models.metrics import Metrics
@@ -14,7 +14,6 @@ from shmps.ps.events import Event
 from shmps.report import live
 
 TRAIN = [sys.executable, "run.py", "--data", "synth:a9a", "--workers", "2", "--epochs", "2"]
-DEADLINE = 60  # seconds; only a hang takes as long
 
 
 def in_terminal(*arguments):

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from processes import DEADLINE
 
 from shmps import Cluster, LogisticRegression
 from shmps.linear import solvers
@@ -23,7 +24,6 @@ from shmps.system.failpoints import Failpoint
 
 VOID = {"meta", "line", "circle", "rect", "path", "polyline"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DEADLINE = 60  # seconds; only a hang takes as long
 
 
 def trained(**settings):

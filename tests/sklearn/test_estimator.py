@@ -597,6 +597,7 @@ FAILURES = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:X has feature names")
 @pytest.mark.parametrize("is_fitted", [True, False])
 @pytest.mark.parametrize("failure", FAILURES)
 def test_what_fails_leaves_the_estimator_as_it_was(failure, is_fitted):

@@ -376,6 +376,7 @@ def test_warnings_name_the_line_that_called(tmp_path, fitted):
         assert {each.filename for each in told} == {__file__}
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_csv_is_read_as_it_was_in_training_and_needs_no_labels_to_be_predicted(tmp_path):
     pytest.importorskip("pyarrow.csv")
     lines = ["label,a,b,c,d", *(",".join(map(str, [y, *row])) for y, row in zip(Y, X, strict=True))]

@@ -45,8 +45,8 @@ def test_the_estimator_that_chooses_the_penalty_has_the_names_of_scikit_learns()
 def test_the_package_has_these_names():
     assert shmps.__all__ == [
         "ASYNC", "BOUNDED", "FTRL", "HOGWILD", "SGD", "SYNC", "AdaGrad", "Add", "Cluster", "Consistency",
-        "Journal", "KVWorker", "LogisticRegression", "LogisticRegressionCV", "Model", "Push", "Replace",
-        "Step", "Updater", "__version__", "load", "mapped", "save",
+        "Inline", "Journal", "KVWorker", "LogisticRegression", "LogisticRegressionCV", "Machines", "Model",
+        "Push", "Replace", "Step", "Updater", "__version__", "load", "mapped", "save", "simulate",
     ]  # fmt: skip
     assert callbacks.__all__ == ["Callback", "EarlyStopping", "History", "JsonLines", "ModelCheckpoint"]
     assert mapped.__all__ == ["convert", "describe", "load", "verify", "weights"]

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from damage import overwrite
 
 from shmps.errors import DataError
 from shmps.system.container import Container, describe
@@ -45,7 +46,7 @@ def test_what_is_read_is_what_was_written(path):
 def test_every_changed_byte_is_an_error(path, flip):
     data = path.read_bytes()
     for place in range(len(data)):
-        path.write_bytes(data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
+        overwrite(path, data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
         with pytest.raises(DataError, match=r"^p: .*got"):
             read(path)
 
@@ -53,7 +54,7 @@ def test_every_changed_byte_is_an_error(path, flip):
 def test_every_removed_or_added_byte_is_an_error(path):
     data = path.read_bytes()
     for changed in [data[:length] for length in range(len(data))] + [data + b"\0", data * 2]:
-        path.write_bytes(changed)
+        overwrite(path, changed)
         with pytest.raises(DataError, match=r"^p: .*got"):
             read(path)
 

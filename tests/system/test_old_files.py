@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from damage import overwrite
 from old_files.make import TEXT
 from processes import ROOT
 
@@ -22,6 +23,7 @@ MODELS = "two-labels.shmps", "three-labels.shmps"
 
 @pytest.fixture
 def path(tmp_path):
+    (tmp_path / "p").touch()
     return tmp_path / "p"
 
 
@@ -51,7 +53,7 @@ def test_models_load_in_every_bit(path):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_damage_of_a_model_is_an_error(name, path):
     for data in damaged((OLD / name).read_bytes()):
-        path.write_bytes(data)
+        overwrite(path, data)
         with pytest.raises(DataError, match=r"p: .*got"):
             load(path)
 
@@ -81,7 +83,7 @@ def test_a_checkpoint_loads_in_every_bit_and_every_damage_is_an_error(path):
     assert (found.copy.ages.tolist(), found.copy.versions.tolist()) == ([1.5], [7])
     assert found.copy.ticks.tolist() == [3, 4]
     for data in damaged((OLD / "checkpoint-0").read_bytes()):
-        path.write_bytes(data)
+        overwrite(path, data)
         with pytest.raises(DataError, match=r"p: .*got"):
             checkpoint.read(str(path))
 

@@ -18,6 +18,7 @@ from shmps.version import __version__
 
 _COMMANDS = {
     "train": "train a model",
+    "simulate": "train as on many machines, in virtual time",
     "predict": "label the rows of a file",
     "convert": "convert text into mapped data, which need not fit into memory",
     "inspect": "show what is in a model or a data file",
@@ -42,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _fill(name: str, command: Parser) -> None:
-    if name == "train":
-        arguments.add_train(command)
+    if name in ("train", "simulate"):
+        (arguments.add_train if name == "train" else arguments.add_simulate)(command)
     else:
         with ending_at_signals():
             module = importlib.import_module(f"{__name__}.{name}")

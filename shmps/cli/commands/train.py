@@ -26,7 +26,7 @@ from shmps.linear import checkpoint
 from shmps.linear.bar import Bar
 from shmps.linear.defaults import settle_workers
 from shmps.linear.parameters import DECLARED, Parameters
-from shmps.linear.result import Evaluation
+from shmps.linear.result import Evaluation, Result
 from shmps.linear.settings import Settings
 from shmps.models import formats
 from shmps.models.model import array_of, plain_labels
@@ -41,6 +41,11 @@ from shmps.system.parallel import usable_cores
 
 
 def run(options: argparse.Namespace) -> None:
+    tell(options, *trained(options))
+
+
+def trained(options: argparse.Namespace) -> tuple[Result, dict[str, Any]]:
+    """Train, and write the files that the options name. Return the result, and what the JSON object adds."""
     settings = _settings(options)
     penalty.check(options, settings)
     _check_before_loading(options)
@@ -57,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     if dataset.note and not (options.quiet and options.data):  # a substitute is always announced
         console.tell(dataset.note)
     labels, tested = _labels(dataset, options.test)
-    settle_workers(settings, dataset.train_X.shape[0], dataset.train_X.nnz)
+    settle_workers(settings, dataset.train_X.shape[0], dataset.train_X.nnz, len(labels.classes))
     if options.quiet:
         logging.getLogger("shmps").setLevel(logging.ERROR)
     else:
@@ -83,8 +88,13 @@ def run(options: argparse.Namespace) -> None:
         write_report(result, options.report)
     if options.timeline_file:
         write_trace(result, options.timeline_file)
+    return result, {"cv": validated} if validated else {}
+
+
+def tell(options: argparse.Namespace, result: Result, more: dict[str, Any]) -> None:
+    """Print the table, or the JSON object with `more` of it."""
     if options.json:
-        console.output(json.dumps(result.to_dict() | ({"cv": validated} if validated else {})))
+        console.output(json.dumps(result.to_dict() | more))
     elif not options.quiet:
         console.output(result.table())
 
@@ -186,7 +196,7 @@ def _say_what_starts(dataset: datasets.Dataset, classes: int, settings: Settings
         f"{settings.consistency()}, workers: {settings.workers}, servers: {settings.servers}",
     )
     cores = usable_cores()
-    if settings.workers > cores:
+    if settings.workers > cores and settings.engine == DECLARED["engine"].default:
         console.tell(f"{settings.workers} workers share {cores} cores: they take turns")
 
 

@@ -1,6 +1,7 @@
 """The engine: nodes are processes of this machine. One poll waits for the pipe of records and for deaths."""
 
 import contextlib
+import multiprocessing
 import select
 from collections.abc import Callable
 from functools import partial
@@ -9,11 +10,14 @@ from typing import Any
 from shmps.engines.processes.boot import input_poll
 from shmps.engines.processes.clock import SystemClock
 from shmps.engines.processes.event_file import EventFile
-from shmps.engines.processes.node import Lifeline, Node
+from shmps.engines.processes.fork_server import fork_server
+from shmps.engines.processes.node import Lifeline, Node, method_of
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.roles import serve_partition, work_on
 from shmps.engines.processes.store import Store
 from shmps.engines.processes.value_files import WorkerFiles
+from shmps.engines.warm_up import warm_up
+from shmps.errors import UsageError
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Parameters
@@ -117,3 +121,46 @@ class ProcessEngine:
         """Give back the memory of results and reports, after the end of a run."""
         for channels in self.channels:
             channels.empty()
+
+
+class Processes:
+    """Nodes are processes of this machine: the default of `Cluster(engine=...)`.
+
+    start_method: "fork", "forkserver" or "spawn"; None: the default of the system. safe: if that is fork and
+    may hang, take forkserver instead of a warning.
+    """
+
+    clock = "wall"
+    may_hang = True  # a node, while the others run
+
+    def __init__(self, start_method: str | None = None, safe: bool = False):
+        self.start_method = method_of(start_method, safe)
+        self.inherits = self.start_method == "fork"  # nodes have the memory of this process
+
+    def __str__(self) -> str:
+        return "processes"
+
+    def must_be_allowed(self) -> None:
+        """Raise UsageError where this process may start no other."""
+        if multiprocessing.current_process().daemon:
+            raise UsageError(
+                "a Cluster must not be used in a daemonic process, such as a worker of multiprocessing.Pool, "
+                "since it starts processes; use joblib's backends loky or threading, concurrent.futures, or "
+                "engine='inline'"
+            )
+
+    def prepare(self, updater: Updater, width: int, dtype: type) -> None:
+        """Compile the kernels where the nodes are forked from."""
+        warm_up(updater, width, dtype)
+        if self.start_method == "forkserver":
+            fork_server.prepare(warm_up, updater, width, dtype)
+
+    def start(
+        self,
+        shape: Shape,
+        num_workers: int,
+        consistency: Consistency,
+        updater: Updater,
+        failpoints: tuple[Failpoint, ...],
+    ) -> ProcessEngine:
+        return ProcessEngine(shape, num_workers, consistency, updater, self.start_method, failpoints)

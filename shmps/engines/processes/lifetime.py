@@ -1,7 +1,6 @@
 """The lifetime of a cluster: when its parts begin and end, which threads may use them, when signals wait."""
 
 import contextlib
-import multiprocessing
 import sys
 import threading
 from typing import Any, Self
@@ -34,6 +33,10 @@ class Lifetime:
         self._running, self._asking = threading.Lock(), threading.Lock()
         self._runner = self._asker = 0  # the threads that hold the locks
 
+    def _must_be_allowed(self) -> None:
+        """Raise UsageError where the nodes cannot be started."""
+        raise NotImplementedError
+
     def _start(self) -> None:
         """Make the nodes and the scheduler. Put what has to be closed into `_resources`."""
         raise NotImplementedError
@@ -45,11 +48,7 @@ class Lifetime:
     def __enter__(self) -> Self:
         if self._open:
             raise UsageError("a Cluster must not be in use when its with block begins; make another Cluster")
-        if multiprocessing.current_process().daemon:
-            raise UsageError(
-                "a Cluster must not be used in a daemonic process, such as a worker of multiprocessing.Pool, "
-                "since it starts processes; use joblib's backends loky or threading, or concurrent.futures"
-            )
+        self._must_be_allowed()
         self._passage = signals.Passage()
         self._left = False
         try:

@@ -22,14 +22,17 @@ from shmps.system.failpoints import Failpoint, arm
 from shmps.system.os_errors import shortage
 
 
-def method_of(start_method: str | None) -> str:
+def method_of(start_method: str | None, safe: bool = False) -> str:
     """Return the start method; the default for None: fork, where the system has it.
 
-    Raises UsageError for an unknown method. Warns if the default is fork and a fork may hang.
+    Raises UsageError for an unknown method. If the default is fork and a fork may hang, warns, or returns
+    forkserver if `safe`.
     """
     if start_method not in (None, *METHODS):
         raise UsageError(f"start_method must be one of {', '.join(METHODS)}, got {start_method!r}")
     if start_method is None and DEFAULT == "fork" and (threads := threads_that_may_compute()):
+        if safe:
+            return "forkserver"
         warnings.warn(
             f"nodes are forked while other threads are alive ({', '.join(threads[:3])}): the fork hangs if "
             f"one of them is in a matrix product of NumPy; pass start_method='forkserver', or 'fork' if they "

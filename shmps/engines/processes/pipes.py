@@ -18,6 +18,7 @@ import collections
 import os
 import select
 import time
+from collections.abc import Callable
 from multiprocessing import reduction
 
 from shmps.engines.processes.boot import input_poll
@@ -142,6 +143,10 @@ class Post:
         while self._kept and not self._poll(None):
             pass
         return unpack(os.read(self.inbox, _READ_BYTES))
+
+    def receive_until(self, condition: Callable[[], bool], take: Callable[[list[Record]], None]) -> None:
+        while not condition():
+            take(self.receive())
 
     def receive_nowait(self) -> list[Record]:
         """Return the records in the inbox, perhaps none."""

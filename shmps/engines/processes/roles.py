@@ -1,4 +1,4 @@
-"""What the processes of servers and workers run: a `Server` or a `KVWorker` on pipes and shared memory."""
+"""What the processes of servers and workers run, on pipes and shared memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,17 +8,13 @@ from shmps.engines.processes.event_file import EventFile
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
 from shmps.engines.processes.value_files import WorkerFiles
+from shmps.engines.roles import server_on, worker_on
 from shmps.ps.consistency import Consistency
-from shmps.ps.memory.mailbox import Mailbox, PushLog
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.node import serve, work
-from shmps.ps.server.recorder import Recorder, StreamRecorder
-from shmps.ps.server.redo_log import RedoLog
-from shmps.ps.server.server import Server
 from shmps.ps.updater import Updater
-from shmps.ps.worker.client import Client
 from shmps.ps.worker.kv import KVWorker
 
 
@@ -34,17 +30,7 @@ def serve_partition(
 ) -> None:
     shape, arrays = store.shape, store.mailboxes()
     parameters = Parameters(shape, store.parameters(writable=True))
-    redo = RedoLog(parameters, rank)
-    server = Server(
-        rank=rank,
-        life=life,
-        parameters=parameters,
-        redo=redo,
-        mailboxes=[Mailbox(arrays, shape, worker, rank) for worker in range(shape.workers)],
-        consistency=consistency,
-        updater=updater,
-        recorder=StreamRecorder(streams[rank], redo.committed) if consistency.recorded else Recorder(),
-    )
+    server = server_on(parameters, arrays, rank, life, consistency, updater, streams)
     serve(server, Post(inboxes, (SERVER, rank)), Pulse(arrays, shape, SERVER, rank))
 
 
@@ -62,23 +48,21 @@ def work_on(
     consistency: Consistency,
     updater: Updater,
 ) -> None:
-    shape, arrays = store.shape, store.mailboxes()
     post = Post(inboxes, (WORKER, rank))
 
     def make_kv() -> KVWorker:
-        parameters = Parameters(shape, store.parameters(writable=consistency.in_place))
-        client = Client(
-            rank=rank,
-            life=life,
-            consistency=consistency,
-            shape=shape,
-            mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
-            log=PushLog(arrays, rank),
-            pulse=Pulse(arrays, shape, WORKER, rank),
-            post=post,
-            channel=channels[rank].reports,
-            clock=SystemClock(),
+        return worker_on(
+            Parameters(store.shape, store.parameters(writable=consistency.in_place)),
+            store.mailboxes(),
+            rank,
+            life,
+            num_workers,
+            tick,
+            consistency,
+            updater,
+            post,
+            channels[rank].reports,
+            SystemClock(),
         )
-        return KVWorker(client, num_workers, tick, updater, parameters)
 
     work(rank, life, post, channels[rank].outcome, make_kv, function, args)

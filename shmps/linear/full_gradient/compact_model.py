@@ -50,7 +50,12 @@ class CompactModel:
             self._centres[-1] = 0.0
 
     def minimum(
-        self, point: Point, thresholds: np.ndarray, stiffness: float, accuracy: float
+        self,
+        point: Point,
+        thresholds: np.ndarray,
+        damping: np.ndarray,
+        stiffness: float,
+        accuracy: float,
     ) -> tuple[np.ndarray, float]:
         """As `BlockModel.minimum`."""
         keys = self.keys
@@ -58,7 +63,7 @@ class CompactModel:
         diagonal, left, right = self._matrix()
         values = old.copy()
         decrease = descend_compact(
-            diagonal,
+            diagonal + damping.ravel()[keys],
             left,
             right,
             keys % self._columns,

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import lapack
 
 from shmps.linear.full_gradient.kernels import dots
+from shmps.linear.full_gradient.matrix_kernels import factorise, solve
 from shmps.linear.full_gradient.problem import SOFTMAX, Problem, Sums
 
 RIDGE = float(np.finfo(float).eps) ** 0.5  # relative; more than the rounding of sums over rows removes
@@ -20,12 +20,12 @@ def solver_for(problem: Problem, sums: Sums, masses: np.ndarray) -> Solve:
     do the steps. The blocks of single classes do not know this: subtract the mean over the classes.
     """
     penalty = problem.penalty
-    solve = _whole(sums, penalty) if problem.whole else _by_moments(sums, masses, penalty)
+    unbalanced = _whole(sums, penalty) if problem.whole else _by_moments(sums, masses, penalty)
     if problem.loss != SOFTMAX:
-        return solve
+        return unbalanced
 
     def balanced(values: np.ndarray) -> np.ndarray:
-        solved = solve(values)
+        solved = unbalanced(values)
         solved -= solved.mean(axis=1, keepdims=True)
         return solved
 
@@ -42,13 +42,13 @@ def _whole(sums: Sums, penalty: np.ndarray) -> Solve:
         for half, squares in zip(sums.halves, sums.squares.T, strict=True)
     ]
 
-    def solve(values: np.ndarray) -> np.ndarray:
-        out = np.empty_like(values)
-        for c, factor in enumerate(factors):
-            out[:, c] = lapack.dpotrs(factor, values[:, c], lower=True)[0]
-        return out
+    def solved(values: np.ndarray) -> np.ndarray:
+        columns = values.T.copy()
+        for column, factor in zip(columns, factors, strict=True):
+            solve(factor, column)
+        return columns.T.copy()
 
-    return solve
+    return solved
 
 
 def _factor(matrix: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
@@ -57,12 +57,13 @@ def _factor(matrix: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
     Features may be linearly dependent (one-hot features and an intercept are): then the least eigenvalue is 0
     up to rounding. The ridge is a small part of each feature's own curvature, whatever the feature's units.
     """
-    ridge, broken = RIDGE, True
-    while broken:
-        np.fill_diagonal(matrix, _above_zero(diagonal) * (1 + ridge))
-        factor, broken = lapack.dpotrf(matrix, lower=True)
+    ridge = RIDGE
+    while True:
+        factor = matrix.copy()
+        np.fill_diagonal(factor, _above_zero(diagonal) * (1 + ridge))
+        if factorise(factor):
+            return factor
         ridge *= 100
-    return factor
 
 
 def _by_moments(sums: Sums, masses: np.ndarray, penalty: np.ndarray) -> Solve:
@@ -82,11 +83,11 @@ def _by_moments(sums: Sums, masses: np.ndarray, penalty: np.ndarray) -> Solve:
     dots(scaled, steep, rest)
     rest += 1
 
-    def solve(values: np.ndarray) -> np.ndarray:
+    def solved(values: np.ndarray) -> np.ndarray:
         dots(scaled, values, along)  # Sherman & Morrison, Annals of Mathematical Statistics 1950
         return values * inverse - scaled * (along / rest)
 
-    return solve
+    return solved
 
 
 def _above_zero(diagonal: np.ndarray) -> np.ndarray:

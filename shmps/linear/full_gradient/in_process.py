@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from shmps.data.rows import Rows
+from shmps.data.rows import MappedRows, Rows
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.problem import Gradient, Problem, Sums
-from shmps.linear.full_gradient.shard import Shard
+from shmps.linear.full_gradient.shard import Shard, by_length
 from shmps.linear.plan import Iterate
 from shmps.linear.timesheet import WorkerStats
 from shmps.ps.events import Event
@@ -18,12 +18,22 @@ from shmps.ps.scheduler.run import OnReport
 _GRADIENTS = 40  # that a training takes about
 _FEWER = 25  # with few features, and so a whole matrix for the curvature
 _MOST_SECONDS = 0.06  # about what the start of nodes and the rounds between them take
+_LEAST_PER_NONZERO = 0.3e-9  # seconds of a gradient, for one class: a bound that no machine goes below
+
+
+def own_shard(problem: Problem, rows: Rows, weights: np.ndarray, workers: int) -> Shard | None:
+    """Return the rows as the shard of this process; None if nodes, of so many workers, finish earlier."""
+    least = _gradients(problem) * rows.nonzeros * problem.classes * _LEAST_PER_NONZERO
+    if workers > 1 and least > _MOST_SECONDS:
+        return None  # without a copy of the rows
+    shard = Shard(problem, rows if isinstance(rows, MappedRows) else by_length(rows), 0)
+    return shard if workers == 1 or pays(problem, shard, weights) else None
 
 
 def pays(problem: Problem, shard: Shard, weights: np.ndarray, trainings: float = 1.0) -> bool:
     """Return whether trainings in this process are shorter than the start of nodes, by timing a gradient."""
     sums = Sums.of(problem)
-    gradients = trainings * (_FEWER if problem.whole else _GRADIENTS)
+    gradients = trainings * _gradients(problem)
     for _ in range(2):  # the first may compile the kernel
         began = time.perf_counter()
         shard.compute_gradient(weights, sums)
@@ -32,11 +42,16 @@ def pays(problem: Problem, shard: Shard, weights: np.ndarray, trainings: float =
     return False
 
 
+def _gradients(problem: Problem) -> int:
+    return _FEWER if problem.whole else _GRADIENTS
+
+
 class InProcess:
     """A training by full gradients without nodes; see `solvers.Solver` for what a training uses of it."""
 
     name = "lbfgs"
     events: tuple[Event, ...] = ()
+    clock, now = "wall", staticmethod(time.monotonic)
     num_workers = 0
     ticks_per_epoch = 1
 

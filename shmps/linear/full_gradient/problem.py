@@ -20,7 +20,7 @@ from shmps.data.rows import Rows, lengths
 BINARY, ONE_AGAINST_REST, SOFTMAX = "binary", "ovr", "multinomial"
 _MOST_WHOLE = 512  # features, for a matrix: it is factorised in a few ms
 _MOST_ENTRIES = 2**20  # of the matrices of all classes
-_PRODUCTS = 2  # of two values of a row, per non-zero, for a curvature: about the cost of a gradient
+_PRODUCTS = 1  # of two values of a row, per non-zero, for a curvature: about the cost of a gradient
 _LEAST_ROWS = 10  # per feature, that a curvature is computed from
 _FEW_PRODUCTS = 2**17  # take a tenth of a millisecond
 MOST_KEYS = 1024  # of a block of the Hessian

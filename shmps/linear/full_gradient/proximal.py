@@ -5,7 +5,9 @@
 The model's minimum has exact zeros, and so do the steps: they go all the way to it (Lee, Sun & Saunders,
 Proximal Newton-Type Methods for Minimizing Composite Functions, SIAM J. Optim. 2014). BFGS corrects the model
 along each step, so that it serves for several. If a step fails, the model learns from it too, and its new
-minimum is tried from the same point. With too many non-zeros for a matrix, L-BFGS takes its place.
+minimum is tried from the same point, with a damped model: where rows are far on either side, their curvature
+is nearly zero, and the minimum is far too far (Levenberg, Q. Appl. Math. 1944). With too many non-zeros for a
+matrix, L-BFGS takes the model's place.
 
 Where more weights violate the optimality conditions than a working set takes, the penalty is raised until the
 others do not. So it falls step by step, as along a regularization path, and few weights are ever non-zero. A
@@ -47,8 +49,10 @@ _POOR, _FINE = 0.6, 0.9  # shares of the predicted decrease
 _AHEAD = 0.5, 4.0  # least and most change of the margins that a block expects after a poor step
 _MORE, _LESS = 1.5, 0.7  # how it grows and shrinks
 _STIFFER = 4.0  # the model, after each trial but the first that fails
+_DAMPING, _MORE_DAMPING = 1e-3, 10.0  # beside the first variances, after a trial that fails; its growth
 _STILL = 5  # steps without a decrease beyond rounding, after which the search is stuck
 _MOST_TRIALS = 20  # of one step
+_TINY = float(np.finfo(float).tiny)
 _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 
 
@@ -70,7 +74,8 @@ class ProximalSearch:
             self._thresholds[-1] = 0.0
         self._compact = CompactModel(problem)
         self._model: BlockModel | CompactModel = self._compact
-        self._variances = np.zeros(problem.shape)
+        self._variances = self._first_variances = np.zeros(problem.shape)
+        self._damping = 0.0
         self._raised = 1.0  # factor of the penalty
         self._masses = np.zeros(problem.classes)  # when the model was renewed
         self._effort, self._ahead, self._renewals, self._age = 0.0, 0.0, 0, 0
@@ -89,6 +94,7 @@ class ProximalSearch:
             if self._is_near():
                 if self._model is not self._compact and self._effort < _LAST_EFFORT:
                     yield from self._renew(_LAST_EFFORT)  # a small sample may hide a flat direction
+                self._damping = 0.0  # which hides flat directions too
                 weights, predicted = self._next(accuracy=_EXACT)
                 self._estimate_gap(predicted)
                 if self._is_near():
@@ -109,6 +115,8 @@ class ProximalSearch:
             self._compact.renew(sums, self.best.masses)
             self._model = self._compact
         self._variances = variances(sums, self.best.masses, self.problem.intercept) + self.problem.penalty
+        if not self._renewals:  # per curvature
+            self._first_variances = self._variances / np.maximum(self.best.masses, _TINY)
         self._effort, self._age, self._masses = effort, 0, self.best.masses
         self._renewals += 1
 
@@ -134,7 +142,8 @@ class ProximalSearch:
         """Return the weights at the minimum of the model times `stiffness`, and the predicted decrease."""
         if self._model is self._compact:
             self._compact.keys = self._working_set()
-        return self._model.minimum(self.best, self._raised * self._thresholds, stiffness, accuracy)
+        damping = self._damping * self.best.masses * self._first_variances
+        return self._model.minimum(self.best, self._raised * self._thresholds, damping, stiffness, accuracy)
 
     def _estimate_gap(self, predicted: float) -> None:
         if self._model is self._compact:
@@ -175,6 +184,7 @@ class ProximalSearch:
             decrease = self._raised_value(before) - self._raised_value(point)
             if decrease >= _SUFFICIENT * predicted - rounding:
                 break
+            self._damping = min(max(_MORE_DAMPING * self._damping, _DAMPING), 1.0)
             weights, predicted = self._next(_STIFFER**failures)
         else:
             self.stuck = True
@@ -183,6 +193,8 @@ class ProximalSearch:
         self._age += 1
         self._decreases.append(decrease)
         self.stuck = len(self._decreases) >= _STILL and max(self._decreases[-_STILL:]) <= rounding
+        if not failures and decrease > _POOR * predicted:
+            self._damping = self._damping / _MORE_DAMPING if self._damping > _DAMPING / 100 else 0.0
         if failures or decrease < _POOR * predicted:
             self._ahead = float(np.clip(_MORE * self._ahead, *_AHEAD))
         elif decrease > _FINE * predicted:

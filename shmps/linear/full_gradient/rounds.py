@@ -46,10 +46,12 @@ def contribute(
     kv.barrier(ALL)
     sheet = Timesheet(kv, timeline)
     asked = layout.read(kv.read())
+    sheet.lap(PULL)
     for number in itertools.count(1):
         if number > kv.resumed:
             assert asked.request is not None
             answers.answer(asked.request, asked.weights, sums)
+            kv.computed(own.nonzeros)
             sheet.lap(COMPUTE)
             is_gradient = isinstance(asked.request, Gradient)
             if is_gradient and kv.rank == 0 and test_interval and asked.gradients % test_interval == 0:
@@ -62,6 +64,7 @@ def contribute(
         # A respawned worker skips the rounds that are complete.
         if number >= kv.resumed:
             asked = layout.read(kv.read())
+            sheet.lap(PULL)
             if asked.request is None:
                 break
     done = asked.gradients

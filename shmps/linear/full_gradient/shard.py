@@ -23,7 +23,7 @@ from shmps.linear.objective import pieces
 
 GRADIENTS = {BINARY: gradient, ONE_AGAINST_REST: class_gradients, SOFTMAX: softmax_gradients}
 _ROWS_PER_KEY = 20  # of a class, at least, for a block of the Hessian
-_FEW_ROWS = 2**13  # the branch predictor learns the lengths of so few rows, in whatever order they are
+_FEW_ROWS = 2**11  # the branch predictor learns the lengths of so few rows, in whatever order they are
 
 
 class Shard:

@@ -32,9 +32,10 @@ from shmps.linear.full_gradient.problem import (
 _SUFFICIENT = 1e-4  # least share of the decrease that the slope predicts (Armijo 1966)
 _FLAT = 0.5  # the most that the slope at an accepted step may be, beside the slope at its start
 _MOST_TRIALS = 30  # of one step
+_HIDDEN = 2  # trials after which a step may end that changes the value by rounding errors alone
 _GROWTH = 1.3, 4.0  # of a step that is too short
 _WITHIN = 0.1, 0.9  # of a bracket, where the next trial must lie
-_DRIFT = 0.1  # relative change of the rows' curvatures after which H is renewed
+_DRIFT = 0.4  # relative change of the sums of the rows' curvatures after which H is renewed
 _SLOW = 0.3  # a decrease beside the one before: above it, a better H pays
 _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks for
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
@@ -141,8 +142,11 @@ class SmoothSearch:
             weights = before.weights + t * direction
             point = self._point(weights, (yield Gradient(weights)))
             here = self._dot(point.gradient, direction)
-            down = point.value <= before.value + _SUFFICIENT * t * slope + _ROUNDING * abs(before.value)
-            if (down and abs(here) <= _FLAT * abs(slope)) or trial == _MOST_TRIALS:
+            rounding = _ROUNDING * abs(before.value)
+            down = point.value <= before.value + _SUFFICIENT * t * slope + rounding
+            # The slopes along a step that rounding hides are rounding errors too: they may never be flat.
+            hidden = trial > _HIDDEN and abs(point.value - before.value) <= rounding
+            if (down and (hidden or abs(here) <= _FLAT * abs(slope))) or trial == _MOST_TRIALS:
                 break
             if down and here < 0:
                 guess = t - here * (t - low) / (here - low_slope) if here > low_slope else math.inf

@@ -1,5 +1,6 @@
 """The layout of the memory that all nodes share: which arrays lie in it, with their types and shapes."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +41,12 @@ class Shape:
         if self.dtype not in (np.float64, np.float32):
             raise UsageError(f"dtype must be np.float64 or np.float32, got {self.dtype!r}")
 
-    @property
+    @functools.cached_property
     def bounds(self) -> list[int]:
         """Server s owns the keys [bounds[s], bounds[s + 1])."""
         return [self.num_keys * s // self.servers for s in range(self.servers + 1)]
 
-    @property
+    @functools.cached_property
     def mailbox_bounds(self) -> list[int]:
         """The keys of a slot for server s lie at [mailbox_bounds[s], mailbox_bounds[s + 1])."""
         bounds = self.bounds

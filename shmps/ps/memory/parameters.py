@@ -62,6 +62,10 @@ class Parameters:
         self.here, self.replica = Image.of(arrays, ""), Image.of(arrays, "replica_")
         self.weights, self.state, self.versions, self.ages, self.done, _ = self.here
         self.delays, self.strides = arrays["delays"], arrays["strides"]
+        # Workers may have no right to write: kernels that read compile for one type of arrays.
+        self._read_only = self.weights.view(), shape.state_of(self.state).view()
+        for array in self._read_only:
+            array.flags.writeable = False
 
     def copy(self, workers: int) -> Copy:
         ticks = self.done[:, :workers].min(axis=0)
@@ -106,5 +110,5 @@ class Parameters:
 
     def read(self, keys: np.ndarray, server: int, updater: Updater, out: np.ndarray) -> None:
         """Copy the values of `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
-        age = float(self.ages[server])
-        updater.read(keys, self.weights, self.shape.state_of(self.state), age, out)
+        weights, state = self._read_only
+        updater.read(keys, weights, state, float(self.ages[server]), out)

@@ -35,7 +35,7 @@ class Nodes:
         self._life += 1
         return self._life
 
-    def launch(self, role: int, rank: int, life: int, body: Callable[..., None], *args: Any) -> None:
+    def launch(self, role: int, rank: int, life: int, body: Callable[..., Any], *args: Any) -> None:
         """Run `body(rank, life, *args)` as a node."""
         beats, began = self.status.beats(role, rank), self.now()
         node = self._engine.launch(role, rank, life, body, *args)
@@ -49,7 +49,8 @@ class Nodes:
 
     @property
     def pids(self) -> list[int]:
-        return [node.pid for node in (*self.servers.values(), *self.workers.values())]
+        """The process ids of nodes that are processes."""
+        return [node.pid for node in (*self.servers.values(), *self.workers.values()) if node.pid]
 
     # Tell.
 

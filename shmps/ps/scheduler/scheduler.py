@@ -47,7 +47,7 @@ class Scheduler:
         """End the current run with UsageError, and wait for servers no longer."""
         self._abandoned = True
 
-    def start_server(self, rank: int, body: Callable[..., None], *args: Any) -> None:
+    def start_server(self, rank: int, body: Callable[..., Any], *args: Any) -> None:
         self._server_body = body, args
         self._launch_server(rank)
         self._introduce(rank)

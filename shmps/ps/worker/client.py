@@ -130,12 +130,14 @@ class Client:
     # Incoming records.
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
+        if not condition():
             began = self._now()
-            records = self._post.receive()
+            self._post.receive_until(condition, self._take_in_alive)
             self.seconds_waiting += self._now() - began
-            self.pulse.beat()
-            self.take_in(records)
+
+    def _take_in_alive(self, records: list[Record]) -> None:
+        self.pulse.beat()
+        self.take_in(records)
 
     def take_in(self, records: list[Record]) -> None:
         for record in records:

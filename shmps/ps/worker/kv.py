@@ -139,13 +139,15 @@ class KVWorker:
     def read(self, keys: Any = None) -> np.ndarray:
         """Return values by the fastest way that the engine has: a `look` where nodes share memory.
 
-        Once this worker's pushes are acknowledged, the values are in sync mode those of a pull. In the other
-        modes other workers' pushes may be in them in part, unless the run is recorded: then this is a pull.
-        Do not write to the returned array.
+        On the machines of `Inline` it takes the time of a pull. Once this worker's pushes are acknowledged,
+        the values are in sync mode those of a pull. In the other modes other workers' pushes may be in them
+        in part, unless the run is recorded: then this is a pull. Do not write to the returned array.
         """
         if self.consistency.reads_by_pull:
             return self.pull(None if keys is None or len(keys) == self._shape.num_keys else keys)
-        return self.look(keys)
+        keys, cuts = self._cut(keys)
+        self._client.clock.read(cuts)
+        return self._in_place(keys, cuts)
 
     def look(self, keys: Any = None) -> np.ndarray:
         """Read values without a message. `keys=None`: the shared array itself, read-only, without a copy.
@@ -158,13 +160,18 @@ class KVWorker:
             raise UsageError(
                 "a look belongs to no version, so a recorded run takes none outside sync mode; use kv.pull"
             )
+        return self._in_place(*self._cut(keys))
+
+    def _cut(self, keys: Any) -> tuple[np.ndarray | None, list[int]]:
+        return (None, self._shape.bounds) if keys is None else self._client.cut(keys)
+
+    def _in_place(self, keys: np.ndarray | None, cuts: list[int]) -> np.ndarray:
         self._client.call_back()
         self._requests.seen = self._parameters.versions.tolist()
         if keys is None:
             shared = self._parameters.weights.view()
             shared.flags.writeable = False
             return self._shape.flat(shared)
-        keys, cuts = self._client.cut(keys)
         out = np.empty((len(keys), self._shape.width))
         for server in range(self.num_servers):
             part = slice(cuts[server], cuts[server + 1])
@@ -273,6 +280,13 @@ class KVWorker:
         """Show a sign of life. Call it in long computations; every call that waits does it too."""
         self._pulse.beat()
 
+    def computed(self, nonzeros: int) -> None:
+        """Say that this worker has computed a gradient over so many non-zeros.
+
+        On a virtual clock (`Inline`) the time passes now that the worker's machine takes for it.
+        """
+        self._client.clock.compute(nonzeros)
+
     def report(self, value: Any) -> None:
         """Give a picklable `value` to the caller of `run` (its `on_report`) while the run goes on.
 
@@ -287,7 +301,8 @@ class KVWorker:
         """End the part of this worker: called once, after the function."""
         self.consistency.must_be_complete(self.rank, self.pushes)
         while self._requests.pulls < self.consistency.pulls_at_the_end(self.rank, self.pushes):
-            self.start_pull(np.empty(0, np.int64))
+            if not self._requests.pass_former():
+                self.start_pull(np.empty(0, np.int64))
         self.flush()
 
     def flush(self) -> None:

@@ -1,0 +1,250 @@
+"""The engine: nodes are objects of this process, and the time is virtual."""
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from shmps.checks import whole
+from shmps.engines.inline.channels import Channels, Events
+from shmps.engines.inline.loop import Loop
+from shmps.engines.inline.machines import Computing, Machines
+from shmps.engines.inline.network import Network
+from shmps.engines.inline.nodes import (
+    BEGIN,
+    DIE,
+    KILLED,
+    Clock,
+    Node,
+    Post,
+    SchedulerClock,
+    ServerNode,
+    Site,
+    WorkerNode,
+)
+from shmps.engines.roles import server_on, worker_on
+from shmps.engines.warm_up import warm_up
+from shmps.errors import UsageError
+from shmps.ps.consistency import Consistency
+from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.status import Pulse, Status
+from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Record
+from shmps.ps.node import work
+from shmps.ps.server.server import Server
+from shmps.ps.updater import Updater
+from shmps.ps.worker.kv import KVWorker
+from shmps.system import failpoints, signals
+from shmps.system.failpoints import Failpoint
+from shmps.system.memory import carve, must_be_available
+
+
+class InlineEngine:
+    """See `shmps.ps.engine.ClusterEngine`. It owns the arrays, the events and the threads of one cluster."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        num_workers: int,
+        consistency: Consistency,
+        updater: Updater,
+        points: tuple[Failpoint, ...],
+        machines: Machines,
+        seed: int,
+    ):
+        self.channels: Sequence[Channels] = [Channels() for _ in range(shape.workers)]
+        self.streams = [Events() for _ in range(shape.servers if consistency.recorded else 0)]
+        self._shape, self._num_workers = shape, num_workers
+        self._consistency, self._updater = consistency, updater
+        self._machines, self._seed = machines, seed
+        self._allocate()
+        self._loop = Loop()
+        value_bytes = np.dtype(shape.dtype).itemsize * shape.width
+        self.network = Network(machines, np.dtype(np.int64).itemsize, value_bytes)
+        self._site = Site(self._loop, self.network)
+        self.post = Post(self._site, (SCHEDULER, 0))
+        self.clock = SchedulerClock(self._loop)
+        self._pid = os.getpid()
+        self._was_idle = False
+        self._failpoints = points
+        self._resources = contextlib.ExitStack()
+        if points:
+            self._resources.enter_context(failpoints.simulated(self._reached))
+
+    def _allocate(self) -> None:
+        shape = self._shape
+        fields = shape.parameter_fields(), shape.mailbox_fields()
+        sizes = [carve(each)[1] for each in fields]
+        must_be_available(sum(sizes))
+        parameters, mailboxes = (np.zeros(size, np.uint8).data for size in sizes)
+        self._parameters = Parameters(shape, carve(fields[0], parameters)[0])
+        # As with processes, what a worker reads in place is read-only.
+        in_place = self._consistency.in_place
+        self._seen_by_workers = (
+            self._parameters if in_place else Parameters(shape, carve(fields[0], parameters.toreadonly())[0])
+        )
+        self._arrays = carve(fields[1], mailboxes)[0]
+
+    @property
+    def is_own(self) -> bool:
+        return os.getpid() == self._pid
+
+    def parameters(self) -> Parameters:
+        return self._parameters
+
+    def status(self, parameters: Parameters) -> Status:
+        return Status(parameters, self._arrays)
+
+    def launch(self, role: int, rank: int, life: int, body: Callable[..., Any], *args: Any) -> Node:
+        loop, site = self._loop, self._site
+        node: ServerNode | WorkerNode = (
+            ServerNode(
+                site, rank, life, lambda: body(rank, life), Pulse(self._arrays, self._shape, SERVER, rank)
+            )
+            if role == SERVER
+            else WorkerNode(site, rank, life, lambda node: body(node, *args))
+        )
+        node.start()
+        for point in [point for point in self._failpoints if (point.role, point.rank) == (role, rank)]:
+            node.failpoints[point.place] = point.visit
+        self._failpoints = tuple(p for p in self._failpoints if (p.role, p.rank) != (role, rank))
+        for place in node.failpoints:
+            failpoints.arm(place)
+        before = site.nodes.get((role, rank))
+        succeeds = before is not None and before.exit_code == KILLED
+        begins = loop.now + (self._machines.restart if succeeds else 0.0)
+        site.nodes[role, rank] = node
+        loop.at(begins, node, BEGIN)
+        if self._machines.deaths:
+            lifetimes = np.random.default_rng((self._seed, role, rank, life))
+            loop.at(begins + lifetimes.exponential(3600 / self._machines.deaths), node, DIE)
+        return node
+
+    def serve(self, rank: int, life: int) -> Server:
+        """Return the server of a partition."""
+        arrays, consistency = self._arrays, self._consistency
+        return server_on(self._parameters, arrays, rank, life, consistency, self._updater, self.streams)
+
+    def work(self, node: WorkerNode, tick: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Run a function as a worker."""
+        rank, channels = node.rank, self.channels[node.rank]
+        computing = Computing(self._machines, self._seed, rank, self._num_workers)
+        machine = self.network.machines[WORKER, rank]
+
+        def compute(nonzeros: int) -> float:
+            seconds = computing.seconds(nonzeros)
+            machine.busy += seconds
+            return seconds
+
+        def make_kv() -> KVWorker:
+            return worker_on(
+                self._seen_by_workers,
+                self._arrays,
+                rank,
+                node.life,
+                self._num_workers,
+                tick,
+                self._consistency,
+                self._updater,
+                node.post,
+                channels.reports,
+                Clock(self._site, node, compute),
+            )
+
+        work(rank, node.life, node.post, channels.outcome, make_kv, function, args)
+
+    def wait(self, seconds: float) -> tuple[list[Record], list[Node]]:
+        inbox, loop = self._site.inbox, self._loop
+        signals.deliver()
+        if not (inbox.records or inbox.ended):
+            loop.pause_scheduler(loop.now + seconds)
+        records, inbox.records = inbox.records, []
+        ended, inbox.ended = inbox.ended, []
+        self.network.now = loop.now
+        idle = bool(seconds) and loop.is_idle and not (records or ended)
+        if idle and self._was_idle:
+            raise UsageError(
+                "workers must not wait for each other for ever, got workers that all wait; see "
+                "`KVWorker.barrier` for what they wait for"
+            )
+        self._was_idle = idle
+        return records, ended
+
+    def empty_channels(self) -> None:
+        for channels in self.channels:
+            channels.reports.empty()
+            channels.outcome.empty()
+
+    def close(self) -> None:
+        """Give the memory back: nodes, posts and events refer to each other."""
+        self._resources.close()
+        self._site.nodes.clear()
+        self._loop.clear()
+        del self._parameters, self._seen_by_workers, self._arrays
+
+    def _reached(self, place: str) -> None:
+        """Let the node at work count the visit. The place stays armed for other nodes."""
+        failpoints.arm(place)
+        self._site.at_work.visit(place)
+
+
+class Inline:
+    """All nodes in the calling process, in virtual time: `Cluster(engine=Inline())`.
+
+    Nothing is started: no process, no shared memory. Workers' functions run by turns, so a second core is of
+    no use. The run is a function of its arguments and of `seed`: equal seeds give equal bits in every mode.
+
+    The time of `kv.now`, of `kv.sleep` and of results is virtual. It passes as `machines` says: a request
+    takes what the network and the server take, a gradient (`kv.computed`) what the worker takes.
+    Everything else takes no time.
+
+    seed: of the times that vary.
+    network: what the machines of the last cluster did, and the virtual time.
+
+    A worker's function must not change its arguments, which all workers share. It must call a method of `kv`
+    that waits, such as `kv.sleep`, to let others run.
+
+    Example::
+
+        with Cluster(100, engine=Inline(), consistency=ASYNC) as cluster:
+            cluster.run(work)
+    """
+
+    clock = "virtual"
+    start_method = None
+    may_hang = False
+    inherits = True
+
+    def __init__(self, machines: Machines | None = None, seed: int = 0):
+        if not (machines is None or isinstance(machines, Machines)):
+            raise UsageError(f"machines must be a Machines, got {machines!r:.80}")
+        self.machines = Machines() if machines is None else machines
+        self.seed = whole("seed", seed, least=0)
+        self.network: Network | None = None
+
+    def __repr__(self) -> str:
+        return f"Inline(machines={self.machines!r}, seed={self.seed})"
+
+    def __str__(self) -> str:
+        return "inline"
+
+    def must_be_allowed(self) -> None:
+        """Nodes can be started everywhere."""
+
+    def prepare(self, updater: Updater, width: int, dtype: type) -> None:
+        """Compile the kernels, and try the updater."""
+        warm_up(updater, width, dtype)
+
+    def start(
+        self,
+        shape: Shape,
+        num_workers: int,
+        consistency: Consistency,
+        updater: Updater,
+        failpoints: tuple[Failpoint, ...],
+    ) -> InlineEngine:
+        engine = InlineEngine(shape, num_workers, consistency, updater, failpoints, self.machines, self.seed)
+        self.network = engine.network
+        return engine

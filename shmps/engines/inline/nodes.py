@@ -1,0 +1,331 @@
+"""The nodes of an inline cluster: what takes the events of the `Loop`."""
+
+import itertools
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from shmps.engines.inline.loop import Fiber, Killed, Loop
+from shmps.engines.inline.network import Network
+from shmps.ps.memory.status import Pulse
+from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Address, Delivery, Record
+from shmps.ps.node import handle
+from shmps.ps.server.server import Server
+
+BEGIN = WAKE = None  # an event that is no record: a node begins, or has slept
+DIE = Record(0, 1)  # its machine dies
+KILLED, FAILED = -9, 1  # exit codes, as of processes
+
+
+class Node:
+    """A server or a worker; see `shmps.ps.engine.Node`.
+
+    failpoints: the visits that are left until the node dies at a place, by place.
+    """
+
+    pid = 0
+
+    post: "Post"
+
+    def __init__(self, site: "Site", role: int, rank: int, life: int):
+        self.role, self.rank, self.life = role, rank, life
+        self.exit_code: int | None = None
+        self.failpoints: dict[str, int] = {}
+        self._site, self._loop = site, site.loop
+
+    def start(self) -> None: ...
+
+    def join(self, seconds: float | None = None) -> None:
+        until = self._loop.now + (seconds or 0.0)
+        while self.exit_code is None and self._loop.now < until:
+            self._loop.pause_scheduler(until)
+
+    def close(self) -> None: ...
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+    def end(self, exit_code: int) -> None:
+        """Note the end, and let the scheduler know of it, after the node's last records."""
+        self.exit_code = exit_code
+        self.post.carry((SCHEDULER, 0), self, _END)
+
+    def visit(self, place: str) -> None:
+        """Count a visit to a failpoint. Raises Killed if the node dies there."""
+        if place in self.failpoints:
+            self.failpoints[place] -= 1
+            if not self.failpoints[place]:
+                raise Killed
+
+
+class ServerNode(Node):
+    """A server. It has no thread: `Server.handle` runs in the thread that has the baton."""
+
+    def __init__(self, site: "Site", rank: int, life: int, begin: Callable[[], Server], pulse: Pulse):
+        super().__init__(site, SERVER, rank, life)
+        self.post = Post(site, (SERVER, rank))
+        self._begin, self._pulse = begin, pulse
+        self._server: Server | None = None
+        self._early: list[Record] = []  # that came before it had begun
+
+    def take(self, event: Record | None) -> None:
+        if self.exit_code is not None:
+            return
+        if event is DIE:
+            self.end(KILLED)
+            return
+        site = self._site
+        before, site.at_work = site.at_work, self
+        try:
+            if event is BEGIN:
+                self._server = self._begin()
+                handle(self._server, self._early, self.post)
+            elif self._server is None:
+                self._early.append(event)
+            else:
+                self._pulse.beat()
+                handle(self._server, [event], self.post)
+        except Killed:
+            self.end(KILLED)
+        except Exception:  # it ends a process, too
+            traceback.print_exc()
+            self.end(FAILED)
+        finally:
+            site.at_work = before
+
+    def kill(self) -> None:
+        if self.exit_code is None:
+            self.exit_code = KILLED
+
+    def close(self) -> None:
+        self._server = None
+
+
+class WorkerNode(Node):
+    """A worker: a function that runs in a thread of its own while it has the baton."""
+
+    post: "WorkerPost"
+
+    def __init__(self, site: "Site", rank: int, life: int, begin: Callable[["WorkerNode"], None]):
+        super().__init__(site, WORKER, rank, life)
+        self.post = WorkerPost(site, self)
+        self._begin = begin
+        self._fiber = Fiber(site.loop, self._live, f"shmps-worker-{rank}")
+        self._records: list[Record] = []
+        # What the worker waits for, and what takes the records meanwhile; None: it computes or sleeps.
+        self._waiting: tuple[Callable[[], bool], Callable[[list[Record]], None]] | None = None
+        self._error: BaseException | None = None  # of taking a record, to be raised in the worker
+
+    def start(self) -> None:
+        """Start the thread, which waits. Raises OutOfSpace."""
+        self._fiber.start()
+
+    def take(self, event: Record | None) -> Fiber | None:
+        if self.exit_code is not None:
+            return None
+        if event is DIE:
+            self._fiber.killed = True
+        if event is WAKE or event is DIE:
+            return self._fiber
+        self._records.append(event)
+        return self._fiber if self._waiting is not None and self._has_come() else None
+
+    def _has_come(self) -> bool:
+        """Give the records to the worker that waits; return whether it goes on."""
+        assert self._waiting is not None
+        condition, take = self._waiting
+        site = self._site
+        before, site.at_work = site.at_work, self
+        try:
+            take(self.drain())
+            if not condition():
+                return False
+        except BaseException as error:
+            self._error = error
+        finally:
+            site.at_work = before
+        self._waiting = None
+        return True
+
+    def drain(self) -> list[Record]:
+        records, self._records = self._records, []
+        return records
+
+    def receive_until(self, condition: Callable[[], bool], take: Callable[[list[Record]], None]) -> None:
+        self.must_live()
+        while not condition():
+            if self._records:
+                take(self.drain())
+            else:
+                self._waiting = condition, take
+                self._pause()
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
+
+    def sleep(self, seconds: float) -> None:
+        self.must_live()
+        self._loop.at(self._loop.now + seconds, self, WAKE)
+        self._pause()
+
+    def _pause(self) -> None:
+        self._loop.pause(self._fiber)
+        self._site.at_work = self
+
+    def must_live(self) -> None:
+        """Raise Killed in a thread that goes on after its node was killed: in a handler, a finally block."""
+        if self._fiber.killed:
+            raise Killed
+
+    def visit(self, place: str) -> None:
+        try:
+            super().visit(place)
+        except Killed:
+            self._fiber.killed = True
+            raise
+
+    def _live(self) -> None:
+        self._site.at_work = self
+        try:
+            self.must_live()
+            self._begin(self)
+            self.end(0)
+        except Killed:
+            self._fiber.await_baton()  # an interrupt may have come after the baton was passed on
+            if self.exit_code is None:
+                self.end(KILLED)
+        except BaseException:  # it ends a process, too
+            traceback.print_exc()
+            self.end(FAILED)
+
+    def kill(self) -> None:
+        if self.exit_code is None:
+            self.exit_code = KILLED
+            self._loop.end(self._fiber)
+
+    def close(self) -> None:
+        self._fiber.join()
+
+
+class SchedulerClock:
+    """The virtual clock, as the scheduler sees it; see `shmps.ps.engine.Clock`."""
+
+    def __init__(self, loop: Loop):
+        self._loop = loop
+
+    def now(self) -> float:
+        return self._loop.now
+
+    def sleep(self, seconds: float) -> None:
+        self._loop.pause_scheduler(self._loop.now + seconds)
+
+    def compute(self, nonzeros: int) -> None:
+        """Do nothing: the scheduler computes nothing."""
+
+    def read(self, cuts: list[int]) -> None:
+        """Do nothing: the scheduler has no machine."""
+
+
+class Clock:
+    """The virtual clock, as one worker sees it; see `shmps.ps.engine.Clock`."""
+
+    def __init__(self, site: "Site", node: WorkerNode, computing: Callable[[int], float]):
+        self._loop, self._network, self._computing = site.loop, site.network, computing
+        self._rank, self.sleep = node.rank, node.sleep
+
+    def now(self) -> float:
+        return self._loop.now
+
+    def compute(self, nonzeros: int) -> None:
+        self.sleep(self._computing(nonzeros))
+
+    def read(self, cuts: list[int]) -> None:
+        """Let the time pass that a pull takes."""
+        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
+        self.sleep(self._network.round_trip(self._loop.now, self._rank, sizes) - self._loop.now)
+
+
+class Post:
+    """The way of one node to the others; see `shmps.ps.engine.Outbox`. What is sent has left at once."""
+
+    def __init__(self, site: "Site", me: Address):
+        self._loop, self._network, self._nodes, self._me = site.loop, site.network, site.nodes, me
+        self._machines = site.network.machines
+        self._machine, self._is_worker = self._machines[me], me[0] == WORKER
+
+    def send(self, address: Address, record: Record) -> None:
+        self.carry(address, record, record)
+
+    def carry(self, address: Address, event: Any, record: Record) -> None:
+        """Let the addressee take `event` when `record` has come through the network.
+
+        Records to a former life, and records to nobody, are lost.
+        """
+        if (node := self._nodes.get(address)) is not None:
+            loop = self._loop
+            worker = self._me[1] if self._is_worker else address[1]
+            at = self._network.arrival(loop.now, self._machine, self._machines[address], worker, record)
+            loop.at(at, node, event)
+
+    def send_all(self, deliveries: list[Delivery]) -> None:
+        for address, record in deliveries:
+            self.carry(address, record, record)
+
+    def send_behind(self, role: int, address: Address, record: Record) -> None:
+        # A machine takes records in the order in which they were sent, whoever the sender is.
+        self.send(address, record)
+
+    def flush(self) -> None: ...
+
+
+class WorkerPost(Post):
+    """The post of a worker, which can wait; see `shmps.ps.engine.Post`."""
+
+    def __init__(self, site: "Site", node: "WorkerNode"):
+        super().__init__(site, (WORKER, node.rank))
+        self._node = node
+        self.receive_until, self.receive_nowait = node.receive_until, node.drain
+
+    def send(self, address: Address, record: Record) -> None:
+        self._node.must_live()
+        self.carry(address, record, record)
+
+    def receive(self) -> list[Record]:
+        records: list[Record] = []
+        self.receive_until(lambda: bool(records), records.extend)
+        return records
+
+
+_END = Record(0)  # what the network carries when a node has ended
+
+
+class Inbox:
+    """The scheduler's inbox: records, and nodes that have ended."""
+
+    def __init__(self, loop: Loop):
+        self.records: list[Record] = []
+        self.ended: list[Node] = []
+        self._loop, self._is_called = loop, False
+
+    def take(self, event: Any) -> Fiber | None:
+        """Keep what comes. The scheduler goes on after what else comes at the same time, to wake it once."""
+        if event is WAKE:
+            self._is_called = False
+            return self._loop.scheduler
+        (self.ended if isinstance(event, Node) else self.records).append(event)
+        if not self._is_called:
+            self._is_called = True
+            self._loop.at(self._loop.now, self, WAKE)
+        return None
+
+
+class Site:
+    """What the nodes of one cluster share.
+
+    nodes: the last node of each address. at_work: the node whose code runs now.
+    """
+
+    def __init__(self, loop: Loop, network: Network):
+        self.loop, self.network, self.inbox = loop, network, Inbox(loop)
+        self.nodes: dict[Address, Any] = {(SCHEDULER, 0): self.inbox}
+        self.at_work: Any = None
