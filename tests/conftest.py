@@ -66,7 +66,9 @@ def shmps(capsys, monkeypatch):
     def run(*arguments):
         line = [*map(str, arguments)]
         capsys.readouterr()
-        code = cli.main(line)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # a program does not have the filters of the tests
+            code = cli.main(line)
         return subprocess.CompletedProcess(line, code, *capsys.readouterr())
 
     yield run
