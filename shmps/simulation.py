@@ -64,7 +64,6 @@ class Simulation:
     def lines(self) -> list[tuple[str, str]]:
         """Return the names and values that a table shows."""
         return [
-            ("virtual seconds", f"{self.seconds:.4g}"),
             ("workers compute", _shown(self.computing)),
             ("servers serve", _shown(self.serving)),
             ("sent", f"{self.bytes:,} bytes in {self.records:,} records"),

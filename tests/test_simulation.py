@@ -94,5 +94,6 @@ def test_the_command_prints_what_the_machines_did(shmps, problem, tmp_path):
     assert 0.4 < told["simulation"]["computing"]["mean"] < 0.9
     table = shmps(*flags).stdout
     assert "virtual seconds" in table and "servers serve" in table
-    refused = shmps("simulate", path, "--push", -1)
-    assert refused.returncode == 2 and "push must be" in refused.stderr
+    for wrong, said in ((("--push", -1), "push must be"), (("--engine", "processes"), "--engine must be")):
+        refused = shmps("simulate", path, *wrong)
+        assert refused.returncode == 2 and said in refused.stderr

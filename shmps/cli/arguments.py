@@ -58,6 +58,7 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
         "Train as `shmps train` does, in virtual time: every worker and server is a machine, which flags "
         "describe. The mathematics is real; the seconds are those that the machines would take."
     )
+    parser.set_defaults(engine="inline")
     machines = parser.add_argument_group("machines")
     for name, (metavar, help) in _MACHINES.items():
         machines.add_argument(f"--{name}", dest=f"machine_{name}", type=float, metavar=metavar, help=help)

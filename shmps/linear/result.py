@@ -197,7 +197,8 @@ class Result:
 
     def figures(self) -> list[tuple[str, str]]:
         """Return the names and values that the table shows."""
-        settings, metrics, seconds = self.settings, self.metrics, self.seconds
+        settings, metrics, seconds = self.settings, self.metrics, dict(self.seconds)
+        virtual = seconds.pop("train") if self.clock == "virtual" else None
         before = f", {self.resumed:,} before it was resumed" if self.resumed else ""
         lines = [
             *([("data", self.data)] if self.data else []),
@@ -209,7 +210,8 @@ class Result:
             ("solver", "lbfgs") if self.objectives else ("updater", settings["updater"]),
             ("penalty", f"l1 {settings['l1']:.3g}, l2 {settings['l2']:.3g}"),
             ("ticks", f"{self.ticks:,} of all workers{before} ({self.rows:,} rows visited)"),
-            (f"{self.clock} seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
+            ("wall seconds", ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())),
+            *([] if virtual is None else [("virtual seconds", f"train {virtual:.4g}")]),
             (
                 "accuracy",
                 f"{metrics.accuracy:.4f} on the {self.measured_on} rows (majority {metrics.baseline:.4f})",

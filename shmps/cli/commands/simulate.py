@@ -10,6 +10,7 @@ from shmps.cli import console
 from shmps.cli.commands import train
 from shmps.engines.inline.engine import Inline
 from shmps.engines.inline.machines import Machines
+from shmps.errors import UsageError
 from shmps.linear.text import table
 from shmps.simulation import measured, simulation_of
 
@@ -17,6 +18,8 @@ _PREFIX = "machine_"
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.engine != "inline":
+        raise UsageError(f"--engine must be left out of a simulation, which is inline, got {options.engine}")
     given = {
         name.removeprefix(_PREFIX): value
         for name, value in vars(options).items()

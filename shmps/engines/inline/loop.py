@@ -55,8 +55,8 @@ class Fiber:
             self._thread.start()
         except RuntimeError as error:
             raise OutOfSpace(
-                f"every worker of the inline engine needs a thread, got no more ({error}); use fewer workers, "
-                f"or raise the limit on processes (ulimit -u)"
+                f"every worker of the inline engine needs a thread, got no more ({error}); use fewer "
+                f"workers, or raise the limit on processes (ulimit -u)"
             ) from error
 
     def _live(self, body: Callable[[], None]) -> None:

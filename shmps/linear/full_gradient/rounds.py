@@ -46,6 +46,7 @@ def contribute(
     kv.barrier(ALL)
     sheet = Timesheet(kv, timeline)
     asked = layout.read(kv.read())
+    sheet.lap(PULL)
     for number in itertools.count(1):
         if number > kv.resumed:
             assert asked.request is not None
@@ -63,6 +64,7 @@ def contribute(
         # A respawned worker skips the rounds that are complete.
         if number >= kv.resumed:
             asked = layout.read(kv.read())
+            sheet.lap(PULL)
             if asked.request is None:
                 break
     done = asked.gradients
