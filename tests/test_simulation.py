@@ -68,6 +68,16 @@ def test_the_weights_are_those_of_the_training_itself(problem):
     assert done.result.metrics == model.result_.metrics and done.result.clock == "virtual"
 
 
+def test_the_journal_of_a_simulation_is_repeated_by_processes(problem, tmp_path):
+    path = tmp_path / "simulated.journal"
+    given = {"workers": 3, "servers": 2, "mode": "async", "solver": "minibatch", "iterations": 15}
+    machines = Machines(stragglers=0.3, slowness=4, variation=0.5)
+    done = simulate(*problem, machines, record=path, **given)
+    real = LogisticRegression(replay=path, **given).fit(*problem)
+    assert real.result_.clock == "wall" and done.result.delays.max > 2
+    assert real.result_.metrics == done.result.metrics and real.result_.delays == done.result.delays
+
+
 def test_what_cannot_be_simulated_is_refused(problem):
     with pytest.raises(UsageError, match="engine must be left out"):
         simulate(*problem, engine="processes")
