@@ -272,8 +272,9 @@ def _study_table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         markdown(heads, rows) + f"\n\nVirtual seconds until the training log-loss is within "
         f"{settings['within']:.0%} of the optimum's, {dist_lr.data_name(settings)}, {settings['servers']} "
         f"servers, 10 Gbit/s. One worker would take {settings['full_seconds']:g} s for a gradient; "
-        f"{settings['stragglers']:.0%} of the workers are {settings['slowness']:g} times slower. Delay: the "
-        f"median in async. Computing, serving: the mean share of the time of workers and servers."
+        f"{settings['stragglers']:.0%} of the workers are {settings['slowness']:g} times slower. "
+        f"Bounded mode is simulated up to {MOST_BOUNDED} workers. Delay: the median in async. Computing, "
+        f"serving: the mean share of the time of workers and servers."
     )
 
 
@@ -360,7 +361,9 @@ def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
     texts["straggler_share"] = f"{settings['stragglers']:.0%}"
     texts["slowness"] = f"{settings['slowness']:g}"
     differences = [abs(row["simulated_ms"] / row["real_ms"] - 1) for row in results["validation"]]
-    texts["furthest"] = f"{max(differences):.0%}"
+    texts["furthest"], texts["typical"] = f"{max(differences):.0%}", f"{np.median(differences):.0%}"
+    apart = max(abs(row["simulated_delay"] - row["real_delay"]) for row in results["validation"])
+    texts["delays_apart"] = str(apart)
     texts["pairs"] = str(len(differences))
     ratios = [abs(row["found"] / row["limit"] - 1) for row in results["stability"]]
     texts["rates_furthest"] = f"{max(ratios):.0%}"
