@@ -175,7 +175,7 @@ def _request(op: int, keys: int) -> float:
     parameters = Parameters(shape, carve(fields, bytearray(carve(fields)[1]))[0])
     arrays = carve(mailboxes, bytearray(carve(mailboxes)[1]))[0]
     arrays["keys"][0, :, :keys] = np.arange(0, 2 * keys, 2)
-    server = server_on(parameters, arrays, 0, 1, ASYNC, SGD(0.1), streams=[])
+    server = server_on(parameters, arrays, 0, 1, ASYNC, SGD(0.1), streams=())
     server.handle(Record.of(Start(1), to=1))
     server.handle(Record.of(Enter(0, 2, 0), to=1))
     number = 0

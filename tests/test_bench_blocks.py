@@ -35,7 +35,7 @@ def test_each_contestant_is_timed_to_each_distance(monkeypatch):
     assert measured["gap"] < 1e-6 and 0 < measured["weights"] < 24
     about = {"data": "small", "share": 0.1} | measured
     lines = blocks.table({}, {"problems": [about]}).splitlines()
-    assert len(lines) == 2 + len(blocks.WITHIN) and "- |" not in "".join(lines[2:])
+    assert len(lines) == 3 + len(blocks.WITHIN) and "- |" not in "".join(lines[2:])
     for own in measured["contestants"].values():
         times = [own[f"{within:g}"]["rounds"]["median"] for within in blocks.WITHIN]
         assert times == sorted(times)

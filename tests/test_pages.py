@@ -44,7 +44,8 @@ def in_backticks(page: Path) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    return [shlex.split(line, comments=True) for line in text.splitlines() if not line.startswith(SET_UP)]
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if not line.startswith(SET_UP)]
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_there_is_an_example_of_every_command():
     lines = [words for page in PAGES for language, _, text in blocks(page) if language == "sh"
              for words in commands(text)]  # fmt: skip
     assert {words[1] for words in lines if words[0] == "shmps"} == {
-        "train", "predict", "convert", "inspect", "data", "bench",
+        "train", "simulate", "predict", "convert", "inspect", "data", "bench",
     }  # fmt: skip
 
 

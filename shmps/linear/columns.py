@@ -38,16 +38,19 @@ class Columns:
         least: int,
         restored: Copy | None,
         memory: int | None = None,
+        few: int = 0,
     ) -> "Columns":
         """Choose the keys for a training on `rows` from the weights `start` (n,) or (n, classes), or from
-        `restored`. Keep all keys unless leaving some out saves more memory than the rows' new indices take.
+        `restored`. Keep all keys unless leaving some out saves more memory than the rows' new indices take,
+        or leaves at most `few`.
 
         intercept: whether the last key is the intercept's. least: the least number of keys to keep. memory:
-        bytes that this process may use; None: half of the available memory.
+        bytes that this process may use; None: half of the available memory. few: keys with which the training
+        is quicker; 0: it does not depend on them.
         """
         num_keys, per_key = len(start), _PER_WEIGHT * start.size // len(start)
         cost = rows.nonzeros * (4 + 12 * isinstance(rows, MappedRows))  # mapped rows are copied into memory
-        if num_keys * per_key <= cost:
+        if num_keys * per_key <= cost and not 0 < few < num_keys:
             return Columns(num_keys)
         if cost > (available_memory() // 2 if memory is None else memory - own_memory()):
             return Columns(num_keys)
@@ -61,7 +64,8 @@ class Columns:
         missing = max(0, least - np.count_nonzero(takes_part))
         takes_part[np.flatnonzero(~takes_part)[:missing]] = True
         kept = np.flatnonzero(takes_part)
-        return Columns(num_keys, kept if (num_keys - len(kept)) * per_key > cost else None)
+        worthwhile = (num_keys - len(kept)) * per_key > cost or len(kept) <= few < num_keys
+        return Columns(num_keys, kept if worthwhile else None)
 
     def narrow(self, values: np.ndarray) -> np.ndarray:
         """Return the values (k, ...) of the keys that take part, from those of all keys (n, ...)."""

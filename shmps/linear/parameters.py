@@ -139,7 +139,7 @@ class Parameters:
     )
     iterations: int | None = parameter(
         None, integer(least=1),
-        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 300)",
+        "minibatches per worker, instead of {epochs}; L-BFGS: the most rounds (default: 500)",
         flag=Flag("N", exclusive="length"),
     )
     tol: float = parameter(

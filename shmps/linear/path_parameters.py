@@ -81,7 +81,7 @@ class PathParameters:
         flag=None,
     )
     iterations: int | None = parameter(
-        None, integer(least=1), "the most gradients of a fit (default: 300)",
+        None, integer(least=1), "the most gradients of a fit (default: 500)",
         flag=None,
     )
     fit_intercept: bool = _shared("fit_intercept")

@@ -24,7 +24,7 @@ from shmps.linear.full_gradient.chains import (
 )
 from shmps.linear.full_gradient.in_process import pays
 from shmps.linear.full_gradient.layout import Layout
-from shmps.linear.full_gradient.problem import Problem
+from shmps.linear.full_gradient.problem import MOST_WHOLE, Problem
 from shmps.linear.full_gradient.shard import Shard
 from shmps.linear.settings import Settings
 from shmps.linear.solvers import MOST_ROUNDS, warm_up_nodes
@@ -59,7 +59,8 @@ def train_paths(
     All processes share one copy of the rows, in an order of its own.
     """
     start, intercept = np.zeros(shape), bool(settings.fit_intercept)
-    columns = Columns.of(rows, start, intercept, settings.servers, None, settings.plan().memory)
+    memory = settings.plan().memory
+    columns = Columns.of(rows, start, intercept, settings.servers, None, memory, MOST_WHOLE)
     rows, narrow = columns.rows(rows), columns.narrow(start)
     if isinstance(rows, MappedRows):  # they are read again and again, in another order
         rows = rows.part(0, rows.num_rows)

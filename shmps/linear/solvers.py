@@ -32,7 +32,7 @@ from shmps.ps.scheduler.run import OnEvent, OnReport
 from shmps.updaters.add import Replace
 from shmps.updaters.descent import ByRule
 
-MOST_ROUNDS = 300  # gradients, if iterations is None
+MOST_ROUNDS = 500  # gradients, if iterations is None
 
 
 class Solver(Protocol):

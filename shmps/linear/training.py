@@ -32,6 +32,7 @@ from shmps.linear.certificate import duality_gap
 from shmps.linear.columns import Columns
 from shmps.linear.evaluator import Evaluator
 from shmps.linear.full_gradient.model_kernels import descend
+from shmps.linear.full_gradient.problem import MOST_WHOLE
 from shmps.linear.full_gradient.shard import GRADIENTS
 from shmps.linear.gap import Gap, gap_of
 from shmps.linear.parameters import DECLARED
@@ -262,7 +263,8 @@ class Training:
         if self._is_part or settings.updater == "dist-lr":
             return Columns(len(start))
         memory = settings.plan().memory
-        return Columns.of(rows, start, self._intercept, settings.servers, restored, memory)
+        few = MOST_WHOLE if settings.by_lbfgs() else 0
+        return Columns.of(rows, start, self._intercept, settings.servers, restored, memory, few)
 
     def _moments_of(self, num_keys: int, before: Moments | None) -> Moments | None:
         """Return the moments of the rows, and of those `before`, if they decide the learning rate."""

@@ -29,7 +29,6 @@ class Moment(NamedTuple):
     server: int
     version: int
     answered: Set[Position]  # pulls answered at this version; known in recorded runs
-    left: Set[int]  # workers that have finished
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,10 @@ class Consistency:
 
     def must_be_complete(self, worker: int, pushes: int) -> None:
         """Raise UsageError unless a worker may finish after so many pushes."""
+
+    def pulls_at_the_end(self, worker: int, pushes: int) -> int:
+        """Return how many pulls a worker makes at least between its last push and its end."""
+        return 0
 
     def stops(self, worker: int, pushes: int, asked: bool) -> bool:
         """Return whether a worker stops after so many pushes. asked: whether `Cluster.stop` was called."""

@@ -242,6 +242,7 @@ def test_folders_are_looked_at_before_the_data(shmps, flags, words):
     assert done.returncode == 3 and words in done.stderr and "none.svm" not in done.stderr
 
 
+@pytest.mark.filterwarnings("always::shmps.errors.NotConverged")
 def test_the_advice_of_a_solver_names_flags(shmps, here):
     (here / "steep.svm").write_text("1 1:9\n1 1:1 2:1\n0 2:5\n0 1:-3\n" * 5)
     done = shmps("train", "--data", "steep.svm", "--solver", "lbfgs", "--iterations", 1, "--workers", 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from shmps import LogisticRegression, mapped
+from shmps import LogisticRegression, LogisticRegressionCV, mapped
 from shmps.callbacks import Callback
 from shmps.data.rows import rows_of
 from shmps.linear import checkpoint, columns
@@ -66,6 +66,18 @@ def test_empty_columns_change_no_bits(training, classes, all_take_part):
         all_take_part()
         again = trained(widened(X, PLACES["interleaved"]), y, **params)
         np.testing.assert_array_equal(again.coef_, model.coef_)
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(), LogisticRegressionCV(Cs=[1.0], cv=2)])
+def test_empty_columns_take_no_rounds(model):
+    """Of few features the curvature is a matrix, however many columns beside them are empty."""
+    random, rows, size = np.random.default_rng(0), 2000, 600
+    X = random.normal(size=(rows, 8)).cumsum(axis=1)
+    y = X @ np.arange(-4, 4) + random.normal(size=rows) > 0
+    expected = np.copy(model.fit(X, y).n_iter_)
+    wide = scipy.sparse.csr_matrix(np.hstack([X, np.zeros((rows, size - 8))]))
+    assert columns._PER_WEIGHT * size < 4 * wide.nnz  # memory alone would keep all columns
+    np.testing.assert_array_equal(model.fit(wide, y).n_iter_, expected)
 
 
 def test_a_penalty_reaches_a_feature_that_begins_with_a_weight(all_take_part):

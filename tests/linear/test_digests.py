@@ -25,9 +25,9 @@ DIGESTS = {
     "adagrad": "f6a77d184e0c98c3cea9d47aae13fa5f97dd5bce340cc288d64550695891d22c",
     "ftrl": "acde1eefb04487371af1554ab775e5c8e36b7615c98b24270b97fa2360dbbdfe",
     "dist-lr": "5b5d23d19c00edbfe95d6c38b22d62e79505c75e29d9f6274d56d1d4a4a3cc0b",
-    "lbfgs": "6a81f2c7c1d83f0ebe498f552c9648cf50861521adc47a7e08e5362ee7ce3510",
+    "lbfgs": "60f310867d45324e9189cf7a1fcc2a12dbafd1ded2a288889452a001d3a229d9",
     "classes": "9f580ceb911c824b8212067e67f3b59e2ec6fb1a4163e27643162b3b0d7ec685",
-    "classes-lbfgs": "0659ab4d78cf5b716b77140da056e069b3071377d7e4902184535a96e12683be",
+    "classes-lbfgs": "e50b963ce7d941dd4cf57920acd082408417a9281b5e0e81eb2ce01d30a4bf5b",
 }
 
 # Three workers: a sum of two gradients is the same in any order.

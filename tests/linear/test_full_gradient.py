@@ -477,6 +477,10 @@ def hard(kind, seed):
         X = np.hstack([X, X + 1e-3 * random.standard_normal(X.shape)])
     elif kind == "unscaled":
         X *= 10 ** random.uniform(-1, 1, features)
+    elif kind == "far from 0":
+        X += 10 ** random.uniform(0, 6, features)
+    elif kind == "large rows":  # which make the curvature, until they are classified well
+        X *= 10 ** random.uniform(-3, 3, (rows, 1))
     elif kind == "separable":
         margins *= 1e3
     elif kind == "unbalanced":
@@ -504,7 +508,10 @@ def least_objective(X, y, l2, intercept, start):
 
 
 @pytest.mark.filterwarnings("ignore::shmps.errors.WorseThanConstant")
-@pytest.mark.parametrize("kind", ["wide", "tall", "alike", "unscaled", "separable", "unbalanced"])
+@pytest.mark.parametrize(
+    "kind",
+    ["wide", "tall", "alike", "unscaled", "far from 0", "large rows", "separable", "unbalanced"],
+)
 def test_what_ends_without_a_warning_is_within_tol(kind):
     for seed, (intercept, tol, l2) in enumerate(
         [(False, 1e-6, 1e-3), (True, 1e-6, 1e-4), (False, 1e-3, 1e-3)]

@@ -6,8 +6,7 @@ import pytest
 from bench.faults.recorded import Stream, repeated
 from shmps.ps.consistency import Position
 from shmps.ps.messages import PULL, PUSH, Record
-from shmps.ps.replay import Replay
-from shmps.ps.schedule import EVENT, PULLS, PUSHES, Schedule
+from shmps.ps.schedule import EVENT, PULLS, PUSHES, Schedule, ServerSchedule
 from shmps.ps.server.recorder import StreamRecorder
 from shmps.ps.server.server import Server
 
@@ -32,12 +31,7 @@ def without_dropping_the_note_of_an_update_that_was_not_committed(monkeypatch):
 
 def without_waiting_for_pulls(monkeypatch):
     """A server goes on to the next version as soon as the push is there."""
-    next_update = Replay.next_update
-
-    def at_once(self, held, clock, at):
-        return next_update(self, held, clock, at._replace(left=set(range(10))))
-
-    monkeypatch.setattr(Replay, "next_update", at_once)
+    monkeypatch.setattr(ServerSchedule, "due", lambda self, version: self.pulls[:0])
 
 
 def without_going_on_after_a_pull(monkeypatch):

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from shmps.linear.full_gradient.curvature import ROUNDING
 from shmps.linear.full_gradient.matrix_kernels import add_rows, factorise, solve, times
 from shmps.linear.full_gradient.model_kernels import descend, learn, symmetric
 from shmps.linear.full_gradient.problem import Point, Problem, Sums
 
-RIDGE = 1e-9  # relative; more than the rounding of sums over rows removes
+RIDGE = 1e-9  # relative: features may depend on each other
 _MOST_TURNS = 50
 _EXACT = 1e-4  # accuracy: below it the minimum is confirmed
 _FEW = 128  # non-zeros: Newton's step takes less than a sweep over the rows
@@ -30,12 +31,14 @@ class BlockModel:
         if intercepts:
             corner = np.tril(lower[features:, features:])
             corner += np.tril(corner, -1).T
-            corner[np.diag_indices(intercepts)] += RIDGE * corner.diagonal() + 1e-300  # softmax's is singular
+            corner[np.diag_indices(intercepts)] += (
+                ROUNDING * corner.diagonal() + 1e-300
+            )  # softmax's is singular
             self._centres = np.linalg.solve(corner, lower[features:, :features])
         penalty = np.repeat(problem.penalty, problem.classes)[keys]
         least = sums.squares.ravel()[keys] / 2  # a sample of rows misses those of a rare feature
         self._matrix = np.empty((len(keys), len(keys)))
-        symmetric(lower, self._centres, least, penalty, RIDGE, self._matrix)
+        symmetric(lower, self._centres, least, penalty, RIDGE, ROUNDING, self._matrix)
 
     def minimum(
         self,
@@ -84,7 +87,8 @@ class BlockModel:
         """Alternate coordinate descent, which finds the non-zeros, and Newton's steps for them.
 
         A small sweep is no proof of the minimum, since features may be nearly dependent. It is one if
-        Newton's steps decrease the model by no more.
+        Newton's steps decrease the model by no more. Between these, coordinate descent would bring back the
+        weights that have become 0, and the steps would end where they did.
         """
         total, best = 0.0, 0.0
         for _ in range(_MOST_TURNS):

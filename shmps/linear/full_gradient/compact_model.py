@@ -6,6 +6,7 @@ Byrd, Nocedal & Schnabel, Representations of Quasi-Newton Matrices and Their Use
 
 import numpy as np
 
+from shmps.linear.full_gradient.curvature import ROUNDING
 from shmps.linear.full_gradient.model_kernels import descend_compact
 from shmps.linear.full_gradient.pairs import MEMORY
 from shmps.linear.full_gradient.problem import ONE_AGAINST_REST, Point, Problem, Sums
@@ -20,7 +21,7 @@ def variances(sums: Sums, masses: np.ndarray, intercept: bool) -> np.ndarray:
         return sums.squares.copy()
     centred = sums.squares - sums.means**2 / np.where(masses > 0, masses, 1.0)
     centred[-1] = masses
-    return np.maximum(centred, 1e-9 * sums.squares)
+    return np.maximum(centred, ROUNDING * sums.squares)
 
 
 class CompactModel:

@@ -8,7 +8,8 @@ from shmps.linear.full_gradient.kernels import dots
 from shmps.linear.full_gradient.matrix_kernels import factorise, solve
 from shmps.linear.full_gradient.problem import SOFTMAX, Problem, Sums
 
-RIDGE = float(np.finfo(float).eps) ** 0.5  # relative; more than the rounding of sums over rows removes
+RIDGE = 1e-13  # relative: features may depend on each other
+ROUNDING = 64 * float(np.finfo(float).eps)  # relative error of sums over rows, at most
 
 Solve = Callable[[np.ndarray], np.ndarray]  # (features, classes) to the inverse times it
 
@@ -19,8 +20,7 @@ def solver_for(problem: Problem, sums: Sums, masses: np.ndarray) -> Solve:
     Softmax: the margins of a row can all be shifted alike, so the gradients of the classes sum to 0, and so
     do the steps. The blocks of single classes do not know this: subtract the mean over the classes.
     """
-    penalty = problem.penalty
-    unbalanced = _whole(sums, penalty) if problem.whole else _by_moments(sums, masses, penalty)
+    unbalanced = _whole(problem, sums) if problem.whole else _by_moments(problem, sums, masses)
     if problem.loss != SOFTMAX:
         return unbalanced
 
@@ -32,15 +32,38 @@ def solver_for(problem: Problem, sums: Sums, masses: np.ndarray) -> Solve:
     return balanced
 
 
-def _whole(sums: Sums, penalty: np.ndarray) -> Solve:
-    """Factorise each class's matrix H + diag(penalty).
+def _with_intercept(features: Solve, centres: np.ndarray, masses: np.ndarray) -> Solve:
+    """Return the solver with an intercept, from that of the features about their `centres`.
 
-    A sample of rows misses those of a rare feature. So the diagonal is at least half the exact one.
+    centres (features, classes): the features' means, weighted by the rows' curvatures, which sum to `masses`
+    (classes,). Eliminating the intercept first keeps the variance of a feature that lies far from 0.
     """
-    factors = [
-        _factor(half + half.T, np.maximum(half.diagonal() * 2, squares / 2) + penalty[:, 0])
-        for half, squares in zip(sums.halves, sums.squares.T, strict=True)
-    ]
+    masses = _above_zero(masses)
+
+    def solved(values: np.ndarray) -> np.ndarray:
+        out = np.empty_like(values)
+        out[:-1] = features(values[:-1] - centres * values[-1])
+        out[-1] = values[-1] / masses - (centres * out[:-1]).sum(axis=0)
+        return out
+
+    return solved
+
+
+def _whole(problem: Problem, sums: Sums) -> Solve:
+    """Factorise each class's matrix H + diag(penalty); with an intercept, that of the centred features."""
+    count = problem.features - problem.intercept
+    factors, centres = [], np.zeros((count, problem.classes))
+    for c, half in enumerate(sums.halves):
+        matrix = half + half.T
+        own = matrix[:count, :count]
+        squares = own.diagonal().copy()
+        if problem.intercept:
+            centres[:, c] = matrix[-1, :count] / _above_zero(matrix[-1, -1])
+            own = own - np.outer(centres[:, c], matrix[-1, :count])
+        # A sample of rows misses those of a rare feature: the diagonal has at least half the exact squares.
+        missed = np.maximum(sums.squares[:count, c] / 2 - squares, 0.0)
+        diagonal = own.diagonal() + missed + problem.penalty[:count, 0] + ROUNDING * squares
+        factors.append(_factor(own, diagonal))
 
     def solved(values: np.ndarray) -> np.ndarray:
         columns = values.T.copy()
@@ -48,7 +71,7 @@ def _whole(sums: Sums, penalty: np.ndarray) -> Solve:
             solve(factor, column)
         return columns.T.copy()
 
-    return solved
+    return _with_intercept(solved, centres, sums.squares[-1]) if problem.intercept else solved
 
 
 def _factor(matrix: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
@@ -66,7 +89,7 @@ def _factor(matrix: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         ridge *= 100
 
 
-def _by_moments(sums: Sums, masses: np.ndarray, penalty: np.ndarray) -> Solve:
+def _by_moments(problem: Problem, sums: Sums, masses: np.ndarray) -> Solve:
     """Approximate each class's matrix by H = diag(S - m^2 / M + penalty) + m m' / M.
 
     S: sum D x^2, m: sum D x, M: sum D over the rows, with the curvatures D of the rows. X'DX is M times the
@@ -74,10 +97,13 @@ def _by_moments(sums: Sums, masses: np.ndarray, penalty: np.ndarray) -> Solve:
     covariance. The outer product couples all features that are seldom negative, such as counts, with each
     other and with the intercept: without it the first steps would be far too long.
     """
-    mass = _above_zero(masses)
-    # A feature that is the same in every row, such as the intercept's, has no variance.
-    variances = np.maximum(sums.squares - sums.means**2 / mass, RIDGE * sums.squares)
-    inverse, steep = 1 / _above_zero(variances + penalty), sums.means / np.sqrt(mass)
+    mass, count = _above_zero(masses), problem.features - problem.intercept
+    squares, means = sums.squares[:count], sums.means[:count]
+    variances = np.maximum(squares - means**2 / mass, ROUNDING * squares)
+    inverse = 1 / _above_zero(variances + problem.penalty[:count])
+    if problem.intercept:
+        return _with_intercept(lambda values: values * inverse, means / mass, masses)
+    steep = means / np.sqrt(mass)
     scaled, along = steep * inverse, np.empty(len(mass))
     rest = np.empty(len(mass))
     dots(scaled, steep, rest)

@@ -94,12 +94,12 @@ def descend_compact(diagonal, left, right, columns, slopes, values, thresholds, 
 
 
 @kernel
-def symmetric(lower, centres, least, penalty, ridge, out):
+def symmetric(lower, centres, least, penalty, ridge, rounding, out):
     """Set `out` (m, m) to the matrix with the lower triangle `lower`, in centred coordinates.
 
     lower has the blocks F of the features, B and A of the intercepts, which come last; centres C = A^-1 B.
     out has the blocks F - B' C, 0 and A. The diagonals of F and A are at least `least` (m,); `penalty` (m,)
-    is added to them, and a relative `ridge`.
+    is added to them. Then `ridge` of the result and `rounding` of the diagonal of F are added.
     """
     intercepts, features = centres.shape
     m = intercepts + features
@@ -109,12 +109,12 @@ def symmetric(lower, centres, least, penalty, ridge, out):
                 for k in range(first, min(first + _TILE, j + 1)):
                     value = lower[j, k] if k >= features or j < features else 0.0
                     if j == k:
-                        value = (max(value, least[j]) + penalty[j]) * (1.0 + ridge)
+                        value = max(value, least[j]) + penalty[j]
                     for f in range(intercepts if j < features else 0):
                         value -= lower[features + f, j] * centres[f, k]
                     out[j, k] = out[k, j] = value
     for j in range(m):
-        out[j, j] = max(out[j, j], ridge * (lower[j, j] + penalty[j]))
+        out[j, j] = max(out[j, j], 0.0) * (1.0 + ridge) + rounding * lower[j, j]
         if out[j, j] == 0.0:
             out[j, j] = 1.0
 

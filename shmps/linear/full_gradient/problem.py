@@ -18,7 +18,7 @@ import numpy as np
 from shmps.data.rows import Rows, lengths
 
 BINARY, ONE_AGAINST_REST, SOFTMAX = "binary", "ovr", "multinomial"
-_MOST_WHOLE = 512  # features, for a matrix: it is factorised in a few ms
+MOST_WHOLE = 512  # features, for a matrix: it is factorised in a few ms
 _MOST_ENTRIES = 2**20  # of the matrices of all classes
 _PRODUCTS = 1  # of two values of a row, per non-zero, for a curvature: about the cost of a gradient
 _LEAST_ROWS = 10  # per feature, that a curvature is computed from
@@ -91,7 +91,7 @@ class Problem:
         With an L1 penalty, a matrix takes a `Block`.
         """
         entries = self.classes * self.features**2
-        return self.features <= _MOST_WHOLE and entries <= _MOST_ENTRIES and self.l1 == 0
+        return self.features <= MOST_WHOLE and entries <= _MOST_ENTRIES and self.l1 == 0
 
     @property
     def value_at_zero(self) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Generator
 
 import numpy as np
 
+from shmps.linear.full_gradient.bends import Bends
 from shmps.linear.full_gradient.curvature import Solve, solver_for
 from shmps.linear.full_gradient.kernels import dots
 from shmps.linear.full_gradient.pairs import Pairs
@@ -41,6 +42,9 @@ _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks f
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
 _LOOSE = 1e-3  # tolerance
 _STALE = 0.25  # strictness for a gap by a curvature that should be renewed: it may be four times too large
+_COMPARED = 10  # steps
+_MOST_FALL = 0.3  # of the curvature along the next step, for which its slope still tells the gap
+_OUTDATED = 0.7  # fall of the curvature along the steps since H was renewed
 _TINY = float(np.finfo(float).tiny)
 _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 
@@ -71,6 +75,7 @@ class SmoothSearch:
         self._direction, self._slope = start, 0.0
         self._masses = np.zeros(problem.classes)  # when H was renewed
         self._decreases: list[float] = []
+        self._bends = Bends()
         self._first_trial = 1.0
 
     def steps(self) -> Steps:
@@ -80,7 +85,12 @@ class SmoothSearch:
             # Far from the minimum, p (1 - p) of most rows may be 0: no curvature would lead back.
             yield from self._begin(np.zeros(self.problem.shape))
         yield from self._renew(self._usual_share)
-        while not self._is_near():
+        while True:
+            if self._is_near():
+                if not self._is_outdated:
+                    return
+                yield from self._renew(self._usual_share)
+                continue
             hard = yield from self._step()
             if self.stuck:
                 return
@@ -103,6 +113,11 @@ class SmoothSearch:
         self._renewals += 1
         if self.problem.whole and self.problem.loss != SOFTMAX:  # whose blocks leave out that classes compete
             self._pairs.clear()
+
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether H is a matrix that has lost its curvature since: then it tells too small a gap."""
+        return self.problem.whole and self._bends.fall_behind(self._age) > _OUTDATED
 
     def _share_to_renew(self, hard: bool) -> float:
         """Return the share of the products that a new curvature takes; 0: keep the present one."""
@@ -128,7 +143,9 @@ class SmoothSearch:
         if self.gap <= _ROUNDING * abs(self.best.value):
             return True
         recent = self._decreases[-self._last :]
-        return self.gap <= allowed and len(recent) == self._last and max(recent) <= allowed
+        if self.gap > allowed or len(recent) < self._last or max(recent) > allowed:
+            return False
+        return self._bends.fall_ahead(self.gap) <= _MOST_FALL and _remaining(self._decreases) <= allowed
 
     def _step(self) -> Generator[Request, Sums, bool]:
         """Move along the direction to where the slope is flat. Return whether that was hard to find.
@@ -158,6 +175,9 @@ class SmoothSearch:
         if not down:
             self.stuck = True
             return True
+        self._bends.add(
+            point.value - before.value, t * slope, t * here, rounding=_ROUNDING * abs(before.value)
+        )
         self._accept(point, before)
         self._first_trial = min(max(t / (1 - here / slope), 1.0), 2.0) if self.problem.whole else 1.0
         return t < 0.5 or trial > 2
@@ -187,6 +207,19 @@ class SmoothSearch:
         out = np.empty(1)
         dots(one.reshape(-1, 1), other.reshape(-1, 1), out)
         return float(out[0])
+
+
+def _remaining(decreases: list[float]) -> float:
+    """Return the sum of all further decreases, if these go on as a geometric series.
+
+    Single ones vary too much to tell its ratio, so those of the last steps are compared with as many before.
+    """
+    steps = min(_COMPARED, len(decreases) // 2)
+    late = sum(decreases[-steps:]) if steps else 0.0
+    early = sum(decreases[-2 * steps : -steps])
+    if late <= 0:
+        return 0.0
+    return late**2 / (early - late) if early > late else math.inf
 
 
 def _within(guess: float, low: float, high: float) -> float:

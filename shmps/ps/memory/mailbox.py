@@ -58,6 +58,11 @@ class PushLog:
         self._sizes[slot] = sizes
         self._pulls[slot] = place
 
+    def sizes(self, slot: int) -> list[int]:
+        """Return the keys for each server of the request in a slot."""
+        sizes: list[int] = self._sizes[slot].tolist()
+        return sizes
+
     def pulls(self) -> dict[int, tuple[int, list[int]]]:
         """Return the noted pulls, slot and sizes by place, in order."""
         slots = (*self.slots, *self.dense_slots)

@@ -80,7 +80,6 @@ class Server:
         self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
         self._lives: dict[int, int] = {}  # of the workers
         self._awaited = 0  # workers of the run that have not entered yet
-        self._left: set[int] = set()  # workers that have finished
         self._held: list[Record] = []  # pushes that are not applied yet, in order of arrival
         self._last: dict[int, int] = {}  # number of each worker's last push that is applied or held
         self._parked: list[Record] = []  # pulls that may not be answered yet
@@ -110,7 +109,6 @@ class Server:
         """Begin a run, or go on with it after the death of a predecessor: nothing is held or parked."""
         self.clock.start([])
         self._lives, self._last, self._held, self._parked = {}, {}, [], []
-        self._left.clear()
         self._unshipped.clear()
         self._awaited = start.workers
 
@@ -137,6 +135,7 @@ class Server:
             self._apply_held()
         elif number <= self._redo.done[worker]:
             self._acknowledge(record)  # applied before, by this server or a predecessor
+            self._apply_held()
 
     def _apply_held(self) -> None:
         """Apply held pushes as far as the mode and the replica's backlog allow."""
@@ -149,7 +148,7 @@ class Server:
             self._apply(update)
 
     def _moment(self) -> Moment:
-        return Moment(self.rank, self._redo.version, self._recorder.answered, self._left)
+        return Moment(self.rank, self._redo.version, self._recorder.answered)
 
     def _gradient(self, update: list[Record]) -> tuple[np.ndarray, np.ndarray]:
         """Return keys and values of one update. The pushes of a tick are reduced in rank order."""
@@ -249,7 +248,6 @@ class Server:
     def _leave(self, leave: Leave) -> None:
         """Stop waiting for a worker that has finished."""
         self.clock.leave(leave.worker)
-        self._left.add(leave.worker)
         self._apply_held()
         self._answer_parked()
 

@@ -300,6 +300,9 @@ class KVWorker:
     def leave(self) -> None:
         """End the part of this worker: called once, after the function."""
         self.consistency.must_be_complete(self.rank, self.pushes)
+        while self._requests.pulls < self.consistency.pulls_at_the_end(self.rank, self.pushes):
+            if not self._requests.pass_former():
+                self.start_pull(np.empty(0, np.int64))
         self.flush()
 
     def flush(self) -> None:

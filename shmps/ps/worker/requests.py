@@ -71,6 +71,7 @@ class Requests:
         self._free = {False: list(log.slots), True: list(log.dense_slots)}
         self._keeps_answers = keeps_answers
         self._kept: list[int] = []  # slots of answered pulls
+        self._recovered: set[int] = set()  # slots of a former life, which two requests may use
         self._former: dict[int, int] = {}  # slots of a former life's pulls since the last push, by place
 
     @property
@@ -157,7 +158,7 @@ class Requests:
         if slot is None:
             return None
         sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
-        same = (slot < 0) == (keys is None)
+        same = (slot < 0) == (keys is None) and sizes == self._log.sizes(slot)
         if same and keys is not None:
             kept = [box.keys[slot][:size] for box, size in zip(self._mailboxes, sizes, strict=True)]
             same = np.array_equal(np.concatenate(kept), keys)
@@ -168,6 +169,12 @@ class Requests:
         self.under_way = {each.timestamp: each for each in others}
         return slot, sizes
 
+    def pass_former(self) -> bool:
+        """Count the next pull as made if it is one of a former life, which is announced already."""
+        passed = self._next_pull in self._former
+        self.pulls += passed
+        return passed
+
     def _forget_answers(self) -> None:
         """Free the slots of the pulls before a push that is committed."""
         slots = (*self._kept, *self._former.values())
@@ -177,7 +184,7 @@ class Requests:
 
     def _release(self, slot: int) -> None:
         """Free a slot, unless it keeps an answer or another request uses it."""
-        if self._keeps_answers:
+        if slot in self._recovered:
             used = (*self._kept, *self._former.values(), *(each.slot for each in self.under_way.values()))
             if slot in used:
                 return
@@ -222,7 +229,8 @@ class Requests:
             self._add(PULL, slot, number, sizes, [turn] * len(sizes))
             if number == self.pushes:
                 self._former[place] = slot
-        for slot in {request.slot for request in self.under_way.values()}:
+        self._recovered = {request.slot for request in self.under_way.values()}
+        for slot in self._recovered:
             self._free[slot < 0].remove(slot)
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
@@ -273,7 +281,8 @@ class Requests:
         values = None if request.op == PUSH or request.out is None else self._collect(request)
         if self._keeps_answers and values is not None and request.number == self.pushes:
             self._kept.append(request.slot)
-        self._release(request.slot)
+        else:
+            self._release(request.slot)
         if request.callback is not None:
             self.callbacks_expected -= 1
             self.due.append((request.callback, values))
