@@ -34,6 +34,13 @@ def test_a_straggler_holds_up_sync_and_not_async(problem):
     assert free.result.delays.max > sync.result.delays.max == 0
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_an_iteration_takes_a_gradient_a_push_and_a_pull(problem, mode):
+    far = Machines(**{**vars(IDEAL), "latency": 0.25})
+    expected = 1 + 4 * 0.25 if mode == "sync" else 1 + 2 * 0.25  # async sends both at once
+    assert simulated(problem, far, mode=mode).seconds == pytest.approx(10 * expected, abs=1)
+
+
 def test_a_server_saturates_as_workers_become_more(problem):
     machines = Machines(**{**vars(IDEAL), "push": 0.4})
     few, many = (simulated(problem, machines, workers=workers, mode="async") for workers in (1, 10))
