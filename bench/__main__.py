@@ -14,6 +14,7 @@ from bench.speed import (
     async_,
     blocks,
     cv,
+    inline,
     load,
     outofcore,
     peers,
@@ -30,7 +31,7 @@ from shmps.errors import ShmpsError
 MODULES = (
     table, trace, straggler, cure, grid, strength, simulate,
     kill, faults, leftovers, replay,
-    protection, peers, real, blocks, cv, sync, scaling, start, requests, load, outofcore, async_,
+    protection, peers, real, blocks, cv, sync, scaling, start, requests, inline, load, outofcore, async_,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
 #

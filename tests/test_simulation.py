@@ -34,6 +34,13 @@ def test_a_straggler_holds_up_sync_and_not_async(problem):
     assert free.result.delays.max > sync.result.delays.max == 0
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_an_iteration_takes_a_gradient_a_push_and_a_pull(problem, mode):
+    far = Machines(**{**vars(IDEAL), "latency": 0.25})
+    expected = 1 + 4 * 0.25 if mode == "sync" else 1 + 2 * 0.25  # async sends both at once
+    assert simulated(problem, far, mode=mode).seconds == pytest.approx(10 * expected, abs=1)
+
+
 def test_a_server_saturates_as_workers_become_more(problem):
     machines = Machines(**{**vars(IDEAL), "push": 0.4})
     few, many = (simulated(problem, machines, workers=workers, mode="async") for workers in (1, 10))
@@ -66,6 +73,16 @@ def test_the_weights_are_those_of_the_training_itself(problem):
         workers=4, servers=2, solver="minibatch", batch_size=0, iterations=10, engine="inline"
     ).fit(*problem)
     assert done.result.metrics == model.result_.metrics and done.result.clock == "virtual"
+
+
+def test_the_journal_of_a_simulation_is_repeated_by_processes(problem, tmp_path):
+    path = tmp_path / "simulated.journal"
+    given = {"workers": 3, "servers": 2, "mode": "async", "solver": "minibatch", "iterations": 15}
+    machines = Machines(stragglers=0.3, slowness=4, variation=0.5)
+    done = simulate(*problem, machines, record=path, **given)
+    real = LogisticRegression(replay=path, **given).fit(*problem)
+    assert real.result_.clock == "wall" and done.result.delays.max > 2
+    assert real.result_.metrics == done.result.metrics and real.result_.delays == done.result.delays
 
 
 def test_what_cannot_be_simulated_is_refused(problem):

@@ -18,12 +18,11 @@ from shmps.engines.inline.nodes import (
     KILLED,
     Clock,
     Node,
-    Post,
     SchedulerClock,
     ServerNode,
-    Site,
     WorkerNode,
 )
+from shmps.engines.inline.site import Post, Site
 from shmps.engines.roles import server_on, worker_on
 from shmps.engines.warm_up import warm_up
 from shmps.errors import UsageError

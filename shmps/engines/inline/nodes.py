@@ -3,18 +3,18 @@
 import itertools
 import traceback
 from collections.abc import Callable
-from typing import Any
 
 from shmps.engines.inline.loop import Fiber, Killed, Loop
-from shmps.engines.inline.network import Network
+from shmps.engines.inline.site import WAKE, Post, Site, WorkerPost
 from shmps.ps.memory.status import Pulse
-from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Address, Delivery, Record
+from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Record
 from shmps.ps.node import handle
 from shmps.ps.server.server import Server
 
-BEGIN = WAKE = None  # an event that is no record: a node begins, or has slept
+BEGIN = None  # an event that is no record: a node begins
 DIE = Record(0, 1)  # its machine dies
 KILLED, FAILED = -9, 1  # exit codes, as of processes
+_END = Record(0)  # what the network carries when a node has ended
 
 
 class Node:
@@ -24,10 +24,9 @@ class Node:
     """
 
     pid = 0
+    post: Post
 
-    post: "Post"
-
-    def __init__(self, site: "Site", role: int, rank: int, life: int):
+    def __init__(self, site: Site, role: int, rank: int, life: int):
         self.role, self.rank, self.life = role, rank, life
         self.exit_code: int | None = None
         self.failpoints: dict[str, int] = {}
@@ -36,7 +35,7 @@ class Node:
     def start(self) -> None: ...
 
     def join(self, seconds: float | None = None) -> None:
-        until = self._loop.now + (seconds or 0.0)
+        until = self._loop.now + (1.0 if seconds is None else seconds)  # who has no limit asks again
         while self.exit_code is None and self._loop.now < until:
             self._loop.pause_scheduler(until)
 
@@ -61,7 +60,7 @@ class Node:
 class ServerNode(Node):
     """A server. It has no thread: `Server.handle` runs in the thread that has the baton."""
 
-    def __init__(self, site: "Site", rank: int, life: int, begin: Callable[[], Server], pulse: Pulse):
+    def __init__(self, site: Site, rank: int, life: int, begin: Callable[[], Server], pulse: Pulse):
         super().__init__(site, SERVER, rank, life)
         self.post = Post(site, (SERVER, rank))
         self._begin, self._pulse = begin, pulse
@@ -104,9 +103,9 @@ class ServerNode(Node):
 class WorkerNode(Node):
     """A worker: a function that runs in a thread of its own while it has the baton."""
 
-    post: "WorkerPost"
+    post: WorkerPost
 
-    def __init__(self, site: "Site", rank: int, life: int, begin: Callable[["WorkerNode"], None]):
+    def __init__(self, site: Site, rank: int, life: int, begin: Callable[["WorkerNode"], None]):
         super().__init__(site, WORKER, rank, life)
         self.post = WorkerPost(site, self)
         self._begin = begin
@@ -229,7 +228,7 @@ class SchedulerClock:
 class Clock:
     """The virtual clock, as one worker sees it; see `shmps.ps.engine.Clock`."""
 
-    def __init__(self, site: "Site", node: WorkerNode, computing: Callable[[int], float]):
+    def __init__(self, site: Site, node: WorkerNode, computing: Callable[[int], float]):
         self._loop, self._network, self._computing = site.loop, site.network, computing
         self._rank, self.sleep = node.rank, node.sleep
 
@@ -243,89 +242,3 @@ class Clock:
         """Let the time pass that a pull takes."""
         sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
         self.sleep(self._network.round_trip(self._loop.now, self._rank, sizes) - self._loop.now)
-
-
-class Post:
-    """The way of one node to the others; see `shmps.ps.engine.Outbox`. What is sent has left at once."""
-
-    def __init__(self, site: "Site", me: Address):
-        self._loop, self._network, self._nodes, self._me = site.loop, site.network, site.nodes, me
-        self._machines = site.network.machines
-        self._machine, self._is_worker = self._machines[me], me[0] == WORKER
-
-    def send(self, address: Address, record: Record) -> None:
-        self.carry(address, record, record)
-
-    def carry(self, address: Address, event: Any, record: Record) -> None:
-        """Let the addressee take `event` when `record` has come through the network.
-
-        Records to a former life, and records to nobody, are lost.
-        """
-        if (node := self._nodes.get(address)) is not None:
-            loop = self._loop
-            worker = self._me[1] if self._is_worker else address[1]
-            at = self._network.arrival(loop.now, self._machine, self._machines[address], worker, record)
-            loop.at(at, node, event)
-
-    def send_all(self, deliveries: list[Delivery]) -> None:
-        for address, record in deliveries:
-            self.carry(address, record, record)
-
-    def send_behind(self, role: int, address: Address, record: Record) -> None:
-        # A machine takes records in the order in which they were sent, whoever the sender is.
-        self.send(address, record)
-
-    def flush(self) -> None: ...
-
-
-class WorkerPost(Post):
-    """The post of a worker, which can wait; see `shmps.ps.engine.Post`."""
-
-    def __init__(self, site: "Site", node: "WorkerNode"):
-        super().__init__(site, (WORKER, node.rank))
-        self._node = node
-        self.receive_until, self.receive_nowait = node.receive_until, node.drain
-
-    def send(self, address: Address, record: Record) -> None:
-        self._node.must_live()
-        self.carry(address, record, record)
-
-    def receive(self) -> list[Record]:
-        records: list[Record] = []
-        self.receive_until(lambda: bool(records), records.extend)
-        return records
-
-
-_END = Record(0)  # what the network carries when a node has ended
-
-
-class Inbox:
-    """The scheduler's inbox: records, and nodes that have ended."""
-
-    def __init__(self, loop: Loop):
-        self.records: list[Record] = []
-        self.ended: list[Node] = []
-        self._loop, self._is_called = loop, False
-
-    def take(self, event: Any) -> Fiber | None:
-        """Keep what comes. The scheduler goes on after what else comes at the same time, to wake it once."""
-        if event is WAKE:
-            self._is_called = False
-            return self._loop.scheduler
-        (self.ended if isinstance(event, Node) else self.records).append(event)
-        if not self._is_called:
-            self._is_called = True
-            self._loop.at(self._loop.now, self, WAKE)
-        return None
-
-
-class Site:
-    """What the nodes of one cluster share.
-
-    nodes: the last node of each address. at_work: the node whose code runs now.
-    """
-
-    def __init__(self, loop: Loop, network: Network):
-        self.loop, self.network, self.inbox = loop, network, Inbox(loop)
-        self.nodes: dict[Address, Any] = {(SCHEDULER, 0): self.inbox}
-        self.at_work: Any = None
