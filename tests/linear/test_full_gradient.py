@@ -53,7 +53,7 @@ def value_and_gradient(weights, X, y, l2, intercept):
     penalty = np.full(len(weights), l2)
     penalty[len(weights) - intercept :] = 0.0
     z = y * (X @ weights)
-    slope = X.T @ (-y / (1 + np.exp(z))) / len(y)
+    slope = X.T @ (-y * scipy.special.expit(-z)) / len(y)
     return np.logaddexp(0, -z).mean() + penalty @ weights**2 / 2, slope + penalty * weights
 
 
