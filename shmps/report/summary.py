@@ -5,10 +5,12 @@ from html import escape
 
 import numpy as np
 
+from shmps.journal import Journal
 from shmps.linear.result import Evaluation, Result
 from shmps.linear.timesheet import ACTIVITIES, COMPUTE, PULL, PUSH, SLEEP, WAIT, Spans
 from shmps.ps.events import Event
 from shmps.report import charts
+from shmps.report.order import order
 from shmps.report.page import facts, figures, page, table
 from shmps.report.timeline import Node, nodes
 from shmps.system import files
@@ -19,21 +21,24 @@ _STACKED = [COMPUTE, PULL, PUSH, SLEEP, WAIT]  # from below
 _SIGNS = {"joined": "+", "left": "−"}  # of deaths: a cross
 
 
-def write_report(result: Result, path: str) -> None:
-    """Write `report(result)` to the file `path`, whole or not at all.
+def write_report(result: Result, path: str, journal: Journal | None = None) -> None:
+    """Write `report(result, journal)` to the file `path`, whole or not at all.
 
     Raises DataError and OutOfSpace if it cannot be written.
     """
-    files.write(path, [report(result).encode()], "the report", "write it again")
+    files.write(path, [report(result, journal).encode()], "the report", "write it again")
 
 
-def report(result: Result) -> str:
-    """The page. What every worker did when is on it if the training kept a timeline."""
+def report(result: Result, journal: Journal | None = None) -> str:
+    """The page. What every worker did when is on it if the training kept a timeline; the order of the pushes
+    if it was recorded, and its `journal` is given.
+    """
     title = f"Training of {result.data}" if result.data else "Training"
     sections = {
         "Result": facts(result.figures()),
         "Accuracy and loss": _learning(result),
         "Delay": _delay(result),
+        **({} if journal is None else {"Order of pushes": order(journal)}),
         "Workers' time": _time(result),
         "Events": _events(result.events),
         "Settings": facts(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from processes import DEADLINE
 
-from shmps import Cluster, LogisticRegression
+from shmps import Cluster, Journal, LogisticRegression
 from shmps.linear import solvers
 from shmps.ps.messages import WORKER
 from shmps.report import charts
@@ -215,3 +215,19 @@ def test_the_numbers_below_a_chart_are_inside_it(most):
     width = float(re.search(r'viewBox="0 0 (\d+)', drawn)[1])
     found = re.findall(r'<text x="([\d.]+)"[^>]*"middle">([\d.,]+)<', drawn)
     assert found and all(float(x) + 3.5 * len(text) <= width for x, text in found)
+
+
+def test_the_page_of_a_recorded_run_shows_whose_pushes_came_when(tmp_path):
+    path = tmp_path / "run.journal"
+    result = trained(mode="async", record=path)
+    journal = Journal.open(path)
+    page = Page(report(result, journal))
+    assert "Order of pushes" in page.texts["h2"] and "Order of pushes" not in Page(report(result)).texts["h2"]
+    assert {"Pushes of worker 0", "Pushes of worker 1"} <= set(page.texts["title"])
+    for rank in range(2):
+        own = np.flatnonzero(journal.pushes["worker"] == rank)
+        assert f"{len(own):,} of {len(journal.pushes):,} pushes." in page.texts["desc"]
+        row = [f"{len(own):,}", f"{np.median(np.diff(own) - 1):.0f}", f"{np.diff(own).max() - 1:,}"]
+        assert str(row)[1:-1] in str(page.texts["td"])
+    identities = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(identities) == len(set(identities))

@@ -22,6 +22,7 @@ from shmps.data import datasets, named_sets
 from shmps.data.dialect import origin_of
 from shmps.data.labels import Labels, encoded
 from shmps.errors import ShmpsError, UsageError, verbatim
+from shmps.journal import Journal
 from shmps.linear import checkpoint
 from shmps.linear.bar import Bar
 from shmps.linear.defaults import settle_workers
@@ -85,7 +86,8 @@ def trained(options: argparse.Namespace) -> tuple[Result, dict[str, Any]]:
     if options.model:  # before anything is printed, which may fail
         formats.save(estimator.model(), options.model, options.format)
     if options.report:
-        write_report(result, options.report)
+        journal = None if options.record is None else Journal.open(options.record)
+        write_report(result, options.report, journal)
     if options.timeline_file:
         write_trace(result, options.timeline_file)
     return result, {"cv": validated} if validated else {}
