@@ -17,6 +17,7 @@ from shmps.ps.memory.parameters import Copy
 from shmps.system.compiling import at, kernel
 from shmps.system.memory import available_memory, own_memory
 
+_LITTLE = 2**20  # bytes: asking the system for free memory takes as long as a small training
 _PER_WEIGHT = 80  # bytes that leaving out a weight saves at least
 
 
@@ -52,7 +53,7 @@ class Columns:
         cost = rows.nonzeros * (4 + 12 * isinstance(rows, MappedRows))  # mapped rows are copied into memory
         if num_keys * per_key <= cost and not 0 < few < num_keys:
             return Columns(num_keys)
-        if cost > (available_memory() // 2 if memory is None else memory - own_memory()):
+        if cost > _LITTLE and cost > (available_memory() // 2 if memory is None else memory - own_memory()):
             return Columns(num_keys)
         takes_part = np.zeros(num_keys, bool)
         for part in rows.parts():
