@@ -53,7 +53,9 @@ class Columns:
         cost = rows.nonzeros * (4 + 12 * isinstance(rows, MappedRows))  # mapped rows are copied into memory
         if num_keys * per_key <= cost and not 0 < few < num_keys:
             return Columns(num_keys)
-        if cost > _LITTLE and cost > (available_memory() // 2 if memory is None else memory - own_memory()):
+        if memory is not None and cost > memory - own_memory():
+            return Columns(num_keys)
+        if memory is None and cost > _LITTLE and cost > available_memory() // 2:
             return Columns(num_keys)
         takes_part = np.zeros(num_keys, bool)
         for part in rows.parts():

@@ -190,6 +190,8 @@ def test_nothing_is_copied_where_there_is_no_memory(monkeypatch):
     assert Columns.of(rows, start, False, 1, None, memory=2**40).kept is not None
     assert Columns.of(rows, start, False, 1, None, memory=1).kept is None
     monkeypatch.setattr(columns, "available_memory", lambda: 0)
+    assert Columns.of(rows, start, False, 1, None).kept is not None  # so little is taken without asking
+    monkeypatch.setattr(columns, "_LITTLE", 0)
     assert Columns.of(rows, start, False, 1, None).kept is None
 
 
