@@ -28,6 +28,10 @@ class Channels:
     def __init__(self) -> None:
         self.reports, self.outcome = Channel(), Channel()
 
+    def empty(self) -> None:
+        self.reports.empty()
+        self.outcome.empty()
+
 
 class Events:
     """The events of one server; see `shmps.ps.server.recorder.Stream`."""

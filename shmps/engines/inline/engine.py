@@ -173,8 +173,7 @@ class InlineEngine:
 
     def empty_channels(self) -> None:
         for channels in self.channels:
-            channels.reports.empty()
-            channels.outcome.empty()
+            channels.empty()
 
     def close(self) -> None:
         """Give the memory back: nodes, posts and events refer to each other."""

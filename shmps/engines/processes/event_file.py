@@ -1,27 +1,20 @@
 """Event files: the journals of servers while a run goes on. They outlive the servers."""
 
 import os
-import tempfile
-from multiprocessing import reduction
 
+from shmps.engines.processes.nameless_file import NamelessFile
 from shmps.errors import OutOfSpace
 from shmps.system.os_errors import shortage
 
 
-class EventFile:
-    """A nameless file in memory to which one server appends (`shmps.ps.server.recorder.Stream`).
+class EventFile(NamelessFile):
+    """A file to which one server appends (`shmps.ps.server.recorder.Stream`).
 
     It grows, since nobody knows how long a run will be. A write is copied by the kernel: it is in the file
     when the call returns, whatever happens to the server then.
     """
 
-    def __init__(self) -> None:
-        if hasattr(os, "memfd_create"):
-            self._descriptor = os.memfd_create("shmps")
-        else:
-            with tempfile.TemporaryFile() as file:
-                self._descriptor = os.dup(file.fileno())
-        self._end = 0
+    _end = 0  # where the next event goes
 
     def append(self, data: bytes) -> None:
         try:
@@ -50,12 +43,3 @@ class EventFile:
     def cut(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
         self._end = size
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-    def __getstate__(self):
-        return reduction.DupFd(self._descriptor)
-
-    def __setstate__(self, state):
-        self._descriptor, self._end = state.detach(), 0

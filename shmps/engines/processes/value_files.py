@@ -7,25 +7,17 @@ while it writes leaves no incomplete message.
 
 import os
 import pickle
-import tempfile
-from multiprocessing import reduction
 from typing import Any
 
+from shmps.engines.processes.nameless_file import NamelessFile
 from shmps.errors import OutOfSpace
 from shmps.system.os_errors import shortage
 
 _LENGTH_BYTES = 8  # of the length before each part
 
 
-class ValueFile:
+class ValueFile(NamelessFile):
     """One file: a worker writes and announces values, the scheduler reads them. See `ps.engine.Channel`."""
-
-    def __init__(self) -> None:
-        if hasattr(os, "memfd_create"):
-            self._descriptor = os.memfd_create("shmps")
-        else:
-            with tempfile.TemporaryFile() as file:
-                self._descriptor = os.dup(file.fileno())
 
     def write(self, value: Any, offset: int = 0) -> int:
         """Write a picklable value from `offset` on; return its size in bytes.
@@ -79,15 +71,6 @@ class ValueFile:
     def empty(self) -> None:
         """Give the memory back. Call it only while no worker writes."""
         os.ftruncate(self._descriptor, 0)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-    def __getstate__(self):
-        return reduction.DupFd(self._descriptor)
-
-    def __setstate__(self, state):
-        self._descriptor = state.detach()
 
 
 class WorkerFiles:

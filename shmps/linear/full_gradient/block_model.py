@@ -31,9 +31,8 @@ class BlockModel:
         if intercepts:
             corner = np.tril(lower[features:, features:])
             corner += np.tril(corner, -1).T
-            corner[np.diag_indices(intercepts)] += (
-                ROUNDING * corner.diagonal() + 1e-300
-            )  # softmax's is singular
+            # That of softmax is singular.
+            corner[np.diag_indices(intercepts)] += ROUNDING * corner.diagonal() + 1e-300
             self._centres = np.linalg.solve(corner, lower[features:, :features])
         penalty = np.repeat(problem.penalty, problem.classes)[keys]
         least = sums.squares.ravel()[keys] / 2  # a sample of rows misses those of a rare feature

@@ -5,9 +5,9 @@
 The model's minimum has exact zeros, and so do the steps: they go all the way to it (Lee, Sun & Saunders,
 Proximal Newton-Type Methods for Minimizing Composite Functions, SIAM J. Optim. 2014). BFGS corrects the model
 along each step, so that it serves for several. If a step fails, the model learns from it too, and its new
-minimum is tried from the same point, with a damped model: where rows are far on either side, their curvature
-is nearly zero, and the minimum is far too far (Levenberg, Q. Appl. Math. 1944). With too many non-zeros for a
-matrix, L-BFGS takes the model's place.
+minimum is tried from the same point, with a damped model: rows with large margins have almost no curvature,
+and without damping the model's minimum would be much too far away (Levenberg, Q. Appl. Math. 1944). With too
+many non-zeros for a matrix, L-BFGS takes the model's place.
 
 Where more weights violate the optimality conditions than a working set takes, the penalty is raised until the
 others do not. So it falls step by step, as along a regularization path, and few weights are ever non-zero. A
