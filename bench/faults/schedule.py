@@ -243,7 +243,7 @@ class Schedule(Simulation):
         clocks = [
             done[rank] for rank, first in self.first.items() if rank not in self.gone and done[rank] >= first
         ]
-        return self.consistency.may_answer(number, min(clocks))
+        return number - min(clocks) <= self.consistency.bound
 
     def check_acknowledged(self, rank: int, number: int) -> None:
         _must((self.parameters.done[:, rank] >= number).all(), f"worker {rank} lost its push", number)

@@ -4,6 +4,7 @@ Bulk-synchronous, stale-synchronous (Ho et al., NIPS 2013) and asynchronous trai
 alone, and so does a replay (`shmps.ps.replay`).
 """
 
+import collections
 import math
 from collections.abc import Set
 from dataclasses import dataclass
@@ -68,9 +69,6 @@ class Consistency:
             return "hogwild"
         return "async" if math.isinf(self.bound) else f"bounded {self.bound}"
 
-    def may_answer(self, clock: int, slowest: float) -> bool:
-        return clock - slowest <= self.bound
-
     @property
     def reads_by_pull(self) -> bool:
         """Whether `kv.read` has to pull: a look is at a version in sync mode only."""
@@ -87,9 +85,13 @@ class Consistency:
         """Return the held pushes that form the next update, as they arrived; [] if it has to wait."""
         return clock.tick_of(held) if self.hold_pushes else held[:1]
 
-    def may_pull(self, pull: Record, clock: "VectorClock", at: Moment) -> bool:
-        """Return whether a pull may be answered now. The pushes before it are applied."""
-        return self.may_answer(pull.number, clock.slowest)
+    def progress(self, clock: "VectorClock", version: int) -> float:
+        """Return what parked pulls wait for: the ticks of the slowest worker."""
+        return clock.slowest
+
+    def needed(self, pull: Record, server: int) -> float:
+        """Return the least progress, 0 or more, at which a pull may be answered."""
+        return max(0, pull.number - self.bound)
 
     def delay(self, push: Record, at: Moment) -> int:
         """Return the versions between a push that is applied now and the pull it was computed from."""
@@ -126,55 +128,58 @@ def BOUNDED(bound: int) -> Consistency:
 
 
 class VectorClock:
-    """Ticks per worker. A worker that has left never blocks the others."""
+    """Ticks per worker. A worker that has left never blocks the others.
+
+    slowest: the least clock of the workers that take part; infinity if there are none.
+
+    A tick costs O(1) amortised. The least clock is searched among the different clocks, at most one per
+    worker, and only when the last worker has left it. Then every worker has ticked since the last search.
+    """
 
     def __init__(self) -> None:
-        self._ticks: dict[int, int] = {}
-        self._slowest: float | None = None  # None: to be computed
-        self._behind: set[int] | None = None
+        self.start([])
 
     def start(self, clocks: list[int]) -> None:
         """Forget all workers; workers 0, 1, ... stand at `clocks`."""
         self._ticks = dict(enumerate(clocks))
-        self._slowest = self._behind = None
+        self._counts: dict[float, int] = dict(collections.Counter(clocks))  # workers by clock
+        self.slowest: float = min(clocks, default=math.inf)
 
     def enter(self, rank: int, clock: int) -> None:
         """Let a worker take part at this clock."""
+        self.leave(rank)
         self._ticks[rank] = clock
-        self._slowest = self._behind = None
+        self._counts[clock] = self._counts.get(clock, 0) + 1
+        self.slowest = min(self.slowest, clock)
 
     def tick(self, rank: int, clock: int) -> None:
-        if (before := self._ticks.get(rank)) is None:
-            return
-        if self._slowest is not None and before > self._slowest:
-            self._ticks[rank] = clock  # others are behind: with many workers, looking for them takes long
-        else:
-            self.enter(rank, clock)
+        """Note the clock of a worker, unless it has left."""
+        before, counts = self._ticks.get(rank), self._counts
+        if before is not None:
+            self._ticks[rank] = clock
+            counts[clock] = counts.get(clock, 0) + 1
+            self._drop(before)
 
     def leave(self, rank: int) -> None:
-        self._ticks.pop(rank, None)
-        self._slowest = self._behind = None
+        before = self._ticks.pop(rank, None)
+        if before is not None:
+            self._drop(before)
 
-    @property
-    def behind(self) -> set[int]:
-        """The workers at the least clock."""
-        if self._behind is None:
-            slowest = self.slowest
-            self._behind = {rank for rank, clock in self._ticks.items() if clock == slowest}
-        return self._behind
+    def _drop(self, clock: int) -> None:
+        """Take one worker off this clock."""
+        counts = self._counts
+        if counts[clock] > 1:
+            counts[clock] -= 1
+            return
+        del counts[clock]
+        if clock == self.slowest:
+            self.slowest = min(counts) if counts else math.inf
 
     def tick_of(self, held: list[Record]) -> list[Record]:
         """Return the next push of each worker at the least clock, as they arrived; [] if one is missing."""
-        behind = self.behind
-        if len(held) < len(behind):
+        slowest, ticks = self.slowest, self._ticks
+        behind = self._counts.get(slowest, 0)
+        if len(held) < behind:
             return []
-        number = self.slowest + 1
-        tick = [push for push in held if push.number == number and push.sender in behind]
-        return tick if len(tick) == len(behind) else []
-
-    @property
-    def slowest(self) -> float:
-        """The least clock of the workers that take part; infinity if there are none."""
-        if self._slowest is None:
-            self._slowest = min(self._ticks.values(), default=math.inf)
-        return self._slowest
+        tick = [push for push in held if push.number == slowest + 1 and ticks.get(push.sender) == slowest]
+        return tick if len(tick) == behind else []

@@ -51,12 +51,15 @@ class Replay(Consistency):
                 return []
         return update
 
-    def may_pull(self, pull: Record, clock: VectorClock, at: Moment) -> bool:
+    def progress(self, clock: VectorClock, version: int) -> float:
+        """Return what parked pulls wait for: the version of the server."""
+        return version
+
+    def needed(self, pull: Record, server: int) -> float:
         place = Position(pull.sender, pull.number, pull.turn)
-        version = self.schedule.at(at.server).version_of(place)
         # No push depends on a pull that the schedule lacks: see `must_allow`. A pull that comes too late is
         # none that the function made in the recorded run: the digest will tell.
-        return version is None or version <= at.version
+        return self.schedule.at(server).version_of(place) or 0
 
     def delay(self, push: Record, at: Moment) -> int:
         update = self.schedule.at(at.server).update(at.version + 1)

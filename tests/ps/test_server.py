@@ -1,8 +1,11 @@
 """The server's state machine alone: no process, no pipe, no clock."""
 
-import numpy as np
+import dataclasses
 
-from shmps import ASYNC, BOUNDED, SYNC, Add
+import numpy as np
+import pytest
+
+from shmps import ASYNC, BOUNDED, SYNC, Add, Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import DENSE, Mailbox
 from shmps.ps.memory.parameters import Parameters
@@ -129,6 +132,63 @@ def test_a_pull_is_parked_until_the_slowest_worker_ticks():
     assert server.send(PULL, 0, 2) == []
     assert server.send(PUSH, 1, 1) == [1]
     assert server.send(PUSH, 2, 1) == [2, 0]
+
+
+@pytest.mark.parametrize(("pushes", "answered"), [(2, True), (3, False)])
+def test_a_pull_is_answered_up_to_the_bound(pushes, answered):
+    for consistency, expected in (BOUNDED(2), [0] * answered), (ASYNC, [0]):
+        server = Bench(consistency)
+        for number in range(pushes):
+            server.send(PUSH, 0, number + 1)
+        assert server.send(PULL, 0, pushes) == expected
+
+
+def test_a_server_looks_only_at_the_parked_pulls_that_it_frees():
+    @dataclasses.dataclass(frozen=True)
+    class Counting(Consistency):
+        asked: list = dataclasses.field(default_factory=list, compare=False)
+
+        def needed(self, pull, server):
+            self.asked.append(pull)
+            return super().needed(pull, server)
+
+    consistency, pulls = Counting(0), 100
+    server = Bench(consistency)
+    for number in range(1, pulls + 1):
+        server.send(PUSH, 0, number)
+        assert server.send(PULL, 0, number) == []
+    for number in range(1, pulls + 1):
+        assert server.send(PUSH, 1, number) == [1]
+        assert server.send(PUSH, 2, number) == [2, 0]
+    assert len(consistency.asked) == 2 * pulls  # once to park it, once to answer it
+
+
+def test_a_parked_pull_is_answered_when_the_slowest_worker_leaves():
+    server = Bench(BOUNDED(0))
+    server.send(PUSH, 0, 1)
+    server.send(PUSH, 1, 1)
+    assert server.send(PULL, 0, 1) == []
+    assert [rank for (_, rank), _ in server.tell(Leave(2))] == [0]
+
+
+def test_a_parked_pull_waits_for_a_worker_that_comes_in_later_at_an_earlier_clock():
+    server = Bench(BOUNDED(1))
+    server.tell(Leave(2))
+    for number in (1, 2):
+        server.send(PUSH, 0, number)
+    assert server.send(PULL, 0, 2) == []
+    server.tell(Enter(2, 999, tick=0))
+    assert server.send(PUSH, 1, 1) == [1]
+    assert server.send(PUSH, 2, 1, life=999) == [2, 0]
+
+
+def test_a_pull_of_sync_mode_waits_for_the_tick_of_its_own_push():
+    server = Bench(SYNC)
+    server.send(PUSH, 0, 1)
+    assert server.send(PULL, 0, 1, slot=1) == []
+    server.send(PUSH, 1, 1)
+    assert server.send(PUSH, 2, 1) == [0, 1, 2, 0]
+    assert server.mailboxes[0].values[1][0, 0] == 3.0
 
 
 def test_a_pull_that_follows_a_push_is_answered_after_its_tick():

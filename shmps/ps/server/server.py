@@ -11,8 +11,9 @@ around it is `ps.node.serve`.
 """
 
 import collections
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -42,6 +43,7 @@ from shmps.ps.messages import (
     Start,
     Welcome,
 )
+from shmps.ps.server.parked import Parked
 from shmps.ps.server.recorder import Recorder
 from shmps.ps.server.redo_log import RedoLog
 from shmps.ps.server.replication import Chain
@@ -82,7 +84,7 @@ class Server:
         self._awaited = 0  # workers of the run that have not entered yet
         self._held: list[Record] = []  # pushes that are not applied yet, in order of arrival
         self._last: dict[int, int] = {}  # number of each worker's last push that is applied or held
-        self._parked: list[Record] = []  # pulls that may not be answered yet
+        self._parked = Parked()
         self._answers: list[Delivery] = []
 
     def handle(self, record: Record) -> list[Delivery]:
@@ -90,7 +92,7 @@ class Server:
         answers = self._answers = []
         if record.to == self.life:
             if record.op in self._from_worker:
-                if record.life == self._lives.get(record.sender):
+                if self._is_current(record):
                     self._from_worker[record.op](self, record)
             else:
                 message = record.message
@@ -105,10 +107,14 @@ class Server:
         """Updates applied."""
         return self._redo.version
 
+    def _is_current(self, request: Record) -> bool:
+        """Return whether a request comes from the last known life of its worker."""
+        return request.life == self._lives.get(request.sender)
+
     def _start(self, start: Start) -> None:
         """Begin a run, or go on with it after the death of a predecessor: nothing is held or parked."""
         self.clock.start([])
-        self._lives, self._last, self._held, self._parked = {}, {}, [], []
+        self._lives, self._last, self._held, self._parked = {}, {}, [], Parked()
         self._unshipped.clear()
         self._awaited = start.workers
 
@@ -118,7 +124,6 @@ class Server:
         done[worker] = self._last[worker] = max(done[worker], enter.tick)
         self.clock.enter(worker, done[worker])
         self._held = [held for held in self._held if held.sender != worker]
-        self._parked = [parked for parked in self._parked if parked.sender != worker]
         self._lives[worker] = enter.life
         welcome = Welcome(done[worker], self.version)
         self._answers.append(((WORKER, worker), Record.of(welcome, self.rank, self.life, to=enter.life)))
@@ -190,7 +195,7 @@ class Server:
         self._answers += self._chain.ship(version + 1)
         for record in update:
             self._acknowledge(record)
-        self._answer_parked()
+        self._answer_parked(update)
 
     def _acknowledge(self, record: Record) -> None:
         """Complete an applied push once the replica has it too."""
@@ -212,9 +217,12 @@ class Server:
             self._answer(record, noted)
             return
         # The worker's own pushes come first: one may be held because the tail is behind.
-        held = self._awaited or record.number > self._redo.done[record.sender]
-        if held or not self.consistency.may_pull(record, self.clock, self._moment()):
-            self._parked.append(record)
+        if record.number > self._redo.done[record.sender]:
+            self._parked.behind_push(record)
+            return
+        needed = self.consistency.needed(record, self.rank)
+        if needed > self._progress:
+            self._parked.until(needed, record)
             return
         self._parameters.read(self._keys(record), self.rank, self.updater, self._values(record))
         self._recorder.note_answer(record, self.version)
@@ -225,11 +233,17 @@ class Server:
         self._pull(record)
         self._apply_held()
 
-    def _answer_parked(self) -> None:
+    @property
+    def _progress(self) -> float:
+        """What parked pulls wait for; see `Consistency.progress`. All workers must have entered."""
+        return -math.inf if self._awaited else self.consistency.progress(self.clock, self.version)
+
+    def _answer_parked(self, applied: Sequence[Record] = ()) -> None:
+        """Answer the parked pulls that these pushes, or the progress since, have freed."""
         if self._parked:
-            parked, self._parked = self._parked, []
-            for record in parked:
-                self._pull(record)
+            for pull in self._parked.freed(applied, self._progress):
+                if self._is_current(pull):
+                    self._pull(pull)
 
     def _answer(self, record: Record, version: int) -> None:
         answer = Record(
@@ -278,7 +292,7 @@ class Server:
     def _acknowledge_up_to(self, version: int) -> None:
         while self._unshipped and self._unshipped[0][0] <= version:
             _, push = self._unshipped.popleft()
-            if push.life == self._lives.get(push.sender):
+            if self._is_current(push):
                 self._complete(push)
         self._apply_held()
 
