@@ -36,10 +36,7 @@ class NamelessMemory(SharedMemory):
         descriptor = -1
         try:
             descriptor = _nameless_file(size)
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(descriptor, 0, size)
-            else:
-                os.ftruncate(descriptor, size)
+            allocate(descriptor, size)
             self._attach(descriptor, size)
         except OSError as error:
             if descriptor >= 0:
@@ -90,6 +87,14 @@ def _nameless_file(size: int) -> int:
     descriptor = os.dup(named._fd)  # type: ignore[attr-defined]
     named.close()
     return descriptor
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """Let a file have `size` bytes, all of them allocated if the system can do that. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
 
 
 def carve(fields: Fields, buffer=None) -> tuple[dict[str, np.ndarray], int]:

@@ -1,10 +1,14 @@
 """Inboxes and mailboxes, with real processes and real pipes."""
 
 import multiprocessing
+import os
+import resource
+import signal
 
 import numpy as np
 import pytest
 
+from shmps.engines.processes.event_file import EventFile
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
 from shmps.errors import OutOfSpace
@@ -140,3 +144,41 @@ def test_an_array_does_not_outlive_its_memory():
 def test_too_little_memory_is_an_error_before_anything_is_allocated():
     with pytest.raises(OutOfSpace, match="MiB are available"):
         NamelessMemory(available_memory() + 2**30)
+
+
+def test_the_events_of_a_killed_server_are_whole_and_its_successor_goes_on_after_them():
+    file, count = EventFile(), 40_000  # more than fit without growing
+
+    def serve(begin):
+        assert len(file.read()) == 16 * begin
+        for number in range(begin, begin + count):
+            file.append(number.to_bytes(16, "little"))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for begin in (0, count):
+        process = fork.Process(target=serve, args=(begin,))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert np.frombuffer(file.read(), np.int64)[::2].tolist() == list(range(2 * count))
+    file.cut(32)
+    file.append(bytes(16))
+    assert np.frombuffer(file.read(), np.int64).tolist() == [0, 0, 1, 0, 0, 0]
+    file.close()
+
+
+def test_a_journal_that_has_no_room_is_an_error_and_keeps_what_it_has():
+    file, noted = EventFile(), 0
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, limits[1]))
+    try:
+        with pytest.raises(OutOfSpace, match=r"the journal of a server must fit in memory, .* \(ulimit -f\)"):
+            while noted < 2**20:
+                file.append(bytes([1] * 2**12))
+                noted += 2**12
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert 2**17 < noted < 2**19 and file.read() == bytes([1] * noted)
+    file.append(b"2" * 16)
+    assert file.read() == bytes([1] * noted) + b"2" * 16
+    file.close()

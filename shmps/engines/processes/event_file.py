@@ -1,27 +1,54 @@
 """Event files: the journals of servers while a run goes on. They outlive the servers."""
 
+import errno
+import mmap
 import os
 
 from shmps.engines.processes.nameless_file import NamelessFile
 from shmps.errors import OutOfSpace
+from shmps.system.memory import allocate, available_memory
 from shmps.system.os_errors import shortage
+
+_HEAD = 16  # bytes before the events: the first 8 are an integer, the bytes of events
+_STEP = 2**18  # bytes by which the file grows, since nobody knows how long a run will be
 
 
 class EventFile(NamelessFile):
-    """A file to which one server appends (`shmps.ps.server.recorder.Stream`).
+    """A file to which one server appends (`shmps.ps.server.recorder.Stream`), mapped into memory.
 
-    It grows, since nobody knows how long a run will be. A write is copied by the kernel: it is in the file
-    when the call returns, whatever happens to the server then.
+    Events count once their end is stored, which is one aligned store. So the file holds whole events,
+    whenever the server dies. Raises OutOfSpace if the file does not fit in memory.
     """
 
-    _end = 0  # where the next event goes
+    _end = 0  # where the next event goes, after the head
+    _size, _events = memoryview(b""), memoryview(b"")  # as this process has mapped them: not yet
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            self._allocate(_STEP)
+        except BaseException:
+            self.close()
+            raise
 
     def append(self, data: bytes) -> None:
+        begin, end = self._end, self._end + len(data)
+        if end > len(self._events):
+            self._make_room(end)
+        self._events[begin:end] = data
+        self._size[0] = self._end = end
+
+    def _make_room(self, end: int) -> None:
+        """Map the file, with room for events up to `end`."""
+        if os.fstat(self._descriptor).st_size < _HEAD + end:
+            self._allocate(_HEAD + end + _STEP)
+        self._size, self._events = self._mapped()
+
+    def _allocate(self, size: int) -> None:
         try:
-            written = os.pwrite(self._descriptor, data, self._end)
-            if written < len(data):
-                os.ftruncate(self._descriptor, self._end)
-                raise OutOfSpace("the journal of a server must fit in memory, got no room for another event")
+            if available_memory() < _STEP:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            allocate(self._descriptor, size)
         except OSError as error:
             if (short := shortage(error, in_memory=True)) is None:
                 raise
@@ -29,17 +56,16 @@ class EventFile(NamelessFile):
                 f"the journal of a server must fit in memory, got {short.found} after {self._end} bytes "
                 f"({error.strerror}); {short.remedy}"
             ) from error
-        self._end += written
+
+    def _mapped(self) -> tuple[memoryview, memoryview]:
+        file = memoryview(mmap.mmap(self._descriptor, 0))
+        return file[:8].cast("q"), file[_HEAD:]
 
     def read(self) -> bytes:
         """Return all events. What is appended later comes after them, in this process too."""
-        self._end = os.fstat(self._descriptor).st_size
-        parts, at = [], 0
-        while at < self._end:
-            parts.append(os.pread(self._descriptor, self._end - at, at))
-            at += len(parts[-1])
-        return b"".join(parts)
+        size, events = self._mapped()
+        self._end = size[0]
+        return bytes(events[: self._end])
 
     def cut(self, size: int) -> None:
-        os.ftruncate(self._descriptor, size)
-        self._end = size
+        self._mapped()[0][0] = self._end = size

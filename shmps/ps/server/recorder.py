@@ -61,7 +61,8 @@ class StreamRecorder(Recorder):
 
     def __init__(self, stream: Stream, committed: int):
         self._stream = stream
-        self._slots: dict[tuple[int, int], tuple[int, int, int]] = {}  # worker, slot: number, turn, version
+        # By worker and slot: the pull whose answer lies there, and the version of the answer.
+        self._slots: dict[tuple[int, int], tuple[Position, int]] = {}
         events = np.frombuffer(stream.read(), EVENT)
         unfinished = (events["kind"] == PUSHED) & (events["version"] > committed)
         if unfinished.any():  # the last ones: the server died before it did anything else
@@ -70,33 +71,32 @@ class StreamRecorder(Recorder):
         answers = events[events["kind"] == ANSWERED]
         slots = (answers["value"] // MOST_TURNS).astype(np.uint16).view(np.int16)
         turns = answers["value"] % MOST_TURNS
+
+        def position(at: int) -> Position:
+            return Position(int(answers["worker"][at]), int(answers["number"][at]), int(turns[at]))
+
         places = answers["worker"].astype(np.int64) * MOST_TURNS + slots.view(np.uint16)
         _, latest = np.unique(places[::-1], return_index=True)
         for at in len(answers) - 1 - latest:
-            worker, number, version = (int(answers[name][at]) for name in ("worker", "number", "version"))
-            self._slots[worker, int(slots[at])] = number, int(turns[at]), version
-        here = np.flatnonzero(answers["version"] == committed)
-        self.answered = {
-            Position(int(answers["worker"][at]), int(answers["number"][at]), int(turns[at])) for at in here
-        }
+            pull = position(at)
+            self._slots[pull.worker, int(slots[at])] = pull, int(answers["version"][at])
+        self.answered = {position(at) for at in np.flatnonzero(answers["version"] == committed).tolist()}
 
     def note_update(self, version: int, update: list[Record], delays: list[int]) -> None:
-        self._stream.append(
-            b"".join(
-                _EVENT.pack(version, push.number, push.sender, PUSHED, delay)
-                for push, delay in zip(update, delays, strict=True)
-            )
-        )
+        pairs = zip(update, delays, strict=True)
+        events = [_EVENT.pack(version, push.number, push.sender, PUSHED, delay) for push, delay in pairs]
+        self._stream.append(b"".join(events))
         self.answered.clear()
         reach("server: update noted")
 
     def note_answer(self, pull: Record, version: int) -> None:
-        worker, number, slot, turn = pull.sender, pull.number, pull.slot, pull.turn
-        self._stream.append(_ANSWER.pack(version, number, worker, ANSWERED, turn, slot))
-        self._slots[worker, slot] = number, turn, version
-        self.answered.add(Position(worker, number, turn))
+        position = Position(pull.sender, pull.number, pull.turn)
+        event = _ANSWER.pack(version, pull.number, pull.sender, ANSWERED, pull.turn, pull.slot)
+        self._stream.append(event)
+        self._slots[pull.sender, pull.slot] = position, version
+        self.answered.add(position)
         reach("server: answer noted")
 
     def version_of(self, pull: Record) -> int | None:
-        number, turn, version = self._slots.get((pull.sender, pull.slot), (-1, -1, -1))
-        return version if (number, turn) == (pull.number, pull.turn) else None
+        kept, version = self._slots.get((pull.sender, pull.slot), (None, -1))
+        return version if kept == (pull.sender, pull.number, pull.turn) else None
