@@ -5,8 +5,8 @@ A run is a training by minibatches on real processes: 1 to 6 workers, 1 to 3 ser
 by SIGKILL: one at a time, and the next one only after all workers have ticked. A repeated run must end with
 the same weights and the same updater state, and all its evaluations must have the same weights.
 
-Schedules are the same in one process, under a simulated transport and a crash at every place (see
-`bench.faults.recorded`). `--seed N` prints what happens in one.
+Schedules are the same on the inline engine, in a random order with late records and a crash at every place
+(see `bench.faults.recorded`). `--seed N` prints what happens in one.
 
 The cost is measured in pairs that alternate: one pass over rows of the kind of `bench.speed.clicks`, async,
 two workers, minibatches of 256 rows, with and without a journal.

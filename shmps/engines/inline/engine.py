@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from shmps.checks import whole
+from shmps.engines.inline.agenda import Agenda
 from shmps.engines.inline.channels import Channels, Events
-from shmps.engines.inline.loop import Loop
 from shmps.engines.inline.machines import Computing, Machines
 from shmps.engines.inline.network import Network
 from shmps.engines.inline.nodes import (
@@ -41,17 +41,18 @@ from shmps.system.memory import carve, must_be_available
 
 
 class InlineEngine:
-    """See `shmps.ps.engine.ClusterEngine`. It owns the arrays, the events and the threads of one cluster."""
+    """See `shmps.ps.engine.ClusterEngine`. It owns the arrays, the agenda and the threads of one cluster."""
 
     def __init__(
         self,
+        agenda: Agenda,
+        machines: Machines,
+        seed: int,
         shape: Shape,
         num_workers: int,
         consistency: Consistency,
         updater: Updater,
         points: tuple[Failpoint, ...],
-        machines: Machines,
-        seed: int,
     ):
         self.channels: Sequence[Channels] = [Channels() for _ in range(shape.workers)]
         self.streams = [Events() for _ in range(shape.servers if consistency.recorded else 0)]
@@ -59,18 +60,14 @@ class InlineEngine:
         self._consistency, self._updater = consistency, updater
         self._machines, self._seed = machines, seed
         self._allocate()
-        self._loop = Loop()
-        value_bytes = np.dtype(shape.dtype).itemsize * shape.width
-        self.network = Network(machines, np.dtype(np.int64).itemsize, value_bytes)
-        self._site = Site(self._loop, self.network)
-        self.post = Post(self._site, (SCHEDULER, 0))
-        self.clock = SchedulerClock(self._loop)
+        self._agenda, self._site = agenda, Site(agenda)
+        self.post, self.clock = Post(self._site, (SCHEDULER, 0)), SchedulerClock(self._site)
         self._pid = os.getpid()
         self._was_idle = False
         self._failpoints = points
         self._resources = contextlib.ExitStack()
         if points:
-            self._resources.enter_context(failpoints.simulated(self._reached))
+            self._resources.enter_context(failpoints.simulated(self.reached))
 
     def _allocate(self) -> None:
         shape = self._shape
@@ -97,7 +94,7 @@ class InlineEngine:
         return Status(parameters, self._arrays)
 
     def launch(self, role: int, rank: int, life: int, body: Callable[..., Any], *args: Any) -> Node:
-        loop, site = self._loop, self._site
+        agenda, site = self._agenda, self._site
         node: ServerNode | WorkerNode = (
             ServerNode(
                 site, rank, life, lambda: body(rank, life), Pulse(self._arrays, self._shape, SERVER, rank)
@@ -111,14 +108,14 @@ class InlineEngine:
         self._failpoints = tuple(p for p in self._failpoints if (p.role, p.rank) != (role, rank))
         for place in node.failpoints:
             failpoints.arm(place)
-        before = site.nodes.get((role, rank))
+        before = agenda.nodes.get((role, rank))
         succeeds = before is not None and before.exit_code == KILLED
-        begins = loop.now + (self._machines.restart if succeeds else 0.0)
-        site.nodes[role, rank] = node
-        loop.at(begins, node, BEGIN)
+        begins = agenda.now + (self._machines.restart if succeeds else 0.0)
+        agenda.nodes[role, rank] = node
+        agenda.at(begins, node, BEGIN)
         if self._machines.deaths:
             lifetimes = np.random.default_rng((self._seed, role, rank, life))
-            loop.at(begins + lifetimes.exponential(3600 / self._machines.deaths), node, DIE)
+            agenda.at(begins + lifetimes.exponential(3600 / self._machines.deaths), node, DIE)
         return node
 
     def serve(self, rank: int, life: int) -> Server:
@@ -130,7 +127,7 @@ class InlineEngine:
         """Run a function as a worker."""
         rank, channels = node.rank, self.channels[node.rank]
         computing = Computing(self._machines, self._seed, rank, self._num_workers)
-        machine = self.network.machines[WORKER, rank]
+        machine = self._agenda.network.machines[WORKER, rank]
 
         def compute(nonzeros: int) -> float:
             seconds = computing.seconds(nonzeros)
@@ -155,14 +152,14 @@ class InlineEngine:
         work(rank, node.life, node.post, channels.outcome, make_kv, function, args)
 
     def wait(self, seconds: float) -> tuple[list[Record], list[Node]]:
-        inbox, loop = self._site.inbox, self._loop
+        inbox, agenda = self._site.inbox, self._agenda
         signals.deliver()
         if not (inbox.records or inbox.ended):
-            loop.pause_scheduler(loop.now + seconds)
+            self._site.loop.pause_scheduler(agenda.now + seconds)
         records, inbox.records = inbox.records, []
         ended, inbox.ended = inbox.ended, []
-        self.network.now = loop.now
-        idle = bool(seconds) and loop.is_idle and not (records or ended)
+        agenda.network.now = agenda.now
+        idle = bool(seconds) and agenda.is_idle and not (records or ended)
         if idle and self._was_idle:
             raise UsageError(
                 "workers must not wait for each other for ever, got workers that all wait; see "
@@ -178,11 +175,10 @@ class InlineEngine:
     def close(self) -> None:
         """Give the memory back: nodes, posts and events refer to each other."""
         self._resources.close()
-        self._site.nodes.clear()
-        self._loop.clear()
+        self._agenda.clear()
         del self._parameters, self._seen_by_workers, self._arrays
 
-    def _reached(self, place: str) -> None:
+    def reached(self, place: str) -> None:
         """Let the node at work count the visit. The place stays armed for other nodes."""
         failpoints.arm(place)
         self._site.at_work.visit(place)
@@ -243,6 +239,7 @@ class Inline:
         updater: Updater,
         failpoints: tuple[Failpoint, ...],
     ) -> InlineEngine:
-        engine = InlineEngine(shape, num_workers, consistency, updater, failpoints, self.machines, self.seed)
-        self.network = engine.network
-        return engine
+        key_bytes, value_bytes = (np.dtype(each).itemsize for each in (np.int64, shape.dtype))
+        self.network = Network(self.machines, key_bytes, value_bytes * shape.width)
+        given = shape, num_workers, consistency, updater, failpoints
+        return InlineEngine(Agenda(self.network), self.machines, self.seed, *given)
