@@ -157,7 +157,7 @@ class InlineEngine:
         if not (inbox.records or inbox.ended):
             self._site.loop.pause_scheduler(agenda.now + seconds)
         records, inbox.records = inbox.records, []
-        ended, inbox.ended = inbox.ended, []
+        ended, inbox.ended = [node for node in inbox.ended if not node.is_closed], []
         agenda.network.now = agenda.now
         idle = bool(seconds) and agenda.is_idle and not (records or ended)
         if idle and self._was_idle:

@@ -24,7 +24,7 @@ class Node:
     failpoints: the visits that are left until the node dies at a place, by place.
     """
 
-    pid = 0
+    pid, is_closed = 0, False
     post: Post
 
     def __init__(self, site: Site, role: int, rank: int, life: int):
@@ -43,7 +43,8 @@ class Node:
         while self.exit_code is None and self._agenda.now < until:
             self._loop.pause_scheduler(until)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.is_closed = True
 
     def kill(self) -> None:
         raise NotImplementedError
@@ -105,6 +106,7 @@ class ServerNode(Node):
             self.exit_code = KILLED
 
     def close(self) -> None:
+        super().close()
         self._server = None
 
 
@@ -208,6 +210,7 @@ class WorkerNode(Node):
             self._loop.end(self._fiber)
 
     def close(self) -> None:
+        super().close()
         self._fiber.join()
 
 
