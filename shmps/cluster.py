@@ -5,6 +5,7 @@ cluster.run(work)  -> Scheduler.run -> a node for each worker -> work(kv, *args)
 cluster.weights()  -> a copy out of the engine's memory
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -339,14 +340,14 @@ class Cluster(Lifetime):
 
         Between two runs it is a snapshot.
         """
-        return self._must_be_open().copy(self.num_workers)
+        return self._current().copy(self.num_workers)
 
     def weights(self, begin: int = 0, end: int | None = None) -> np.ndarray:
         """Return a copy of the values of the keys begin to end - 1: (k,) or (k, width) float64.
 
         It is a snapshot if no run goes on, or while all workers wait in `kv.barrier("all")`.
         """
-        parameters = self._must_be_open()
+        parameters = self._current()
         begin, end, _ = slice(begin, end).indices(self._shape.num_keys)
         return self._shape.flat(parameters.values(begin, end, self.updater))
 
@@ -368,6 +369,7 @@ class Cluster(Lifetime):
                 f"keys must lie in 0 to {self._shape.num_keys - 1}, got {len(values)} values from key {begin}"
             )
         parameters.weights[begin : begin + len(values)] = values
+        self._scheduler.write(begin, begin + len(values))
 
     def ticks(self) -> np.ndarray:
         """Return the clock of each worker at server 0, (workers,) int64, also while a run goes on.
@@ -375,7 +377,7 @@ class Cluster(Lifetime):
         A clock counts the worker's applied pushes. At the start of a run all clocks are set to the largest
         one.
         """
-        return self._must_be_open().done[0, : self.num_workers].copy()
+        return self._current().done[0, : self.num_workers].copy()
 
     def delays(self) -> np.ndarray:
         """Return the histogram of the delay of all pushes so far, (4096,) int64.
@@ -383,16 +385,26 @@ class Cluster(Lifetime):
         Entry d counts (push, server) pairs with a delay of d versions. Entry 4095 counts all longer delays
         too.
         """
-        histogram: np.ndarray = self._must_be_open().delays.sum(axis=0)
+        histogram: np.ndarray = self._current().delays.sum(axis=0)
         return histogram
 
     def versions(self) -> np.ndarray:
         """Return the number of updates that each server has applied, (servers,) int64."""
-        return self._must_be_open().versions.copy()
+        return self._current().versions.copy()
 
     def replica_differences(self) -> int:
         """Return the number of keys whose bits differ in the replica: 0 when no run goes on."""
-        return self._must_be_open().replica_differences()
+        return self._current().replica_differences()
+
+    def _current(self) -> Parameters:
+        """Return the parameters with what the servers have now.
+
+        Where nodes share no memory, another thread than that of the run gets what they had sent before.
+        """
+        parameters = self._must_be_open()
+        if self._runner == threading.get_ident():
+            self._scheduler.refresh()
+        return parameters
 
     @signals.held
     def _must_be_open(self) -> Parameters:

@@ -45,8 +45,7 @@ class Agenda:
         Records to a former life, and records to nobody, are lost.
         """
         if (node := self.nodes.get(address)) is not None:
-            worker = post.address[1] if post.is_worker else address[1]
-            at = self.network.arrival(self.now, post.machine, self._machines[address], worker, record)
+            at = self.network.arrival(self.now, post.machine, self._machines[address], record)
             heapq.heappush(self._events, (at, self._number(), node, event))
 
     def carry_behind(self, role: int, post: "Post", address: Address, record: Record) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,16 +23,16 @@ from shmps.engines.inline.nodes import (
     WorkerNode,
 )
 from shmps.engines.inline.site import Post, Site
-from shmps.engines.roles import server_on, worker_on
+from shmps.engines.roles import Arrays, server_on, worker_on
 from shmps.engines.warm_up import warm_up
 from shmps.errors import UsageError
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.mailbox import PushLog
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse, Status
 from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Record
-from shmps.ps.node import work
-from shmps.ps.server.server import Server
+from shmps.ps.node import Handler, work
 from shmps.ps.updater import Updater
 from shmps.ps.worker.kv import KVWorker
 from shmps.system import failpoints, signals
@@ -70,6 +70,7 @@ class InlineEngine:
             self._resources.enter_context(failpoints.simulated(self.reached))
 
     def _allocate(self) -> None:
+        """Lay out the memory that all nodes see."""
         shape = self._shape
         fields = shape.parameter_fields(), shape.mailbox_fields()
         sizes = [carve(each)[1] for each in fields]
@@ -118,26 +119,33 @@ class InlineEngine:
             agenda.at(begins + lifetimes.exponential(3600 / self._machines.deaths), node, DIE)
         return node
 
-    def serve(self, rank: int, life: int) -> Server:
+    def serve(self, rank: int, life: int) -> Handler:
         """Return the server of a partition."""
         arrays, consistency = self._arrays, self._consistency
         return server_on(self._parameters, arrays, rank, life, consistency, self._updater, self.streams)
 
     def work(self, node: WorkerNode, tick: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Run a function as a worker."""
-        rank, channels = node.rank, self.channels[node.rank]
-        computing = Computing(self._machines, self._seed, rank, self._num_workers)
-        machine = self._agenda.network.machines[WORKER, rank]
+        clock = Clock(self._site, node, self._computing(node.rank))
+        self._work_on(self._seen_by_workers, self._arrays, node, clock, tick, function, args)
 
-        def compute(nonzeros: int) -> float:
-            seconds = computing.seconds(nonzeros)
-            machine.busy += seconds
-            return seconds
+    def _work_on(
+        self,
+        parameters: Parameters,
+        arrays: Arrays,
+        node: WorkerNode,
+        clock: Clock,
+        tick: int,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        log: type[PushLog] = PushLog,
+    ) -> None:
+        rank, channels = node.rank, self.channels[node.rank]
 
         def make_kv() -> KVWorker:
             return worker_on(
-                self._seen_by_workers,
-                self._arrays,
+                parameters,
+                arrays,
                 rank,
                 node.life,
                 self._num_workers,
@@ -146,10 +154,23 @@ class InlineEngine:
                 self._updater,
                 node.post,
                 channels.reports,
-                Clock(self._site, node, compute),
+                clock,
+                log,
             )
 
         work(rank, node.life, node.post, channels.outcome, make_kv, function, args)
+
+    def _computing(self, rank: int) -> Callable[[int], float]:
+        """Return the function that says how long a worker computes over so many non-zeros."""
+        computing = Computing(self._machines, self._seed, rank, self._num_workers)
+        machine = self._agenda.network.machines[WORKER, rank]
+
+        def compute(nonzeros: int) -> float:
+            seconds = computing.seconds(nonzeros)
+            machine.busy += seconds
+            return seconds
+
+        return compute
 
     def wait(self, seconds: float) -> tuple[list[Record], list[Node]]:
         inbox, agenda = self._site.inbox, self._agenda
@@ -206,6 +227,7 @@ class Inline:
             cluster.run(work)
     """
 
+    _engine: ClassVar[type[InlineEngine]] = InlineEngine
     clock = "virtual"
     start_method = None
     may_hang = False
@@ -242,4 +264,4 @@ class Inline:
         key_bytes, value_bytes = (np.dtype(each).itemsize for each in (np.int64, shape.dtype))
         self.network = Network(self.machines, key_bytes, value_bytes * shape.width)
         given = shape, num_workers, consistency, updater, failpoints
-        return InlineEngine(Agenda(self.network), self.machines, self.seed, *given)
+        return self._engine(Agenda(self.network), self.machines, self.seed, *given)

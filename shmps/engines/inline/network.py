@@ -41,24 +41,15 @@ class Network:
         # Of a request with keys, and of one for all keys: the bytes that each key adds to a record.
         self._bytes = {PUSH: (key_bytes + value_bytes, value_bytes), PULL: (key_bytes, 0)}
         self._bytes[PUSH_PULL] = self._bytes[PUSH]
-        self._value_bytes = value_bytes
-        self._pulls: set[tuple[Machine, int, int]] = set()  # unanswered: server, worker, timestamp
+        self._bytes[ANSWER] = value_bytes, value_bytes
 
-    def arrival(self, now: float, sender: Machine, addressee: Machine, worker: int, record: Record) -> float:
-        """Return when the addressee has the record; a server, when it has finished with it.
-
-        worker: the rank of the worker that sends a request or gets an answer.
-        """
+    def arrival(self, now: float, sender: Machine, addressee: Machine, record: Record) -> float:
+        """Return when the addressee has the record; a server, when it has finished with it."""
         op, size = record.op, RECORD_BYTES
-        if op == ANSWER:
-            pull = sender, worker, record.timestamp
-            if pull in self._pulls:
-                self._pulls.discard(pull)
-                size += record.size * self._value_bytes
+        if record.arrays:
+            size += sum(array.nbytes for array in record.arrays)
         elif op in self._bytes:
             size += record.size * self._bytes[op][record.slot < 0]
-            if op != PUSH:
-                self._pulls.add((addressee, worker, record.timestamp))
         sender.records += 1
         sender.sent += size
         time = now + self._latency
@@ -84,6 +75,6 @@ class Network:
         me, last = self.machines[WORKER, worker], now
         for rank, size in enumerate(sizes):
             server, record = self.machines[SERVER, rank], Record(PULL, worker, -1, 0, size)
-            asked = self.arrival(now, me, server, worker, record)
-            last = max(last, self.arrival(asked, server, me, worker, record._replace(op=ANSWER)))
+            asked = self.arrival(now, me, server, record)
+            last = max(last, self.arrival(asked, server, me, record._replace(op=ANSWER)))
         return last

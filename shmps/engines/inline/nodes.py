@@ -9,8 +9,7 @@ from shmps.engines.inline.loop import Fiber, Killed
 from shmps.engines.inline.site import WAKE, Post, Site, WorkerPost
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Record
-from shmps.ps.node import handle
-from shmps.ps.server.server import Server
+from shmps.ps.node import Handler, handle
 
 BEGIN = None  # an event: a node begins
 DIE = object()  # an event: its machine dies
@@ -69,11 +68,11 @@ class Node:
 class ServerNode(Node):
     """A server. It has no thread: `Server.handle` runs in the thread that has the baton."""
 
-    def __init__(self, site: Site, rank: int, life: int, begin: Callable[[], Server], pulse: Pulse):
+    def __init__(self, site: Site, rank: int, life: int, begin: Callable[[], Handler], pulse: Pulse):
         super().__init__(site, SERVER, rank, life)
         self.post = Post(site, (SERVER, rank))
         self._begin, self._pulse = begin, pulse
-        self._server: Server | None = None
+        self._server: Handler | None = None
         self._early: list[Record] = []  # that came before it had begun
 
     def take(self, event: Any) -> None:

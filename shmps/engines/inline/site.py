@@ -48,7 +48,7 @@ class Post:
     """The way of one life of a node to the others; see `shmps.ps.engine.Outbox`."""
 
     def __init__(self, site: Site, address: Address):
-        self.address, self.is_worker = address, address[0] == WORKER
+        self.address = address
         self.machine = site.agenda.network.machines[address]
         self._agenda = site.agenda
 

@@ -14,6 +14,7 @@ import collections
 import math
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -22,16 +23,20 @@ from shmps.errors import UpdaterFailed
 from shmps.ps.consistency import Consistency, Moment, VectorClock
 from shmps.ps.memory.layout import DELAY_BINS
 from shmps.ps.memory.mailbox import Mailbox
-from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.parameters import Mirror, Parameters
 from shmps.ps.messages import (
     ANSWER,
+    LOOK,
     PULL,
     PUSH,
     PUSH_PULL,
     SCHEDULER,
+    SIGHT,
     WORKER,
+    AskImage,
     Delivery,
     Enter,
+    Image,
     Leave,
     Peer,
     Ping,
@@ -42,6 +47,8 @@ from shmps.ps.messages import (
     Shipped,
     Start,
     Welcome,
+    Write,
+    with_arrays,
 )
 from shmps.ps.server.parked import Parked
 from shmps.ps.server.recorder import Recorder
@@ -79,7 +86,8 @@ class Server:
         if not redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
         self._chain = Chain(rank, life, parameters, redo)
-        self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
+        # What may leave once the tail has the version.
+        self._unshipped: collections.deque[tuple[int, Callable[[], None]]] = collections.deque()
         self._lives: dict[int, int] = {}  # of the workers
         self._awaited = 0  # workers of the run that have not entered yet
         self._held: list[Record] = []  # pushes that are not applied yet, in order of arrival
@@ -93,13 +101,17 @@ class Server:
         if record.to == self.life:
             if record.op in self._from_worker:
                 if self._is_current(record):
+                    if record.arrays:
+                        self._mailboxes[record.sender].take(record)
                     self._from_worker[record.op](self, record)
             else:
                 message = record.message
                 if type(message) in self._from_scheduler:
                     self._from_scheduler[type(message)](self, message)
-                elif self._chain.knows(record):
-                    self._from_server[type(message)](self, message)
+                elif type(message) in self._from_server and self._knows(record):
+                    self._from_server[type(message)](self, message, record.arrays)
+                elif type(message) is Write:
+                    self._write(message, record.arrays)
         return answers
 
     @property
@@ -125,8 +137,8 @@ class Server:
         self.clock.enter(worker, done[worker])
         self._held = [held for held in self._held if held.sender != worker]
         self._lives[worker] = enter.life
-        welcome = Welcome(done[worker], self.version)
-        self._answers.append(((WORKER, worker), Record.of(welcome, self.rank, self.life, to=enter.life)))
+        welcome = Record.of(Welcome(done[worker], self.version), self.rank, self.life, to=enter.life)
+        self._when_durable(lambda: self._answers.append(((WORKER, worker), welcome)))
         self._awaited = max(0, self._awaited - 1)
         if not self._awaited:
             self._answer_parked()
@@ -202,31 +214,59 @@ class Server:
         if self._redo.replica_is_current:
             self._complete(record)
         else:
-            self._unshipped.append((self.version, record))
+            self._unshipped.append((self.version, partial(self._complete_if_current, record)))
+
+    def _complete_if_current(self, push: Record) -> None:
+        if self._is_current(push):
+            self._complete(push)
+
+    def _when_durable(self, leave: Callable[[], None]) -> None:
+        """Call `leave` once what others will know of this version survives the death of this server."""
+        if self._redo.is_durable:
+            leave()
+        else:
+            self._unshipped.append((self.version, leave))
 
     def _complete(self, record: Record) -> None:
         """Acknowledge a push; of a push-pull, go on with the pull."""
         if record.op == PUSH_PULL:
             self._pull(record)
         else:
-            self._answer(record, self.version)
+            self._answer(record, self.version, 0)
 
     def _pull(self, record: Record) -> None:
         noted = self._recorder.version_of(record)
         if noted is not None:  # the answer lies in the slot
-            self._answer(record, noted)
+            self._answer(record, noted, record.size)
             return
         # The worker's own pushes come first: one may be held because the tail is behind.
-        if record.number > self._redo.done[record.sender]:
+        done = self._redo.done[record.sender]
+        if record.number > done:
             self._parked.behind_push(record)
             return
         needed = self.consistency.needed(record, self.rank)
         if needed > self._progress:
             self._parked.until(needed, record)
             return
-        self._parameters.read(self._keys(record), self.rank, self.updater, self._values(record))
-        self._recorder.note_answer(record, self.version)
-        self._answer(record, self.version)
+        if record.number < done and self.consistency.hold_pushes:
+            with self._redo.stepped_back():  # a new life makes its last push again: see `PrivateRedoLog`
+                self._read(record)
+        else:
+            self._read(record)
+
+    def _read(self, record: Record) -> None:
+        """Read the values of a pull or a look, and answer it."""
+        version = self.version
+        if record.op == LOOK:
+            answer = partial(self._show, record, version, self._sight(record))
+        else:
+            self._parameters.read(self._keys(record), self.rank, self.updater, self._values(record))
+            self._recorder.note_answer(record, version)
+            if self._redo.is_durable:
+                self._answer(record, version, record.size)
+                return
+            answer = partial(self._answer, record, version, record.size)
+        self._when_durable(answer)
 
     def _pull_and_go_on(self, record: Record) -> None:
         """Answer or park a pull. The next update may have waited for the answer."""
@@ -245,19 +285,29 @@ class Server:
                 if self._is_current(pull):
                     self._pull(pull)
 
-    def _answer(self, record: Record, version: int) -> None:
+    def _answer(self, record: Record, version: int, size: int) -> None:
+        """size: the values that lie in the slot."""
         answer = Record(
             ANSWER,
             self.rank,
             record.timestamp,
             record.slot,
-            record.size,
+            size,
             record.number,
             version,
             self.life,
             record.life,
         )
         self._answers.append(((WORKER, record.sender), answer))
+
+    def _sight(self, look: Record) -> list[np.ndarray]:
+        assert isinstance(self._parameters, Mirror)
+        part = self._parameters.part_of(self.rank, look.slot, look.slot + look.size)
+        return [each.copy() for each in part]
+
+    def _show(self, look: Record, version: int, sight: list[np.ndarray]) -> None:
+        answer = look._replace(op=SIGHT, sender=self.rank, version=version, life=self.life, to=look.life)
+        self._answers.append(((WORKER, look.sender), with_arrays(answer, sight)))
 
     def _leave(self, leave: Leave) -> None:
         """Stop waiting for a worker that has finished."""
@@ -268,37 +318,57 @@ class Server:
     # The replica: see `Chain`.
 
     def _peer(self, peer: Peer) -> None:
-        """Note the life of a neighbour, and bring the replica up to date.
-
-        Either server may learn of the other first, and earlier messages are dropped. So resend to the tail,
-        and ask the head for what is missing.
-        """
+        """Note the life of a neighbour. The tail tells its head what it has, and asks for the rest."""
         chain = self._chain
-        chain.meet(peer.server, peer.life)
+        if not chain.meet(peer.server, peer.life):
+            return
         if peer.server == chain.tail:
-            self._answers += chain.ship_from(self._redo.replicated)
-            self._acknowledge_up_to(self._redo.replicated)  # a predecessor may have died before it did
+            self._redo.forget_replica()
         if peer.server == chain.head:
             self._answers += chain.ask()
 
-    def _ship(self, ship: Ship) -> None:
-        self._answers += self._chain.copy(ship.version)
+    def _knows(self, record: Record) -> bool:
+        """Return whether a record comes from the known life of a neighbour.
 
-    def _shipped(self, shipped: Shipped) -> None:
+        A later life introduces itself: its records may come before the scheduler's Peer.
+        """
+        self._peer(Peer(record.sender, record.life))
+        return self._chain.knows(record)
+
+    def _ship(self, ship: Ship, slot: Sequence[np.ndarray]) -> None:
+        self._answers += self._chain.copy(ship.version, slot)
+
+    def _shipped(self, shipped: Shipped, _: Sequence[np.ndarray]) -> None:
+        self._redo.note_replicated(shipped.version)
         self._acknowledge_up_to(shipped.version)
         if shipped.wants_rest:
             self._answers += self._chain.ship_from(shipped.version)
 
+    def _ask_image(self, _: AskImage, nothing: Sequence[np.ndarray]) -> None:
+        self._answers += self._chain.image_of_head()
+
+    def _image(self, image: Image, arrays: Sequence[np.ndarray]) -> None:
+        self._answers += self._chain.take(image.version, arrays)
+
     def _acknowledge_up_to(self, version: int) -> None:
         while self._unshipped and self._unshipped[0][0] <= version:
-            _, push = self._unshipped.popleft()
-            if self._is_current(push):
-                self._complete(push)
+            _, leave = self._unshipped.popleft()
+            leave()
         self._apply_held()
 
     def _settle(self, settle: Settle) -> None:
-        settled = Record.of(Settled(settle.question), self.rank, self.life)
-        self._answers.append(((SCHEDULER, 0), settled))
+        self._when_durable(lambda: self._settled(settle))
+
+    def _settled(self, settle: Settle) -> None:
+        standing = [part.copy() for part in self._parameters.standing(self.rank, bool(settle.image))]
+        settled = Record.of(Settled(settle.question, settle.image), self.rank, self.life)
+        self._answers.append(((SCHEDULER, 0), with_arrays(settled, standing)))
+
+    def _write(self, write: Write, arrays: Sequence[np.ndarray]) -> None:
+        """Take values that the scheduler has written: see `Cluster.write`."""
+        assert isinstance(self._parameters, Mirror)
+        values, *_ = self._parameters.part_of(self.rank, write.begin, write.end)
+        values[:] = arrays[0]
 
     def _ping(self, ping: Ping) -> None:
         """Do nothing: every record that a server takes is a sign of life."""
@@ -306,11 +376,14 @@ class Server:
     _from_scheduler: ClassVar[dict[type, Callable[..., None]]] = {
         Start: _start, Enter: _enter, Leave: _leave, Settle: _settle, Peer: _peer, Ping: _ping,
     }  # fmt: skip
-    _from_server: ClassVar[dict[type, Callable[..., None]]] = {Ship: _ship, Shipped: _shipped}
+    _from_server: ClassVar[dict[type, Callable[..., None]]] = {
+        Ship: _ship, Shipped: _shipped, AskImage: _ask_image, Image: _image,
+    }  # fmt: skip
     _from_worker: ClassVar[dict[int, Callable[..., None]]] = {
         PUSH: _push,
         PUSH_PULL: _push,
         PULL: _pull_and_go_on,
+        LOOK: _pull_and_go_on,
     }
 
     def _keys(self, record: Record) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import Mailbox, PushLog
-from shmps.ps.messages import PULL, PUSH, PUSH_PULL, SERVER, Delivery, Record, Welcome
+from shmps.ps.messages import LOOK, PULL, PUSH, PUSH_PULL, SERVER, SIGHT, Delivery, Record, Welcome
 from shmps.ps.schedule import MOST_TURNS, place_of
 from shmps.system.failpoints import reach
 
@@ -40,9 +40,10 @@ class Requests:
     the server has not answered are then announced to it, in order.
 
     mailboxes: this worker's, by server. under_way: unanswered requests by timestamp, in order. values: the
-    values of answered pulls by timestamp, until they are fetched. due: callbacks with their arguments.
-    callbacks_expected: callbacks of requests under way. seen: the version last read, by server. pushes: the
-    number of the last push. pulls: since that push. timestamp: the number of the last request.
+    values of answered pulls by timestamp, until they are fetched. sights: answers to looks, until they are
+    fetched. due: callbacks with their arguments. callbacks_expected: callbacks of requests under way.
+    seen: the version last read, by server. pushes: the number of the last push. pulls: since that push.
+    timestamp: the number of the last request.
 
     keeps_answers: the slot of a pull is free again only when the next push is committed. A later life that
     makes the same pull finds the answer there, or what servers have answered of it.
@@ -61,6 +62,7 @@ class Requests:
         self.rank, self.life = rank, life
         self.under_way: dict[int, Request] = {}
         self.values: dict[int, np.ndarray] = {}
+        self.sights: list[Record] = []
         self.due: collections.deque[tuple[Callback, Any]] = collections.deque()
         self.callbacks_expected = self.pushes = self.pulls = self.timestamp = 0
         self.seen = [0] * servers
@@ -206,6 +208,11 @@ class Requests:
             reach("worker: slots half filled")
         return sizes
 
+    def look(self, begin: int, end: int) -> Request:
+        """Ask for what servers hold of the keys begin to end - 1: see `sights`. It uses no slot."""
+        servers = len(self._lives)
+        return self._add(LOOK, begin, self.pushes, [end - begin] * servers, [self.pulls] * servers)
+
     def _add(self, op, slot, number, sizes, versions, callback=None, out=None) -> Request:
         self.timestamp += 1
         unanswered = set(self._everyone)
@@ -220,9 +227,8 @@ class Requests:
         server may wait for a pull that a former life had begun, so noted pulls are announced too. Their
         answers are dropped, unless this life makes the same pull.
         """
-        self._log.forget_uncommitted()
-        self.pushes = max(*self._done, self._log.committed)
-        for number, slot, sizes, versions in self._log.pending(min(self._done)):
+        self.pushes, pending = self._log.resume(self._done)
+        for number, slot, sizes, versions in pending:
             self._add(PUSH, slot, number, sizes, versions)
         for place, (slot, sizes) in self._log.pulls().items():
             number, turn = divmod(place - 1, MOST_TURNS)
@@ -269,6 +275,8 @@ class Requests:
         request = self.under_way.get(record.timestamp)
         if record.life != self._lives[record.sender] or request is None:
             return  # of a former life, or answered already
+        if record.arrays:
+            self._take(record)
         request.unanswered.discard(record.sender)
         if request.op in (PULL, PUSH_PULL):
             self.seen[record.sender] = record.version
@@ -277,7 +285,15 @@ class Requests:
             reach("worker: answered")
             self._complete(request)
 
+    def _take(self, record: Record) -> None:
+        if record.op == SIGHT:
+            self.sights.append(record)
+        else:
+            self._mailboxes[record.sender].take(record)
+
     def _complete(self, request: Request) -> None:
+        if request.op == LOOK:
+            return
         values = None if request.op == PUSH or request.out is None else self._collect(request)
         if self._keeps_answers and values is not None and request.number == self.pushes:
             self._kept.append(request.slot)
