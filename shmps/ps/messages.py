@@ -269,4 +269,4 @@ def pack(record: Iterable[int]) -> bytes:
 
 
 def unpack(data: bytes) -> list[Record]:
-    return [Record(*fields) for fields in _STRUCT.iter_unpack(data)]
+    return list(map(Record._make, _STRUCT.iter_unpack(data)))

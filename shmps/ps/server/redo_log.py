@@ -68,7 +68,7 @@ class RedoLog:
         self._here, self._replica = parameters.here, parameters.replica if shape.replicas else None
         self._progress = self._progress_of(self._here)
         self._version = self._here.versions.data[server:]
-        self._committed = arrays["redo_committed"]
+        self._committed = arrays["redo_committed"].data[server:]
         self._slots = [self._slot(parameters, number) for number in range(self._ring)]
         self._stateful = shape.state_width > 0
         self._before = 0
@@ -108,7 +108,7 @@ class RedoLog:
 
     @property
     def committed(self) -> int:
-        return int(self._committed[self._server])
+        return self._committed[0]
 
     @property
     def replicated(self) -> int:
@@ -153,7 +153,7 @@ class RedoLog:
         for rank, number in done.items():
             progress.done[rank] = number
         reach("server: slot written")
-        self._committed[self._server] = version
+        self._committed[0] = version
         reach("server: committed")
 
     def apply(self) -> None:

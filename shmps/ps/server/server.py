@@ -13,14 +13,14 @@ around it is `ps.node.serve`.
 import collections
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from shmps.errors import UpdaterFailed
-from shmps.ps.consistency import Consistency, Moment, VectorClock
+from shmps.ps.consistency import Consistency, Position, VectorClock
 from shmps.ps.memory.layout import DELAY_BINS
 from shmps.ps.memory.mailbox import Mailbox
 from shmps.ps.memory.parameters import Mirror, Parameters
@@ -99,11 +99,11 @@ class Server:
         """Handle one record and return the records to send."""
         answers = self._answers = []
         if record.to == self.life:
-            if record.op in self._from_worker:
+            if take := self._from_worker.get(record.op):
                 if self._is_current(record):
                     if record.arrays:
                         self._mailboxes[record.sender].take(record)
-                    self._from_worker[record.op](self, record)
+                    take(self, record)
             else:
                 message = record.message
                 if type(message) in self._from_scheduler:
@@ -118,6 +118,11 @@ class Server:
     def version(self) -> int:
         """Updates applied."""
         return self._redo.version
+
+    @property
+    def answered(self) -> Set[Position]:
+        """The pulls answered at this version; in recorded runs."""
+        return self._recorder.answered
 
     def _is_current(self, request: Record) -> bool:
         """Return whether a request comes from the last known life of its worker."""
@@ -157,15 +162,12 @@ class Server:
     def _apply_held(self) -> None:
         """Apply held pushes as far as the mode and the replica's backlog allow."""
         while self._held and self._redo.has_room and not self._awaited:
-            update = self.consistency.next_update(self._held, self.clock, self._moment())
+            update = self.consistency.next_update(self._held, self)
             if not update:
                 return
             for record in update:
                 self._held.remove(record)
             self._apply(update)
-
-    def _moment(self) -> Moment:
-        return Moment(self.rank, self._redo.version, self._recorder.answered)
 
     def _gradient(self, update: list[Record]) -> tuple[np.ndarray, np.ndarray]:
         """Return keys and values of one update. The pushes of a tick are reduced in rank order."""
@@ -183,11 +185,11 @@ class Server:
     def _apply(self, update: list[Record]) -> None:
         """Apply these pushes as one update, then answer what waited for it."""
         redo, version = self._redo, self._redo.version
-        moment = self._moment()
-        delays = [self.consistency.delay(record, moment) for record in update]
+        delays = [self.consistency.delay(record, self) for record in update]
         for delay in delays:
             self._delays[min(delay, DELAY_BINS - 1)] += 1
-        step = Step(max(record.number for record in update), redo.age, max(delays), len(update))
+        tick = max([record.number for record in update])
+        step = Step(tick, redo.age, max(delays), len(update))
         self._recorder.note_update(version + 1, update, delays)
         try:
             keys, gradient = self._gradient(update)
@@ -244,7 +246,7 @@ class Server:
         if record.number > done:
             self._parked.behind_push(record)
             return
-        needed = self.consistency.needed(record, self.rank)
+        needed = self.consistency.needed(record, self)
         if needed > self._progress:
             self._parked.until(needed, record)
             return
@@ -276,7 +278,7 @@ class Server:
     @property
     def _progress(self) -> float:
         """What parked pulls wait for; see `Consistency.progress`. All workers must have entered."""
-        return -math.inf if self._awaited else self.consistency.progress(self.clock, self.version)
+        return -math.inf if self._awaited else self.consistency.progress(self)
 
     def _answer_parked(self, applied: Sequence[Record] = ()) -> None:
         """Answer the parked pulls that these pushes, or the progress since, have freed."""
@@ -287,18 +289,10 @@ class Server:
 
     def _answer(self, record: Record, version: int, size: int) -> None:
         """size: the values that lie in the slot."""
-        answer = Record(
-            ANSWER,
-            self.rank,
-            record.timestamp,
-            record.slot,
-            size,
-            record.number,
-            version,
-            self.life,
-            record.life,
-        )
-        self._answers.append(((WORKER, record.sender), answer))
+        # As a tuple: to name nine fields takes longer than to copy 128 values.
+        _, sender, timestamp, slot, _, number, _, life, _ = record
+        answer = Record._make((ANSWER, self.rank, timestamp, slot, size, number, version, self.life, life))
+        self._answers.append(((WORKER, sender), answer))
 
     def _sight(self, look: Record) -> list[np.ndarray]:
         assert isinstance(self._parameters, Mirror)
