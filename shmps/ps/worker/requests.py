@@ -113,36 +113,46 @@ class Requests:
         """
         if out is None and op != PUSH:  # before the slot is taken, since too little memory raises here
             out = np.empty((cuts[-1], self._shape.width), self._shape.dtype)
-        again = self._again(keys, cuts) if op == PULL and self._former else None
-        slot, sizes = again or self._filled(keys, values, cuts)
-        versions = list(self.seen)
+        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
+        slot = self._again(keys, sizes) if op == PULL and self._former else None
+        if slot is None:
+            slot = self._fill(keys, values, sizes)
         if op == PULL:
-            versions = [self.pulls] * len(versions)
+            versions = [self.pulls] * len(sizes)
             self._note_pull(slot, self._next_pull, sizes)
             self.pulls += 1
         else:
+            versions = list(self.seen)
             self.pushes += 1
             self.pulls = int(op == PUSH_PULL)
             if op == PUSH_PULL:
                 self._note_pull(slot, place_of(self.pushes, 0), sizes)
-            self._log.note(slot, self.pushes, rows, sizes, self.seen)
+            self._log.note(slot, self.pushes, rows, sizes, versions)
             reach("worker: before commit")
             self._log.commit(self.pushes)
             reach("worker: committed")
-            self._forget_answers()
-        self.callbacks_expected += callback is not None
+            if self._kept or self._former:
+                self._forget_answers()
+        if callback is not None:
+            self.callbacks_expected += 1
         return self._add(op, slot, self.pushes, sizes, versions, callback, out)
 
-    def _filled(
-        self, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
-    ) -> tuple[int, list[int]]:
-        """Fill a free slot of all mailboxes; return it, and the number of keys for each server."""
-        slot = self._free[keys is None].pop()
-        try:
-            return slot, self._fill(slot, keys, values, cuts)
-        except BaseException:  # a value that overflows the dtype, where NumPy is told to raise
-            self._free[keys is None].append(slot)
-            raise
+    def _fill(self, keys: np.ndarray | None, values: np.ndarray | None, sizes: list[int]) -> int:
+        """Write keys and values, so many for each server, into a free slot of all mailboxes; return it."""
+        free = self._free[keys is None]
+        slot = free[-1]  # it stays free if a value overflows the dtype, where NumPy is told to raise
+        self._log.clear(slot)
+        begin = 0
+        for mailbox, size in zip(self._mailboxes, sizes, strict=True):
+            end = begin + size
+            if keys is not None:
+                mailbox.keys[slot][:size] = keys[begin:end]
+            if values is not None:
+                mailbox.values[slot][:size] = values[begin:end]
+            begin = end
+            reach("worker: slots half filled")
+        free.pop()
+        return slot
 
     # The answers that are kept.
 
@@ -150,8 +160,8 @@ class Requests:
         if self._keeps_answers:
             self._log.note_pull(slot, place, sizes)
 
-    def _again(self, keys: np.ndarray | None, cuts: list[int]) -> tuple[int, list[int]] | None:
-        """Make a pull of a former life again: return its slot, and the number of keys for each server.
+    def _again(self, keys: np.ndarray | None, sizes: list[int]) -> int | None:
+        """Make a pull of a former life again: return its slot.
 
         Servers repeat the answers that lie in the slot. Return None if there is none, or if it had other
         keys: this life may have stopped where the former one went on.
@@ -159,7 +169,6 @@ class Requests:
         slot = self._former.pop(self._next_pull, None)
         if slot is None:
             return None
-        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
         same = (slot < 0) == (keys is None) and sizes == self._log.sizes(slot)
         if same and keys is not None:
             kept = [box.keys[slot][:size] for box, size in zip(self._mailboxes, sizes, strict=True)]
@@ -169,7 +178,7 @@ class Requests:
             return None
         others = (each for each in self.under_way.values() if each.slot != slot or each.op == PUSH)
         self.under_way = {each.timestamp: each for each in others}
-        return slot, sizes
+        return slot
 
     def pass_former(self) -> bool:
         """Count the next pull as made if it is one of a former life, which is announced already."""
@@ -192,32 +201,16 @@ class Requests:
                 return
         self._free[slot < 0].append(slot)
 
-    def _fill(
-        self, slot: int, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
-    ) -> list[int]:
-        """Write keys and values into a slot of all mailboxes; return the number of keys for each server."""
-        self._log.clear(slot)
-        sizes = []
-        for mailbox, begin, end in zip(self._mailboxes, cuts, cuts[1:], strict=False):
-            size = end - begin
-            if keys is not None:
-                mailbox.keys[slot][:size] = keys[begin:end]
-            if values is not None:
-                mailbox.values[slot][:size] = values[begin:end]
-            sizes.append(size)
-            reach("worker: slots half filled")
-        return sizes
-
     def look(self, begin: int, end: int) -> Request:
         """Ask for what servers hold of the keys begin to end - 1: see `sights`. It uses no slot."""
         servers = len(self._lives)
         return self._add(LOOK, begin, self.pushes, [end - begin] * servers, [self.pulls] * servers)
 
     def _add(self, op, slot, number, sizes, versions, callback=None, out=None) -> Request:
-        self.timestamp += 1
+        self.timestamp = timestamp = self.timestamp + 1
         unanswered = set(self._everyone)
-        request = Request(op, self.timestamp, slot, number, sizes, versions, unanswered, callback, out)
-        self.under_way[self.timestamp] = request
+        request = Request(op, timestamp, slot, number, sizes, versions, unanswered, callback, out)
+        self.under_way[timestamp] = request
         return request
 
     def recover(self) -> list[Delivery]:
@@ -241,18 +234,9 @@ class Requests:
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
     def announce(self, request: Request, server: int) -> Delivery:
-        record = Record(
-            request.op,
-            self.rank,
-            request.timestamp,
-            request.slot,
-            request.sizes[server],
-            request.number,
-            request.versions[server],
-            self.life,
-            self._lives[server],
-        )
-        return (SERVER, server), record
+        op, timestamp, slot, number, sizes, versions, *_ = request
+        fields = op, self.rank, timestamp, slot, sizes[server], number, versions[server], self.life
+        return (SERVER, server), Record._make((*fields, self._lives[server]))
 
     def welcome(self, server: int, life: int, welcome: Welcome) -> list[Delivery]:
         """Note the life of a server; return the records that announce its unanswered requests again."""
