@@ -185,11 +185,14 @@ class Server:
     def _apply(self, update: list[Record]) -> None:
         """Apply these pushes as one update, then answer what waited for it."""
         redo, version = self._redo, self._redo.version
-        delays = [self.consistency.delay(record, self) for record in update]
-        for delay in delays:
+        delays: list[int] = []
+        done: dict[int, int] = {}  # the number of each worker's push
+        for push in update:
+            delay = self.consistency.delay(push, self)
             self._delays[min(delay, DELAY_BINS - 1)] += 1
-        tick = max([record.number for record in update])
-        step = Step(tick, redo.age, max(delays), len(update))
+            delays.append(delay)
+            done[push.sender] = push.number
+        step = Step(max(done.values()), redo.age, max(delays), len(update))
         self._recorder.note_update(version + 1, update, delays)
         try:
             keys, gradient = self._gradient(update)
@@ -201,7 +204,7 @@ class Server:
             age = step.age + self.updater.penalty(step)
         except Exception as error:
             raise UpdaterFailed(type(self.updater).__name__, self.rank, repr(error)) from error
-        redo.commit(len(keys), age, {record.sender: record.number for record in update})
+        redo.commit(len(keys), age, done)
         redo.apply()
         reach("server: applied")
         for record in update:
