@@ -50,7 +50,7 @@ class PushLog:
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], worker: int):
-        self._committed, self._worker = arrays["committed"], worker
+        self._committed = arrays["committed"].data[worker:]
         self._numbers, self._rows = arrays["numbers"][worker], arrays["rows"][worker]
         self._sizes, self._versions = arrays["sizes"][worker], arrays["versions"][worker]
         self._pulls = arrays["pulls"][worker]
@@ -60,7 +60,7 @@ class PushLog:
     @property
     def committed(self) -> int:
         """The number of the last committed push."""
-        return int(self._committed[self._worker])
+        return self._committed[0]
 
     def clear(self, slot: int) -> None:
         """Forget the answered request in `slot`, before the slot is filled again."""
@@ -89,7 +89,7 @@ class PushLog:
         return {place: (slot, self._sizes[slot].tolist()) for place, slot in noted}
 
     def commit(self, number: int) -> None:
-        self._committed[self._worker] = number
+        self._committed[0] = number
 
     def forget_uncommitted(self) -> None:
         """Forget what a former life noted and did not commit: this life makes those pushes again."""

@@ -83,17 +83,20 @@ class StreamRecorder(Recorder):
         self.answered = {position(at) for at in np.flatnonzero(answers["version"] == committed).tolist()}
 
     def note_update(self, version: int, update: list[Record], delays: list[int]) -> None:
-        pairs = zip(update, delays, strict=True)
-        events = [_EVENT.pack(version, push.number, push.sender, PUSHED, delay) for push, delay in pairs]
+        events = [
+            _EVENT.pack(version, push.number, push.sender, PUSHED, delay)
+            for push, delay in zip(update, delays, strict=True)
+        ]
         self._stream.append(b"".join(events))
         self.answered.clear()
         reach("server: update noted")
 
     def note_answer(self, pull: Record, version: int) -> None:
-        position = Position(pull.sender, pull.number, pull.turn)
-        event = _ANSWER.pack(version, pull.number, pull.sender, ANSWERED, pull.turn, pull.slot)
-        self._stream.append(event)
-        self._slots[pull.sender, pull.slot] = position, version
+        _, worker, _, slot, _, number, *_ = pull
+        turn = pull.turn
+        self._stream.append(_ANSWER.pack(version, number, worker, ANSWERED, turn, slot))
+        position = Position._make((worker, number, turn))
+        self._slots[worker, slot] = position, version
         self.answered.add(position)
         reach("server: answer noted")
 

@@ -119,14 +119,15 @@ class Requests:
             slot = self._fill(keys, values, sizes)
         if op == PULL:
             versions = [self.pulls] * len(sizes)
-            self._note_pull(slot, self._next_pull, sizes)
+            if self._keeps_answers:
+                self._log.note_pull(slot, self._next_pull, sizes)
             self.pulls += 1
         else:
             versions = list(self.seen)
             self.pushes += 1
             self.pulls = int(op == PUSH_PULL)
-            if op == PUSH_PULL:
-                self._note_pull(slot, place_of(self.pushes, 0), sizes)
+            if op == PUSH_PULL and self._keeps_answers:
+                self._log.note_pull(slot, place_of(self.pushes, 0), sizes)
             self._log.note(slot, self.pushes, rows, sizes, versions)
             reach("worker: before commit")
             self._log.commit(self.pushes)
@@ -155,10 +156,6 @@ class Requests:
         return slot
 
     # The answers that are kept.
-
-    def _note_pull(self, slot: int, place: int, sizes: list[int]) -> None:
-        if self._keeps_answers:
-            self._log.note_pull(slot, place, sizes)
 
     def _again(self, keys: np.ndarray | None, sizes: list[int]) -> int | None:
         """Make a pull of a former life again: return its slot.
