@@ -6,7 +6,6 @@ alone, and so does a replay (`shmps.ps.replay`).
 
 import collections
 import math
-from collections.abc import Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -25,7 +24,7 @@ class Position(NamedTuple):
 
 
 class Standing(Protocol):
-    """Where a server stands when it asks its consistency what to do next. answered: in recorded runs."""
+    """Where a server stands when it asks its consistency what to do next."""
 
     @property
     def rank(self) -> int: ...
@@ -33,9 +32,8 @@ class Standing(Protocol):
     def clock(self) -> "VectorClock": ...
     @property
     def version(self) -> int: ...
-    @property
-    def answered(self) -> Set[Position]:
-        """The pulls answered at this version."""
+    def has_answered(self, pull: Position) -> bool:
+        """Return whether a pull is answered at this version; known in recorded runs."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Replay(Consistency):
             update.append(found)
         for pull in here.due(at.version):
             place = Position(int(pull["worker"]), int(pull["number"]), int(pull["turn"]))
-            if place not in at.answered:
+            if not at.has_answered(place):
                 return []
         return update
 

@@ -65,9 +65,10 @@ def test_an_event_takes_16_bytes_and_a_successor_finds_all_of_them():
     second = StreamRecorder(stream, committed=1)  # the server died before it committed version 2
     assert len(stream.read()) == 32
     assert second.version_of(pull) == 0 and second.version_of(pull._replace(slot=0)) is None
-    assert second.version_of(pull._replace(version=0)) is None and not second.answered
+    assert second.version_of(pull._replace(version=0)) is None
+    assert second.has_answered(Position(2, 0, 1), 0) and not second.has_answered(Position(2, 0, 1), 1)
     second.note_answer(pull._replace(number=1, version=0), 1)
-    assert StreamRecorder(stream, committed=1).answered == {Position(2, 1, 0)}
+    assert StreamRecorder(stream, committed=1).has_answered(Position(2, 1, 0), 1)
     schedule = Schedule.of([stream.read()], [1], {})
     assert schedule.pushes.tolist() == [(0, 1, 2, 1, 0)]
     assert schedule.pulls.tolist() == [(0, 0, 2, 0, 1), (0, 1, 2, 1, 0)]

@@ -13,7 +13,7 @@ around it is `ps.node.serve`.
 import collections
 import math
 import operator
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -119,10 +119,9 @@ class Server:
         """Updates applied."""
         return self._redo.version
 
-    @property
-    def answered(self) -> Set[Position]:
-        """The pulls answered at this version; in recorded runs."""
-        return self._recorder.answered
+    def has_answered(self, pull: Position) -> bool:
+        """Return whether a pull is answered at this version; known in recorded runs."""
+        return self._recorder.has_answered(pull, self.version)
 
     def _is_current(self, request: Record) -> bool:
         """Return whether a request comes from the last known life of its worker."""
