@@ -172,12 +172,11 @@ class Server:
         """Return keys and values of one update. The pushes of a tick are reduced in rank order."""
         if not self.consistency.hold_pushes:
             [record] = update
-            return self._keys(record), self._values(record)
+            return self._contents(record)
         arrival = {record.sender: place for place, record in enumerate(update)}
         update.sort(key=_rank)
         pushes = [
-            Push(self._keys(record), self._values(record), self._rows(record), arrival[record.sender])
-            for record in update
+            Push(*self._contents(record), self._rows(record), arrival[record.sender]) for record in update
         ]
         return self.updater.reduce(pushes)
 
@@ -264,7 +263,8 @@ class Server:
         if record.op == LOOK:
             answer = partial(self._show, record, version, self._sight(record))
         else:
-            self._parameters.read(self._keys(record), self.rank, self.updater, self._values(record))
+            keys, values = self._contents(record)
+            self._parameters.read(keys, self.rank, self.updater, values)
             self._recorder.note_answer(record, version)
             if self._redo.is_durable:
                 self._answer(record, version, record.size)
@@ -382,13 +382,11 @@ class Server:
         LOOK: _pull_and_go_on,
     }
 
-    def _keys(self, record: Record) -> np.ndarray:
-        if record.slot < 0:
-            return self._redo.all_keys
-        return self._mailboxes[record.sender].keys[record.slot][: record.size]
-
-    def _values(self, record: Record) -> np.ndarray:
-        return self._mailboxes[record.sender].values[record.slot][: record.size]
+    def _contents(self, request: Record) -> tuple[np.ndarray, np.ndarray]:
+        """Return the keys (k,) of a request, and the part of its slot for the values, (k, width)."""
+        mailbox, slot, size = self._mailboxes[request.sender], request.slot, request.size
+        keys = mailbox.keys[slot][:size] if slot >= 0 else self._redo.all_keys
+        return keys, mailbox.values[slot][:size]
 
     def _rows(self, record: Record) -> float:
         return float(self._mailboxes[record.sender].rows[record.slot])
