@@ -1,6 +1,6 @@
 """The inline engine with a memory for every node, as on several machines. Arrays travel with the records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,10 +140,11 @@ class PrivateInline(Inline):
         consistency: Consistency,
         updater: Updater,
         failpoints: tuple[Failpoint, ...],
+        event_paths: Sequence[str | None],
     ) -> InlineEngine:
         if consistency.in_place or consistency.recorded:
             raise UsageError(
                 f"nodes with memories of their own take no hogwild workers and record no run, got "
                 f"consistency={consistency}, recorded={consistency.recorded}; use engine='inline'"
             )
-        return super().start(shape, num_workers, consistency, updater, failpoints)
+        return super().start(shape, num_workers, consistency, updater, failpoints, event_paths)
