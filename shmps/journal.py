@@ -13,6 +13,7 @@ events of server 0 first. The header's keys:
     complete                whether the run came to its end
     digest                  SHA-256 of the final weights, and of the state beside them
     settings, data, start   of a training: its settings, the fingerprint of its rows, the start's SHA-256
+    stopped                 the iteration whose evaluation stopped the training; null or missing: none did
 
 A run that goes on has a folder instead, which stays if the program is killed: see `shmps.recording`.
 """
@@ -59,7 +60,7 @@ class Journal:
     digest: SHA-256 of the final "weights", and of the "state" beside them (updater, ages, versions, clocks);
     {} if the program was killed.
     settings, data, start: of a training its settings, the fingerprint of its rows, and the SHA-256 of the
-    weights that it starts from; otherwise empty.
+    weights that it starts from; otherwise empty. stopped: the iteration whose evaluation stopped it, or None.
 
     Example::
 
@@ -83,6 +84,7 @@ class Journal:
     settings: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     start: str = ""
+    stopped: int | None = None
 
     @property
     def pushes(self) -> np.ndarray:
@@ -149,6 +151,7 @@ class Journal:
             "settings": self.settings,
             "data": self.data,
             "start": self.start,
+            "stopped": self.stopped,
         }
         columns = {
             name: np.ascontiguousarray((self.pushes if name.startswith("push") else self.pulls)[name[5:]])
@@ -245,6 +248,7 @@ def _journal_of(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Journa
         header["settings"],
         header["data"],
         header["start"],
+        header.get("stopped"),
     )
 
 

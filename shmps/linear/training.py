@@ -135,6 +135,7 @@ class Training:
             keeps_best=bool(settings.early_stopping),
             model_of=lambda weights: model_of(weights, self._effective_settings()),
             link=link_of({"multi_class": settings.classes}),
+            stops_at=None if settings.journal is None else settings.journal.stopped,
         )
         self._compiled = time.monotonic()
         self._seconds = {"compile": self._compiled - began}
@@ -203,7 +204,9 @@ class Training:
         if not self._about:
             return
         assert isinstance(solver, OnCluster)  # a journal is of minibatches
-        journal = replace(solver.cluster.journal(), **self._about)
+        at = self._evaluator.stopped_at
+        stopped = None if at is None else at.iteration
+        journal = replace(solver.cluster.journal(), **self._about, stopped=stopped)
         if self.settings.record is not None:
             journal.save(self.settings.record)
         if self.settings.journal is not None and journal.complete:

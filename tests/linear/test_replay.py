@@ -120,7 +120,7 @@ def path(tmp_path):
 
 
 def test_a_replay_takes_its_settings_from_the_journal(path):
-    first = recorded(path, class_weight={1.0: 2, -1.0: 1}, l2=0.01, test_interval=4)
+    first = recorded(path, class_weight={1.0: 2, -1.0: 1}, l2=0.01, test_interval=4, fit_intercept=False)
     again = LogisticRegression(replay=path).fit(X, Y)
     assert again.coef_.tobytes() == first.coef_.tobytes()
     assert again.result_.settings == first.result_.settings and again.result_.delays == first.result_.delays
@@ -147,6 +147,17 @@ def test_early_stopping_ends_a_replay_where_it_ended_the_run(path):
     assert Journal.open(path).stops and first.n_iter_ < 100
     assert [each.metrics for each in again.history_] == [each.metrics for each in first.history_]
     assert again.coef_.tobytes() == first.coef_.tobytes() and again.result_.replayed.same
+
+
+def test_a_replay_ends_where_a_callback_stopped_the_run_and_needs_no_such_callback(path):
+    class Stop:
+        def on_evaluation(self, evaluation):
+            return evaluation.iteration == 4
+
+    first = recorded(path, epochs=50, callbacks=[Stop()], test_interval=2)
+    again = LogisticRegression(replay=path).fit(X, Y)
+    assert again.coef_.tobytes() == first.coef_.tobytes() and again.n_iter_ == first.n_iter_ == 4
+    assert [each.metrics for each in again.history_] == [each.metrics for each in first.history_]
 
 
 def test_a_training_that_is_broken_off_leaves_a_journal(path):
