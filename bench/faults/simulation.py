@@ -182,9 +182,6 @@ class Simulation(Agenda):
             records += inbox.pop(0)
         return records or inbox.pop(0)
 
-    def clear(self) -> None:
-        self.nodes.clear()
-
     # Crashes.
 
     def _perhaps_crash(self) -> tuple[Subject, Any] | None:

@@ -192,7 +192,7 @@ def test_a_program_that_is_killed_leaves_what_was_recorded_until_then(path, caps
     journal = Journal.open(folder)
     assert not path.exists() and not journal.complete and journal.settings["learning_rate"] == 0.3
     assert {(0, 0), (0, 1), (0, 2)} <= set(journal.pulls[["worker", "number"]].tolist())
-    assert main(["inspect", folder]) == 0 and "it was killed" in capsys.readouterr().out
+    assert main(["inspect", folder]) == 0 and "not yet, or it was killed" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"got only .*run\.journal\.unfinished, .*name that folder"):
         LogisticRegression(replay=path).fit(X, Y)
     with pytest.raises(UsageError, match=r"training that came to its end, got one that was broken off"):

@@ -113,6 +113,7 @@ def _of_journal(path: str) -> dict[str, Any]:
 
 def _journal_text(found: dict[str, Any]) -> str:
     delays, data, digest = found["delays"], found["data"], found["digest"]
+    broken = "it was broken off" if digest else "not yet, or it was killed"
     stopped = ", ".join(f"worker {rank} after push {number}" for rank, number in found["stops"].items())
     return table(
         [
@@ -122,7 +123,7 @@ def _journal_text(found: dict[str, Any]) -> str:
             ("keys", f"{found['num_keys']:,}" + f" of {found['width']} values" * (found["width"] > 1)),
             ("events", f"{found['pushes']:,} pushes, {found['pulls']:,} pulls, of all servers"),
             ("delay p50, p99, max", f"{delays['p50']}, {delays['p99']}, {delays['max']} versions"),
-            ("ended", "by itself" if found["complete"] else f"it was {'broken off' if digest else 'killed'}"),
+            ("ended", "by itself" if found["complete"] else broken),
             *([("stopped", stopped)] if stopped else []),
             *([("settings", _settings(found["settings"]))] if found["settings"] else []),
             *([("data", f"{data['rows']:,} rows, {data['features']:,} features")] if data else []),
