@@ -11,7 +11,8 @@ from shmps.checks import whole
 from shmps.engines.event_file import EventFile
 from shmps.engines.inline.agenda import Agenda
 from shmps.engines.inline.channels import Channels, Events
-from shmps.engines.inline.machines import Computing, Machines
+from shmps.engines.inline.computing import Computing
+from shmps.engines.inline.machines import Machines
 from shmps.engines.inline.network import Network
 from shmps.engines.inline.nodes import (
     BEGIN,
