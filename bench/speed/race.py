@@ -1,5 +1,6 @@
 """Time solvers to a distance from the optimum: find the coarsest setting that reaches it, then take turns."""
 
+import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,8 +12,8 @@ from bench.speed.problems import Problem
 WITHIN = (1e-2, 1e-3, 1e-6)  # relative distances of the objective from the optimum
 PATIENCE = 10.0  # seconds: after a slower fit a solver gets no finer setting
 LOST = 4  # times what the fastest takes to the least distance: a slower solver gets no finer setting either
-SLOW = 4  # times as long as the fastest: not timed again
-_SHORT = 0.1  # seconds: no solver is lost in a shorter fit
+SLOW = 2  # times as long as the fastest: not timed again
+_SHORT = 0.1  # seconds: no solver is lost in a shorter fit, and each is timed again
 _FEW = 200  # rows
 
 
@@ -51,22 +52,26 @@ def warm_up(problem: Problem) -> None:
 def search(entrants: dict[str, Entrant], best: float, longest: float = PATIENCE) -> Tried:
     """Try ever finer settings of each solver until it comes within the least distance of `best`.
 
+    Next is always the solver whose last fit was the shortest, so that the fast solvers come within the least
+    distance first. A slower solver is then lost before its fits become long.
+
     longest: seconds, after a slower fit a solver gets no finer setting.
     """
-    tried: Tried = {}
+    tried: Tried = {name: [] for name in entrants}
     fastest = min(longest, PATIENCE) / LOST
-    for name, (settings, trial) in entrants.items():
-        tried[name] = []
-        for setting in settings:
-            made = trial(setting)
-            if max(_SHORT, LOST * fastest) < made.seconds < 1.0:
-                made = min(made, trial(setting))  # the machine may have been busy
-            tried[name].append((setting, made))
-            if made.objective <= best * (1 + min(WITHIN)):
-                fastest = min(fastest, made.seconds)
-                break
-            if made.seconds > max(_SHORT, LOST * fastest):
-                break
+    waiting = [(0.0, place, name) for place, name in enumerate(entrants)]
+    while waiting and waiting[0][0] <= (most := max(_SHORT, LOST * fastest)):
+        _, place, name = heapq.heappop(waiting)
+        settings, trial = entrants[name]
+        setting = settings[len(tried[name])]
+        made = trial(setting)
+        if most < made.seconds < 1.0:
+            made = min(made, trial(setting))  # the machine may have been busy
+        tried[name].append((setting, made))
+        if made.objective <= best * (1 + min(WITHIN)):
+            fastest = min(fastest, made.seconds)
+        elif len(tried[name]) < len(settings):
+            heapq.heappush(waiting, (made.seconds, place, name))
     return tried
 
 
@@ -88,7 +93,7 @@ def race(
     for each in reached.values():
         others = [trial.seconds for name, (_, trial) in each.items() if name != own]
         for name, (setting, trial) in each.items():
-            if name == own or trial.seconds <= SLOW * min(others):
+            if name == own or trial.seconds <= max(_SHORT, SLOW * min(others)):
                 trials[name, setting] = []
     for _ in range(repeats):
         for (name, setting), made in trials.items():

@@ -14,8 +14,8 @@ that comes within that distance. That setting is timed; the solvers take turns i
 in memory, in the solver's own format. Of shmps, the time is that of `fit`, with the start and end of the
 processes, at the coarsest `tol`; it runs in a process that has not loaded the other solvers. A solver gets no
 finer setting after a fit of 10 seconds, or of 40 times what shmps or 4 times what the fastest other takes to
-the least distance, if that is over 0.1 seconds. One that takes 4 times as long as the fastest other is timed
-once.
+the least distance, if that is over 0.1 seconds. The solver whose last fit was the shortest gets a finer
+setting first. One that takes twice as long as the fastest other, and over 0.1 seconds, is timed once.
 
 Results: "problems": [{"set", "rows", "features", "nonzeros", "classes", "problem", "kind", "C", "best"
 (objective), "newton" (relative distance between shmps at tol=1e-13 and Newton's method), "gap" (relative
