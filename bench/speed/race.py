@@ -1,20 +1,16 @@
 """Time solvers to a distance from the optimum: find the coarsest setting that reaches it, then take turns."""
 
 import heapq
-import time
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
-
-from bench.speed import solvers
-from bench.speed.problems import Problem
 
 WITHIN = (1e-2, 1e-3, 1e-6)  # relative distances of the objective from the optimum
 PATIENCE = 10.0  # seconds: after a slower fit a solver gets no finer setting
 LOST = 4  # times what the fastest takes to the least distance: a slower solver gets no finer setting either
+ENDED = 2  # times as long as a solver that is lost: the fit may be ended
 SLOW = 2  # times as long as the fastest: not timed again
 _SHORT = 0.1  # seconds: no solver is lost in a shorter fit, and each is timed again
-_FEW = 200  # rows
 
 
 class Trial(NamedTuple):
@@ -26,27 +22,14 @@ class Trial(NamedTuple):
 
 
 class Entrant(NamedTuple):
+    """trial: makes a fit with a setting. It may end the fit after some seconds; such a fit takes for ever."""
+
     settings: Sequence[Any]  # from coarse to fine
-    trial: Callable[[Any], Trial]
+    trial: Callable[[Any, float], Trial]
 
 
 Tried = dict[str, list[tuple[Any, Trial]]]  # by solver: settings from coarse to fine
 Times = dict[str, tuple[Any, list[Trial]]]  # by solver: its setting, and the trials of all repeats
-
-
-def entrant(problem: Problem, peer: solvers.Peer) -> Entrant:
-    def trial(setting: Any) -> Trial:
-        began = time.perf_counter()
-        weights = peer.run(setting)
-        return Trial(time.perf_counter() - began, problem.objective(weights))
-
-    return Entrant(peer.settings, trial)
-
-
-def warm_up(problem: Problem) -> None:
-    """Let the solvers compile and load what they need, on a few rows."""
-    for peer in solvers.peers(replace(problem, X=problem.X[:_FEW], y=problem.y[:_FEW]))[0]:
-        peer.run(peer.settings[0])
 
 
 def search(entrants: dict[str, Entrant], best: float, longest: float = PATIENCE) -> Tried:
@@ -64,9 +47,9 @@ def search(entrants: dict[str, Entrant], best: float, longest: float = PATIENCE)
         _, place, name = heapq.heappop(waiting)
         settings, trial = entrants[name]
         setting = settings[len(tried[name])]
-        made = trial(setting)
+        made = trial(setting, ENDED * most)
         if most < made.seconds < 1.0:
-            made = min(made, trial(setting))  # the machine may have been busy
+            made = min(made, trial(setting, ENDED * most))  # the machine may have been busy
         tried[name].append((setting, made))
         if made.objective <= best * (1 + min(WITHIN)):
             fastest = min(fastest, made.seconds)
@@ -97,7 +80,7 @@ def race(
                 trials[name, setting] = []
     for _ in range(repeats):
         for (name, setting), made in trials.items():
-            made.append(entrants[name].trial(setting))
+            made.append(entrants[name].trial(setting, math.inf))
     return {
         within: {
             name: (setting, trials.get((name, setting), [trial]))
