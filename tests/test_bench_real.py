@@ -111,7 +111,7 @@ def test_the_solver_with_the_shortest_fits_comes_first_and_a_fit_that_takes_for_
 
         return Entrant(range(len(seconds)), trial)
 
-    entrants = {"slow": solver("slow", 0.01, 5, 5), "stuck": solver("stuck", 1e9, 0)}
+    entrants = {"slow": solver("slow", 0.01, 6, 6), "stuck": solver("stuck", 1e9, 0)}
     entrants["fast"] = entrant(0.02, [1, 1, 0], order)
     tried = race.search(entrants, 100, 1.0)
     assert order == ["slow", "stuck", 0, "slow", 1, 2]

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 WITHIN = (1e-2, 1e-3, 1e-6)  # relative distances of the objective from the optimum
 PATIENCE = 10.0  # seconds: after a slower fit a solver gets no finer setting
 LOST = 4  # times what the fastest takes to the least distance: a slower solver gets no finer setting either
-ENDED = 2  # times as long as a solver that is lost: the fit may be ended
+ENDED = 2  # times as long as the fit of a solver that is lost: a fit may be ended,
+STUCK = 5.0  # but none that is shorter, in seconds: the package then starts anew
 SLOW = 2  # times as long as the fastest: not timed again
 _SHORT = 0.1  # seconds: no solver is lost in a shorter fit, and each is timed again
 
@@ -47,9 +48,10 @@ def search(entrants: dict[str, Entrant], best: float, longest: float = PATIENCE)
         _, place, name = heapq.heappop(waiting)
         settings, trial = entrants[name]
         setting = settings[len(tried[name])]
-        made = trial(setting, ENDED * most)
+        end = max(ENDED * most, STUCK)
+        made = trial(setting, end)
         if most < made.seconds < 1.0:
-            made = min(made, trial(setting, ENDED * most))  # the machine may have been busy
+            made = min(made, trial(setting, end))  # the machine may have been busy
         tried[name].append((setting, made))
         if made.objective <= best * (1 + min(WITHIN)):
             fastest = min(fastest, made.seconds)

@@ -17,8 +17,9 @@ these has a process too.
 
 A solver is lost, and gets no finer setting, after a fit of 10 seconds, or of 40 times what shmps or 4 times
 what the fastest other takes to the least distance, if that is over 0.1 seconds. The solver whose last fit was
-the shortest gets a finer setting first. A fit that takes twice as long as it takes to be lost is ended, with
-the process. A solver that takes twice as long as the fastest other, and over 0.1 seconds, is timed once.
+the shortest gets a finer setting first. A fit that takes twice as long as it takes to be lost, and 5 seconds,
+is ended with the process. A solver that takes twice as long as the fastest other, and over 0.1 seconds, is
+timed once.
 
 Results: "problems": [{"set", "rows", "features", "nonzeros", "classes", "problem", "kind", "C", "best"
 (objective), "newton" (relative distance between shmps at tol=1e-13 and Newton's method), "gap" (relative
