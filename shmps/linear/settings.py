@@ -27,6 +27,7 @@ from shmps.updaters.dist_lr import DistLR
 
 _MODES = {"sync": SYNC, "async": ASYNC, "hogwild": HOGWILD}  # and "bounded"
 _DESCENTS = {"sgd": SGD, "dist-lr": DistLR}
+_TAKEN_BY_LBFGS = {each.name: each.lbfgs for each in DECLARED.values() if each.lbfgs is not None}
 
 
 class Settings(Parameters):
@@ -107,8 +108,7 @@ class Settings(Parameters):
             )
 
     def _refused_by_lbfgs(self) -> list[str]:
-        limited = [each for each in DECLARED.values() if each.lbfgs is not None]
-        return [each.name for each in limited if getattr(self, each.name) not in (each.lbfgs or ())]
+        return [name for name, values in _TAKEN_BY_LBFGS.items() if getattr(self, name) not in values]
 
     def check_slow_worker(self) -> None:
         """Raise UsageError if there is no worker of that rank; no error while the number is not settled."""

@@ -56,7 +56,8 @@ class Problem:
     ) -> "Problem":
         """Return the problem on `rows`, with weights of `shape`: (features,) or (features, classes)."""
         features, classes = shape if len(shape) > 1 else (*shape, 1)
-        products = sum(float(products_of(part, intercept).sum()) for part in lengths(rows))
+        values = (part + int(intercept) for part in lengths(rows))
+        products = sum(float(part @ part + part.sum()) for part in values) / 2
         rows_enough = _LEAST_ROWS * features * products / max(rows.num_rows, 1)
         enough = max(_PRODUCTS * rows.nonzeros, rows_enough, _FEW_PRODUCTS)
         share = min(enough / max(products, 1.0), 1.0)

@@ -24,6 +24,7 @@ from shmps.linear.objective import pieces
 GRADIENTS = {BINARY: gradient, ONE_AGAINST_REST: class_gradients, SOFTMAX: softmax_gradients}
 _ROWS_PER_KEY = 20  # of a class, at least, for a block of the Hessian
 _FEW_ROWS = 2**11  # the branch predictor learns the lengths of so few rows, in whatever order they are
+_LONG = 32  # non-zeros for each change of length: with more, the copy takes longer than the branch misses
 
 
 class Shard:
@@ -43,6 +44,7 @@ class Shard:
         self._runs: Sequence[Rows] = [rows] if isinstance(rows, Rows) else rows
         self._problem, self._number, self._beat = problem, number, beat
         self._curvatures = np.zeros((sum(run.num_rows for run in self._runs), problem.classes))
+        self._products: np.ndarray | None = None  # of two values of each row; none before a curvature
         self._at: np.ndarray | None = None  # the weights of the curvatures and of the first-order sums
         self._first = np.empty(0)
 
@@ -128,8 +130,10 @@ class Shard:
 
     def _sampling_rates(self, share: float) -> np.ndarray:
         """Return the rate of each class, (classes,), at which rows contribute to its Hessian."""
-        lengths = np.concatenate([run.lengths(0, run.num_rows) for run in self._runs])
-        products = products_of(lengths, self._problem.intercept)
+        if self._products is None:
+            lengths = np.concatenate([run.lengths(0, run.num_rows) for run in self._runs])
+            self._products = products_of(lengths, self._problem.intercept)
+        products = self._products
         allowed = share * products.sum()
         rates = [kernels.sampling_rate(each.copy(), products, allowed) for each in self._curvatures.T]
         return np.array(rates)
@@ -144,14 +148,15 @@ class Shard:
 
 
 def by_length(rows: Rows) -> Rows:
-    """Return a copy with the rows sorted by length, which a branch predictor can follow; few rows as is.
+    """Return a copy with the rows sorted by length, which a branch predictor can follow.
 
-    Passes over rows of varying length take up to a third less time then.
+    Passes over rows of varying length take up to a half less time then. Few rows, and rows whose lengths
+    seldom change, are returned as they are.
     """
     if rows.num_rows <= _FEW_ROWS:
         return rows
     lengths = rows.lengths(0, rows.num_rows)
-    if lengths.min() == lengths.max():
+    if np.count_nonzero(lengths[1:] != lengths[:-1]) * _LONG < rows.nonzeros:
         return rows
     order = np.empty(rows.num_rows, np.int64)
     kernels.visiting_order(rows.indptr, order)
