@@ -17,7 +17,7 @@ from shmps.linear import minibatch_worker
 from shmps.linear.full_gradient import rounds
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.in_process import InProcess, own_shard
-from shmps.linear.full_gradient.layout import Layout
+from shmps.linear.full_gradient.layout import Asked, Layout
 from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
@@ -259,7 +259,7 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
         workers=settings.workers,
         consistency=settings.consistency(),
         updater=Replace(),
-        initial=layout.initial(descent.weights),
+        initial=layout.initial(Asked(descent.request, descent.weights, descent.gradients)),
         max_keys=layout.most_keys,
         slots=1,
         dense_slots=0,

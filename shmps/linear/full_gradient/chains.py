@@ -18,7 +18,7 @@ import numpy as np
 from shmps.data.rows import Rows
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.kernels import LONGEST
-from shmps.linear.full_gradient.problem import Curvature, Gradient, Problem, Request, Sums
+from shmps.linear.full_gradient.problem import Block, Curvature, Problem, Request, Sums
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard, in_order
 from shmps.ps.worker.kv import KVWorker
@@ -170,7 +170,7 @@ class Answers:
 
     def _has(self, request: Request) -> bool:
         """Return whether the sums have a curvature that answers the first request of a search for one."""
-        if isinstance(request, Gradient):
+        if not isinstance(request, Curvature | Block):
             return False
         share = request.share if isinstance(request, Curvature) else 0.0
         drift = np.abs(self._sums.masses / np.maximum(self._masses, 1e-300) - 1).max()

@@ -1,6 +1,6 @@
 """The problem that full-gradient solvers solve, the requests of a search, and the sums that answer them.
 
-    search:   Gradient(weights), Curvature(share), Gradient(weights), ...
+    search:   Ascent(passes), Gradient(weights), Curvature(share), Gradient(weights), ...
     workers:  the sums over their rows, added up
 
 A search is a generator: it yields requests and is sent `Sums`. It does no I/O, so it runs beside servers and
@@ -95,6 +95,11 @@ class Problem:
         return self.features <= MOST_WHOLE and entries <= _MOST_ENTRIES and self.l1 == 0
 
     @property
+    def ascends(self) -> bool:
+        """Whether dual ascent finds weights to start from: if features are too many for a matrix."""
+        return self.l1 == 0 < self.l2 and not self.whole and self.loss != SOFTMAX
+
+    @property
     def value_at_zero(self) -> float:
         """The objective of zero weights, which have equal probabilities for all classes."""
         return math.log(self.classes) if self.loss == SOFTMAX else self.classes * math.log(2)
@@ -116,6 +121,17 @@ class Gradient(NamedTuple):
     """A request for loss, gradient and masses at `weights` (features, classes)."""
 
     weights: np.ndarray
+
+
+class Ascent(NamedTuple):
+    """A request for weights from which to start: the mean of models of the shards, weighted by their rows.
+
+    Each is what `passes` passes of dual coordinate ascent over the shard come to from zero weights, with the
+    penalty `l2`. The answer is in the place of the gradient.
+    """
+
+    passes: int
+    l2: float
 
 
 class Curvature(NamedTuple):
@@ -152,7 +168,7 @@ class Block(NamedTuple):
         return 2 * problem.size + len(self.keys) ** 2
 
 
-Request = Gradient | Curvature | Block
+Request = Gradient | Ascent | Curvature | Block
 Steps = Generator["Request", "Sums", None]
 
 
@@ -177,7 +193,9 @@ class Sums:
 
     def answering(self, request: Request) -> np.ndarray:
         """Return the sums that answer a request."""
-        return self.first if isinstance(request, Gradient) else self.second[: request.count(self.problem)]
+        if isinstance(request, Gradient | Ascent):
+            return self.first
+        return self.second[: request.count(self.problem)]
 
     @property
     def gradient(self) -> np.ndarray:

@@ -1,15 +1,17 @@
 """The rows of one worker, and their sums for a search."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from shmps.data.rows import Rows
-from shmps.linear.full_gradient import block_kernels, kernels
+from shmps.linear.full_gradient import block_kernels, dual_kernels, kernels
 from shmps.linear.full_gradient.problem import (
     BINARY,
     ONE_AGAINST_REST,
     SOFTMAX,
+    Ascent,
     Block,
     Curvature,
     Gradient,
@@ -45,11 +47,15 @@ class Shard:
         self._problem, self._number, self._beat = problem, number, beat
         self._curvatures = np.zeros((sum(run.num_rows for run in self._runs), problem.classes))
         self._products: np.ndarray | None = None  # of two values of each row; none before a curvature
+        self._ascent: Ascent | None = None  # the last one, and the models and dual variables that it left
         self._at: np.ndarray | None = None  # the weights of the curvatures and of the first-order sums
         self._first = np.empty(0)
 
     def answer(self, request: Request, weights: np.ndarray, sums: Sums) -> None:
         """Set the rows' part of the sums that `request` asks for at `weights` (features, classes)."""
+        if isinstance(request, Ascent):
+            self._ascend(request, sums)
+            return
         if self._at is None or not np.array_equal(self._at, weights):
             self.compute_gradient(weights, sums)  # for a curvature too: in a respawned worker
         elif isinstance(request, Gradient):
@@ -83,6 +89,29 @@ class Shard:
             self._beat()
         sums.masses[:] = self._curvatures.sum(axis=0)
         self._first = sums.first.copy()
+
+    def _ascend(self, request: Ascent, sums: Sums) -> None:
+        """Set the shard's part of the mean of the models; go on from the passes of the request before."""
+        problem, rows = self._problem, len(self._curvatures)
+        if self._ascent is None or self._ascent.l2 != request.l2 or self._ascent.passes > request.passes:
+            self._ascent = Ascent(0, request.l2)
+            self._models = np.zeros((problem.classes, problem.features))
+            self._duals = np.zeros((problem.classes, rows))
+        for number in range(self._ascent.passes, request.passes):
+            for c, (weights, duals) in enumerate(zip(self._models, self._duals, strict=True)):
+                for piece, begin in self._pieces():
+                    labels = (
+                        piece.labels if problem.loss == BINARY else np.where(piece.labels == c, 1.0, -1.0)
+                    )
+                    dual_kernels.ascend(
+                        *(piece.indptr, piece.indices, piece.data, labels, piece.importance),
+                        *(problem.intercept, request.l2 * rows, *_visiting(piece.num_rows, number)),
+                        *(weights, duals[begin : begin + piece.num_rows]),
+                    )
+                    self._beat()
+        self._ascent = request
+        sums.first[:] = 0.0
+        sums.gradient[:] = self._models.T * (rows / problem.rows)
 
     def _compute_curvature(self, request: Curvature, sums: Sums) -> None:
         problem = self._problem
@@ -145,6 +174,19 @@ class Shard:
             for piece in pieces(run, BLOCK, self._problem.classes):
                 yield piece, begin
                 begin += piece.num_rows
+
+
+def _visiting(rows: int, number: int) -> tuple[int, int]:
+    """Return the first row and the stride of a pass, by its number: another order for each pass.
+
+    A stride has no common factor with the number of rows.
+    """
+    draws = np.empty(2)
+    kernels.draw(number, 0, draws)
+    first, stride = (draws * rows).astype(int).tolist()
+    while math.gcd(stride, rows) > 1:
+        stride += 1
+    return first, stride % rows
 
 
 def by_length(rows: Rows) -> Rows:

@@ -21,6 +21,7 @@ from shmps.linear.full_gradient.pairs import Pairs
 from shmps.linear.full_gradient.problem import (
     ONE_AGAINST_REST,
     SOFTMAX,
+    Ascent,
     Curvature,
     Gradient,
     Point,
@@ -30,6 +31,9 @@ from shmps.linear.full_gradient.problem import (
     Sums,
 )
 
+_PAYS = 0.9  # fall of the value per pass of dual ascent that is worth the pass
+_FAST = 4.0  # fall of the squared gradient per pass of dual ascent: steps of L-BFGS do not do better
+_MOST_PASSES = 32
 _SUFFICIENT = 1e-4  # least share of the decrease that the slope predicts (Armijo 1966)
 _FLAT = 0.5  # the most that the slope at an accepted step may be, beside the slope at its start
 _MOST_TRIALS = 30  # of one step
@@ -41,6 +45,7 @@ _SLOW = 0.3  # a decrease beside the one before: above it, a better H pays
 _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks for
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
 _LOOSE = 1e-3  # tolerance
+_TRUST_IN_MATRICES, _TRUST_IN_MOMENTS = 0.5, 0.125  # part of the tolerance that an estimate may take
 _STALE = 0.25  # strictness for a gap by a curvature that should be renewed: it may be four times too large
 _COMPARED = 10  # steps
 _MOST_FALL = 0.3  # of the curvature along the next step, for which its slope still tells the gap
@@ -80,12 +85,17 @@ class SmoothSearch:
 
     def steps(self) -> Steps:
         """Yield requests, to be sent their sums."""
-        yield from self._begin(self.best.weights)
+        if self.problem.ascends and not self.best.weights.any():
+            yield from self._ascend()
+        else:
+            yield from self._begin(self.best.weights)
         if self.best.value > self.problem.value_at_zero and self.best.weights.any():
             # Far from the minimum, p (1 - p) of most rows may be 0: no curvature would lead back.
             yield from self._begin(np.zeros(self.problem.shape))
+        if self._is_proven():
+            return
         yield from self._renew(self._usual_share)
-        while True:
+        while not self._is_proven():
             if self._is_near():
                 if not self._is_outdated:
                     return
@@ -100,6 +110,32 @@ class SmoothSearch:
 
     def _begin(self, weights: np.ndarray) -> Steps:
         self.best = self._point(weights, (yield Gradient(weights)))
+
+    def _ascend(self) -> Steps:
+        """Begin at the mean of the shards' models; double the passes as long as that pays."""
+        passes = more = 1
+        value, squared = self.problem.value_at_zero, 0.0  # of the weights, and their gradient, before
+        while passes <= _MOST_PASSES:
+            weights = (yield Ascent(passes, self.problem.l2)).gradient.copy()
+            point = self._point(weights, (yield Gradient(weights)))
+            if point.value < self.best.value:
+                self.best = point
+            now = self._dot(point.gradient, point.gradient)
+            pays = point.value < _PAYS**more * value or now * _FAST**more < squared
+            if not pays or self._is_proven():
+                return
+            value, squared, more = point.value, now, passes
+            passes += more
+
+    def _is_proven(self) -> bool:
+        """Whether strong convexity proves that the search may end: the gap is <= |gradient|^2 / (2 l2)."""
+        if self.problem.intercept or self.problem.l2 == 0.0:
+            return False
+        bound = self._dot(self.best.gradient, self.best.gradient) / (2 * self.problem.l2)
+        if bound > self._tolerance * abs(self.best.value):
+            return False
+        self.gap = min(self.gap, bound)
+        return True
 
     @property
     def _usual_share(self) -> float:
@@ -139,7 +175,8 @@ class SmoothSearch:
         self._direction = -self._times_inverse(self.best.gradient)
         self._slope = self._dot(self.best.gradient, self._direction)
         self.gap = -self._slope / 2
-        allowed = 0.5 * strictness * self._tolerance * abs(self.best.value)  # the gap is an estimate
+        trust = _TRUST_IN_MATRICES if self.problem.whole else _TRUST_IN_MOMENTS
+        allowed = trust * strictness * self._tolerance * abs(self.best.value)
         if self.gap <= _ROUNDING * abs(self.best.value):
             return True
         recent = self._decreases[-self._last :]
