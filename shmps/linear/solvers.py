@@ -243,11 +243,16 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     must_fit(settings.plan().memory, rows, *problem.shape, rounds.PER_WEIGHT, left_out=left_out)
     most = settings.iterations or MOST_ROUNDS
     start = start.reshape(problem.shape)
-    descent = Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
+
+    def descend(problem: Problem) -> Descent:
+        return Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
+
     if not (settings.asks_for_nodes or settings.timeline):
         shard = own_shard(problem, rows, start, settings.workers)
         if shard is not None:
-            return InProcess(rows, shard, problem, descent, most, settings.test_interval or 0)
+            return InProcess(rows, shard, problem, descend(problem), most, settings.test_interval or 0)
+    problem = replace(problem, shards=settings.workers)
+    descent = descend(problem)
     engine = _engine(settings)
     if not engine.inherits:
         rows = shared(rows)

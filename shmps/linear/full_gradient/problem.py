@@ -38,7 +38,7 @@ class Problem:
 
     features counts the intercept, whose weights come last and have no penalty. classes: 1 if there are two.
     rows: of the training; the mean is over them. share: of the products of two values of a row, which a
-    sample for a curvature computes usually.
+    sample for a curvature computes usually. shards: into which the rows are divided.
     """
 
     loss: str  # BINARY, ONE_AGAINST_REST or SOFTMAX
@@ -49,6 +49,7 @@ class Problem:
     l2: float
     l1: float = 0.0
     share: float = 1.0
+    shards: int = 1
 
     @staticmethod
     def of(
@@ -96,8 +97,11 @@ class Problem:
 
     @property
     def ascends(self) -> bool:
-        """Whether dual ascent finds weights to start from: if features are too many for a matrix."""
-        return self.l1 == 0 < self.l2 and not self.whole and self.loss != SOFTMAX
+        """Whether dual ascent finds weights to start from: if features are too many for a matrix.
+
+        The mean of the models of several shards is no better a start than zero where rows are many.
+        """
+        return self.loss == BINARY and self.shards == 1 and self.l1 == 0 < self.l2 and not self.whole
 
     @property
     def value_at_zero(self) -> float:
@@ -124,10 +128,10 @@ class Gradient(NamedTuple):
 
 
 class Ascent(NamedTuple):
-    """A request for weights from which to start: the mean of models of the shards, weighted by their rows.
+    """A request for weights from which to start, of a binary problem with one shard.
 
-    Each is what `passes` passes of dual coordinate ascent over the shard come to from zero weights, with the
-    penalty `l2`. The answer is in the place of the gradient.
+    They are what `passes` passes of dual coordinate ascent come to from zero weights, with the penalty `l2`.
+    The answer is in the place of the gradient.
     """
 
     passes: int

@@ -47,7 +47,7 @@ class Shard:
         self._problem, self._number, self._beat = problem, number, beat
         self._curvatures = np.zeros((sum(run.num_rows for run in self._runs), problem.classes))
         self._products: np.ndarray | None = None  # of two values of each row; none before a curvature
-        self._ascent: Ascent | None = None  # the last one, and the models and dual variables that it left
+        self._ascent: Ascent | None = None  # the last one; `_model` and `_duals` are what it came to
         self._at: np.ndarray | None = None  # the weights of the curvatures and of the first-order sums
         self._first = np.empty(0)
 
@@ -91,27 +91,28 @@ class Shard:
         self._first = sums.first.copy()
 
     def _ascend(self, request: Ascent, sums: Sums) -> None:
-        """Set the shard's part of the mean of the models; go on from the passes of the request before."""
+        """Set the weights after passes of dual ascent; go on from those of the request before."""
         problem, rows = self._problem, len(self._curvatures)
         if self._ascent is None or self._ascent.l2 != request.l2 or self._ascent.passes > request.passes:
-            self._ascent = Ascent(0, request.l2)
-            self._models = np.zeros((problem.classes, problem.features))
-            self._duals = np.zeros((problem.classes, rows))
+            self._ascent, self._model, self._duals = (
+                Ascent(0, request.l2),
+                np.zeros(problem.size),
+                np.zeros(rows),
+            )
         for number in range(self._ascent.passes, request.passes):
-            for c, (weights, duals) in enumerate(zip(self._models, self._duals, strict=True)):
-                for piece, begin in self._pieces():
-                    labels = (
-                        piece.labels if problem.loss == BINARY else np.where(piece.labels == c, 1.0, -1.0)
-                    )
-                    dual_kernels.ascend(
-                        *(piece.indptr, piece.indices, piece.data, labels, piece.importance),
-                        *(problem.intercept, request.l2 * rows, *_visiting(piece.num_rows, number)),
-                        *(weights, duals[begin : begin + piece.num_rows]),
-                    )
-                    self._beat()
+            for piece, begin in self._pieces():
+                dual_kernels.ascend(
+                    *piece,
+                    problem.intercept,
+                    request.l2 * rows,
+                    *_visiting(piece.num_rows, number),
+                    self._model,
+                    self._duals[begin : begin + piece.num_rows],
+                )
+                self._beat()
         self._ascent = request
         sums.first[:] = 0.0
-        sums.gradient[:] = self._models.T * (rows / problem.rows)
+        sums.gradient[:, 0] = self._model
 
     def _compute_curvature(self, request: Curvature, sums: Sums) -> None:
         problem = self._problem

@@ -112,7 +112,7 @@ class SmoothSearch:
         self.best = self._point(weights, (yield Gradient(weights)))
 
     def _ascend(self) -> Steps:
-        """Begin at the mean of the shards' models; double the passes as long as that pays."""
+        """Begin where dual ascent comes to; double the passes as long as that pays."""
         passes = more = 1
         value, squared = self.problem.value_at_zero, 0.0  # of the weights, and their gradient, before
         while passes <= _MOST_PASSES:
