@@ -568,6 +568,16 @@ def test_what_ends_without_a_warning_is_within_tol(kind):
         assert value - least_objective(X, y, l2, intercept, found) <= tol * value, (kind, seed)
 
 
+def test_the_whole_hessian_solves_what_takes_many_steps():
+    random = np.random.default_rng(0)
+    many = np.cumsum(random.standard_normal((560, 520)), axis=1)  # features that depend on their neighbours
+    scaled = random.standard_normal((16, 11)) * 10 ** random.uniform(-4, 4, 11)
+    for X, classes, rounds in ((many, 2, 200), (scaled, 5, 60)):
+        y = np.where(X[:, -1] > np.median(X[:, -1]), 1, 0) if classes == 2 else random.integers(0, 5, len(X))
+        model = LogisticRegression(workers=1, l2=1e-3).fit(X, y)
+        assert model.n_iter_ <= rounds  # before: all 500, with a warning, and 100
+
+
 def test_a_penalty_that_overflows_is_as_good_as_none():
     X, y = problem()
     for l2 in (5e-324, 1e-300):

@@ -36,7 +36,7 @@ class Layout:
     @property
     def first(self) -> int:
         """The first key of the sums for a gradient."""
-        more = _OF_BLOCK + min(self.problem.size, MOST_KEYS) if self.problem.l1 > 0 else 0
+        more = _OF_BLOCK + min(self.problem.size, MOST_KEYS) if self.problem.blockwise else 0
         return self.problem.size + _REQUEST + more
 
     @property

@@ -104,6 +104,15 @@ class Problem:
         return self.loss == BINARY and self.shards == 1 and self.l1 == 0 < self.l2 and not self.whole
 
     @property
+    def blockwise(self) -> bool:
+        """Whether a search may request `Block`s.
+
+        Without an L1 penalty: those of all weights, which have what the usual curvature leaves out.
+        """
+        exact = self.whole and self.loss != SOFTMAX
+        return self.l1 > 0 or (self.size <= MOST_KEYS and not exact)
+
+    @property
     def value_at_zero(self) -> float:
         """The objective of zero weights, which have equal probabilities for all classes."""
         return math.log(self.classes) if self.loss == SOFTMAX else self.classes * math.log(2)
@@ -116,9 +125,10 @@ class Problem:
     @property
     def second_order(self) -> int:
         """The most sums that answer a request for curvature."""
-        if self.l1 > 0:
-            return Block(np.zeros(min(self.size, MOST_KEYS)), 0.0, 0, 0.0).count(self)
-        return Curvature(1.0, 0).count(self)
+        most = Curvature(1.0, 0).count(self)
+        if self.blockwise:
+            most = max(most, Block(np.zeros(min(self.size, MOST_KEYS)), 0.0, 0, 0.0).count(self))
+        return most
 
 
 class Gradient(NamedTuple):
@@ -224,7 +234,8 @@ class Sums:
     @property
     def halves(self) -> np.ndarray:
         features, classes = self.problem.shape
-        return self.second[self.problem.size :].reshape(classes, features, features)
+        begin = self.problem.size
+        return self.second[begin : begin * (features + 1)].reshape(classes, features, features)
 
     @property
     def means(self) -> np.ndarray:

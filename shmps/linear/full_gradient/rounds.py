@@ -106,7 +106,7 @@ def warm_up(rows: Rows, layout: Layout) -> None:
     own.answer(Curvature(1.0, 0), weights, sums)
     if problem.ascends:
         own.answer(Ascent(1, problem.l2), weights, sums)
-    if problem.l1 > 0:
+    if problem.blockwise:
         own.answer(Block(np.arange(problem.size)[-MOST_KEYS:], 1.0, 0, 0.0), weights, sums)
     compile_sorting(one)
     measure(one, np.zeros(problem.loss_shape), problem.intercept)
