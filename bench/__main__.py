@@ -25,6 +25,7 @@ from bench.speed import (
     scaling,
     start,
     sync,
+    wire,
 )
 from bench.story import cure, grid, simulate, straggler, strength, table, trace
 from shmps.errors import ShmpsError, UsageError
@@ -33,7 +34,7 @@ MODULES = (
     table, trace, straggler, cure, grid, strength, simulate,
     kill, faults, leftovers, replay,
     protection, peers, real, blocks, cv, sync, scaling, start, requests, inline, load, outofcore, async_,
-    recording,
+    recording, wire,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
 #

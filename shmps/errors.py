@@ -19,8 +19,8 @@ from typing import Any
 
 __all__ = [
     "DataError", "Diverged", "NodeDied", "NotCached", "NotConverged", "NotNumbers", "OutOfSpace",
-    "ReplayDiffers", "ShmpsError", "UnstableRate", "UpdaterFailed", "UsageError", "WorkerFailed",
-    "WorseThanConstant",
+    "ReplayDiffers", "ShmpsError", "UnstableRate", "UpdaterFailed", "UsageError", "WireError",
+    "WorkerFailed", "WorseThanConstant",
 ]  # fmt: skip
 
 NO_THREAD = 71  # the exit code of a node that could not start a thread; EX_OSERR of sysexits.h
@@ -163,6 +163,12 @@ class UpdaterFailed(ShmpsError, RuntimeError):
 
     def __str__(self) -> str:
         return f"the updater {self.updater} raised {self.cause} in server {self.rank}; see above where"
+
+
+class WireError(ShmpsError, RuntimeError):
+    """A node on another machine breaks the protocol."""
+
+    exit_code = 4
 
 
 class Diverged(ShmpsError, ArithmeticError):

@@ -4,6 +4,7 @@ from shmps import mapped
 from shmps.cluster import Cluster
 from shmps.engines.inline.engine import Inline
 from shmps.engines.inline.machines import Machines
+from shmps.engines.ray.engine import Ray
 from shmps.journal import Journal
 from shmps.models.formats import load, save
 from shmps.models.model import Model
@@ -36,6 +37,7 @@ __all__ = [
     "Machines",
     "Model",
     "Push",
+    "Ray",
     "Replace",
     "Step",
     "Updater",

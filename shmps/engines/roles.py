@@ -57,6 +57,7 @@ def worker_on(
     channel: Channel,
     clock: Clock,
     log: type[PushLog] = PushLog,
+    pulse: Pulse | None = None,
 ) -> KVWorker:
     """Return what the function of a worker gets. parameters: read-only, unless it writes in place."""
     shape = parameters.shape
@@ -67,7 +68,7 @@ def worker_on(
         shape=shape,
         mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
         log=log(arrays, rank),
-        pulse=Pulse(arrays, shape, WORKER, rank),
+        pulse=pulse or Pulse(arrays, shape, WORKER, rank),
         post=post,
         channel=channel,
         clock=clock,

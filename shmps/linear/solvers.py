@@ -141,7 +141,7 @@ def solver_of(
     if settings.by_lbfgs():
         return _full_gradients(settings, rows, start, left_out)
     engine = _engine(settings)
-    if not engine.inherits:
+    if engine.needs_shared_rows:
         rows = shared(rows)
     return _minibatches(settings, engine, rows, start, updater, restored, left_out, centre)
 
@@ -254,7 +254,7 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     problem = replace(problem, shards=settings.workers)
     descent = descend(problem)
     engine = _engine(settings)
-    if not engine.inherits:
+    if engine.needs_shared_rows:
         rows = shared(rows)
     layout = Layout(problem)
     warm_up_nodes(engine.start_method, rounds.warm_up, rows, layout)

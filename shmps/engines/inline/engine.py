@@ -238,7 +238,7 @@ class Inline:
     clock = "virtual"
     start_method = None
     may_hang = False
-    inherits = True
+    needs_shared_rows = False
 
     def __init__(self, machines: Machines | None = None, seed: int = 0):
         if not (machines is None or isinstance(machines, Machines)):

@@ -3,48 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from shmps.engines.inline.engine import Inline, InlineEngine
 from shmps.engines.inline.nodes import Clock, WorkerNode
 from shmps.engines.inline.site import Post, Site, WorkerPost
-from shmps.engines.roles import server_on
-from shmps.errors import UsageError
+from shmps.engines.private import OF_SLOTS, Memory, must_fit, server_in
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import LostLog, Mailbox
-from shmps.ps.memory.parameters import Mirror
-from shmps.ps.messages import (
-    ANSWER,
-    PULL,
-    PUSH,
-    PUSH_PULL,
-    SCHEDULER,
-    SERVER,
-    Address,
-    Record,
-    with_arrays,
-)
+from shmps.ps.messages import SCHEDULER, SERVER, Address, Record, with_arrays
 from shmps.ps.node import Handler
-from shmps.ps.server.private_redo_log import PrivateRedoLog
-from shmps.ps.server.server import Server
-from shmps.ps.server.successor import Successor
 from shmps.ps.updater import Updater
 from shmps.system.failpoints import Failpoint
-from shmps.system.memory import carve
-
-_OF_SLOTS = PUSH, PULL, PUSH_PULL, ANSWER
-
-
-class Memory:
-    """What one node sees: the whole layout, of which it uses its own part. Other pages cost nothing."""
-
-    def __init__(self, shape: Shape):
-        fields = shape.parameter_fields(), shape.mailbox_fields()
-        (parameters, _), (self.arrays, _) = (
-            carve(each, np.zeros(carve(each)[1], np.uint8).data) for each in fields
-        )
-        self.parameters = Mirror(shape, parameters)
 
 
 class _Packing(Post):
@@ -53,7 +22,7 @@ class _Packing(Post):
     _mailboxes: list[Mailbox]
 
     def send(self, address: Address, record: Record) -> None:
-        if record.op in _OF_SLOTS:
+        if record.op in OF_SLOTS:
             record = self._mailboxes[address[1]].pack(record)
         super().send(address, with_arrays(record, [array.copy() for array in record.arrays]))
 
@@ -94,28 +63,15 @@ class PrivateEngine(InlineEngine):
         self.post = PackingPost(self._site, (SCHEDULER, 0), [])
 
     def serve(self, rank: int, life: int) -> Handler:
-        shape, memory, node = self._shape, Memory(self._shape), self._agenda.nodes[SERVER, rank]
-        parameters = memory.parameters
-        mailboxes = [Mailbox(memory.arrays, shape, worker, rank) for worker in range(shape.workers)]
-        node.post = PackingPost(self._site, (SERVER, rank), mailboxes)
-        redo = PrivateRedoLog(parameters, rank)
-
-        def make_server() -> Server:
-            return server_on(
-                parameters, memory.arrays, rank, life, self._consistency, self._updater, self.streams, redo
-            )
-
-        if rank in self._begun:
-            tail = (rank + 1) % shape.servers if shape.replicas else -1
-            return Successor(rank, life, redo, tail, make_server)
+        memory, node = Memory(self._shape), self._agenda.nodes[SERVER, rank]
+        node.post = PackingPost(self._site, (SERVER, rank), memory.mailboxes_of_server(rank))
+        first = None if rank in self._begun else self._mirror.first_of(rank)
         self._begun.add(rank)
-        parameters.begin(self._mirror, rank)
-        return make_server()
+        return server_in(memory, rank, life, self._consistency, self._updater, first)
 
     def work(self, node: WorkerNode, tick: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        shape, memory, rank = self._shape, Memory(self._shape), node.rank
-        mailboxes = [Mailbox(memory.arrays, shape, rank, server) for server in range(shape.servers)]
-        node.post = PackingWorkerPost(self._site, node, mailboxes)
+        memory, rank = Memory(self._shape), node.rank
+        node.post = PackingWorkerPost(self._site, node, memory.mailboxes_of_worker(rank))
         clock = _Clock(self._site, node, self._computing(rank))
         self._work_on(memory.parameters, memory.arrays, node, clock, tick, function, args, LostLog)
 
@@ -142,9 +98,5 @@ class PrivateInline(Inline):
         failpoints: tuple[Failpoint, ...],
         event_paths: Sequence[str | None],
     ) -> InlineEngine:
-        if consistency.in_place or consistency.recorded:
-            raise UsageError(
-                f"nodes with memories of their own take no hogwild workers and record no run, got "
-                f"consistency={consistency}, recorded={consistency.recorded}; use engine='inline'"
-            )
+        must_fit(consistency)
         return super().start(shape, num_workers, consistency, updater, failpoints, event_paths)

@@ -137,7 +137,7 @@ class Processes:
 
     def __init__(self, start_method: str | None = None, safe: bool = False):
         self.start_method = method_of(start_method, safe)
-        self.inherits = self.start_method == "fork"  # nodes have the memory of this process
+        self.needs_shared_rows = self.start_method != "fork"  # a fork has the memory of this process
 
     def __str__(self) -> str:
         return "processes"

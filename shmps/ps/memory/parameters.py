@@ -1,7 +1,7 @@
 """The parameters in shared memory: weights, updater state, clocks and versions; their replica."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -135,12 +135,18 @@ class Mirror(Parameters):
         super().__init__(shape, arrays)
         self.replica.versions[:] = -1  # there is none yet
 
-    def begin(self, initial: "Mirror", server: int) -> None:
-        """Take what the first life of a server begins with: its partition, and the replica of its head."""
-        everything, head = (0, self.shape.num_keys), (server - 1) % self.shape.servers
-        copy_each(initial.part_of(server, *everything), self.part_of(server, *everything))
-        if self.shape.replicas:
-            copy_each(initial.part_of(head, *everything), self.replica_of(head))
+    def first_of(self, server: int) -> list[np.ndarray]:
+        """Return views of what the first life of a server begins with: see `begin`."""
+        head = (server - 1) % self.shape.servers
+        return [
+            *self.part_of(server, 0, self.shape.num_keys),
+            *(self.part_of(head, 0, self.shape.num_keys) if self.shape.replicas else ()),
+        ]
+
+    def begin(self, server: int, first: Sequence[np.ndarray]) -> None:
+        """Take the partition of a server, and the replica of its head."""
+        replica = self.replica_of((server - 1) % self.shape.servers) if self.shape.replicas else []
+        copy_each(first, [*self.part_of(server, 0, self.shape.num_keys), *replica])
 
     def part_of(self, server: int, begin: int, end: int) -> list[np.ndarray]:
         """Return views of what a server holds of the keys begin to end - 1, and of its clocks and version."""

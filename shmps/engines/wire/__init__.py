@@ -1,0 +1,1 @@
+"""Records and arrays between the nodes of several machines, over TCP."""
