@@ -65,8 +65,9 @@ class Cluster(Lifetime):
     node_timeout: seconds without a sign of life after which a node counts as hung, is killed, and is treated
     as dead; None: never. Every call of a worker on its `kv` that waits is a sign of life, and `kv.beat`.
     failpoints: where nodes are to be killed, for tests.
-    engine: "processes" (default), or "inline" or an `Inline`: all nodes in the calling process, in virtual
-    time, which takes neither start_method nor node_timeout.
+    engine: "processes" (default); "inline" or an `Inline`: all nodes in the calling process, in virtual time,
+    which takes neither start_method nor node_timeout; "ray" or a `Ray`: nodes on several machines; or a
+    `Rehearsal` of that.
     record: note the order of the run, for `journal`. Such a cluster runs one function, and its workers stay
     from the start to the end. A path: keep the notes in the folder PATH.unfinished too while the cluster is
     open. If this program is killed, `Journal.open` reads them there.

@@ -5,6 +5,7 @@ from shmps.cluster import Cluster
 from shmps.engines.inline.engine import Inline
 from shmps.engines.inline.machines import Machines
 from shmps.engines.ray.engine import Ray
+from shmps.engines.wire.local import Rehearsal
 from shmps.journal import Journal
 from shmps.models.formats import load, save
 from shmps.models.model import Model
@@ -38,6 +39,7 @@ __all__ = [
     "Model",
     "Push",
     "Ray",
+    "Rehearsal",
     "Replace",
     "Step",
     "Updater",

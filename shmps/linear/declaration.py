@@ -11,7 +11,7 @@ from typing import Any
 from shmps.checks import Rule, integer, number, one_of, optional
 
 NODES, TRAINING, OUTPUT = "nodes", "training", "what is shown and kept"  # the sections of `--help`
-ENGINES = ("processes", "inline")
+ENGINES = ("processes", "inline", "ray")
 _SLOWEST = 1000  # times
 
 
@@ -110,7 +110,7 @@ def _pair(text: str) -> tuple[int, float]:
 
 
 def engine() -> Rule:
-    """Accept the names of the engines, or an `Inline`."""
+    """Accept the names of the engines, or a value that says more of one."""
     names = one_of(*ENGINES)
 
     def broken(value: Any) -> str:
@@ -118,9 +118,13 @@ def engine() -> Rule:
             return ""
         from shmps.engines.choice import Engines  # imports NumPy
 
-        return "" if isinstance(value, Engines) else f"{names.broken(value)}, or a shmps.Inline"
+        return (
+            ""
+            if isinstance(value, Engines)
+            else f"{names.broken(value)}, or a shmps.Inline, Ray or Rehearsal"
+        )
 
-    return replace(names, type=f"{names.type} or Inline", broken=broken)
+    return replace(names, type=f"{names.type}, Inline, Ray or Rehearsal", broken=broken)
 
 
 def list_of_callbacks() -> Rule:

@@ -266,9 +266,11 @@ class Parameters:
     )
     engine: Any = parameter(
         "processes", engine(),
-        "what runs workers and servers: processes, or the calling process by turns, in virtual time",
+        "what runs workers and servers: processes, the calling process by turns in virtual time (inline), or "
+        "the machines of a Ray cluster (ray)",
         more="inline: equal seeds give equal bits in every mode, and nothing is started; the seconds of "
-        "results are virtual. See `shmps.Inline` for machines of which workers and servers take the time.",
+        "results are virtual. See `shmps.Inline` for machines of which workers and servers take the time. "
+        "ray: see `shmps.Ray`. A `shmps.Rehearsal` runs the nodes of several machines on this one.",
         section=NODES,
     )
     start_method: str | None = parameter(
