@@ -10,7 +10,7 @@ from shmps.engines.private import OF_SLOTS, Memory, must_fit, server_in
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import LostLog, Mailbox
-from shmps.ps.messages import SCHEDULER, SERVER, Address, Record, with_arrays
+from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Address, Record, with_arrays
 from shmps.ps.node import Handler
 from shmps.ps.updater import Updater
 from shmps.system.failpoints import Failpoint
@@ -62,15 +62,19 @@ class PrivateEngine(InlineEngine):
         super().__init__(*args)
         self.post = PackingPost(self._site, (SCHEDULER, 0), [])
 
+    def new_memory(self, role: int, rank: int) -> Memory:
+        """Return the memory of a node that begins."""
+        return Memory(self._shape)
+
     def serve(self, rank: int, life: int) -> Handler:
-        memory, node = Memory(self._shape), self._agenda.nodes[SERVER, rank]
+        memory, node = self.new_memory(SERVER, rank), self._agenda.nodes[SERVER, rank]
         node.post = PackingPost(self._site, (SERVER, rank), memory.mailboxes_of_server(rank))
         first = None if rank in self._begun else self._mirror.first_of(rank)
         self._begun.add(rank)
         return server_in(memory, rank, life, self._consistency, self._updater, first)
 
     def work(self, node: WorkerNode, tick: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        memory, rank = Memory(self._shape), node.rank
+        memory, rank = self.new_memory(WORKER, node.rank), node.rank
         node.post = PackingWorkerPost(self._site, node, memory.mailboxes_of_worker(rank))
         clock = _Clock(self._site, node, self._computing(rank))
         self._work_on(memory.parameters, memory.arrays, node, clock, tick, function, args, LostLog)

@@ -50,6 +50,11 @@ class Chain:
         """Return whether the record comes from the known life of a neighbour."""
         return record.life == self._lives.get(record.sender)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the replica of the head has begun."""
+        return self.head < 0 or self._of_head.replicated >= 0
+
     # As the head.
 
     def ship(self, version: int) -> list[Delivery]:

@@ -93,6 +93,7 @@ class Server:
         self._held: list[Record] = []  # pushes that are not applied yet, in order of arrival
         self._last: dict[int, int] = {}  # number of each worker's last push that is applied or held
         self._parked = Parked()
+        self._early: list[Settle] = []  # to be answered once the replica of the head has begun
         self._answers: list[Delivery] = []
 
     def handle(self, record: Record) -> list[Delivery]:
@@ -345,6 +346,9 @@ class Server:
 
     def _image(self, image: Image, arrays: Sequence[np.ndarray]) -> None:
         self._answers += self._chain.take(image.version, arrays)
+        early, self._early = self._early, []
+        for settle in early:
+            self._settle(settle)
 
     def _acknowledge_up_to(self, version: int) -> None:
         while self._unshipped and self._unshipped[0][0] <= version:
@@ -353,7 +357,10 @@ class Server:
         self._apply_held()
 
     def _settle(self, settle: Settle) -> None:
-        self._when_durable(lambda: self._settled(settle))
+        if self._chain.is_whole:
+            self._when_durable(lambda: self._settled(settle))
+        else:
+            self._early.append(settle)
 
     def _settled(self, settle: Settle) -> None:
         standing = [part.copy() for part in self._parameters.standing(self.rank, bool(settle.image))]
