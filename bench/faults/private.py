@@ -17,7 +17,8 @@ from bench.faults.schedule import KEYS, PUSHES, Schedule, ask
 from bench.faults.simulation import WAITING, Engine, Simulated
 from shmps import FTRL, SYNC, AdaGrad, Cluster, Inline
 from shmps.engines.inline.nodes import DIE, Node
-from shmps.engines.inline.private import Memory, PrivateEngine
+from shmps.engines.inline.private import PrivateEngine
+from shmps.engines.private import Memory
 from shmps.ps.memory.parameters import Mirror
 from shmps.ps.messages import SERVER, WORKER, Address
 from shmps.ps.scheduler.run import RESPAWN

@@ -1,20 +1,21 @@
 """The records that nodes exchange: 64 bytes each. Arrays lie in mailboxes, which both sides see.
 
-    worker     PUSH, PULL, PUSH_PULL, LOOK                   -> server     its keys lie in a mailbox slot
-    server     ANSWER, SIGHT, Welcome                        -> worker
-    worker     AtBarrier, AskRanks, Report, Result, Failed   -> scheduler
-    scheduler  Release, Sharer, HandedOver, Died, Ping, Stop -> worker
+    worker     PUSH, PULL, PUSH_PULL, LOOK                    -> server     its keys lie in a mailbox slot
+    server     ANSWER, SIGHT, Welcome                         -> worker
+    worker     AtBarrier, AskRanks, Report, Result, Failed    -> scheduler
+    scheduler  Release, Sharer, HandedOver, Died, Ping, Stop  -> worker
     scheduler  Start, Enter, Leave, Settle, Peer, Ping, Write -> server
-    server     Settled, Lost                                 -> scheduler
-    server     Ship, AskImage, Image                         -> its tail   the next server, with its replica
-    server     Shipped, Image                                -> its head
+    server     Settled, Lost                                  -> scheduler
+    server     Ship, AskImage, Image                          -> its tail   the next server, with its replica
+    server     Shipped, Image                                 -> its head
 
 Nodes that do not share memory send the arrays with the record, as a `Parcel`. LOOK, SIGHT, AskImage, Image,
 Lost, Write and Stop are for such nodes alone.
 
 A request and its answer use the fields of `Record`. Every other record carries a message: a tuple of at most
 five integers, which lie in the record's fields `timestamp` to `version`. A new message is a class here, an
-entry in MESSAGES, and a handler in its receiver: `Server`, the worker's `Client`, `RunState` or `Scheduler`.
+entry in MESSAGES, and a handler in its receiver: `Server` or its `Chain`, the worker's `Client`, `RunState`
+or `Scheduler`.
 """
 
 import struct

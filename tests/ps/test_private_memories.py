@@ -245,11 +245,11 @@ def without_the_fence(monkeypatch):
 def without_the_image(monkeypatch):
     """A new tail gets no image, and goes on from nothing."""
 
-    def take(self, version, image):
-        self._of_head._replica.versions[self.head] = version
-        return self._send(self.head, Shipped(version, wants_rest=0))
+    def begin(self, image, arrays):
+        self._of_head._replica.versions[self.head] = image.version
+        return self._send(self.head, Shipped(image.version, wants_rest=0))
 
-    monkeypatch.setattr(Chain, "take", take)
+    monkeypatch.setitem(Chain._handlers, Image, begin)
 
 
 def resuming_at_the_most(monkeypatch):

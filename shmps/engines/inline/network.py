@@ -3,7 +3,18 @@
 import collections
 
 from shmps.engines.inline.machines import Machines
-from shmps.ps.messages import ANSWER, PULL, PUSH, PUSH_PULL, RECORD_BYTES, SERVER, WORKER, Address, Record
+from shmps.ps.messages import (
+    ANSWER,
+    LOOK,
+    PULL,
+    PUSH,
+    PUSH_PULL,
+    RECORD_BYTES,
+    SERVER,
+    WORKER,
+    Address,
+    Record,
+)
 
 
 class Machine:
@@ -41,6 +52,7 @@ class Network:
             PULL: (machines.pull, machines.key, key_bytes, 0),
             PUSH_PULL: (machines.push + machines.pull, 2 * machines.key, in_request, value_bytes),
             ANSWER: (0.0, 0.0, value_bytes, value_bytes),
+            LOOK: (machines.pull, 0.0, 0, 0),
         }
 
     def arrival(self, now: float, sender: Machine, addressee: Machine, record: Record) -> float:

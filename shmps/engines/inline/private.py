@@ -14,6 +14,7 @@ from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Address, Record, with_a
 from shmps.ps.node import Handler
 from shmps.ps.updater import Updater
 from shmps.system.failpoints import Failpoint
+from shmps.system.memory import must_be_available
 
 
 class _Packing(Post):
@@ -53,6 +54,7 @@ class PrivateEngine(InlineEngine):
 
     def _allocate(self) -> None:
         memory = Memory(self._shape)  # of the scheduler
+        must_be_available(2 * memory.parameters.weights.nbytes)  # at least: here, and at the servers
         self._parameters = self._mirror = memory.parameters
         self._arrays = memory.arrays
         self._seen_by_workers = memory.parameters

@@ -12,19 +12,21 @@ Servers that do not share memory send the slot with the Ship. There a new tail h
 Image of the partition. And a new head has nothing: it asks its tail for an Image (see `Successor`).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from shmps.ps.memory.parameters import Parameters
-from shmps.ps.messages import SERVER, Delivery, Image, Record, Ship, Shipped, with_arrays
+from shmps.ps.messages import SERVER, AskImage, Delivery, Image, Record, Ship, Shipped, with_arrays
 from shmps.ps.server.redo_log import RedoLog
 from shmps.system.failpoints import reach
 
+Arrays = Sequence[np.ndarray]
+
 
 class Chain:
-    """What a server sends to its two neighbours. Methods return the records to send.
+    """What a server and its two neighbours tell each other. Methods return the records to send.
 
     head, tail: the neighbours' ranks; -1 without a replica. Nothing is sent to a neighbour before its life is
     known.
@@ -39,12 +41,26 @@ class Chain:
             self.head, self.tail = (rank - 1) % servers, (rank + 1) % servers
             self._of_head = redo.of_head(self.head)
 
-    def meet(self, neighbour: int, life: int) -> bool:
-        """Note the life of a neighbour; return whether it is a new one."""
-        is_new = life > self._lives.get(neighbour, 0)
-        if is_new:
-            self._lives[neighbour] = life
-        return is_new
+    def meet(self, neighbour: int, life: int) -> list[Delivery]:
+        """Note the life of a neighbour. The tail tells its head what it has, and asks for the rest."""
+        if life <= self._lives.get(neighbour, 0):
+            return []
+        self._lives[neighbour] = life
+        if neighbour == self.tail:
+            self._redo.forget_replica()
+        if neighbour != self.head:
+            return []
+        return self._send(self.head, Shipped(self._of_head.replicated, wants_rest=1))
+
+    def take_in(self, record: Record, message: Any) -> list[Delivery]:
+        """Handle a record of a neighbour; drop that of a former life.
+
+        A later life than the known one introduces itself: its record may come before the scheduler's Peer.
+        """
+        if (handler := self._handlers.get(type(message))) is None:
+            return []
+        introduction = self.meet(record.sender, record.life)
+        return introduction + handler(self, message, record.arrays) if self.knows(record) else []
 
     def knows(self, record: Record) -> bool:
         """Return whether the record comes from the known life of a neighbour."""
@@ -52,7 +68,7 @@ class Chain:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the replica of the head has begun."""
+        """Whether this server has the replica of its head."""
         return self.head < 0 or self._of_head.replicated >= 0
 
     # As the head.
@@ -63,22 +79,22 @@ class Chain:
             return []
         return self._send(self.tail, Ship(version), self._redo.parcel(version))
 
-    def ship_from(self, version: int) -> list[Delivery]:
-        """Ask the tail to copy every later version; if it has none, all that we have."""
-        if version < 0:
+    def _shipped(self, shipped: Shipped, _: Arrays) -> list[Delivery]:
+        """Note what the tail has. If it asks for the rest, ship it, or an image if it has none."""
+        self._redo.note_replicated(shipped.version)
+        if not shipped.wants_rest:
+            return []
+        if shipped.version < 0:
             image = Image(self._rank, self._redo.version)
             return self._send(self.tail, image, self._redo.image())
-        versions = range(version + 1, self._redo.version + 1)
+        versions = range(shipped.version + 1, self._redo.version + 1)
         return [delivery for later in versions for delivery in self.ship(later)]
 
     # As the tail.
 
-    def ask(self) -> list[Delivery]:
-        """Tell the head which version the replica has, and ask for the rest."""
-        return self._send(self.head, Shipped(self._of_head.replicated, wants_rest=1))
-
-    def copy(self, version: int, slot: Sequence[np.ndarray]) -> list[Delivery]:
+    def _copy(self, ship: Ship, slot: Arrays) -> list[Delivery]:
         """Copy the head's version unless the replica has it. Refuse a gap: the head ships it again."""
+        version = ship.version
         if version == self._of_head.replicated + 1:
             self._of_head.accept(version, slot)
             self._of_head.replicate(version)
@@ -87,16 +103,20 @@ class Chain:
             return []
         return self._send(self.head, Shipped(version, wants_rest=0))
 
-    def take(self, version: int, image: Sequence[np.ndarray]) -> list[Delivery]:
-        """Begin a replica with an image of the head."""
-        self._of_head.take(image)
-        return self._send(self.head, Shipped(version, wants_rest=0))
+    def _begin(self, image: Image, arrays: Arrays) -> list[Delivery]:
+        """Begin the replica with an image of the head's partition."""
+        self._of_head.take(arrays)
+        return self._send(self.head, Shipped(image.version, wants_rest=0))
 
-    def image_of_head(self) -> list[Delivery]:
-        """Give a new head, which has nothing, what its replica holds."""
+    def _give(self, _: AskImage, nothing: Arrays) -> list[Delivery]:
+        """Give a new head, which has nothing, the replica of its partition."""
         image = Image(self.head, self._of_head.replicated)
         return self._send(self.head, image, self._of_head.image())
 
-    def _send(self, neighbour: int, message: Any, arrays: Sequence[np.ndarray] = ()) -> list[Delivery]:
+    _handlers: ClassVar[dict[type, Callable[..., list[Delivery]]]] = {
+        Ship: _copy, Shipped: _shipped, AskImage: _give, Image: _begin,
+    }  # fmt: skip
+
+    def _send(self, neighbour: int, message: Any, arrays: Arrays = ()) -> list[Delivery]:
         record = Record.of(message, self._rank, self._life, to=self._lives[neighbour])
         return [((SERVER, neighbour), with_arrays(record, arrays))]

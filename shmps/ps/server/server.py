@@ -33,18 +33,14 @@ from shmps.ps.messages import (
     SCHEDULER,
     SIGHT,
     WORKER,
-    AskImage,
     Delivery,
     Enter,
-    Image,
     Leave,
     Peer,
     Ping,
     Record,
     Settle,
     Settled,
-    Ship,
-    Shipped,
     Start,
     Welcome,
     Write,
@@ -109,10 +105,11 @@ class Server:
                 message = record.message
                 if type(message) in self._from_scheduler:
                     self._from_scheduler[type(message)](self, message)
-                elif type(message) in self._from_server and self._knows(record):
-                    self._from_server[type(message)](self, message, record.arrays)
                 elif type(message) is Write:
                     self._write(message, record.arrays)
+                else:
+                    answers += self._chain.take_in(record, message)
+                    self._replicas_moved()
         return answers
 
     @property
@@ -315,45 +312,17 @@ class Server:
     # The replica: see `Chain`.
 
     def _peer(self, peer: Peer) -> None:
-        """Note the life of a neighbour. The tail tells its head what it has, and asks for the rest."""
-        chain = self._chain
-        if not chain.meet(peer.server, peer.life):
-            return
-        if peer.server == chain.tail:
-            self._redo.forget_replica()
-        if peer.server == chain.head:
-            self._answers += chain.ask()
+        self._answers += self._chain.meet(peer.server, peer.life)
 
-    def _knows(self, record: Record) -> bool:
-        """Return whether a record comes from the known life of a neighbour.
-
-        A later life introduces itself: its records may come before the scheduler's Peer.
-        """
-        self._peer(Peer(record.sender, record.life))
-        return self._chain.knows(record)
-
-    def _ship(self, ship: Ship, slot: Sequence[np.ndarray]) -> None:
-        self._answers += self._chain.copy(ship.version, slot)
-
-    def _shipped(self, shipped: Shipped, _: Sequence[np.ndarray]) -> None:
-        self._redo.note_replicated(shipped.version)
-        self._acknowledge_up_to(shipped.version)
-        if shipped.wants_rest:
-            self._answers += self._chain.ship_from(shipped.version)
-
-    def _ask_image(self, _: AskImage, nothing: Sequence[np.ndarray]) -> None:
-        self._answers += self._chain.image_of_head()
-
-    def _image(self, image: Image, arrays: Sequence[np.ndarray]) -> None:
-        self._answers += self._chain.take(image.version, arrays)
-        early, self._early = self._early, []
-        for settle in early:
-            self._settle(settle)
-
-    def _acknowledge_up_to(self, version: int) -> None:
-        while self._unshipped and self._unshipped[0][0] <= version:
+    def _replicas_moved(self) -> None:
+        """Let leave what waited for the tail's replica, or for the replica of the head."""
+        while self._unshipped and self._unshipped[0][0] <= self._redo.replicated:
             _, leave = self._unshipped.popleft()
             leave()
+        if self._chain.is_whole:
+            early, self._early = self._early, []
+            for settle in early:
+                self._settle(settle)
         self._apply_held()
 
     def _settle(self, settle: Settle) -> None:
@@ -378,9 +347,6 @@ class Server:
 
     _from_scheduler: ClassVar[dict[type, Callable[..., None]]] = {
         Start: _start, Enter: _enter, Leave: _leave, Settle: _settle, Peer: _peer, Ping: _ping,
-    }  # fmt: skip
-    _from_server: ClassVar[dict[type, Callable[..., None]]] = {
-        Ship: _ship, Shipped: _shipped, AskImage: _ask_image, Image: _image,
     }  # fmt: skip
     _from_worker: ClassVar[dict[int, Callable[..., None]]] = {
         PUSH: _push,
