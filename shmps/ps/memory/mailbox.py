@@ -77,6 +77,10 @@ class PushLog:
         self._sizes[slot] = sizes
         self._pulls[slot] = place
 
+    def forget_pull(self, slot: int) -> None:
+        """Forget the pull whose answer a slot keeps."""
+        self._pulls[slot] = 0
+
     def sizes(self, slot: int) -> list[int]:
         """Return the keys for each server of the request in a slot."""
         sizes: list[int] = self._sizes[slot].tolist()

@@ -171,7 +171,10 @@ class Requests:
             kept = [box.keys[slot][:size] for box, size in zip(self._mailboxes, sizes, strict=True)]
             same = np.array_equal(np.concatenate(kept), keys)
         if not same:
+            # The slot comes last: in it, servers would take the pull for the one that they have answered.
+            self._log.forget_pull(slot)
             self._release(slot)
+            self._free[slot < 0].sort(key=lambda each: each != slot)
             return None
         others = (each for each in self.under_way.values() if each.slot != slot or each.op == PUSH)
         self.under_way = {each.timestamp: each for each in others}
