@@ -289,7 +289,7 @@ class Server:
 
     def _answer(self, record: Record, version: int, size: int) -> None:
         """size: the values that lie in the slot."""
-        # As a tuple: to name nine fields takes longer than to copy 128 values.
+        # `_make`: the constructor of a NamedTuple takes longer than it takes to copy 128 values.
         _, sender, timestamp, slot, _, number, _, life, _ = record
         answer = Record._make((ANSWER, self.rank, timestamp, slot, size, number, version, self.life, life))
         self._answers.append(((WORKER, sender), answer))

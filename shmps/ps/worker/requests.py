@@ -188,9 +188,9 @@ class Requests:
 
     def _forget_answers(self) -> None:
         """Free the slots of the pulls before a push that is committed."""
-        slots = (*self._kept, *self._former.values())
+        kept, former = self._kept, self._former
         self._kept, self._former = [], {}
-        for slot in slots:
+        for slot in (*kept, *former.values()) if former else kept:
             self._release(slot)
 
     def _release(self, slot: int) -> None:
@@ -235,8 +235,9 @@ class Requests:
 
     def announce(self, request: Request, server: int) -> Delivery:
         op, timestamp, slot, number, sizes, versions, *_ = request
-        fields = op, self.rank, timestamp, slot, sizes[server], number, versions[server], self.life
-        return (SERVER, server), Record._make((*fields, self._lives[server]))
+        size, version, life, to = sizes[server], versions[server], self.life, self._lives[server]
+        record = Record._make((op, self.rank, timestamp, slot, size, number, version, life, to))
+        return (SERVER, server), record
 
     def welcome(self, server: int, life: int, welcome: Welcome) -> list[Delivery]:
         """Note the life of a server; return the records that announce its unanswered requests again."""
