@@ -107,6 +107,7 @@ class ServerNode(Node):
     def close(self) -> None:
         super().close()
         self._server = None
+        del self._pulse  # it looks into the mailboxes
 
 
 class WorkerNode(Node):
