@@ -128,9 +128,11 @@ def test_the_published_rules_reproduce_what_was_published():
 
 
 def test_nothing_was_lost_or_left_in_the_committed_results():
-    kill, leftovers, faults = (report.load(name)["results"] for name in ("kill", "leftovers", "faults"))
+    found = {name: report.load(name)["results"] for name in ("kill", "leftovers", "faults", "replay")}
+    kill, leftovers, faults, replay = found.values()
     assert kill["kills"] >= 5000 and report.load("kill")["settings"]["minutes"] >= 10
     assert sum(row["runs"] for row in leftovers["ends"] if row["method"] == "fork") >= 1000
     assert faults["schedules"] >= 100_000 and any("copied" in place for place in faults["crashes"]["server"])
-    for name, results in (("kill", kill), ("leftovers", leftovers), ("faults", faults)):
+    assert replay["runs"] >= 200 and min(replay["deaths"].values()) >= 100
+    for name, results in found.items():
         assert not bench.BENCHMARKS[name].failed(results)

@@ -150,4 +150,5 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
 
 
 def facts(settings: dict[str, Any], results: dict[str, Any]) -> dict[str, str]:
-    return {name: f"{results[name]:,}" for name in ("runs", "schedules")}
+    same = min(results[name] for name in ("same_weights", "same_state", "same_curves"))
+    return {"runs": f"{results['runs']:,}", "same": f"{same:,}"}
