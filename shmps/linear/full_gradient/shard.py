@@ -105,7 +105,7 @@ class Shard:
                     *piece,
                     problem.intercept,
                     request.l2 * rows,
-                    *_visiting(piece.num_rows, number),
+                    *_visiting(-(-piece.num_rows // dual_kernels.RUN), number),
                     self._model,
                     self._duals[begin : begin + piece.num_rows],
                 )
@@ -177,17 +177,17 @@ class Shard:
                 begin += piece.num_rows
 
 
-def _visiting(rows: int, number: int) -> tuple[int, int]:
-    """Return the first row and the stride of a pass, by its number: another order for each pass.
+def _visiting(blocks: int, number: int) -> tuple[int, int]:
+    """Return the first block of rows and the stride of a pass, by its number: another order for each pass.
 
-    A stride has no common factor with the number of rows.
+    A stride has no common factor with the number of blocks.
     """
     draws = np.empty(2)
     kernels.draw(number, 0, draws)
-    first, stride = (draws * rows).astype(int).tolist()
-    while math.gcd(stride, rows) > 1:
+    first, stride = (draws * blocks).astype(int).tolist()
+    while math.gcd(stride, blocks) > 1:
         stride += 1
-    return first, stride % rows
+    return first, stride % blocks
 
 
 def by_length(rows: Rows) -> Rows:
