@@ -2,7 +2,7 @@
 
     direction -H^-1 g, by L-BFGS that starts from the curvature H of the rows --> step --> pair --> renew H?
 
-With few features, H is each class's Hessian, from a sample of the rows where they are many (Byrd et al., On
+With many features, passes of dual coordinate ascent come first: see `dual_kernels`. With few features, H is each class's Hessian, from a sample of the rows where they are many (Byrd et al., On
 the Use of Stochastic Hessian Information in Optimization Methods for Machine Learning, SIAM J. Optim. 2011).
 With more features, H is made of the features' moments, weighted by the rows' curvatures. H is renewed when
 the curvature has changed: p (1 - p) of most rows soon is far below the 1/4 that all rows start with.
@@ -50,7 +50,7 @@ _SLOW = 0.3  # a decrease beside the one before: above it, a better H pays
 _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks for
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
 _LOOSE = 1e-3  # tolerance
-_TRUST_IN_MATRICES, _TRUST_IN_MOMENTS = 0.5, 0.125  # part of the tolerance that an estimate may take
+_TRUST_IN_MATRICES, _TRUST_IN_MOMENTS = 0.25, 0.125  # part of the tolerance that an estimate may take
 _STALE = 0.25  # strictness for a gap by a curvature that should be renewed: it may be four times too large
 _COMPARED = 10  # steps
 _MOST_FALL = 0.3  # of the curvature along the next step, for which its slope still tells the gap
@@ -65,8 +65,9 @@ _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 class SmoothSearch:
     """Minimises a problem without L1 penalty: send `steps` the sums that it requests until it ends.
 
-    Ends when half the slope along the next step and the last decreases are all within `tolerance` times the
-    value, or when rounding lets no step decrease the value.
+    Ends when half the slope along the next step and the last decreases are all within a part of `tolerance`
+    times the value, when strong convexity proves that the gap is within `tolerance`, or when rounding lets no
+    step decrease the value.
     """
 
     def __init__(self, problem: Problem, start: np.ndarray, tolerance: float, near: bool = False):
