@@ -20,6 +20,7 @@ from shmps.linear.full_gradient.in_process import InProcess, own_shard
 from shmps.linear.full_gradient.layout import Asked, Layout
 from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.searches import search_for
+from shmps.linear.full_gradient.transposed import transposed
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
 from shmps.linear.plan import Plan
 from shmps.linear.scaling import Centre
@@ -243,9 +244,11 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     must_fit(settings.plan().memory, rows, *problem.shape, rounds.PER_WEIGHT, left_out=left_out)
     most = settings.iterations or MOST_ROUNDS
     start = start.reshape(problem.shape)
+    columns = transposed(problem, [rows])
 
     def descend(problem: Problem) -> Descent:
-        return Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
+        search = search_for(problem, start, settings.tol, rows=columns)
+        return Descent(problem, search, settings.tol, most)
 
     if not (settings.asks_for_nodes or settings.timeline):
         shard = own_shard(problem, rows, start, settings.workers)

@@ -21,6 +21,7 @@ from shmps.linear.full_gradient.kernels import LONGEST
 from shmps.linear.full_gradient.problem import Block, Curvature, Problem, Request, Sums
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard, in_order
+from shmps.linear.full_gradient.transposed import transposed
 from shmps.ps.worker.kv import KVWorker
 
 _BESIDE = 2  # values of a fit beside the weights
@@ -110,9 +111,10 @@ class Trainer:
         rows = sum(run.num_rows for run in runs)
         problems = [replace(self.problem, rows=rows, **each._asdict()) for each in chain.penalties]
         answers = Answers(problems[0], Shard(problems[0], runs, 0, beat))
+        columns = transposed(problems[0], runs)
         for place, problem in enumerate(problems):
             start = self._start(chain.penalties[: place + 1], last)
-            search = search_for(problem, start, self.tolerance, near=place > 0)
+            search = search_for(problem, start, self.tolerance, place > 0, columns)
             descent = Descent(problem, search, self.tolerance, self.most)
             answers.descend(descent)
             last.append(descent.best)

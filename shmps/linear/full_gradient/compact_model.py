@@ -9,7 +9,8 @@ import numpy as np
 from shmps.linear.full_gradient.curvature import ROUNDING
 from shmps.linear.full_gradient.model_kernels import descend_compact
 from shmps.linear.full_gradient.pairs import MEMORY
-from shmps.linear.full_gradient.problem import ONE_AGAINST_REST, Point, Problem, Sums
+from shmps.linear.full_gradient.problem import ONE_AGAINST_REST, Problem, Sums
+from shmps.linear.full_gradient.quadratic import Task
 
 _FLOOR = 0.1  # of the variances, beside the first ones: they vanish where all rows are classified well
 _MOST_SWEEPS = 100
@@ -50,28 +51,22 @@ class CompactModel:
             self._centres = sums.means / np.where(masses > 0, masses, 1.0)
             self._centres[-1] = 0.0
 
-    def minimum(
-        self,
-        point: Point,
-        thresholds: np.ndarray,
-        damping: np.ndarray,
-        stiffness: float,
-        accuracy: float,
-    ) -> tuple[np.ndarray, float]:
-        """As `BlockModel.minimum`."""
-        keys = self.keys
+    def minimum(self, task: Task) -> tuple[np.ndarray, float]:
+        """As `quadratic.Model.minimum`."""
+        keys, point, stiffness = self.keys, task.point, task.stiffness
         old, problem = point.weights.ravel()[keys], self._problem
         diagonal, left, right = self._matrix()
         values = old.copy()
         decrease = descend_compact(
-            diagonal + damping.ravel()[keys],
+            diagonal + task.damping.ravel()[keys],
             left,
             right,
             keys % self._columns,
             self._centred(point.gradient).ravel()[keys] / stiffness,
             values,
-            thresholds.ravel()[keys] / stiffness,
-            accuracy,
+            task.thresholds.ravel()[keys] / stiffness,
+            task.accuracy,
+            task.enough / (stiffness * task.accuracy),
             _MOST_SWEEPS,
         )
         step = np.zeros(problem.shape)

@@ -55,7 +55,7 @@ def descend(matrix, slopes, values, thresholds, share, best, most):
 
 
 @kernel
-def descend_compact(diagonal, left, right, columns, slopes, values, thresholds, share, most):
+def descend_compact(diagonal, left, right, columns, slopes, values, thresholds, share, best, most):
     """Like `descend`, for the matrix diag(diagonal) + left right', with left and right (m, r).
 
     left right' is taken as 0 between coordinates of different `columns` (m,). Leaves `slopes` alone. Returns
@@ -63,7 +63,7 @@ def descend_compact(diagonal, left, right, columns, slopes, values, thresholds, 
     """
     m, rank = left.shape
     products = np.zeros((columns.max() + 1, rank))  # right' d of each column
-    start, total, best, every = values.copy(), 0.0, 0.0, True
+    start, total, every = values.copy(), 0.0, True
     for _ in range(most):
         decrease = 0.0
         for j in range(m):

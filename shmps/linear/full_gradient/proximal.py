@@ -2,6 +2,12 @@
 
     working set --> block of the Hessian --> minimum with the L1 penalty --> step --> learn --> ...
 
+With many features and few non-zeros, the coordinator reads the rows itself, by columns, instead of a block.
+All weights that violate the optimality conditions are in the working set then, and the model is renewed at
+every point. Its minima are rough, since the next point changes them anyway (Yuan, Ho & Lin, An Improved
+GLMNET for L1-Regularized Logistic Regression, J. Machine Learning Research 2012). A block confirms the end:
+only a factorisation sees directions that are nearly flat.
+
 The model's minimum has exact zeros, and so do the steps: they go all the way to it (Lee, Sun & Saunders,
 Proximal Newton-Type Methods for Minimizing Composite Functions, SIAM J. Optim. 2014). BFGS corrects the model
 along each step, so that it serves for several. If a step fails, the model learns from it too, and its new
@@ -32,12 +38,17 @@ from shmps.linear.full_gradient.problem import (
     Steps,
     Sums,
 )
+from shmps.linear.full_gradient.quadratic import Model, Task
+from shmps.linear.full_gradient.row_model import RowModel
+from shmps.linear.full_gradient.transposed import Transposed
 
 _LEAST_KEYS = 256  # of a working set, where so many violate the optimality conditions
 _GROWTH = 2  # of a working set, beside its non-zeros
 _MOST_NONZEROS = 15 * MOST_KEYS // 16  # of a block's working set, which needs room for violators
 _NEAR = 0.95  # of the L1 penalty: a weight whose gradient is beyond that belongs to the working set
-_ACCURACY, _EXACT = 0.03, 1e-6  # of the model's minimum: for a step, and at the end
+_ACCURACY, _ROUGH, _EXACT = 0.03, 0.2, 1e-6  # of the minimum: for a step, of a model by rows; at the end
+_ENOUGH, _LEAST = 0.03, 1e-3  # of the gap that is allowed: decreases that end the descent to the minimum
+_MOST_GAP = 0.1  # of the value: a quadratic model cannot tell a larger gap
 _EFFORT = 2.0  # products of two values of a row per non-zero, for a block: about the cost of a gradient
 _LAST_EFFORT = 32.0  # for the block that confirms the end
 _DRIFT = 0.2  # relative change of the rows' curvatures after which the model is renewed
@@ -63,8 +74,8 @@ class ProximalSearch:
     rounding lets no step decrease the value.
     """
 
-    def __init__(self, problem: Problem, start: np.ndarray, tolerance: float):
-        """start (features, classes)."""
+    def __init__(self, problem: Problem, start: np.ndarray, tolerance: float, rows: Transposed | None = None):
+        """start (features, classes). rows: those of the training, if the search is to read them."""
         self.problem, self._tolerance = problem, tolerance
         self.best = Point(start, math.inf, np.zeros(problem.shape), np.zeros(problem.classes))
         self.stuck = False
@@ -73,7 +84,9 @@ class ProximalSearch:
         if problem.intercept:
             self._thresholds[-1] = 0.0
         self._compact = CompactModel(problem)
-        self._model: BlockModel | CompactModel = self._compact
+        self._rows = None if rows is None else RowModel(problem, rows)
+        self._model: Model = self._compact
+        self._ending = False  # whether the end has been near: blocks take over
         self._variances = self._first_variances = np.zeros(problem.shape)
         self._damping = 0.0
         self._raised = 1.0  # factor of the penalty
@@ -92,10 +105,11 @@ class ProximalSearch:
             weights, predicted = self._next()
             self._estimate_gap(predicted)
             if self._is_near():
+                self._ending = True
                 if self._model is not self._compact and self._effort < _LAST_EFFORT:
                     yield from self._renew(_LAST_EFFORT)  # a small sample may hide a flat direction
                 self._damping = 0.0  # which hides flat directions too
-                weights, predicted = self._next(accuracy=_EXACT)
+                weights, predicted = self._next(exact=True)
                 self._estimate_gap(predicted)
                 if self._is_near():
                     return
@@ -105,28 +119,45 @@ class ProximalSearch:
             effort = self._effort_to_renew(failures)
 
     def _renew(self, effort: float) -> Steps:
-        """Renew the model: a block of the Hessian, or the moments where the non-zeros are too many for it."""
-        keys = self._working_set()
-        if len(keys) <= MOST_KEYS:
+        """Renew the model: that of the rows, a block of the Hessian, or else the moments."""
+        wanted = np.flatnonzero(self._wanted())
+        if self._rows is not None and not (self._ending and len(wanted) <= MOST_KEYS):
+            self._rows.renew(self.best.weights, wanted, self._ahead)
+            self._model, self._raised = self._rows, 1.0
+            if not self._renewals:
+                self._variances = self._rows.variances()
+        elif len(keys := self._working_set()) <= MOST_KEYS:
             sums = yield Block(keys, effort, self._renewals, self._ahead)
             self._model = BlockModel(self.problem, sums, keys)
+            self._variances = self._variances_of(sums)
         else:
             sums = yield Curvature(1.0, self._renewals)
             self._compact.renew(sums, self.best.masses)
             self._model = self._compact
-        self._variances = variances(sums, self.best.masses, self.problem.intercept) + self.problem.penalty
+            self._variances = self._variances_of(sums)
         if not self._renewals:  # per curvature
             self._first_variances = self._variances / np.maximum(self.best.masses, _TINY)
         self._effort, self._age, self._masses = effort, 0, self.best.masses
         self._renewals += 1
+
+    def _variances_of(self, sums: Sums) -> np.ndarray:
+        return variances(sums, self.best.masses, self.problem.intercept) + self.problem.penalty
+
+    def _kept(self) -> np.ndarray:
+        """Return which weights are non-zeros or intercepts."""
+        return (self.best.weights != 0) | (self._thresholds == 0)
+
+    def _wanted(self) -> np.ndarray:
+        """Return which weights are non-zeros, intercepts, or violate the conditions of optimality, nearly."""
+        return self._kept() | (np.abs(self.best.gradient) > _NEAR * self._thresholds)
 
     def _working_set(self) -> np.ndarray:
         """Return the keys of the non-zeros, the intercepts, and the worst violators of optimality.
 
         Raise the penalty to the steepest gradient of the violators that are left out.
         """
-        steep, kept = np.abs(self.best.gradient), (self.best.weights != 0) | (self._thresholds == 0)
-        wanted, count = kept | (steep > _NEAR * self._thresholds), int(np.count_nonzero(kept))
+        steep, kept, wanted = np.abs(self.best.gradient), self._kept(), self._wanted()
+        count = int(np.count_nonzero(kept))
         most = max(_LEAST_KEYS, _GROWTH * count)
         if count <= _MOST_NONZEROS:
             most = min(most, MOST_KEYS)
@@ -138,12 +169,14 @@ class ProximalSearch:
         self._raised = max(1.0, float(steep.ravel()[order[:-most]].max()) / self.problem.l1)
         return np.sort(order[-most:])
 
-    def _next(self, stiffness: float = 1.0, accuracy: float = _ACCURACY) -> tuple[np.ndarray, float]:
+    def _next(self, stiffness: float = 1.0, exact: bool = False) -> tuple[np.ndarray, float]:
         """Return the weights at the minimum of the model times `stiffness`, and the predicted decrease."""
         if self._model is self._compact:
             self._compact.keys = self._working_set()
+        accuracy = _EXACT if exact else _ROUGH if self._model is self._rows else _ACCURACY
         damping = self._damping * self.best.masses * self._first_variances
-        return self._model.minimum(self.best, self._raised * self._thresholds, damping, stiffness, accuracy)
+        thresholds, enough = self._raised * self._thresholds, (_LEAST if exact else _ENOUGH) * self._allowed
+        return self._model.minimum(Task(self.best, thresholds, damping, stiffness, accuracy, enough))
 
     def _estimate_gap(self, predicted: float) -> None:
         if self._model is self._compact:
@@ -167,8 +200,13 @@ class ProximalSearch:
     def _promised(self, slopes: np.ndarray) -> float:
         return float((slopes**2 / np.where(slopes > 0, self._variances, 1.0)).sum() / 2)
 
+    @property
+    def _allowed(self) -> float:
+        """The gap to the least value that is allowed at the end."""
+        return min(self._tolerance, _MOST_GAP) * abs(self.best.value)
+
     def _is_near(self) -> bool:
-        allowed, rounding = self._tolerance * abs(self.best.value), _ROUNDING * abs(self.best.value)
+        allowed, rounding = self._allowed, _ROUNDING * abs(self.best.value)
         last = 5 if self._model is self._compact else 1
         recent = self._decreases[-last:]
         slow = len(recent) == last and max(recent) <= allowed
@@ -203,6 +241,8 @@ class ProximalSearch:
 
     def _effort_to_renew(self, failures: int) -> float:
         """Return the effort for a new model, 0 to keep the present one."""
+        if self._model is self._rows:
+            return _EFFORT
         drift = np.abs(self.best.masses - self._masses).sum() / max(self._masses.sum(), 1e-300)
         slow = self._age >= _STEPS_BETWEEN and self._decreases[-1] > _SLOW * self._decreases[-2]
         if self._model is self._compact:

@@ -5,13 +5,20 @@ import numpy as np
 from shmps.linear.full_gradient.problem import Problem, Search
 from shmps.linear.full_gradient.proximal import ProximalSearch
 from shmps.linear.full_gradient.smooth import SmoothSearch
+from shmps.linear.full_gradient.transposed import Transposed
 
 
-def search_for(problem: Problem, start: np.ndarray, tolerance: float, near: bool = False) -> Search:
+def search_for(
+    problem: Problem,
+    start: np.ndarray,
+    tolerance: float,
+    near: bool = False,
+    rows: Transposed | None = None,
+) -> Search:
     """Return the search for the minimum from the weights `start` (features, classes).
 
-    near: whether they come from the minimum of a similar problem.
+    near: whether they come from the minimum of a similar problem. rows: what `transposed` returns.
     """
     if problem.l1 > 0:
-        return ProximalSearch(problem, start, tolerance)
+        return ProximalSearch(problem, start, tolerance, rows)
     return SmoothSearch(problem, start, tolerance, near)
