@@ -25,7 +25,7 @@ def folds_of(
         tested = stratified(y, folds)
         pairs: list[Any] = [(tested != fold, tested == fold) for fold in range(folds)]
     elif hasattr(cv, "split") and not isinstance(cv, str):
-        pairs = list(cv.split(X, y))
+        pairs = _split(cv, X, y)
     elif isinstance(cv, Iterable) and not isinstance(cv, str):
         pairs = list(cv)
     else:
@@ -33,7 +33,13 @@ def folds_of(
     found = [_numbered(pair, len(y), cv) for pair in pairs]
     if not found:
         raise UsageError("{cv} must have a fold or more, got none in {cv.value!r:.80}", cv=cv)
-    for number, (train, _) in enumerate(found):
+    for number, (train, test) in enumerate(found):
+        if importance is not None and not importance[test].any():
+            raise DataError(
+                f"{{cv}}: every fold must score a row of weight above zero, got none in fold {number}; shuffle "
+                f"the rows, or drop those without weight",
+                cv=cv,
+            )
         labels = np.unique(y[train if importance is None else train[importance[train] > 0]])
         if len(labels) < 2:
             raise DataError(
@@ -76,12 +82,30 @@ def stratified(y: np.ndarray, folds: int) -> np.ndarray:
     return tested
 
 
+def _split(cv: Any, X: Any, y: np.ndarray) -> list[Any]:
+    try:
+        return list(cv.split(X, y))
+    except ValueError as error:
+        raise UsageError(
+            f"{{cv}} must split the rows, got {{cv.value!r:.80}}: {error}; if it takes groups, pass "
+            f"cv=list(cv.split(X, y, groups))",
+            cv=cv,
+        ) from error
+
+
 def _numbered(pair: Any, rows: int, cv: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the row numbers of a fold, each (k,), sorted, from numbers or masks."""
     try:
-        train, test = (np.arange(rows)[np.asarray(part)] for part in pair)
+        train, test = (np.arange(rows)[np.asarray(part) if len(part) else np.zeros(0, int)] for part in pair)
     except (TypeError, ValueError, IndexError) as error:
         raise UsageError(f"{{cv}} must be {_FORMS}, got {{cv.value!r:.80}}: {error}", cv=cv) from error
     if not (len(train) and len(test)):
         raise UsageError("{cv} must have rows to train on and rows to score in every fold, got none", cv=cv)
+    for part in (train, test):
+        if len(np.unique(part)) < len(part):
+            raise UsageError(
+                "{cv} must have a row at most once among those to train on, and to score, of a fold; use "
+                "sample_weight for rows that count more than once",
+                cv=cv,
+            )
     return np.sort(train), np.sort(test)

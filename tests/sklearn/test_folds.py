@@ -42,6 +42,13 @@ def test_pairs_are_row_numbers_or_masks_from_any_iterable():
     assert train.tolist() == [0, 1, 4] and test.tolist() == [2, 3] and other.tolist() == [2, 3]
 
 
+class Groups:
+    """A splitter that needs groups."""
+
+    def split(self, X, y):
+        raise ValueError("no groups")
+
+
 @pytest.mark.parametrize(
     ("cv", "error", "said"),
     [
@@ -51,6 +58,9 @@ def test_pairs_are_row_numbers_or_masks_from_any_iterable():
         ([(0.5, 1)], UsageError, r"cv must be .*, got \[\(0.5, 1\)\]: "),
         ([([0, 1], [9])], UsageError, "cv must be .*out of bounds"),
         ([([0, 1], np.zeros(5, bool))], UsageError, "cv must have rows to train on and rows to score"),
+        ([([], [1])], UsageError, "cv must have rows to train on and rows to score"),
+        ([([0, 1, 1], [2])], UsageError, "cv must have a row at most once .*; use sample_weight"),
+        (Groups(), UsageError, r"cv must split the rows, got .*: no groups; .* cv=list\(cv.split"),
         ([([0, 2], [1])], DataError, "cv: every fold must train on two classes or more, got 1 in fold 0"),
         (4, DataError, "cv must be at most the number of members in each class, 3"),
     ],
@@ -61,8 +71,10 @@ def test_other_folds_are_refused(cv, error, said):
 
 
 def test_rows_without_weight_are_no_rows_of_a_class():
-    with pytest.raises(DataError, match="got 1 in fold 0"):
-        folds_of([([0, 1, 2], [3])], None, np.array([0, 1, 0, 1]), np.array([1.0, 0.0, 1.0, 1.0]))
+    y, importance = np.array([0, 1, 0, 1]), np.array([1.0, 0.0, 1.0, 1.0])
+    for pair, said in (([0, 1, 2], [3]), "got 1 in fold 0"), (([0, 2, 3], [1]), "none in fold 0"):
+        with pytest.raises(DataError, match=said):
+            folds_of([pair], None, y, importance)
 
 
 def test_a_class_with_fewer_rows_than_folds_is_told():
