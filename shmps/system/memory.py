@@ -1,7 +1,6 @@
 """Shared memory without a name, which cannot leak even if all processes are killed at once."""
 
 import contextlib
-import mmap
 import os
 from collections.abc import Mapping
 from multiprocessing import reduction
@@ -12,6 +11,7 @@ import numpy as np
 
 from shmps.errors import OutOfSpace
 from shmps.system.cgroups import cgroups
+from shmps.system.mapping import FileMapping
 from shmps.system.os_errors import shortage
 
 _LINE = 64  # bytes in a cache line: no two arrays share one
@@ -46,13 +46,13 @@ class NamelessMemory(SharedMemory):
             raise _refused(size, f"got {short.found} ({error.strerror}); {short.remedy}, or") from error
 
     def _attach(self, descriptor: int, size: int) -> None:
-        self._mmap = mmap.mmap(descriptor, size)  # first: if it raises, the caller closes it
+        self._mapping = FileMapping(descriptor, size)  # first: if it raises, the caller closes it
         self._fd, self._size, self._name = descriptor, size, "nameless"
-        self._buf = memoryview(self._mmap)
+        self._buf = self._mapping.bytes
 
     def close(self) -> None:
         """Close the descriptor. The mapping ends with the last array over it, never before."""
-        self._buf = self._mmap = None  # type: ignore[assignment]
+        self._buf = self._mapping = None  # type: ignore[assignment]
         if self._fd >= 0:
             self._close(self._fd)
             self._fd = -1
@@ -65,9 +65,13 @@ class NamelessMemory(SharedMemory):
         assert self._buf is not None, "closed"
         return self._buf
 
+    def use_huge_pages(self, size: int) -> None:
+        """Move the first `size` bytes into huge pages, if there are some: they are read at random."""
+        self._mapping.use_huge_pages(size)
+
     def read_only(self) -> memoryview:
         """Return a second mapping of the same bytes, which is read-only."""
-        return memoryview(mmap.mmap(self._fd, self._size, prot=mmap.PROT_READ))
+        return FileMapping(self._fd, self._size, writable=False).bytes
 
     def __reduce__(self):
         return _received, (reduction.DupFd(self._fd), self._size)

@@ -19,6 +19,7 @@ class Store:
         # One file for both, so that one check of the available memory covers all arrays.
         self._memory = NamelessMemory(sum(sizes))
         self._parameter_bytes = sizes[0]
+        self._memory.use_huge_pages(carve(shape.stored_fields())[1])
 
     def parameters(self, writable: bool = False) -> dict[str, np.ndarray]:
         """Return views of the parameters: read-only ones, unless `writable`."""

@@ -61,6 +61,11 @@ class Shape:
         """Reshape values (k, width) to (k,) if the width is 1, as users see them."""
         return values[:, 0] if self.width == 1 else values
 
+    def stored_fields(self) -> Fields:
+        """Return the first of the parameters' fields: those that are read at random, by key."""
+        fields = self.parameter_fields()
+        return {name: fields[name] for name in ("weights", "state")}
+
     def parameter_fields(self) -> Fields:
         servers, workers, ring = self.servers, self.workers, self.ring
         return {
