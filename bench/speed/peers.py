@@ -147,7 +147,7 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
         title = f"{each['data']}: {', '.join(sizes)}"
         heads = [f"within {within:g}, ms" for within in WITHIN]
         rows = [[row["solver"], *map(_shown, row["within"].values())] for row in each["solvers"]]
-        parts += [title, markdown(["solver", *heads], rows), _comparison(each["ratios"])]
+        parts += [title, markdown(["solver", *heads], rows), _comparison(each)]
     parts.append(f"Median (min to max) of {settings['repeats']} repeats; the solvers take turns.")
     if results["missing"]:
         parts.append(f"Not installed: {', '.join(results['missing'])}.")
@@ -158,13 +158,19 @@ def _shown(entry: dict[str, Any] | None) -> str:
     return shown(entry["seconds"], ".1f", 1e-3) if entry else ""
 
 
-def _comparison(ratios: dict[str, Any]) -> str:
-    lines = [
-        f"- Within {within}: {other['solver']} takes {shown(other['ratio'], '.2f')} times as long as shmps "
-        f"whose nodes are up."
-        for within, other in ratios.items()
-        if other
-    ]
+def _comparison(measured: dict[str, Any]) -> str:
+    """Compare the fastest other solver of each distance with the training and with the whole fit."""
+    by_solver = {row["solver"]: row["within"] for row in measured["solvers"]}
+    lines = []
+    for within, other in measured["ratios"].items():
+        if other:
+            fastest, whole = (
+                by_solver[name][within]["seconds"]["median"] for name in (other["solver"], WHOLE)
+            )
+            lines.append(
+                f"- Within {within}: {other['solver']} takes {shown(other['ratio'], '.2f')} times as long as "
+                f"shmps whose nodes are up, and {fastest / whole:.2f} times as long as the whole fit."
+            )
     return "\n".join(lines) or "No other solver is installed."
 
 
