@@ -36,8 +36,8 @@ def folds_of(
     for number, (train, test) in enumerate(found):
         if importance is not None and not importance[test].any():
             raise DataError(
-                f"{{cv}}: every fold must score a row of weight above zero, got none in fold {number}; shuffle "
-                f"the rows, or drop those without weight",
+                f"{{cv}}: every fold must score a row of weight above zero, got none in fold {number}; "
+                f"shuffle the rows, or drop those without weight",
                 cv=cv,
             )
         labels = np.unique(y[train if importance is None else train[importance[train] > 0]])
