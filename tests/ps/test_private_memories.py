@@ -69,7 +69,7 @@ class Ring:
             return server_on(memory.parameters, memory.arrays, rank, life, self.consistency, Add(), [], redo)
 
         if is_first:
-            memory.parameters.begin(self.initial, rank)
+            memory.parameters.begin(rank, self.initial.first_of(rank))
         self.servers[rank] = make() if is_first else Successor(rank, life, redo, 1 - rank, make)
 
     def introduce(self, rank):

@@ -2,8 +2,9 @@
 
     direction -H^-1 g, by L-BFGS that starts from the curvature H of the rows --> step --> pair --> renew H?
 
-With many features, passes of dual coordinate ascent come first: see `dual_kernels`. With few features, H is each class's Hessian, from a sample of the rows where they are many (Byrd et al., On
-the Use of Stochastic Hessian Information in Optimization Methods for Machine Learning, SIAM J. Optim. 2011).
+With many features, passes of dual coordinate ascent come first: see `dual_kernels`. With few features, H is
+each class's Hessian, from a sample of the rows where they are many (Byrd et al., On the Use of Stochastic
+Hessian Information in Optimization Methods for Machine Learning, SIAM J. Optim. 2011).
 With more features, H is made of the features' moments, weighted by the rows' curvatures. H is renewed when
 the curvature has changed: p (1 - p) of most rows soon is far below the 1/4 that all rows start with.
 
