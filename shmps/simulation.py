@@ -37,12 +37,14 @@ class Simulation:
     result: that of the training; its seconds, also those of the history, are virtual.
     computing: the share of its time that each worker computed, by rank.
     serving: the share of its time that each server handled requests, by rank.
+    receiving: the share of its time that each server's link received bytes, by rank.
     bytes, records: sent by all machines.
     """
 
     result: Result
     computing: np.ndarray  # (workers,)
     serving: np.ndarray  # (servers,)
+    receiving: np.ndarray  # (servers,)
     bytes: int
     records: int
 
@@ -57,6 +59,7 @@ class Simulation:
             "seconds": self.seconds,
             "computing": spread_of(self.computing),
             "serving": spread_of(self.serving),
+            "receiving": spread_of(self.receiving),
             "bytes": self.bytes,
             "records": self.records,
         }
@@ -66,6 +69,7 @@ class Simulation:
         return [
             ("workers compute", _shown(self.computing)),
             ("servers serve", _shown(self.serving)),
+            ("servers receive", _shown(self.receiving)),
             ("sent", f"{self.bytes:,} bytes in {self.records:,} records"),
         ]
 
@@ -124,16 +128,17 @@ def simulation_of(engine: Inline, result: Result) -> Simulation:
     network, seconds = engine.network, max(result.seconds["train"], 1e-12)
     return Simulation(
         result,
-        computing=_shares(network, WORKER, seconds),
-        serving=_shares(network, SERVER, seconds),
+        computing=_shares(network, WORKER, "busy", seconds),
+        serving=_shares(network, SERVER, "busy", seconds),
+        receiving=_shares(network, SERVER, "receiving", seconds),
         bytes=sum(machine.sent for machine in network.machines.values()),
         records=sum(machine.records for machine in network.machines.values()),
     )
 
 
-def _shares(network: Network, role: int, seconds: float) -> np.ndarray:
+def _shares(network: Network, role: int, what: str, seconds: float) -> np.ndarray:
     machines = sorted(address for address in network.machines if address[0] == role)
-    return np.array([network.machines[address].busy / seconds for address in machines])
+    return np.array([getattr(network.machines[address], what) / seconds for address in machines])
 
 
 # Calibration: the times of `Machines` on this host.

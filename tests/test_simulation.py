@@ -55,6 +55,7 @@ def test_a_narrow_network_takes_longer_for_the_same_bytes(problem):
     )
     assert narrow.bytes == pytest.approx(wide.bytes, rel=0.02)  # servers that are silent are pinged
     assert wide.seconds < 10.1 < narrow.seconds
+    assert wide.receiving.max() < 1e-3 < 0.1 < narrow.receiving.min() <= narrow.receiving.max() <= 1
     assert narrow.result.metrics == wide.result.metrics
 
 

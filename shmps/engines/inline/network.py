@@ -10,13 +10,14 @@ class Machine:
     """One machine at work: from when on it is free, and what it did so far.
 
     sends, receives, handles: the virtual second from which on it can send, receive, and handle a record.
-    sent: bytes. records: sent. busy: seconds of serving (a server) or computing (a worker).
+    sent: bytes. records: sent. busy: seconds of serving (a server) or computing (a worker). receiving:
+    seconds in which its link took bytes.
     """
 
-    __slots__ = ("busy", "handles", "receives", "records", "sends", "sent")
+    __slots__ = ("busy", "handles", "receives", "receiving", "records", "sends", "sent")
 
     def __init__(self) -> None:
-        self.sends = self.receives = self.handles = self.busy = 0.0
+        self.sends = self.receives = self.handles = self.busy = self.receiving = 0.0
         self.sent = self.records = 0
 
 
@@ -69,6 +70,7 @@ class Network:
             # The addressee's link takes the bytes as they come, after those of earlier records.
             time = max(begin + self._latency, addressee.receives) + seconds
             addressee.receives = time
+            addressee.receiving += seconds
         if addressee.handles > time:
             time = addressee.handles
         if op in self._service:
