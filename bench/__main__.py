@@ -26,7 +26,7 @@ from bench.speed import (
     sync,
 )
 from bench.story import cure, grid, simulate, straggler, strength, table, trace
-from shmps.errors import ShmpsError
+from shmps.errors import ShmpsError, UsageError
 
 MODULES = (
     table, trace, straggler, cure, grid, strength, simulate,
@@ -50,6 +50,7 @@ OWN = {
     "minutes": ("kill",),
     "data_dir": ("real", "blocks", "cv"),
     "sets": ("real", "blocks", "cv"),
+    "parts": ("simulate",),
 }
 
 
@@ -96,6 +97,11 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sets", metavar="NAMES", help="real, blocks, cv: only these sets, separated by commas"
     )
+    parser.add_argument(
+        "--parts",
+        metavar="NAMES",
+        help="simulate: only these parts, separated by commas; the file keeps the others",
+    )
     options = parser.parse_args(arguments)
     name = options.name
     if name is not None and name not in (*BENCHMARKS, REPORT):
@@ -112,11 +118,17 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 def _run(name: str, quick: bool, given: dict[str, Any]) -> tuple[list[Path], bool]:
     """Run a benchmark; return the files written, and whether the results break a promise."""
-    benchmark = BENCHMARKS[name]
+    benchmark, partly = BENCHMARKS[name], given["parts"] is not None
+    if partly and not record.path_of(name, quick).exists():
+        raise UsageError(
+            f"--parts needs a results file, of which it keeps the other parts; run all of {name}"
+        )
     settings, results = benchmark.run(
         quick, **{key: value for key, value in given.items() if value is not None}
     )
-    path = record.save(name, settings, results, quick)
+    path = record.save(name, settings, results, quick, partly)
+    content = report.load(path.stem)
+    settings, results = content["settings"], content["results"]
     print(f"{benchmark.table(settings, results)}\n")
     failed = benchmark.failed(results) if hasattr(benchmark, "failed") else False
     return [path, *report.draw(benchmark, path.stem)], failed

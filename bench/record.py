@@ -11,6 +11,8 @@
     versions  {"python", "numpy", "scipy", "numba", "shmps"}
     settings  the parameters of the run
     results   the measurements; the docstring of the benchmark's module describes them
+    kept      {name: {"date", "commit", "machine", "versions"}} of the results that are of an earlier run,
+              since this one measured only parts of the benchmark
 
 A quantity that was measured in several repeats is a spread: {"median", "min", "max", "values"}, with the
 values in the order of measurement. Where a quantity has a unit, its name ends with the unit.
@@ -35,12 +37,20 @@ from shmps.system.parallel import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
+_RUN = ("date", "commit", "machine", "versions")
 
 
-def save(name: str, settings: dict[str, Any], results: dict[str, Any], quick: bool) -> Path:
-    """Write the results file and return its path."""
-    path = RESULTS / f"{name}{'-quick' if quick else ''}.json"
-    content = {
+def path_of(name: str, quick: bool) -> Path:
+    """Return the path of a results file."""
+    return RESULTS / f"{name}{'-quick' if quick else ''}.json"
+
+
+def save(
+    name: str, settings: dict[str, Any], results: dict[str, Any], quick: bool, partly: bool = False
+) -> Path:
+    """Write the results file and return its path. partly: keep the file's results of other parts."""
+    path = path_of(name, quick)
+    content: dict[str, Any] = {
         "name": name,
         "quick": quick,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -55,10 +65,23 @@ def save(name: str, settings: dict[str, Any], results: dict[str, Any], quick: bo
         },
         "settings": settings,
         "results": results,
+        "kept": {},
     }
+    if partly:
+        _keep(json.loads(path.read_text()), content)
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def _keep(earlier: dict[str, Any], content: dict[str, Any]) -> None:
+    """Add what an earlier run measured and this one did not."""
+    run, before = {name: earlier[name] for name in _RUN}, earlier.get("kept", {})
+    content["kept"] = {
+        name: before.get(name, run) for name in earlier["results"] if name not in content["results"]
+    }
+    for name in ("settings", "results"):
+        content[name] = earlier[name] | content[name]
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """The figures computed from curves and spreads; pages and figures come from the results files."""
 
+import json
 import re
 import sys
 
 import pytest
 
 from bench import __main__ as bench
-from bench import report
+from bench import record, report
 from bench.record import RESULTS, ratio
 from bench.speed import load
 from bench.story import curves
@@ -42,6 +43,28 @@ def test_an_unknown_benchmark_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as exit_:
         bench.main(["speed"])
     assert exit_.value.code == 2 and "NAME must be one of table, trace" in capsys.readouterr().err
+
+
+def test_a_run_of_some_parts_keeps_the_others_and_says_of_which_run_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "_commit", lambda: {"hash": f"run {runs}", "dirty": False})
+    for runs, results in enumerate(({"a": 1, "b": 1, "c": 1}, {"b": 2}, {"c": 3})):
+        path = record.save("some", {f"setting {runs}": runs}, results, quick=False, partly=runs > 0)
+    content = json.loads(path.read_text())
+    assert content["results"] == {"a": 1, "b": 2, "c": 3} and len(content["settings"]) == 3
+    assert content["commit"]["hash"] == "run 2"
+    assert {name: run["commit"]["hash"] for name, run in content["kept"].items()} == {
+        "a": "run 0",
+        "b": "run 1",
+    }
+
+
+def test_only_known_parts_can_be_run_and_only_into_a_results_file(capsys, tmp_path, monkeypatch):
+    assert bench.main(["simulate", "--parts", "study,nets"]) == 2
+    assert "--parts must be some of study, networks" in capsys.readouterr().err
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    assert bench.main(["simulate", "--parts", "study"]) == 2
+    assert "--parts needs a results file" in capsys.readouterr().err
 
 
 def test_loading_says_by_name_which_peer_is_not_installed(monkeypatch):

@@ -15,12 +15,12 @@ _INTERCEPT = -1.3
 _CHUNK = 100_000  # rows generated at a time
 
 
-def clicks(rows: int, seed: int) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-    """Generate X (rows, FEATURES) CSR with the value 1 everywhere, and the labels y (rows,), -1 and 1.
+def clicks(rows: int, seed: int, features: int = FEATURES) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+    """Generate X (rows, features) CSR with the value 1 everywhere, and the labels y (rows,), -1 and 1.
 
     The same seed gives the same rows. The planted model is the same for every seed.
     """
-    planted = np.random.default_rng([0, FEATURES]).normal(scale=_DEVIATION, size=FEATURES)
+    planted = np.random.default_rng([0, features]).normal(scale=_DEVIATION, size=features)
     popularity = [_popularity(int(values)) for values in np.logspace(1, 6, FIELDS).round()]
     indices = np.empty((rows, FIELDS), np.int32)
     labels = np.empty(rows)
@@ -28,11 +28,12 @@ def clicks(rows: int, seed: int) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
         random = np.random.default_rng([1, seed, begin])
         part = indices[begin : begin + _CHUNK]
         for field, shares in enumerate(popularity):
-            part[:, field] = _hashed(field, np.searchsorted(shares, random.random(len(part))))
+            values = np.searchsorted(shares, random.random(len(part)))
+            part[:, field] = _hashed(field, values) % np.uint64(features)
         chance = 1 / (1 + np.exp(-_INTERCEPT - planted[part].sum(axis=1)))
         labels[begin : begin + _CHUNK] = np.where(random.random(len(part)) < chance, 1.0, -1.0)
     indptr = np.arange(0, indices.size + 1, FIELDS, dtype=np.int32)
-    X = scipy.sparse.csr_matrix((np.ones(indices.size), indices.reshape(-1), indptr), (rows, FEATURES))
+    X = scipy.sparse.csr_matrix((np.ones(indices.size), indices.reshape(-1), indptr), (rows, features))
     return X, labels
 
 
@@ -43,6 +44,6 @@ def _popularity(values: int) -> np.ndarray:
 
 
 def _hashed(field: int, values: np.ndarray) -> np.ndarray:
-    """Hash multiplicatively (Knuth), mixed with the field."""
+    """Return 32 bits of a multiplicative hash (Knuth), mixed with the field."""
     mixed = (values.astype(np.uint64) + np.uint64(field << 32)) * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(32)) % np.uint64(FEATURES)
+    return mixed >> np.uint64(32)
