@@ -1,11 +1,13 @@
 """The arguments of `shmps train`: those of its files, and a flag for each declared parameter that has one."""
 
 import argparse
+import dataclasses
 import math
 import textwrap
 from typing import Any
 
 from shmps.cli.wording import Flags
+from shmps.engines.inline.machines import Machines
 from shmps.linear.declaration import NODES, OUTPUT, TRAINING, Declaration
 from shmps.linear.parameters import DECLARED, described, minibatch_only
 from shmps.models import FORMATS
@@ -60,8 +62,11 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
     )
     parser.set_defaults(engine="inline")
     machines = parser.add_argument_group("machines")
-    for name, (metavar, help) in _MACHINES.items():
-        machines.add_argument(f"--{name}", dest=f"machine_{name}", type=float, metavar=metavar, help=help)
+    for each in dataclasses.fields(Machines):
+        metavar, help = each.metadata["metavar"], f"{each.metadata['help']} (default: {each.default:g})"
+        machines.add_argument(
+            f"--{each.name}", dest=f"machine_{each.name}", type=float, metavar=metavar, help=help
+        )
     machines.add_argument(
         "--machine-seed", type=int, default=0, metavar="N", help="seed of the times that vary (default: 0)"
     )
@@ -70,24 +75,6 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure what gradients and requests take on this host, and say it; the flags above go first",
     )
-
-
-# The fields of `shmps.Machines`, which needs NumPy, with their units.
-_MACHINES = {
-    "latency": ("S", "of a record, from one machine to another (default: 20e-6)"),
-    "bandwidth": ("BYTES/S", "that a machine sends, and that it receives: 125e6 is 1 Gbit/s (default: inf)"),
-    "push": ("S", "that a server takes for a push (default: 10e-6)"),
-    "pull": ("S", "that a server takes for a pull (default: 5e-6)"),
-    "key": ("S", "that a server takes besides for each key (default: 5e-9)"),
-    "minibatch": ("S", "that a worker takes for a gradient (default: 30e-6)"),
-    "nonzero": ("S", "that a worker takes besides for each non-zero (default: 5e-9)"),
-    "variation": ("SIGMA", "of the lognormal factor by which these times vary (default: 0)"),
-    "stragglers": ("SHARE", "of the workers, which are always slower (default: 0)"),
-    "hiccups": ("P", "the probability that a worker is slower for one minibatch (default: 0)"),
-    "slowness": ("FACTOR", "of stragglers and hiccups (default: 5)"),
-    "deaths": ("PER_HOUR", "of each machine (default: 0)"),
-    "restart": ("S", "from a death until the successor begins (default: 1)"),
-}
 
 
 def _add_data(group: Any) -> None:

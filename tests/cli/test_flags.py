@@ -1,10 +1,14 @@
 """Flags from a file, and errors that call parameters as the flags that set them."""
 
+import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
+from shmps import Machines
 from shmps.cli import commands
 from shmps.errors import UsageError
 
@@ -66,6 +70,22 @@ def test_a_wrong_flag_is_told_in_a_line_with_the_nearest(capsys, argument, told)
         commands.parser().parse_args(["train", *argument.split()])
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"shmps train: error: {told}; see shmps train --help\n"
+
+
+def test_every_field_of_the_machines_is_a_flag_that_names_its_default(capsys):
+    fields = dataclasses.fields(Machines)
+    given = [word for each in fields for word in (f"--{each.name}", "7")]
+    options = commands.parser().parse_args(["simulate", *given])
+    assert all(getattr(options, f"machine_{each.name}") == 7 for each in fields)
+    with pytest.raises(SystemExit):
+        commands.parser().parse_args(["simulate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(re.search(rf"--{each.name} .*?\(default: {each.default:g}\)", told) for each in fields)
+
+
+def test_the_flags_are_known_without_numpy():
+    asked = "import sys; from shmps.cli import commands; commands.parser(); print('numpy' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True) == "False\n"
 
 
 def test_a_flag_that_is_on_by_default_is_switched_off():

@@ -9,8 +9,9 @@ import numpy as np
 
 from shmps.checks import whole
 from shmps.engines.inline.channels import Channels, Events
+from shmps.engines.inline.computing import Computing
 from shmps.engines.inline.loop import Loop
-from shmps.engines.inline.machines import Computing, Machines
+from shmps.engines.inline.machines import Machines
 from shmps.engines.inline.network import Network
 from shmps.engines.inline.nodes import (
     BEGIN,

@@ -1,12 +1,20 @@
-"""The machines on which an inline cluster runs: what takes how long in virtual time."""
+"""The machines on which an inline cluster runs: what takes how long in virtual time.
 
-import dataclasses
+No NumPy is imported here: the command line reads the fields for `--help`.
+"""
+
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-import numpy as np
+from shmps.checks import Rule, number, number_or_infinity
 
-from shmps.checks import number, number_or_infinity
+_NOT_NEGATIVE, _SHARE = number(least=0), number(least=0, most=1)
+
+
+def _machine(default: float, metavar: str, help: str, rule: Rule = _NOT_NEGATIVE) -> Any:
+    """Return a field of `Machines`. metavar: the unit in `--help`."""
+    return field(default=default, metadata={"metavar": metavar, "help": help, "rule": rule})
 
 
 @dataclass(frozen=True)
@@ -34,49 +42,29 @@ class Machines:
         Machines(latency=100e-6, bandwidth=125e6, stragglers=0.01, slowness=5)
     """
 
-    latency: float = 20e-6
-    bandwidth: float = math.inf
-    push: float = 10e-6
-    pull: float = 5e-6
-    key: float = 5e-9
-    minibatch: float = 30e-6
-    nonzero: float = 5e-9
-    variation: float = 0.0
-    stragglers: float = 0.0
-    hiccups: float = 0.0
-    slowness: float = 5.0
-    deaths: float = 0.0
-    restart: float = 1.0
+    latency: float = _machine(20e-6, "S", "of a record, from one machine to another")
+    bandwidth: float = _machine(
+        math.inf,
+        "BYTES/S",
+        "that a machine sends, and that it receives: 125e6 is 1 Gbit/s",
+        number_or_infinity(above=0),
+    )
+    push: float = _machine(10e-6, "S", "that a server takes for a push")
+    pull: float = _machine(5e-6, "S", "that a server takes for a pull")
+    key: float = _machine(5e-9, "S", "that a server takes besides for each key")
+    minibatch: float = _machine(30e-6, "S", "that a worker takes for a gradient")
+    nonzero: float = _machine(5e-9, "S", "that a worker takes besides for each non-zero")
+    variation: float = _machine(0.0, "SIGMA", "of the lognormal factor by which these times vary")
+    stragglers: float = _machine(0.0, "SHARE", "of the workers, which are always slower", _SHARE)
+    hiccups: float = _machine(0.0, "P", "the probability that a worker is slower for one minibatch", _SHARE)
+    slowness: float = _machine(5.0, "FACTOR", "of stragglers and hiccups", number(least=1))
+    deaths: float = _machine(0.0, "PER_HOUR", "of each machine")
+    restart: float = _machine(1.0, "S", "from a death until the successor begins")
 
     def __post_init__(self) -> None:
-        rules = {each.name: number(least=0) for each in dataclasses.fields(self)} | {
-            "bandwidth": number_or_infinity(above=0),
-            "stragglers": number(least=0, most=1),
-            "hiccups": number(least=0, most=1),
-            "slowness": number(least=1),
-        }
-        for name, rule in rules.items():
-            rule.check(name, getattr(self, name))
+        for each in fields(self):
+            each.metadata["rule"].check(each.name, getattr(self, each.name))
 
     def is_straggler(self, rank: int, workers: int) -> bool:
         """Return whether the worker is one of those that are always slower."""
         return rank >= workers - round(self.stragglers * workers)
-
-
-class Computing:
-    """The time that the gradients of one worker take."""
-
-    def __init__(self, machines: Machines, seed: int, rank: int, workers: int):
-        self._machines = machines
-        self._random = np.random.default_rng((seed, rank))
-        self._factor = machines.slowness if machines.is_straggler(rank, workers) else 1.0
-
-    def seconds(self, nonzeros: int) -> float:
-        """Return the time of one gradient."""
-        machines = self._machines
-        seconds = self._factor * (machines.minibatch + machines.nonzero * nonzeros)
-        if sigma := machines.variation:
-            seconds *= math.exp(sigma * self._random.standard_normal() - sigma**2 / 2)
-        if machines.hiccups and self._random.random() < machines.hiccups:
-            seconds *= machines.slowness
-        return seconds
