@@ -93,7 +93,10 @@ class _Problem:
         residual = np.where(w != 0, slope + self._l1 * np.sign(w), pushed)
         free = (w != 0) | (pushed != 0)
         curvature = self._shares * wrong * (1 - wrong)
-        diagonal = self._X.power(2).T @ curvature + self._l2
+        X = self._X
+        # Not X.power(2), which sorts the columns of X in place: they may be read-only.
+        squared = scipy.sparse.csr_matrix((X.data**2, X.indices, X.indptr), X.shape)
+        diagonal = squared.T @ curvature + self._l2
         diagonal[diagonal == 0] = 1.0
         scaled = residual / diagonal
         direction, size, total = scaled, float((residual * scaled).sum()), 0.0

@@ -211,6 +211,21 @@ def test_the_gap_is_about_that_to_the_optimum(classes, weighted, params):
     assert best.result_.estimate.value < 0.2 * actual
 
 
+def test_rows_may_have_their_columns_in_any_order_and_more_than_once():
+    X, y = problem(rows=200)
+    sorted_rows = scipy.sparse.csr_matrix(X)
+    columns, starts = np.tile(np.r_[np.arange(8)[::-1], 7], 200), np.arange(0, 1801, 9)
+    values = np.column_stack([X[:, ::-1], np.zeros(200)])
+    values[:, [0, 8]] = X[:, [7]] / 2  # column 7 is there twice
+    unsorted = scipy.sparse.csr_matrix((values.ravel(), columns, starts), (200, 8))
+    given = {"engine": "inline", "workers": 2, "updater": "sgd", "learning_rate": 0.1, "epochs": 2}
+    expected, found = (
+        LogisticRegression(**given, fit_intercept=False).fit(rows, y) for rows in (sorted_rows, unsorted)
+    )
+    assert found.coef_ == pytest.approx(expected.coef_)
+    assert found.result_.estimate.value == pytest.approx(expected.result_.estimate.value, rel=1e-3)
+
+
 def test_a_training_that_ends_far_from_the_optimum_is_said_to_once_and_to_have_its_remedy(shmps, tmp_path):
     X, y = problem(rows=400)
     model = LogisticRegression(epochs=1, learning_rate=1e-3)
