@@ -239,8 +239,10 @@ def test_many_workers_run_in_one_process():
 def test_the_memory_goes_with_the_cluster():
     with Cluster(KEYS, workers=2, engine=Inline()) as cluster:
         cluster.run(lambda kv: kv.push([1], [1.0]))
-        weights = weakref.ref(cluster._parameters.weights.base.base)
-    assert weights() is None
+        arrays = cluster._parameters.weights, cluster._engine._arrays["keys"]
+        owners = [weakref.ref(array.base.base.obj) for array in arrays]
+        del arrays
+    assert all(owner() is None for owner in owners)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ class ServerNode(Node):
 
     def close(self) -> None:
         self._server = None
+        del self._pulse  # it looks into the mailboxes
 
 
 class WorkerNode(Node):
