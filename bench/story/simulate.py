@@ -106,12 +106,13 @@ def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
         for row in results["networks"]
         if (row["servers"], row["gbits"]) == (settings["click_servers"], settings["click_gbits"])
     ]
-    for panel, rows, title in (
-        (left, results["study"], "a9a, small pushes"),
-        (middle, wide, f"click-through data, large pushes, {settings['click_gbits']:g} Gbit/s"),
-    ):
-        _draw_seconds(panel, rows, title)
-        panel.set_ylabel(f"virtual seconds to {settings['within']:.0%} of the optimum")
+    _draw_seconds(left, results["study"], "a9a, small pushes")
+    _draw_seconds(middle, wide, f"click-through data, large pushes, {settings['click_gbits']:g} Gbit/s")
+    first = results["study"][0]
+    counts = sorted({row["workers"] for row in results["study"]})
+    ideal = [first["seconds"] * first["workers"] / count for count in counts]
+    left.plot(counts, ideal, **figures.REFERENCE, label="one worker's time, divided")
+    left.set_ylabel(f"virtual seconds to {settings['within']:.0%} of the optimum")
     narrow = [
         row
         for row in results["networks"]
@@ -121,7 +122,8 @@ def figure(settings: dict[str, Any], results: dict[str, Any]) -> Any:
         rows = [row for row in narrow if row["mode"] == mode]
         x, y = [row["workers"] for row in rows], [row["seconds"] for row in rows]
         middle.plot(x, y, "s--", color=_colour(mode), label=f"{mode}, 1 Gbit/s")
-    middle.legend()
+    for panel, place in ((left, "upper right"), (middle, "upper left")):
+        panel.legend(loc=place)
     rows = results["stability"]
     counts = [row["workers"] for row in rows]
     right.plot(counts, [row["found"] for row in rows], "o", color=figures.COLOURS["async"], label="found")
@@ -140,9 +142,4 @@ def _draw_seconds(panel: Any, rows: list[dict[str, Any]], title: str) -> None:
         own = [row for row in rows if row["mode"] == mode and row["seconds"] is not None]
         x, y = [row["workers"] for row in own], [row["seconds"] for row in own]
         panel.plot(x, y, "o-", color=_colour(mode), label=mode)
-    first = next(row for row in rows if row["mode"] == "sync")
-    counts = sorted({row["workers"] for row in rows})
-    ideal = [first["seconds"] * first["workers"] / count for count in counts]
-    panel.plot(counts, ideal, **figures.REFERENCE, label="sync of the fewest workers, divided")
     panel.set(xscale="log", yscale="log", xlabel="workers", title=title)
-    panel.legend()

@@ -67,7 +67,8 @@ def table(settings: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         markdown(heads, lines) + f"\n\nVirtual seconds until the training log-loss is within 1% of the "
         f"optimum's, {settings['click_gbits']:g} Gbit/s. {settings['click_rows']:,} generated rows with "
         f"{settings['click_fields']} of {settings['click_features']:,} features, minibatches of "
-        f"{settings['click_batch']} rows, which take a worker {settings['click_gradient_ms']:g} ms. "
+        f"{settings['click_batch']} rows (or all of a worker's), which take a worker "
+        f"{settings['click_gradient_ms']:g} ms. "
         f"In async: the median delay, and the mean share of the time that workers compute, servers serve, "
         f"and the servers' links receive."
     )
