@@ -1,6 +1,6 @@
 """The protocol of recovery with one part left out: what tests must notice. Each is given a monkeypatch."""
 
-from bench.faults import simulation
+from bench.faults.simulation import Simulation
 from shmps.engines.processes.node import Node
 from shmps.ps.messages import PUSH, PUSH_PULL, Enter, Start
 from shmps.ps.scheduler.deaths import Death
@@ -129,5 +129,8 @@ def without_the_epoch_at_which_they_joined(monkeypatch):
 
 def without_waiting_for_the_servers_pipes(monkeypatch):
     """The worker that asked goes on before all servers have read of the newcomer."""
-    post = simulation.Post
-    monkeypatch.setattr(post, "send_behind", lambda self, role, *message: self.send(*message))
+
+    def carry_at_once(self, role, post, address, record):
+        self.carry(post, address, [record], record)
+
+    monkeypatch.setattr(Simulation, "carry_behind", carry_at_once)

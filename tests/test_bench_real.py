@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from bench import __main__ as bench
-from bench.speed import race, real, solvers
+from bench.speed import packages, race, real, solvers
 from bench.speed.problems import Problem, newton
 from bench.speed.race import Entrant, Trial
 from shmps.errors import DataError
@@ -69,7 +69,7 @@ def solve(found, name):
 def entrant(seconds, distances, asked):
     """A solver whose n-th setting takes n * seconds and comes within distances[n] of 100."""
 
-    def trial(setting):
+    def trial(setting, most):
         asked.append(setting)
         return Trial(seconds * (setting + 1), 100 * (1 + distances[setting]))
 
@@ -99,6 +99,32 @@ def test_the_fastest_other_solver_is_timed_however_fast_shmps_is():
     entrants = {"shmps": entrant(0.001, [0], []), "other": entrant(0.9, [0], [])}
     times = race.race(entrants, race.search(entrants, 100), 100, 3, own="shmps")
     assert [len(times[1e-6][name][1]) for name in entrants] == [3, 3]
+
+
+def test_the_solver_with_the_shortest_fits_comes_first_and_a_fit_that_takes_for_ever_is_ended():
+    order = []
+
+    def solver(name, *seconds):
+        def trial(setting, most):
+            order.append(name)
+            return Trial(*((seconds[setting], 200) if seconds[setting] <= most else (np.inf, np.inf)))
+
+        return Entrant(range(len(seconds)), trial)
+
+    entrants = {"slow": solver("slow", 0.01, 6, 6), "stuck": solver("stuck", 1e9, 0)}
+    entrants["fast"] = entrant(0.02, [1, 1, 0], order)
+    tried = race.search(entrants, 100, 1.0)
+    assert order == ["slow", "stuck", 0, "slow", 1, 2]
+    assert [len(tried[name]) for name in entrants] == [2, 1, 3]
+
+
+def test_a_package_goes_on_after_a_fit_that_was_ended():
+    pytest.importorskip("sklearn")
+    with packages.packages(["scikit-learn"]) as [package]:
+        package.take(problem("l1"))
+        trial = package.entrants()["scikit-learn liblinear"].trial
+        assert trial(1, 0.0).seconds == np.inf
+        assert trial(100, np.inf).objective < problem("l1").objective(zeros(problem("l1")))
 
 
 def measured(where, ratio, whole=True, other="peer", newton=0.0):
@@ -138,7 +164,7 @@ def write(folder, name="small", classes=2):
 
 
 def test_every_set_of_the_folder_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(solvers, "peers", lambda problem: ([], ["liblinear-multicore"]))
+    monkeypatch.setattr(solvers, "PACKAGES", ())
     write(tmp_path)
     (tmp_path / "text.svm").write_text("".join(f"{i % 3 % 2} 1:{i % 5} 3:{i % 7}\n" for i in range(40)))
     (tmp_path / "README.md").write_text("not a set")
@@ -147,7 +173,7 @@ def test_every_set_of_the_folder_is_measured(tmp_path, monkeypatch):
     for each in results["problems"]:
         assert each["newton"] < 1e-8 and each["gap"] < 1e-8
         assert each["within"]["1e-06"]["whole"] and each["within"]["1e-06"]["other"] is None
-    assert "Not installed: liblinear-multicore" in real.table(settings, results)
+    assert "Not installed" not in real.table(settings, results)
 
 
 def test_a_set_of_several_classes_has_softmax_and_each_class_against_the_rest(tmp_path):

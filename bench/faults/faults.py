@@ -1,11 +1,11 @@
 """Crashes, delays and leftovers of dead nodes in simulated schedules: is every push applied exactly once?
 
-Every schedule is a cluster of 1 to 3 servers and 1 to 3 workers, which one more worker may join. It runs in
-one process under a simulated transport (see `schedule` and `simulation`). Its seed determines all choices:
-which node runs next, which node dies where, which record is late, and what the workers request. A failing
-seed replays exactly: `python -m bench faults --seed N` prints what happens.
+Every schedule is a cluster of 1 to 3 servers and 1 to 3 workers, which one more worker may join. It runs on
+the inline engine (see `schedule` and `simulation`). Its seed determines all choices: which node runs next,
+which node dies where, which record is late, and what the workers request. A failing seed replays
+exactly: `python -m bench faults --seed N` prints what happens.
 
-Results: "schedules", "records" (that arrived), "steps" (of nodes, records and the scheduler), "seconds",
+Results: "schedules", "records" (that arrived), "steps" (of nodes, late records and the scheduler), "seconds",
 "crashes": {role: {place: count}}, "failures": [{"seed", "what"}].
 """
 

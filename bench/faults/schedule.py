@@ -1,38 +1,25 @@
-"""One schedule of `faults`: a cluster on the simulated engine, its workers' requests, and the promises.
+"""One schedule of `faults`: a cluster in a random order, its workers' requests, and the promises.
 
 All code from `Scheduler.run` to `RedoLog` is that of the package. Workers push whole numbers that are known
 beforehand, so that every sum can be recomputed to the last bit.
 """
 
-import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from bench.faults.simulation import Clock, Engine, Node, Post, Simulation, Wrong
-from shmps import ASYNC, BOUNDED, SYNC, Add
-from shmps.engines.inline.channels import Channels
-from shmps.engines.roles import worker_on
+from bench.faults.simulation import Engine, Simulated, Simulation
+from shmps import ASYNC, BOUNDED, SYNC, Cluster
+from shmps.errors import UsageError
 from shmps.ps.events import Event
-from shmps.ps.memory.layout import Shape
-from shmps.ps.memory.mailbox import Mailbox
-from shmps.ps.memory.parameters import Parameters
-from shmps.ps.memory.status import Pulse, Status
-from shmps.ps.messages import GROUPS, SERVER, WORKER, Record
-from shmps.ps.node import serve, work
+from shmps.ps.messages import GROUPS, WORKER
 from shmps.ps.scheduler.membership import BEGINNING, Place
-from shmps.ps.scheduler.nodes import Nodes
-from shmps.ps.scheduler.run import CONTINUE, RESPAWN, Run
-from shmps.ps.scheduler.scheduler import Scheduler
-from shmps.ps.server.redo_log import RedoLog, start_replica
-from shmps.ps.server.server import Server
+from shmps.ps.scheduler.run import CONTINUE, RESPAWN
 from shmps.ps.worker.kv import KVWorker
-from shmps.system.failpoints import simulated
-from shmps.system.memory import carve
 
 KEYS, PUSHES, PUSHES_PER_EPOCH = 7, 4, 2
-UPDATER = Add()
 
 
 class Schedule(Simulation):
@@ -45,42 +32,55 @@ class Schedule(Simulation):
         self.runs = choose((1, 1, 1, 1, 1, 2))
         self.consistency = choose((SYNC, BOUNDED(choose((0, 1, 2))), ASYNC))
         self.policy, self.join_at = choose((RESPAWN, RESPAWN, CONTINUE)), choose((None, 1))
-        self.removal = choose((0.0, 0.0, 0.01))  # probability at each step
+        self.removal = choose((0.0, 0.0, 0.1))  # probability at each pause of the scheduler
         self.barriers = (0, 0, 1, 2)[seed % 4]  # in each epoch, and one before the first
         self.lag, self.echo = choose((0.0, 0.2, 0.7)), choose((0.0, 0.1))
         self.crashes_left, self.haste = choose((0, 1, 2, 3, 4)), choose((0.02, 0.1))
-        most_workers = self.workers + (self.join_at is not None)
-        replicas = choose((0, 1)) if self.servers > 1 else 0
-        self.shape = Shape(KEYS, 1, 0, self.servers, most_workers, KEYS, replicas)
-        parameters, self.arrays = _memory(self.shape)
-        self.parameters = Parameters(self.shape, parameters)
-        if replicas:
-            start_replica(self.parameters)
-        numbers, size = np.random.default_rng(seed), (most_workers, PUSHES + 1, KEYS)
+        self.most_workers = self.workers + (self.join_at is not None)
+        self.replicas = choose((0, 1)) if self.servers > 1 else 0
+        numbers, size = np.random.default_rng(seed), (self.most_workers, PUSHES + 1, KEYS)
         self.dense = numbers.random(size[:2]) < 0.3
         self.touched = (numbers.random(size) < 0.4) | self.dense[:, :, None]
         self.deltas = numbers.integers(1, 10**6, size) * self.touched * 1.0  # by rank and push 1, 2, ...
         self.sums = np.zeros(size)  # of the pushes that were made: see `make`
         self.gone: set[int] = set()  # ranks that have left or were given up
+        self.function: Callable[[KVWorker, Any], None] = ask
 
     def play(self) -> None:
         """Run the schedule. Raises Wrong, or what the package raises, if a promise is broken."""
-        status = Status(self.parameters, self.arrays)
-        nodes = Nodes(Engine(self), status)
-        self.scheduler = Scheduler(nodes, self.servers, node_timeout=None)
-        with simulated(self.reached):
-            try:
-                for rank in range(self.servers):
-                    self.scheduler.start_server(rank, self._serve)
-                for _ in range(self.runs):
-                    status.forget_commits()
-                    self._begin(status.tick)
-                    self.scheduler.run(self._run())
-                    self._check_end()
-                    self.scheduler.check_servers()
-            finally:
-                self.crashes_left = 0
-                nodes.close()
+        with self.made() as cluster:
+            self.cluster = cluster
+            for _ in range(self.runs):
+                self._begin(int(self.parameters.done.max()))
+                cluster.run(
+                    self.function,
+                    self,
+                    on_report=self._reported,
+                    on_event=self._happened,
+                    on_pause=self.interfere,
+                    on_worker_death=self.policy,
+                    join_at=self.join_at,
+                )
+                self.check_end()
+            self.must(not cluster.replica_differences(), "a replica differs")
+
+    def made(self, **given: Any) -> Cluster:
+        """Return the cluster of the schedule."""
+        return Cluster(
+            KEYS,
+            servers=self.servers,
+            workers=self.workers,
+            max_workers=self.most_workers,
+            consistency=self.consistency,
+            max_keys=KEYS,
+            replicas=self.replicas,
+            engine=Simulated(self),
+            **given,
+        )
+
+    def begin(self, engine: Engine) -> None:
+        self.parameters, self.committed = engine.parameters(), engine.committed
+        self.bounds = self.parameters.shape.bounds
 
     def _begin(self, tick: int) -> None:
         self.tick, self.gone = tick, set()
@@ -97,58 +97,15 @@ class Schedule(Simulation):
             f"a run: {self.workers} workers from tick {tick}, {self.servers} servers, {self.consistency}"
         )
 
-    def _run(self) -> Run:
-        self.channels = [Channels() for _ in range(self.shape.workers)]
-        return Run(
-            workers=self.workers,
-            tick=self.tick,
-            channels=self.channels,
-            body=self._work,
-            function=ask,
-            args=(self,),
-            on_report=self._reported,
-            on_pause=_ignore,
-            on_event=self._happened,
-            on_worker_death=self.policy,
-            join_at=self.join_at,
-        )
+    def interfere(self) -> None:
+        """Perhaps remove a worker. Called now and then."""
+        if self.random.random() < self.removal and self.most_workers > 1:
+            rank = self.random.randrange(1, self.most_workers)
+            with suppress(UsageError):  # it is not there
+                self.cluster.remove_worker(rank)
+                self.gone.add(rank)
 
-    # The nodes' processes.
-
-    def _serve(self, rank: int, life: int) -> None:
-        mailboxes = [Mailbox(self.arrays, self.shape, worker, rank) for worker in range(self.shape.workers)]
-        redo = CheckedRedoLog(self, rank)
-        server = Server(rank, life, self.parameters, redo, mailboxes, self.consistency, UPDATER)
-        self.check_server(rank)  # after the recovery
-        serve(server, Post(self, (SERVER, rank), life), Pulse(self.arrays, self.shape, SERVER, rank))
-
-    def _work(self, rank: int, life: int, tick: int, function: Callable[..., Any], args: Any) -> None:
-        post, channels = Post(self, (WORKER, rank), life), self.channels[rank]
-        make_kv = functools.partial(
-            worker_on,
-            self.parameters,
-            self.arrays,
-            rank,
-            life,
-            self.workers,
-            tick,
-            self.consistency,
-            UPDATER,
-            post,
-            channels.reports,
-            Clock(self),
-        )
-        work(rank, life, post, channels.outcome, make_kv, function, args)
-
-    def step(self, may_idle: bool) -> tuple[list[Record], list[Node]]:
-        if self.removal and self.random.random() < self.removal:
-            run_state = self.scheduler.run_state
-            if run_state and (removable := [rank for rank in run_state.division.latest if rank]):
-                self.gone.add(rank := self.random.choice(removable))
-                run_state.remove_worker(rank)
-        return super().step(may_idle)
-
-    def may_die(self, node: Node) -> bool:
+    def may_die(self, node: Any) -> bool:
         """Spare the last worker that could go on."""
         last = node.role == WORKER and node.rank == 0 and self.policy == CONTINUE
         return super().may_die(node) and not last
@@ -170,7 +127,7 @@ class Schedule(Simulation):
         """The reports of a life come in order, and none is left out."""
         (life, number), (before, last) = report, self.handed_over.get(rank, (0, 0))
         in_order = (life > before and number == 1) or (life == before and number == last + 1)
-        _must(in_order, f"a report of worker {rank} came out of order", report, (before, last))
+        self.must(in_order, f"a report of worker {rank} came out of order", report, (before, last))
         self.handed_over[rank] = report
 
     def make(self, rank: int, number: int, life: int) -> np.ndarray:
@@ -188,17 +145,13 @@ class Schedule(Simulation):
         self.places[kv.rank] = max(place, self.places.get(kv.rank, place))
         kv.barrier(self.random.choice(GROUPS))
         late = [rank for rank in ranks if rank not in self.gone and self.places.get(rank, BEGINNING) < place]
-        _must(not late, f"the barrier {place} of worker {kv.rank} opened before all were there", late)
+        self.must(not late, f"the barrier {place} of worker {kv.rank} opened before all were there", late)
         return place
-
-    def paused(self, node: Node) -> None:
-        if node.role == SERVER:
-            self.check_server(node.rank)
 
     def check_server(self, server: int) -> None:
         """Check that the weights are the sum of the pushes in `done`, each once (sync: of whole ticks)."""
         version, done = int(self.parameters.versions[server]), self.parameters.done[server].tolist()
-        begin, end = self.shape.bounds[server : server + 2]
+        begin, end = self.bounds[server : server + 2]
         found = self.parameters.weights[begin:end, 0]
         known = self.states[server].get(version)
         if known is not None and known[0] == done and np.array_equal(found, known[1]):
@@ -206,29 +159,33 @@ class Schedule(Simulation):
         weights, applied = self.base[begin:end].copy(), 0
         tick = self.tick + version - int(self.base_versions[server])  # in sync mode
         for rank, first in self.first.items():
-            committed, last = max(int(self.arrays["committed"][rank]), first), max(done[rank], first)
-            _must(last <= committed, f"server {server} knows of more pushes than were made", rank, done)
+            committed, last = max(int(self.committed[rank]), first), max(done[rank], first)
+            self.must(last <= committed, f"server {server} knows of more pushes than were made", rank, done)
             if self.consistency == SYNC:
-                _must(last == max(first, min(tick, committed)), f"server {server} tore a tick", tick, done)
+                self.must(
+                    last == max(first, min(tick, committed)), f"server {server} tore a tick", tick, done
+                )
             applied += last - first
             sums = self.sums[rank, :, begin:end]
             if last > first:
                 weights += sums[last - self.tick] - sums[first - self.tick]
         if self.consistency != SYNC:
-            _must(self.base_versions[server] + applied == version, "versions are not pushes", version, done)
-        _must(np.array_equal(found, weights), f"server {server} has other weights", found, weights)
-        _must(known is None or np.array_equal(known[1], weights), "one version, two states", version)
+            self.must(
+                self.base_versions[server] + applied == version, "versions are not pushes", version, done
+            )
+        self.must(np.array_equal(found, weights), f"server {server} has other weights", found, weights)
+        self.must(known is None or np.array_equal(known[1], weights), "one version, two states", version)
         self.states[server][version] = done, weights
 
     def check_pull(
         self, rank: int, keys: np.ndarray, number: int, seen: list[int], values: np.ndarray
     ) -> None:
         """Check that the values are, for each server, those of a state as new as the worker had seen."""
-        bounds, cuts = self.shape.bounds, np.searchsorted(keys, self.shape.bounds)
+        bounds, cuts = self.bounds, np.searchsorted(keys, self.bounds)
         for server, states in enumerate(self.states):
             mine = slice(cuts[server], cuts[server + 1])
             places = keys[mine] - bounds[server]
-            _must(
+            self.must(
                 any(
                     version >= seen[server]
                     and done[rank] >= number
@@ -246,35 +203,25 @@ class Schedule(Simulation):
         return number - min(clocks) <= self.consistency.bound
 
     def check_acknowledged(self, rank: int, number: int) -> None:
-        _must((self.parameters.done[:, rank] >= number).all(), f"worker {rank} lost its push", number)
+        self.must((self.parameters.done[:, rank] >= number).all(), f"worker {rank} lost its push", number)
 
-    def _check_end(self) -> None:
+    def check_end(self) -> None:
+        """Check that every push is applied, and every report handed over."""
         for rank, first in self.first.items():
-            committed = max(int(self.arrays["committed"][rank]), first)
-            _must(
+            committed = max(int(self.committed[rank]), first)
+            self.must(
                 (self.parameters.done[:, rank] == committed).all(), f"worker {rank} is not all in", committed
             )
             life, number = self.reported.get(rank, (0, 0))
             if life == self.nodes[WORKER, rank].life:  # the reports of a dead worker may be lost
-                _must(self.handed_over.get(rank) == (life, number), f"worker {rank} lost a report", number)
-            _must(rank in self.gone or committed == self.tick + PUSHES, f"worker {rank} stopped", committed)
+                self.must(
+                    self.handed_over.get(rank) == (life, number), f"worker {rank} lost a report", number
+                )
+            self.must(
+                rank in self.gone or committed == self.tick + PUSHES, f"worker {rank} stopped", committed
+            )
         for server in range(self.servers):
             self.check_server(server)
-
-
-def _ignore(*_: Any) -> None: ...
-
-
-class CheckedRedoLog(RedoLog):
-    """Checks every version that a server applies, and remembers it."""
-
-    def __init__(self, schedule: Schedule, server: int):
-        super().__init__(schedule.parameters, server)
-        self._schedule, self._rank = schedule, server
-
-    def apply(self) -> None:
-        super().apply()
-        self._schedule.check_server(self._rank)
 
 
 def ask(kv: KVWorker, schedule: Schedule) -> None:
@@ -328,28 +275,10 @@ def begin(kv, schedule, start, dense, keys, number, *values) -> None:
             schedule.check_acknowledged(kv.rank, number)
 
     timestamp = start(None if dense else keys, *values, callback=check)
-    if schedule.random.random() < 0.3:
+    if (then := schedule.random.random()) < 0.3:
         kv.wait(timestamp)
-
-
-@functools.cache
-def _carved(shape: Shape) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    fields = shape.parameter_fields(), shape.mailbox_fields()
-    parameters, mailboxes = (carve(each, memoryview(bytearray(carve(each)[1])))[0] for each in fields)
-    return parameters, mailboxes
-
-
-def _memory(shape: Shape) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return parameters and mailboxes, all zero, in the memory of the last schedule of that shape."""
-    for arrays in (memory := _carved(shape)):
-        for array in arrays.values():
-            array[...] = 0
-    return memory
-
-
-def _must(holds: Any, otherwise: str, *evidence: Any) -> None:
-    if not holds:
-        raise Wrong(": ".join([otherwise, *map(str, evidence)]))
+    elif then < 0.5:
+        kv.sleep(0)  # records come meanwhile
 
 
 def failure(schedule: Schedule) -> str:

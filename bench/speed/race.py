@@ -1,19 +1,17 @@
 """Time solvers to a distance from the optimum: find the coarsest setting that reaches it, then take turns."""
 
-import time
+import heapq
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
-
-from bench.speed import solvers
-from bench.speed.problems import Problem
 
 WITHIN = (1e-2, 1e-3, 1e-6)  # relative distances of the objective from the optimum
 PATIENCE = 10.0  # seconds: after a slower fit a solver gets no finer setting
 LOST = 4  # times what the fastest takes to the least distance: a slower solver gets no finer setting either
-SLOW = 4  # times as long as the fastest: not timed again
-_SHORT = 0.1  # seconds: no solver is lost in a shorter fit
-_FEW = 200  # rows
+ENDED = 2  # times as long as the fit of a solver that is lost: a fit may be ended,
+STUCK = 5.0  # but none that is shorter, in seconds: the package then starts anew
+SLOW = 2  # times as long as the fastest: not timed again
+_SHORT = 0.1  # seconds: no solver is lost in a shorter fit, and each is timed again
 
 
 class Trial(NamedTuple):
@@ -25,48 +23,40 @@ class Trial(NamedTuple):
 
 
 class Entrant(NamedTuple):
+    """trial: makes a fit with a setting. It may end the fit after some seconds; such a fit takes for ever."""
+
     settings: Sequence[Any]  # from coarse to fine
-    trial: Callable[[Any], Trial]
+    trial: Callable[[Any, float], Trial]
 
 
 Tried = dict[str, list[tuple[Any, Trial]]]  # by solver: settings from coarse to fine
 Times = dict[str, tuple[Any, list[Trial]]]  # by solver: its setting, and the trials of all repeats
 
 
-def entrant(problem: Problem, peer: solvers.Peer) -> Entrant:
-    def trial(setting: Any) -> Trial:
-        began = time.perf_counter()
-        weights = peer.run(setting)
-        return Trial(time.perf_counter() - began, problem.objective(weights))
-
-    return Entrant(peer.settings, trial)
-
-
-def warm_up(problem: Problem) -> None:
-    """Let the solvers compile and load what they need, on a few rows."""
-    for peer in solvers.peers(replace(problem, X=problem.X[:_FEW], y=problem.y[:_FEW]))[0]:
-        peer.run(peer.settings[0])
-
-
 def search(entrants: dict[str, Entrant], best: float, longest: float = PATIENCE) -> Tried:
     """Try ever finer settings of each solver until it comes within the least distance of `best`.
 
+    Next is always the solver whose last fit was the shortest, so that the fast solvers come within the least
+    distance first. A slower solver is then lost before its fits become long.
+
     longest: seconds, after a slower fit a solver gets no finer setting.
     """
-    tried: Tried = {}
+    tried: Tried = {name: [] for name in entrants}
     fastest = min(longest, PATIENCE) / LOST
-    for name, (settings, trial) in entrants.items():
-        tried[name] = []
-        for setting in settings:
-            made = trial(setting)
-            if max(_SHORT, LOST * fastest) < made.seconds < 1.0:
-                made = min(made, trial(setting))  # the machine may have been busy
-            tried[name].append((setting, made))
-            if made.objective <= best * (1 + min(WITHIN)):
-                fastest = min(fastest, made.seconds)
-                break
-            if made.seconds > max(_SHORT, LOST * fastest):
-                break
+    waiting = [(0.0, place, name) for place, name in enumerate(entrants)]
+    while waiting and waiting[0][0] <= (most := max(_SHORT, LOST * fastest)):
+        _, place, name = heapq.heappop(waiting)
+        settings, trial = entrants[name]
+        setting = settings[len(tried[name])]
+        end = max(ENDED * most, STUCK)
+        made = trial(setting, end)
+        if most < made.seconds < 1.0:
+            made = min(made, trial(setting, end))  # the machine may have been busy
+        tried[name].append((setting, made))
+        if made.objective <= best * (1 + min(WITHIN)):
+            fastest = min(fastest, made.seconds)
+        elif len(tried[name]) < len(settings):
+            heapq.heappush(waiting, (made.seconds, place, name))
     return tried
 
 
@@ -88,11 +78,11 @@ def race(
     for each in reached.values():
         others = [trial.seconds for name, (_, trial) in each.items() if name != own]
         for name, (setting, trial) in each.items():
-            if name == own or trial.seconds <= SLOW * min(others):
+            if name == own or trial.seconds <= max(_SHORT, SLOW * min(others)):
                 trials[name, setting] = []
     for _ in range(repeats):
         for (name, setting), made in trials.items():
-            made.append(entrants[name].trial(setting))
+            made.append(entrants[name].trial(setting, math.inf))
     return {
         within: {
             name: (setting, trials.get((name, setting), [trial]))

@@ -12,10 +12,14 @@ starts at the weights of shmps at tol=1e-13, and by the duality gap.
 For every solver and every relative distance from the optimum, the benchmark first finds the coarsest setting
 that comes within that distance. That setting is timed; the solvers take turns in every repeat. The rows are
 in memory, in the solver's own format. Of shmps, the time is that of `fit`, with the start and end of the
-processes, at the coarsest `tol`; it runs in a process that has not loaded the other solvers. A solver gets no
-finer setting after a fit of 10 seconds, or of 40 times what shmps or 4 times what the fastest other takes to
-the least distance, if that is over 0.1 seconds. One that takes 4 times as long as the fastest other is timed
-once.
+processes, at the coarsest `tol`. It runs in a process that has not loaded the other solvers; each package of
+these has a process too.
+
+A solver is lost, and gets no finer setting, after a fit of 10 seconds, or of 40 times what shmps or 4 times
+what the fastest other takes to the least distance, if that is over 0.1 seconds. The solver whose last fit was
+the shortest gets a finer setting first. A fit that takes twice as long as it takes to be lost, and 5 seconds,
+is ended with the process. A solver that takes twice as long as the fastest other, and over 0.1 seconds, is
+timed once.
 
 Results: "problems": [{"set", "rows", "features", "nonzeros", "classes", "problem", "kind", "C", "best"
 (objective), "newton" (relative distance between shmps at tol=1e-13 and Newton's method), "gap" (relative
@@ -40,6 +44,7 @@ import scipy.sparse
 
 from bench.record import markdown, spread
 from bench.speed import profile, race, solvers
+from bench.speed.packages import Package, packages
 from bench.speed.problems import Problem, newton
 from bench.speed.race import Entrant, Trial
 from bench.timing import progress
@@ -67,26 +72,23 @@ def run(
         paths = sorted(paths, key=lambda path: path.stat().st_size)[:_QUICK_SETS]
     repeats = 2 if quick else 5
     measured: list[dict[str, Any]] = []
-    packages: dict[str, str] = {}
-    missing: list[str] = []
-    warm: set[str] = set()
-    with progress("real", len(paths)) as bar:
+    package_of: dict[str, str] = {}
+    with progress("real", len(paths)) as bar, packages(solvers.PACKAGES) as others:
         for path in paths:
             X, y = load(path)
             about = {"set": path.stem, "rows": X.shape[0], "features": X.shape[1], "nonzeros": X.nnz}
             about["classes"] = len(np.unique(y))
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as isolated:
                 for name, problem in _problems(X, y, quick):
-                    if problem.kind not in warm:
-                        race.warm_up(problem)
-                        warm.add(problem.kind)
                     bar.set_postfix_str(f"{path.stem}, {name}")
-                    found, missing = solvers.peers(problem)
-                    packages |= {peer.name: peer.package for peer in found}
-                    measured.append(about | {"problem": name} | _measure(problem, found, repeats, isolated))
+                    for package in others:
+                        package.take(problem)
+                        package_of |= dict.fromkeys(package.settings or (), package.name)
+                    measured.append(about | {"problem": name} | _measure(problem, others, repeats, isolated))
             bar.update()
+        missing = [package.name for package in others if package.settings is None]
     settings = {"repeats": repeats, "within": list(race.WITHIN), "intercept": False}
-    return settings, {"problems": measured, "packages": packages, "missing": missing}
+    return settings, {"problems": measured, "packages": package_of, "missing": missing}
 
 
 def paths_of(folder: Path, names: str | None) -> list[Path]:
@@ -132,13 +134,13 @@ def _problems(X: Any, y: np.ndarray, quick: bool) -> Iterator[tuple[str, Problem
 
 
 def _measure(
-    problem: Problem, found: list[solvers.Peer], repeats: int, isolated: ProcessPoolExecutor
+    problem: Problem, found: list[Package], repeats: int, isolated: ProcessPoolExecutor
 ) -> dict[str, Any]:
     exact = isolated.submit(_fit, problem, _EXACT).result()[1]
     checked = newton(problem, exact)
     best, other = sorted(map(problem.objective, (exact, checked)))
-    own = {SHMPS: Entrant(_TOLERANCES, lambda tol: isolated.submit(_fit, problem, tol).result()[0])}
-    others = {peer.name: race.entrant(problem, peer) for peer in found}
+    own = {SHMPS: Entrant(_TOLERANCES, lambda tol, _: isolated.submit(_fit, problem, tol).result()[0])}
+    others = {name: each for package in found for name, each in package.entrants().items()}
     tried = race.search(own, best)
     tried |= race.search(others, best, _HOPELESS * tried[SHMPS][-1][1].seconds)
     least = min(best, *(trial.objective for each in tried.values() for _, trial in each))

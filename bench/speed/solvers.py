@@ -14,6 +14,7 @@ import numpy as np
 from bench.speed.problems import Problem
 
 CORES = 2
+PACKAGES = "liblinear-multicore", "snapml", "scikit-learn", "skglm", "xgboost", "torch"
 Run = Callable[
     [Any], np.ndarray
 ]  # trains with a setting, returns the weights as `Problem.objective` takes them
@@ -32,12 +33,12 @@ _TOLERANCES = (0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 _FACTORISABLE = 2000  # the most weights for newton-cholesky: minutes and gigabytes at 10,000
 
 
-def peers(problem: Problem) -> tuple[list[Peer], list[str]]:
+def peers(problem: Problem, packages: Sequence[str] = PACKAGES) -> tuple[list[Peer], list[str]]:
     """Return the installed solvers of the problem, and the names of the packages that are not installed.
 
     Each class against the rest: a solver with one thread trains as many classes at once as there are cores.
     """
-    each, missing = zip(*map(_peers, problem.parts()), strict=True)
+    each, missing = zip(*(_peers(part, packages) for part in problem.parts()), strict=True)
     if problem.kind != "rest":
         return each[0], missing[0]
     return [_combined(same) for same in zip(*each, strict=True)], missing[0]
@@ -54,19 +55,13 @@ def _combined(same: tuple[Peer, ...]) -> Peer:
     return same[0]._replace(run=run)
 
 
-def _peers(problem: Problem) -> tuple[list[Peer], list[str]]:
+def _peers(problem: Problem, packages: Sequence[str]) -> tuple[list[Peer], list[str]]:
+    makers = dict(zip(PACKAGES, (_liblinear, _snapml, _sklearn, _skglm, _xgboost, _torch), strict=True))
     found: list[Peer] = []
     missing = []
-    for package, make in (
-        ("liblinear-multicore", _liblinear),
-        ("snapml", _snapml),
-        ("scikit-learn", _sklearn),
-        ("skglm", _skglm),
-        ("xgboost", _xgboost),
-        ("torch", _torch),
-    ):
+    for package in packages:
         try:
-            found += [Peer(package, *peer) for peer in make(problem)]
+            found += [Peer(package, *peer) for peer in makers[package](problem)]
         except ImportError:
             missing.append(package)
     return found, missing

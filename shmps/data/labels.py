@@ -46,7 +46,7 @@ def codes_of(y: np.ndarray, classes: list[Any]) -> np.ndarray:
     if isinstance(y, MappedLabels) and y.classes == classes and _are_codes(classes):
         return y
     if len(classes) == 2:
-        return np.where(y == classes[1], 1.0, -1.0)
+        return np.asarray(y == classes[1]) * 2.0 - 1.0
     return np.searchsorted(classes, y).astype(np.float64)
 
 

@@ -28,9 +28,10 @@ def server_on(
     consistency: Consistency,
     updater: Updater,
     streams: Sequence[Stream],
+    redo: RedoLog | None = None,
 ) -> Server:
     """Return a server on writable `parameters`. streams: see `ClusterEngine.streams`."""
-    shape, redo = parameters.shape, RedoLog(parameters, rank)
+    shape, redo = parameters.shape, redo or RedoLog(parameters, rank)
     return Server(
         rank=rank,
         life=life,
@@ -55,6 +56,7 @@ def worker_on(
     post: Post,
     channel: Channel,
     clock: Clock,
+    log: type[PushLog] = PushLog,
 ) -> KVWorker:
     """Return what the function of a worker gets. parameters: read-only, unless it writes in place."""
     shape = parameters.shape
@@ -64,7 +66,7 @@ def worker_on(
         consistency=consistency,
         shape=shape,
         mailboxes=[Mailbox(arrays, shape, rank, server) for server in range(shape.servers)],
-        log=PushLog(arrays, rank),
+        log=log(arrays, rank),
         pulse=Pulse(arrays, shape, WORKER, rank),
         post=post,
         channel=channel,

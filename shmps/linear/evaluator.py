@@ -20,7 +20,7 @@ class Evaluator:
 
     Weights are those of the features that take part (see `Columns`). keeps_best: whether the training ends
     with the iterate of the least log-loss. model_of: makes a model from the weights of all features. link: of
-    more than two classes.
+    more than two classes. stops_at: the iteration whose evaluation stops the training, besides the callbacks.
     """
 
     def __init__(
@@ -33,12 +33,13 @@ class Evaluator:
         keeps_best: bool,
         model_of: Callable[[np.ndarray], Model],
         link: Link = ONE_AGAINST_REST,
+        stops_at: int | None = None,
     ):
         self._rows, self._tested, self._columns, self._intercept = rows, tested, columns, intercept
         self._callbacks, self._keeps_best, self._model_of = callbacks, keeps_best, model_of
-        self._link = link
+        self._link, self._stops_at = link, stops_at
         self._best: tuple[float, Iterate] | None = None
-        self.stopped_at: Iterate | None = None  # the iterate at which a callback stopped the training
+        self.stopped_at: Iterate | None = None  # the iterate at which the training stopped
         self.history: list[Evaluation] = []
 
     def is_due(self, iterate: Iterate) -> bool:
@@ -51,7 +52,7 @@ class Evaluator:
         )
 
     def evaluate(self, iterate: Iterate, seconds: float, delays: Delays, samples_per_second: float) -> bool:
-        """Evaluate the iterate, and call the callbacks. Return whether one of them stops the training."""
+        """Evaluate the iterate, and call the callbacks. Return whether the training stops."""
         evaluation = Evaluation(
             iteration=iterate.iteration,
             seconds=seconds,
@@ -66,7 +67,7 @@ class Evaluator:
             self._best = loss, iterate
         if self._callbacks.needs_models:
             self._callbacks.on_model(evaluation, self._model_of(self._columns.whole(iterate.weights)))
-        if self._callbacks.on_evaluation(evaluation):
+        if self._callbacks.on_evaluation(evaluation) or iterate.iteration == self._stops_at:
             self.stopped_at = iterate
         return self.stopped_at is not None
 

@@ -17,9 +17,9 @@ from shmps.linear.full_gradient.chains import (
     Fit,
     Penalty,
     Trainer,
-    cut,
     grouped,
     in_process,
+    shares,
     train_chains,
 )
 from shmps.linear.full_gradient.in_process import pays
@@ -103,14 +103,13 @@ def _on_cluster(
     start_method = method_of(settings.start_method, safe=True)
     if start_method != "fork":
         trainer = replace(trainer, rows=shared(trainer.rows))
-    fits, workers = sum(len(chain.numbers) for chain in chains), settings.workers or usable_cores()
-    chains = cut(chains, workers)
-    workers = min(workers, len(chains))
+    fits = sum(len(chain.numbers) for chain in chains)
+    each = shares(chains, settings.workers or usable_cores())
     warm_up_nodes(start_method, rounds.warm_up, trainer.rows, Layout(trainer.problem))
     with Cluster(
         fits * trainer.width,
         servers=settings.servers,
-        workers=workers,
+        workers=len(each),
         consistency=ASYNC,
         updater=Replace(),
         max_keys=trainer.width,
@@ -122,7 +121,7 @@ def _on_cluster(
         cluster.run(
             train_chains,
             trainer,
-            chains,
+            each,
             on_worker_death=settings.on_worker_death,
             on_pause=lambda: on_fit(int(cluster.ticks().sum())),
         )

@@ -21,22 +21,25 @@ from shmps.ps.arguments import replicas_of
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.scheduler.run import CONTINUE
 from shmps.ps.updater import Updater
+from shmps.recording import Recording
 from shmps.updaters.descent import FTRL, SGD, AdaGrad, ByRule
 from shmps.updaters.dist_lr import DistLR
 
 _MODES = {"sync": SYNC, "async": ASYNC, "hogwild": HOGWILD}  # and "bounded"
 _DESCENTS = {"sgd": SGD, "dist-lr": DistLR}
+_TAKEN_BY_LBFGS = {each.name: each.lbfgs for each in DECLARED.values() if each.lbfgs is not None}
 
 
 class Settings(Parameters):
     """The parameters of one training. Make them with `of`, which checks them.
 
     asks_for_nodes: whether a parameter was given that only matters to workers and servers.
-    journal: that of the run to repeat, if there is one.
+    journal: that of the run to repeat, if there is one. recording: of the run to record.
     """
 
     asks_for_nodes = False
-    journal: Journal | None = None  # of the run to repeat
+    journal: Journal | None = None
+    recording: Recording | None = None
 
     workers: int  # these two may be None until the rows are known: see `shmps.linear.defaults`
     l2: float
@@ -105,8 +108,7 @@ class Settings(Parameters):
             )
 
     def _refused_by_lbfgs(self) -> list[str]:
-        limited = [each for each in DECLARED.values() if each.lbfgs is not None]
-        return [each.name for each in limited if getattr(self, each.name) not in (each.lbfgs or ())]
+        return [name for name, values in _TAKEN_BY_LBFGS.items() if getattr(self, name) not in values]
 
     def check_slow_worker(self) -> None:
         """Raise UsageError if there is no worker of that rank; no error while the number is not settled."""

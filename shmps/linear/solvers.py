@@ -17,7 +17,7 @@ from shmps.linear import minibatch_worker
 from shmps.linear.full_gradient import rounds
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.in_process import InProcess, own_shard
-from shmps.linear.full_gradient.layout import Layout
+from shmps.linear.full_gradient.layout import Asked, Layout
 from shmps.linear.full_gradient.problem import Problem
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.minibatches import PER_WEIGHT, most_entries, must_fit
@@ -207,6 +207,7 @@ def _minibatches(
         replicas=settings.replicas,
         node_timeout=settings.node_timeout if engine.may_hang else None,
         engine=engine,
+        record=settings.recording or False,
     )
     return OnCluster(
         name="minibatch",
@@ -242,11 +243,16 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     must_fit(settings.plan().memory, rows, *problem.shape, rounds.PER_WEIGHT, left_out=left_out)
     most = settings.iterations or MOST_ROUNDS
     start = start.reshape(problem.shape)
-    descent = Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
+
+    def descend(problem: Problem) -> Descent:
+        return Descent(problem, search_for(problem, start, settings.tol), settings.tol, most)
+
     if not (settings.asks_for_nodes or settings.timeline):
         shard = own_shard(problem, rows, start, settings.workers)
         if shard is not None:
-            return InProcess(rows, shard, problem, descent, most, settings.test_interval or 0)
+            return InProcess(rows, shard, problem, descend(problem), most, settings.test_interval or 0)
+    problem = replace(problem, shards=settings.workers)
+    descent = descend(problem)
     engine = _engine(settings)
     if not engine.inherits:
         rows = shared(rows)
@@ -258,7 +264,7 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
         workers=settings.workers,
         consistency=settings.consistency(),
         updater=Replace(),
-        initial=layout.initial(descent.weights),
+        initial=layout.initial(Asked(descent.request, descent.weights, descent.gradients)),
         max_keys=layout.most_keys,
         slots=1,
         dense_slots=0,

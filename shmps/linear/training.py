@@ -47,6 +47,7 @@ from shmps.models.links import link_of
 from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
+from shmps.recording import Recording
 from shmps.system import files
 from shmps.system.compiling import announce
 from shmps.updaters.descent import FTRL, ByRule
@@ -134,6 +135,7 @@ class Training:
             keeps_best=bool(settings.early_stopping),
             model_of=lambda weights: model_of(weights, self._effective_settings()),
             link=link_of({"multi_class": settings.classes}),
+            stops_at=None if settings.journal is None else settings.journal.stopped,
         )
         self._compiled = time.monotonic()
         self._seconds = {"compile": self._compiled - began}
@@ -181,7 +183,8 @@ class Training:
     def _identity(self, rows: Rows, start: np.ndarray, classes: Sequence[Any]) -> dict[str, Any]:
         """Return what a journal says of the training beside the schedule; {} if there is none.
 
-        Raises DataError for rows that are not those of the run to repeat, or a journal with no place.
+        Prepare to record, if the settings ask for it. Raises DataError for rows that are not those of the run
+        to repeat, or a journal with no place.
         """
         settings = self.settings
         if settings.record is None and settings.journal is None:
@@ -191,14 +194,19 @@ class Training:
         data = fingerprint(rows, len(start) - int(settings.fit_intercept), [str(each) for each in classes])
         if settings.journal is not None:
             settings.journal.must_be_of(data, str(settings.replay))
-        return {"settings": recorded.kept(settings), "data": data, "start": recorded.start_of(start)}
+        about = {"settings": recorded.kept(settings), "data": data, "start": recorded.start_of(start)}
+        if settings.record is not None:
+            settings.recording = Recording(settings.record, **about)
+        return about
 
     def _write_journal(self, solver: Solver) -> None:
         """Write the journal, and compare it with that of the run to repeat."""
         if not self._about:
             return
         assert isinstance(solver, OnCluster)  # a journal is of minibatches
-        journal = replace(solver.cluster.journal(), **self._about)
+        at = self._evaluator.stopped_at
+        stopped = None if at is None else at.iteration
+        journal = replace(solver.cluster.journal(), **self._about, stopped=stopped)
         if self.settings.record is not None:
             journal.save(self.settings.record)
         if self.settings.journal is not None and journal.complete:

@@ -5,7 +5,6 @@ above 0. With more, each class has a margin, and the class with the largest one 
 the margins to probabilities.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from shmps.errors import UsageError
+from shmps.models import ranking
 from shmps.models.links import ONE_AGAINST_REST, Link, log_losses
 
 _PIECE = 2**16  # rows
@@ -52,15 +52,14 @@ def auc(margins: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = 
     margins (n,) float64, positive (n,) bool. The rows are random, in proportion to their weights (n,). nan if
     a class has no rows or a margin is nan.
     """
-    if positive.all() or not positive.any() or np.isnan(margins).any():
+    winners, losers = ranking.parted(margins, positive)
+    if not len(winners) or not len(losers) or np.isnan(margins).any():
         return math.nan
     # Twice the number of won pairs: a tie counts 1, so without weights every sum is exact.
     if weights is None:
-        winners, losers = np.sort(margins[positive]), np.sort(margins[~positive])
-        sides = itertools.product(_pieces(winners), ("left", "right"))
-        won = sum(int(losers.searchsorted(part, side).sum()) for part, side in sides)
-        return won / (2 * len(winners) * len(losers))
-    winners, losers = margins[positive], margins[~positive]
+        winners.sort()
+        losers.sort()
+        return ranking.won(winners, losers) / (2 * len(winners) * len(losers))
     order = losers.argsort()
     below = np.append(0.0, np.cumsum(weights[~positive][order]))  # cumulated weights of the losers
     places = [losers[order].searchsorted(winners, side) for side in ("left", "right")]
@@ -86,12 +85,13 @@ def evaluate(margins: Any, y: Any, weights: np.ndarray | None = None) -> Metrics
             f"{margins.shape} and {y.shape}"
         )
     positive = y == 1
-    wrong = np.flatnonzero(~positive & (y != -1))
-    if wrong.size:
-        raise UsageError(f"y must be -1 or +1 in every row, got {y[wrong[0]]} in row {wrong[0]} (from 0)")
-    share = float(np.average(positive, weights=weights))
+    valid = positive | (y == -1)
+    if not valid.all():
+        wrong = int(valid.argmin())
+        raise UsageError(f"y must be -1 or +1 in every row, got {y[wrong]} in row {wrong} (from 0)")
+    share = _share(positive, weights)
     return Metrics(
-        accuracy=float(np.average((margins > 0) == positive, weights=weights)),
+        accuracy=_share((margins > 0) == positive, weights),
         baseline=max(share, 1.0 - share),
         log_loss=_log_loss(margins, y, weights),
         auc=auc(margins, positive, weights),
@@ -139,6 +139,13 @@ def losses(margins: np.ndarray, y: np.ndarray, link: Link = ONE_AGAINST_REST) ->
     if margins.ndim == 1:
         return log_losses(margins * y)
     return -link.log_probabilities(margins)[np.arange(len(y)), y.astype(np.intp)]
+
+
+def _share(which: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return the share of the rows for which `which` (n,) is true."""
+    if weights is None:
+        return int(np.count_nonzero(which)) / len(which)
+    return float(np.average(which, weights=weights))
 
 
 def _log_loss(margins: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:

@@ -6,9 +6,8 @@ alone, and so does a replay (`shmps.ps.replay`).
 
 import collections
 import math
-from collections.abc import Set
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from shmps.checks import whole
 from shmps.errors import UsageError
@@ -24,12 +23,17 @@ class Position(NamedTuple):
     turn: int  # pulls since that push
 
 
-class Moment(NamedTuple):
+class Standing(Protocol):
     """Where a server stands when it asks its consistency what to do next."""
 
-    server: int
-    version: int
-    answered: Set[Position]  # pulls answered at this version; known in recorded runs
+    @property
+    def rank(self) -> int: ...
+    @property
+    def clock(self) -> "VectorClock": ...
+    @property
+    def version(self) -> int: ...
+    def has_answered(self, pull: Position) -> bool:
+        """Return whether a pull is answered at this version; known in recorded runs."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +85,20 @@ class Consistency:
 
     # What servers ask.
 
-    def next_update(self, held: list[Record], clock: "VectorClock", at: Moment) -> list[Record]:
+    def next_update(self, held: list[Record], at: Standing) -> list[Record]:
         """Return the held pushes that form the next update, as they arrived; [] if it has to wait."""
-        return clock.tick_of(held) if self.hold_pushes else held[:1]
+        return at.clock.tick_of(held) if self.hold_pushes else held[:1]
 
-    def progress(self, clock: "VectorClock", version: int) -> float:
+    def progress(self, at: Standing) -> float:
         """Return what parked pulls wait for: the ticks of the slowest worker."""
-        return clock.slowest
+        return at.clock.slowest
 
-    def needed(self, pull: Record, server: int) -> float:
+    def needed(self, pull: Record, at: Standing) -> float:
         """Return the least progress, 0 or more, at which a pull may be answered."""
-        return max(0, pull.number - self.bound)
+        needed = pull.number - self.bound
+        return needed if needed > 0 else 0
 
-    def delay(self, push: Record, at: Moment) -> int:
+    def delay(self, push: Record, at: Standing) -> int:
         """Return the versions between a push that is applied now and the pull it was computed from."""
         return at.version - push.version
 

@@ -5,16 +5,13 @@
         ^                                      |
         +--- Engine.wait: records, deaths -----+--- Channel: results, reports
 
-The scheduler, servers and workers use nothing else of an engine. `shmps.engines.processes` runs nodes as
-processes of this machine, connected by pipes. `bench.faults` has a second engine, a simulation that takes
-every choice from a seed.
+The scheduler, servers and workers use nothing else of an engine. There are two: `shmps.engines.processes`
+runs nodes as processes of this machine, connected by pipes; `shmps.engines.inline` runs them in the calling
+process, in virtual time. `shmps.engines.choice` has what `Cluster(engine=...)` takes.
 
-An engine also builds what its nodes run: a `Server` or a `KVWorker` on the node's Post and memory, as
-`shmps.engines.processes.roles` does. Parameters, mailboxes and the status of the nodes lie in memory that all
-nodes see (`shmps.ps.memory`).
-
-The scheduler needs an `Engine`. `Cluster` needs a `ClusterEngine`, which also brings the memory and the
-bodies of the nodes; it makes a `ProcessEngine`, and takes no other one yet.
+The scheduler needs an `Engine`. `Cluster` needs a `ClusterEngine`, which also brings the memory of the nodes
+and their bodies: a `Server` or a `KVWorker` on the node's Post and memory (`shmps.engines.roles`).
+Parameters, mailboxes and the status of the nodes lie in memory that all nodes see (`shmps.ps.memory`).
 """
 
 from collections.abc import Callable, Sequence

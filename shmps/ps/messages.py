@@ -1,13 +1,16 @@
-"""The records that nodes exchange: 64 bytes each. Arrays never travel with them; they lie in mailboxes.
+"""The records that nodes exchange: 64 bytes each. Arrays lie in mailboxes, which both sides see.
 
-    worker     PUSH, PULL, PUSH_PULL                         -> server     its keys lie in a mailbox slot
-    server     ANSWER, Welcome                               -> worker
+    worker     PUSH, PULL, PUSH_PULL, LOOK                   -> server     its keys lie in a mailbox slot
+    server     ANSWER, SIGHT, Welcome                        -> worker
     worker     AtBarrier, AskRanks, Report, Result, Failed   -> scheduler
-    scheduler  Release, Sharer, HandedOver, Died, Ping       -> worker
-    scheduler  Start, Enter, Leave, Settle, Peer, Ping       -> server
-    server     Settled                                       -> scheduler
-    server     Ship                                          -> its tail   the next server, with its replica
-    server     Shipped                                       -> its head
+    scheduler  Release, Sharer, HandedOver, Died, Ping, Stop -> worker
+    scheduler  Start, Enter, Leave, Settle, Peer, Ping, Write -> server
+    server     Settled, Lost                                 -> scheduler
+    server     Ship, AskImage, Image                         -> its tail   the next server, with its replica
+    server     Shipped, Image                                -> its head
+
+Nodes that do not share memory send the arrays with the record, as a `Parcel`. LOOK, SIGHT, AskImage, Image,
+Lost, Write and Stop are for such nodes alone.
 
 A request and its answer use the fields of `Record`. Every other record carries a message: a tuple of at most
 five integers, which lie in the record's fields `timestamp` to `version`. A new message is a class here, an
@@ -15,10 +18,13 @@ entry in MESSAGES, and a handler in its receiver: `Server`, the worker's `Client
 """
 
 import struct
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-PUSH, PULL, PUSH_PULL, ANSWER = range(1, 5)
+if TYPE_CHECKING:  # it imports NumPy, and `--help` must not
+    import numpy as np
+
+PUSH, PULL, PUSH_PULL, LOOK, ANSWER, SIGHT = range(1, 7)
 
 SCHEDULER, SERVER, WORKER = range(3)
 ROLES = ("scheduler", "server", "worker")
@@ -55,13 +61,18 @@ class Leave(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """Answer with Settled when all earlier records are handled."""
+    """Answer with Settled when all earlier records are handled.
+
+    image: 1 if nodes that do not share memory have to send their parameters, too.
+    """
 
     question: int
+    image: int = 0
 
 
 class Settled(NamedTuple):
     question: int
+    image: int = 0
 
 
 class Peer(NamedTuple):
@@ -82,6 +93,28 @@ class Shipped(NamedTuple):
 
     version: int
     wants_rest: int
+
+
+class AskImage(NamedTuple):
+    """The sender follows a server that has died: send it the replica of its partition."""
+
+
+class Image(NamedTuple):
+    """A copy of the partition of `server` comes with this record; there is none if `version` is -1."""
+
+    server: int
+    version: int
+
+
+class Lost(NamedTuple):
+    """The sender follows a server that has died, and nobody has a copy of the partition."""
+
+
+class Write(NamedTuple):
+    """Values of the keys begin to end - 1 come with this record. They replace those of the server."""
+
+    begin: int
+    end: int
 
 
 class Welcome(NamedTuple):
@@ -154,12 +187,16 @@ class Ping(NamedTuple):
     """Show a sign of life."""
 
 
+class Stop(NamedTuple):
+    """`Cluster.stop` was called."""
+
+
 MESSAGES: tuple[type, ...] = (
     Start, Enter, Leave, Settle, Settled, Peer, Ship, Shipped, Welcome, AtBarrier, Release, AskRanks, Sharer,
-    Report, HandedOver, Result, Failed, Died, Ping,
+    Report, HandedOver, Result, Failed, Died, Ping, AskImage, Image, Lost, Write, Stop,
 )  # fmt: skip
 _PAYLOAD = 5  # fields of a record that a message may use
-_KINDS: dict[int, Any] = dict(enumerate(MESSAGES, ANSWER + 1))
+_KINDS: dict[int, Any] = dict(enumerate(MESSAGES, SIGHT + 1))
 _OPS = {kind: op for op, kind in _KINDS.items()}
 
 
@@ -173,14 +210,20 @@ class Record(NamedTuple):
     op: int
     sender: int = 0  # rank; the op implies the role
     timestamp: int = 0  # number of the request, counted by the worker that made it
-    slot: int = 0  # mailbox slot of the keys and values
-    size: int = 0  # keys for this server
+    slot: int = 0  # mailbox slot of the keys and values; of a look: the first key
+    # Keys for this server; of an answer: the values that it has in the slot; of a look: keys of all servers.
+    size: int = 0
     number: int = 0  # of a push: 1, 2, ... for its worker; of a pull: the pushes before it
     # Of a push: the version it was computed from; of a pull: the pulls since that push; of an answer: the
     # version read.
     version: int = 0
     life: int = 0  # of the sender
     to: int = 0  # the life of the addressee
+
+    @property
+    def arrays(self) -> "Sequence[np.ndarray]":
+        """The arrays that the record carries; only a `Parcel` has some."""
+        return ()
 
     @staticmethod
     def of(message: Any, sender: int = 0, life: int = 0, to: int = 0) -> "Record":
@@ -200,6 +243,24 @@ class Record(NamedTuple):
         return kind(*self[2 : 2 + len(kind._fields)])
 
 
+Record.arrays = ()  # type: ignore[assignment,method-assign]  # to look is faster than to call
+
+
+class Parcel(Record):
+    """A record that carries arrays, between nodes that do not share memory."""
+
+    arrays: "Sequence[np.ndarray]"  # type: ignore[assignment]
+
+
+def with_arrays(record: Record, arrays: "Sequence[np.ndarray]") -> Record:
+    """Return a record that carries these arrays, if there are any."""
+    if not arrays:
+        return record
+    parcel = Parcel._make(record)
+    parcel.arrays = arrays
+    return parcel
+
+
 Delivery = tuple[Address, Record]  # a record and where it goes
 
 
@@ -208,4 +269,4 @@ def pack(record: Iterable[int]) -> bytes:
 
 
 def unpack(data: bytes) -> list[Record]:
-    return [Record(*fields) for fields in _STRUCT.iter_unpack(data)]
+    return list(map(Record._make, _STRUCT.iter_unpack(data)))

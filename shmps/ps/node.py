@@ -3,17 +3,23 @@
 import pickle
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from shmps.ps.engine import Channel, Outbox, Post
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SCHEDULER, Delivery, Failed, Record, Result
-from shmps.ps.server.server import Server
 from shmps.ps.worker.kv import KVWorker
 from shmps.system.failpoints import reach
 
 
-def serve(server: Server, post: Post, pulse: Pulse) -> None:
+class Handler(Protocol):
+    """What a server's node runs: a `Server`, or what becomes one."""
+
+    def handle(self, record: Record) -> list[Delivery]:
+        """Handle a record; return the records to send."""
+
+
+def serve(server: Handler, post: Post, pulse: Pulse) -> None:
     """Handle records without end: a server ends by being killed."""
     while True:
         records = post.receive()
@@ -21,7 +27,7 @@ def serve(server: Server, post: Post, pulse: Pulse) -> None:
         handle(server, records, post)
 
 
-def handle(server: Server, records: list[Record], post: Outbox) -> None:
+def handle(server: Handler, records: list[Record], post: Outbox) -> None:
     """Handle records, and send the answers."""
     answers: list[Delivery] = []
     for record in records:

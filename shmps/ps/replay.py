@@ -8,7 +8,7 @@ difference how fast the workers are, and who dies on the way.
 from dataclasses import dataclass, field
 
 from shmps.errors import UsageError
-from shmps.ps.consistency import Consistency, Moment, Position, VectorClock
+from shmps.ps.consistency import Consistency, Position, Standing
 from shmps.ps.memory.layout import Shape
 from shmps.ps.messages import Record
 from shmps.ps.schedule import Schedule
@@ -36,8 +36,8 @@ class Replay(Consistency):
         """
         return self.hold_pushes
 
-    def next_update(self, held: list[Record], clock: VectorClock, at: Moment) -> list[Record]:
-        here = self.schedule.at(at.server)
+    def next_update(self, held: list[Record], at: Standing) -> list[Record]:
+        here = self.schedule.at(at.rank)
         arrived = {(push.sender, push.number): push for push in held}
         update = []
         for push in here.update(at.version + 1):
@@ -47,22 +47,22 @@ class Replay(Consistency):
             update.append(found)
         for pull in here.due(at.version):
             place = Position(int(pull["worker"]), int(pull["number"]), int(pull["turn"]))
-            if place not in at.answered:
+            if not at.has_answered(place):
                 return []
         return update
 
-    def progress(self, clock: VectorClock, version: int) -> float:
+    def progress(self, at: Standing) -> float:
         """Return what parked pulls wait for: the version of the server."""
-        return version
+        return at.version
 
-    def needed(self, pull: Record, server: int) -> float:
+    def needed(self, pull: Record, at: Standing) -> float:
         place = Position(pull.sender, pull.number, pull.turn)
         # No push depends on a pull that the schedule lacks: see `must_allow`. A pull that comes too late is
         # none that the function made in the recorded run: the digest will tell.
-        return self.schedule.at(server).version_of(place) or 0
+        return self.schedule.at(at.rank).version_of(place) or 0
 
-    def delay(self, push: Record, at: Moment) -> int:
-        update = self.schedule.at(at.server).update(at.version + 1)
+    def delay(self, push: Record, at: Standing) -> int:
+        update = self.schedule.at(at.rank).update(at.version + 1)
         return int(update["delay"][update["worker"] == push.sender][0])
 
     def must_allow(self, worker: int, number: int, turn: int | None) -> None:

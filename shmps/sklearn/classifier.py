@@ -122,7 +122,7 @@ class LinearClassifier(Estimator):
         """Return coef_ and intercept_ of weights in the layout of training: see `start.trained`."""
         rows, features = weights.reshape(len(weights), -1), self.n_features_in_
         coef = np.ascontiguousarray(rows[:features].T)
-        return coef, rows[features].copy() if self.fit_intercept else np.zeros(len(coef))
+        return coef, rows[features].copy() if len(rows) > features else np.zeros(len(coef))
 
     def _weights(self) -> np.ndarray:
         """Return the weights in the layout of training: see `start.trained`."""

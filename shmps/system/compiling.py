@@ -95,10 +95,8 @@ def announce(*kernels: Any) -> None:
 
 
 def _is_kept(kernel: Any) -> bool:
-    folder = getattr(getattr(kernel, "stats", None), "cache_path", None)
-    if folder is None or bool(
-        getattr(kernel, "signatures", False)
-    ):  # without the JIT; or this process has the kernel
+    if getattr(kernel, "signatures", True):  # this process has compiled or loaded it; without the JIT: True
         return True
+    folder = getattr(getattr(kernel, "stats", None), "cache_path", None)
     name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
-    return any(Path(folder).glob(f"{name}-*.nbi"))
+    return folder is None or any(Path(folder).glob(f"{name}-*.nbi"))

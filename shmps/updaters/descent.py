@@ -21,7 +21,7 @@ import numpy as np
 
 from shmps.checks import not_negative, one_of, positive
 from shmps.errors import UsageError
-from shmps.ps.kernels import add_scaled
+from shmps.ps.kernels import add_scaled, gather
 from shmps.ps.updater import Step, Updater
 from shmps.updaters import rules
 from shmps.updaters.rules import AdaGradRule, FTRLRule, SGDRule
@@ -59,7 +59,7 @@ class ByRule(Updater):
         if self.lazy:
             rules.read(self.rule(Step(1, age)), self.scales, keys, weights, state, age, out)
         else:
-            super().read(keys, weights, state, age, out)
+            gather(weights, keys, out)
 
 
 # Factors of the learning rate at a step.

@@ -7,7 +7,15 @@ from scipy.sparse import csr_matrix
 
 from shmps import ASYNC, Cluster
 from shmps.data.rows import rows_of
-from shmps.linear.full_gradient.chains import Chain, Penalty, Trainer, cut, grouped, in_process, train_chains
+from shmps.linear.full_gradient.chains import (
+    Chain,
+    Penalty,
+    Trainer,
+    grouped,
+    in_process,
+    shares,
+    train_chains,
+)
 from shmps.linear.full_gradient.problem import BINARY, Problem
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.scheduler.run import RESPAWN
@@ -27,7 +35,8 @@ def on_cluster(workers=2, servers=2, failpoints=()):
         12 * TRAINER.width, servers=servers, workers=workers, consistency=ASYNC, updater=Replace(),
         max_keys=TRAINER.width, failpoints=failpoints,
     ) as cluster:  # fmt: skip
-        cluster.run(train_chains, TRAINER, CHAINS, on_worker_death=RESPAWN)
+        own = [CHAINS[rank::workers] for rank in range(workers)]
+        cluster.run(train_chains, TRAINER, own, on_worker_death=RESPAWN)
         return cluster.weights().reshape(12, -1), cluster.events
 
 
@@ -58,12 +67,21 @@ def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point):
 
 
 def test_few_chains_are_cut_so_that_every_worker_has_as_much_to_do():
-    for folds, workers in ((5, 2), (5, 3), (5, 4), (3, 8), (1, 4)):
-        chains = [Chain(fold, tuple(range(10)), (Penalty(0.0, 1.0),) * 10) for fold in range(folds)]
-        pieces = cut(chains, workers)
-        own = [sum(len(each.numbers) for each in pieces[rank::workers]) for rank in range(workers)]
-        assert max(own) <= 1.3 * sum(own) / workers
-        for fold in range(folds):
-            numbers = [number for each in pieces if each.fold == fold for number in each.numbers]
-            assert sorted(numbers) == list(range(10))
-    assert cut(CHAINS, 3) == CHAINS
+    for folds, workers in ((5, 2), (5, 3), (5, 4), (3, 8), (1, 4), (20, 3), (1, 20)):
+        chains = [
+            Chain(fold, tuple(range(10 * fold, 10 * fold + 10)), (Penalty(0.0, fold),) * 10)
+            for fold in range(folds)
+        ]
+        found = shares(chains, workers)
+        pieces = [piece for own in found for piece in own]
+        assert [number for piece in pieces for number in piece.numbers] == list(range(10 * folds))
+        assert all(piece.penalties == (Penalty(0.0, piece.fold),) * len(piece.numbers) for piece in pieces)
+        assert all(number // 10 == piece.fold for piece in pieces for number in piece.numbers)
+        fits = [sum(len(piece.numbers) for piece in own) for own in found]
+        assert max(fits) <= 1.1 * sum(fits) / workers + 0.5
+        assert len(pieces) - folds < workers
+
+
+def test_chains_that_can_be_shared_nearly_evenly_are_not_cut():
+    assert shares(CHAINS, 3) == [[chain] for chain in CHAINS]
+    assert shares(CHAINS * 7, 2) == [(CHAINS * 7)[:10], (CHAINS * 7)[10:]]

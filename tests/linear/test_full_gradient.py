@@ -1,6 +1,7 @@
 """Batch training: the optimum, the same bits whoever is killed, and what it refuses."""
 
 import functools
+import itertools
 import os
 import signal
 import warnings
@@ -18,11 +19,12 @@ from shmps.errors import Diverged, NotConverged, UsageError
 from shmps.linear import objective
 from shmps.linear.full_gradient.curvature import solver_for
 from shmps.linear.full_gradient.descent import Descent
-from shmps.linear.full_gradient.layout import Layout
+from shmps.linear.full_gradient.layout import Asked, Layout
 from shmps.linear.full_gradient.problem import (
     BINARY,
     ONE_AGAINST_REST,
     SOFTMAX,
+    Ascent,
     Curvature,
     Gradient,
     Problem,
@@ -75,19 +77,25 @@ def test_it_finds_the_optimum(intercept, features):
     assert model.n_iter_ == len(model.result_.objectives) < 500
 
 
-ROWS = rows_of(*problem())
-L2, ELASTIC_NET = {"l2": 0.01}, {"l2": 1e-3, "l1": 0.01}
+ROWS, WIDE = rows_of(*problem()), rows_of(*problem(rows=60, features=600))
+TASKS = {
+    "L2": (ROWS, Problem.of(ROWS, (13,), BINARY, True, l2=0.01)),
+    "elastic net": (ROWS, Problem.of(ROWS, (13,), BINARY, True, l2=1e-3, l1=0.01)),
+    "L2, many features": (WIDE, Problem.of(WIDE, (601,), BINARY, True, l2=0.01)),
+}
 
 
 def descend(
-    failpoints=(), servers=2, workers=3, most=100, on_barrier=lambda cluster, descent: None, penalties=L2
+    failpoints=(), servers=2, workers=None, most=100, on_barrier=lambda cluster, descent: None, task="L2"
 ):
     """Return the bytes of the weights, and the deaths, of a training on a cluster."""
-    task = Problem.of(ROWS, (13,), BINARY, True, **penalties)
-    layout, start = Layout(task), np.zeros((13, 1))
-    descent = Descent(task, search_for(task, start, 1e-13), 1e-13, most)
+    rows, task = TASKS[task]
+    workers = workers or (1 if task.ascends else 3)
+    layout = Layout(task)
+    descent = Descent(task, search_for(task, np.zeros(task.shape), 1e-13), 1e-13, most)
+    first = Asked(descent.request, descent.weights, descent.gradients)
     with Cluster(
-        layout.num_keys, servers=servers, workers=workers, updater=Replace(), initial=layout.initial(start),
+        layout.num_keys, servers=servers, workers=workers, updater=Replace(), initial=layout.initial(first),
         max_keys=layout.most_keys, failpoints=failpoints,
     ) as cluster:  # fmt: skip
         coordinator = Coordinator(cluster, layout, descent)
@@ -96,23 +104,23 @@ def descend(
             coordinator()
             on_barrier(cluster, descent)
 
-        stats = cluster.run(contribute, ROWS, layout, 0, on_barrier=meet, on_worker_death=RESPAWN)
+        stats = cluster.run(contribute, rows, layout, 0, on_barrier=meet, on_worker_death=RESPAWN)
         assert all(each.iterations == descent.gradients for each in stats)
         return descent.best.tobytes(), cluster.events
 
 
 @functools.cache
-def undisturbed(**penalties):
-    return descend(penalties=penalties)[0]
+def undisturbed(task):
+    return descend(task=task)[0]
 
 
-@pytest.mark.parametrize("penalties", [L2, ELASTIC_NET], ids=["L2", "elastic net"])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("servers", [1, 5])
-def test_any_number_of_servers_comes_to_the_same_bits(servers, penalties):
-    assert descend(servers=servers, penalties=penalties)[0] == undisturbed(**penalties)
+def test_any_number_of_servers_comes_to_the_same_bits(servers, task):
+    assert descend(servers=servers, task=task)[0] == undisturbed(task)
 
 
-@pytest.mark.parametrize("penalties", [L2, ELASTIC_NET], ids=["L2", "elastic net"])
+@pytest.mark.parametrize("task", ["L2", "elastic net"])
 @pytest.mark.parametrize(
     "point",
     [
@@ -129,9 +137,9 @@ def test_any_number_of_servers_comes_to_the_same_bits(servers, penalties):
     ],
     ids=lambda point: f"{point[2]}-{point[3]}",
 )
-def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point, penalties):
-    killed, events = descend([Failpoint(*point)], penalties=penalties)
-    assert len(events) == 1 and killed == undisturbed(**penalties)
+def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point, task):
+    killed, events = descend([Failpoint(*point)], task=task)
+    assert len(events) == 1 and killed == undisturbed(task)
 
 
 def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
@@ -143,10 +151,18 @@ def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():
     assert len(events) == 1 and killed == descend(servers=1, workers=1, most=4)[0]
 
 
-@pytest.mark.parametrize("penalties", [L2, ELASTIC_NET], ids=["L2", "elastic net"])
-@pytest.mark.parametrize("number", range(1, 9))
-def test_a_worker_may_die_after_any_round(number, penalties):
-    """Between a gradient and the curvature at the same weights too: it computes the gradient again."""
+@pytest.mark.parametrize(
+    ("number", "task"),
+    [
+        *itertools.product(range(1, 9), ["L2", "elastic net"]),
+        *((n, "L2, many features") for n in range(1, 7)),
+    ],
+)
+def test_a_worker_may_die_after_any_round(number, task):
+    """Between a gradient and the curvature at the same weights too: it computes the gradient again.
+
+    So too between two requests for dual ascent: it makes the passes of the first one again.
+    """
     rounds = []
 
     def kill(cluster, descent):
@@ -154,8 +170,8 @@ def test_a_worker_may_die_after_any_round(number, penalties):
         if len(rounds) == number:
             os.kill(cluster.node_pids()[-1], signal.SIGKILL)
 
-    killed, events = descend(on_barrier=kill, penalties=penalties)
-    assert len(events) == 1 and killed == undisturbed(**penalties)
+    killed, events = descend(on_barrier=kill, task=task)
+    assert len(events) == 1 and killed == undisturbed(task)
 
 
 def test_auto_is_lbfgs_where_it_can_be():
@@ -325,6 +341,32 @@ def test_what_the_moments_tell_is_solved_for_exactly():
     assert solver_for(task, sums, masses)(values) == pytest.approx(
         np.linalg.solve(matrix, values), rel=1e-4, abs=1e-4
     )
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_dual_ascent_comes_to_the_optimum_with_a_penalty_on_the_intercept_too(intercept):
+    X, y = problem(rows=60, features=600)
+    importance, shape = np.random.default_rng(1).random(60) * 2, (600 + intercept, 1)
+    task, rows = Problem(BINARY, *shape, rows=60, intercept=intercept, l2=0.01), rows_of(X, y, importance)
+    own, sums, seen = Shard(task, rows, 0), Sums.of(task), []
+    for passes in (1, 3, 300):
+        own.answer(Ascent(passes, 0.01), np.zeros(shape), sums)
+        seen.append(sums.first.tobytes())
+    weights, columns = sums.gradient[:, 0], np.hstack([X.toarray(), np.ones((60, int(intercept)))])
+    pull = importance * y * scipy.special.expit(-y * (columns @ weights)) / 60
+    assert columns.T @ pull == pytest.approx(0.01 * weights, abs=1e-9)
+    Shard(task, rows, 0).answer(Ascent(3, 0.01), np.zeros(shape), sums)  # respawned: all passes at once
+    assert sums.first.tobytes() == seen[1]
+
+
+def test_dual_ascent_saves_gradients_where_rows_are_short_texts():
+    random = np.random.default_rng(0)
+    words = random.zipf(1.1, (400, 10)) % 2000
+    X = scipy.sparse.csr_matrix((np.full(4000, 10**-0.5), words.ravel(), np.arange(0, 4001, 10)), (400, 2000))
+    X.sum_duplicates()
+    y = X @ random.standard_normal(2000) > 0
+    text = LogisticRegression(solver="lbfgs", C=1000, tol=1e-3)
+    assert 2 * text.fit(X, y).n_iter_ < text.fit(X, y, coef_init=np.full(2000, 1e-9)).n_iter_
 
 
 def test_rows_sorted_by_length_are_the_same_rows():
@@ -524,6 +566,16 @@ def test_what_ends_without_a_warning_is_within_tol(kind):
         found = np.append(model.coef_[0], model.intercept_) if intercept else model.coef_[0]
         value = value_and_gradient(found, X, y, l2, intercept)[0]
         assert value - least_objective(X, y, l2, intercept, found) <= tol * value, (kind, seed)
+
+
+def test_the_whole_hessian_solves_what_takes_many_steps():
+    random = np.random.default_rng(0)
+    many = np.cumsum(random.standard_normal((560, 520)), axis=1)  # features that depend on their neighbours
+    scaled = random.standard_normal((16, 11)) * 10 ** random.uniform(-4, 4, 11)
+    for X, classes, rounds in ((many, 2, 200), (scaled, 5, 60)):
+        y = np.where(X[:, -1] > np.median(X[:, -1]), 1, 0) if classes == 2 else random.integers(0, 5, len(X))
+        model = LogisticRegression(workers=1, l2=1e-3).fit(X, y)
+        assert model.n_iter_ <= rounds  # before: all 500, with a warning, and 100
 
 
 def test_a_penalty_that_overflows_is_as_good_as_none():

@@ -1,4 +1,4 @@
-"""The nodes under a simulated transport: all is as promised, and not so without any part of the protocol."""
+"""Clusters in a random order, with crashes: all is as promised, but not without any part of the protocol."""
 
 import pytest
 from mutants import (

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.faults.recorded import Stream, repeated
+from bench.faults.recorded import repeated
+from shmps.engines.inline.channels import Events
 from shmps.ps.consistency import Position
 from shmps.ps.messages import PULL, PUSH, Record
 from shmps.ps.schedule import EVENT, PULLS, PUSHES, Schedule, ServerSchedule
@@ -24,7 +25,7 @@ def without_the_notes_of_answers(monkeypatch):
 
 
 def without_dropping_the_note_of_an_update_that_was_not_committed(monkeypatch):
-    monkeypatch.setattr(Stream, "cut", lambda self, size: None)
+    monkeypatch.setattr(Events, "cut", lambda self, size: None)
     recover = StreamRecorder.__init__
     monkeypatch.setattr(StreamRecorder, "__init__", lambda self, stream, _: recover(self, stream, 10**6))
 
@@ -53,7 +54,7 @@ def test_without_any_part_of_the_recording_something_goes_wrong(mutant, monkeypa
 
 
 def test_an_event_takes_16_bytes_and_a_successor_finds_all_of_them():
-    stream = Stream()
+    stream = Events()
     first = StreamRecorder(stream, committed=0)
     pull = Record(PULL, sender=2, number=0, slot=-1, version=1)
     push = Record(PUSH, sender=2, number=1, slot=3)
@@ -64,9 +65,10 @@ def test_an_event_takes_16_bytes_and_a_successor_finds_all_of_them():
     second = StreamRecorder(stream, committed=1)  # the server died before it committed version 2
     assert len(stream.read()) == 32
     assert second.version_of(pull) == 0 and second.version_of(pull._replace(slot=0)) is None
-    assert second.version_of(pull._replace(version=0)) is None and not second.answered
+    assert second.version_of(pull._replace(version=0)) is None
+    assert second.has_answered(Position(2, 0, 1), 0) and not second.has_answered(Position(2, 0, 1), 1)
     second.note_answer(pull._replace(number=1, version=0), 1)
-    assert StreamRecorder(stream, committed=1).answered == {Position(2, 1, 0)}
+    assert StreamRecorder(stream, committed=1).has_answered(Position(2, 1, 0), 1)
     schedule = Schedule.of([stream.read()], [1], {})
     assert schedule.pushes.tolist() == [(0, 1, 2, 1, 0)]
     assert schedule.pulls.tolist() == [(0, 0, 2, 0, 1), (0, 1, 2, 1, 0)]

@@ -1,6 +1,6 @@
 """All nodes in the calling process, in virtual time: no other process, no pipe, no shared memory.
 
-    Cluster.run -> InlineEngine.wait -> Loop: the next event in virtual time
+    Cluster.run -> InlineEngine.wait -> Loop: the next event of the Agenda, in virtual time
                                           | a record for a server: `Server.handle`, in the caller's stack
                                           | a record for a worker that waits: `Client.take_in`, there too
                                           | a worker has what it waits for: the baton goes to its thread

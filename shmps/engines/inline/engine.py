@@ -3,14 +3,15 @@
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from shmps.checks import whole
+from shmps.engines.event_file import EventFile
+from shmps.engines.inline.agenda import Agenda
 from shmps.engines.inline.channels import Channels, Events
 from shmps.engines.inline.computing import Computing
-from shmps.engines.inline.loop import Loop
 from shmps.engines.inline.machines import Machines
 from shmps.engines.inline.network import Network
 from shmps.engines.inline.nodes import (
@@ -24,16 +25,16 @@ from shmps.engines.inline.nodes import (
     WorkerNode,
 )
 from shmps.engines.inline.site import Post, Site
-from shmps.engines.roles import server_on, worker_on
+from shmps.engines.roles import Arrays, server_on, worker_on
 from shmps.engines.warm_up import warm_up
 from shmps.errors import UsageError
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
+from shmps.ps.memory.mailbox import PushLog
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse, Status
 from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Record
-from shmps.ps.node import work
-from shmps.ps.server.server import Server
+from shmps.ps.node import Handler, work
 from shmps.ps.updater import Updater
 from shmps.ps.worker.kv import KVWorker
 from shmps.system import failpoints, signals
@@ -42,38 +43,41 @@ from shmps.system.memory import carve, must_be_available
 
 
 class InlineEngine:
-    """See `shmps.ps.engine.ClusterEngine`. It owns the arrays, the events and the threads of one cluster."""
+    """See `shmps.ps.engine.ClusterEngine`. It owns the arrays, the agenda and the threads of one cluster."""
 
     def __init__(
         self,
+        agenda: Agenda,
+        machines: Machines,
+        seed: int,
         shape: Shape,
         num_workers: int,
         consistency: Consistency,
         updater: Updater,
         points: tuple[Failpoint, ...],
-        machines: Machines,
-        seed: int,
+        event_paths: Sequence[str | None],
     ):
         self.channels: Sequence[Channels] = [Channels() for _ in range(shape.workers)]
-        self.streams = [Events() for _ in range(shape.servers if consistency.recorded else 0)]
         self._shape, self._num_workers = shape, num_workers
         self._consistency, self._updater = consistency, updater
         self._machines, self._seed = machines, seed
         self._allocate()
-        self._loop = Loop()
-        value_bytes = np.dtype(shape.dtype).itemsize * shape.width
-        self.network = Network(machines, np.dtype(np.int64).itemsize, value_bytes)
-        self._site = Site(self._loop, self.network)
-        self.post = Post(self._site, (SCHEDULER, 0))
-        self.clock = SchedulerClock(self._loop)
+        self._agenda, self._site = agenda, Site(agenda)
+        self.post, self.clock = Post(self._site, (SCHEDULER, 0)), SchedulerClock(self._site)
         self._pid = os.getpid()
         self._was_idle = False
         self._failpoints = points
-        self._resources = contextlib.ExitStack()
-        if points:
-            self._resources.enter_context(failpoints.simulated(self._reached))
+        self.streams: list[Events | EventFile] = []
+        with contextlib.ExitStack() as resources:
+            for path in event_paths:
+                self.streams.append(Events() if path is None else EventFile(path))
+                resources.callback(self.streams[-1].close)
+            if points:
+                resources.enter_context(failpoints.simulated(self.reached))
+            self._resources = resources.pop_all()
 
     def _allocate(self) -> None:
+        """Lay out the memory that all nodes see."""
         shape = self._shape
         fields = shape.parameter_fields(), shape.mailbox_fields()
         sizes = [carve(each)[1] for each in fields]
@@ -98,7 +102,7 @@ class InlineEngine:
         return Status(parameters, self._arrays)
 
     def launch(self, role: int, rank: int, life: int, body: Callable[..., Any], *args: Any) -> Node:
-        loop, site = self._loop, self._site
+        agenda, site = self._agenda, self._site
         node: ServerNode | WorkerNode = (
             ServerNode(
                 site, rank, life, lambda: body(rank, life), Pulse(self._arrays, self._shape, SERVER, rank)
@@ -112,36 +116,43 @@ class InlineEngine:
         self._failpoints = tuple(p for p in self._failpoints if (p.role, p.rank) != (role, rank))
         for place in node.failpoints:
             failpoints.arm(place)
-        before = site.nodes.get((role, rank))
+        before = agenda.nodes.get((role, rank))
         succeeds = before is not None and before.exit_code == KILLED
-        begins = loop.now + (self._machines.restart if succeeds else 0.0)
-        site.nodes[role, rank] = node
-        loop.at(begins, node, BEGIN)
+        begins = agenda.now + (self._machines.restart if succeeds else 0.0)
+        agenda.nodes[role, rank] = node
+        agenda.at(begins, node, BEGIN)
         if self._machines.deaths:
             lifetimes = np.random.default_rng((self._seed, role, rank, life))
-            loop.at(begins + lifetimes.exponential(3600 / self._machines.deaths), node, DIE)
+            agenda.at(begins + lifetimes.exponential(3600 / self._machines.deaths), node, DIE)
         return node
 
-    def serve(self, rank: int, life: int) -> Server:
+    def serve(self, rank: int, life: int) -> Handler:
         """Return the server of a partition."""
         arrays, consistency = self._arrays, self._consistency
         return server_on(self._parameters, arrays, rank, life, consistency, self._updater, self.streams)
 
     def work(self, node: WorkerNode, tick: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Run a function as a worker."""
-        rank, channels = node.rank, self.channels[node.rank]
-        computing = Computing(self._machines, self._seed, rank, self._num_workers)
-        machine = self.network.machines[WORKER, rank]
+        clock = Clock(self._site, node, self._computing(node.rank))
+        self._work_on(self._seen_by_workers, self._arrays, node, clock, tick, function, args)
 
-        def compute(nonzeros: int) -> float:
-            seconds = computing.seconds(nonzeros)
-            machine.busy += seconds
-            return seconds
+    def _work_on(
+        self,
+        parameters: Parameters,
+        arrays: Arrays,
+        node: WorkerNode,
+        clock: Clock,
+        tick: int,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        log: type[PushLog] = PushLog,
+    ) -> None:
+        rank, channels = node.rank, self.channels[node.rank]
 
         def make_kv() -> KVWorker:
             return worker_on(
-                self._seen_by_workers,
-                self._arrays,
+                parameters,
+                arrays,
                 rank,
                 node.life,
                 self._num_workers,
@@ -150,20 +161,33 @@ class InlineEngine:
                 self._updater,
                 node.post,
                 channels.reports,
-                Clock(self._site, node, compute),
+                clock,
+                log,
             )
 
         work(rank, node.life, node.post, channels.outcome, make_kv, function, args)
 
+    def _computing(self, rank: int) -> Callable[[int], float]:
+        """Return the function that says how long a worker computes over so many non-zeros."""
+        computing = Computing(self._machines, self._seed, rank, self._num_workers)
+        machine = self._agenda.network.machines[WORKER, rank]
+
+        def compute(nonzeros: int) -> float:
+            seconds = computing.seconds(nonzeros)
+            machine.busy += seconds
+            return seconds
+
+        return compute
+
     def wait(self, seconds: float) -> tuple[list[Record], list[Node]]:
-        inbox, loop = self._site.inbox, self._loop
+        inbox, agenda = self._site.inbox, self._agenda
         signals.deliver()
         if not (inbox.records or inbox.ended):
-            loop.pause_scheduler(loop.now + seconds)
+            self._site.loop.pause_scheduler(agenda.now + seconds)
         records, inbox.records = inbox.records, []
-        ended, inbox.ended = inbox.ended, []
-        self.network.now = loop.now
-        idle = bool(seconds) and loop.is_idle and not (records or ended)
+        ended, inbox.ended = [node for node in inbox.ended if not node.is_closed], []
+        agenda.network.now = agenda.now
+        idle = bool(seconds) and agenda.is_idle and not (records or ended)
         if idle and self._was_idle:
             raise UsageError(
                 "workers must not wait for each other for ever, got workers that all wait; see "
@@ -179,11 +203,10 @@ class InlineEngine:
     def close(self) -> None:
         """Give the memory back: nodes, posts and events refer to each other."""
         self._resources.close()
-        self._site.nodes.clear()
-        self._loop.clear()
+        self._agenda.clear()
         del self._parameters, self._seen_by_workers, self._arrays
 
-    def _reached(self, place: str) -> None:
+    def reached(self, place: str) -> None:
         """Let the node at work count the visit. The place stays armed for other nodes."""
         failpoints.arm(place)
         self._site.at_work.visit(place)
@@ -211,6 +234,7 @@ class Inline:
             cluster.run(work)
     """
 
+    _engine: ClassVar[type[InlineEngine]] = InlineEngine
     clock = "virtual"
     start_method = None
     may_hang = False
@@ -243,7 +267,9 @@ class Inline:
         consistency: Consistency,
         updater: Updater,
         failpoints: tuple[Failpoint, ...],
+        event_paths: Sequence[str | None],
     ) -> InlineEngine:
-        engine = InlineEngine(shape, num_workers, consistency, updater, failpoints, self.machines, self.seed)
-        self.network = engine.network
-        return engine
+        key_bytes, value_bytes = (np.dtype(each).itemsize for each in (np.int64, shape.dtype))
+        self.network = Network(self.machines, key_bytes, value_bytes * shape.width)
+        given = shape, num_workers, consistency, updater, failpoints, event_paths
+        return self._engine(Agenda(self.network), self.machines, self.seed, *given)

@@ -1,13 +1,11 @@
-"""The events of a cluster in the order of virtual time, and the baton that its threads pass."""
+"""The baton that the threads of a cluster pass, from event to event."""
 
 import ctypes
-import heapq
-import itertools
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
 
+from shmps.engines.inline.agenda import Agenda
 from shmps.errors import OutOfSpace
 from shmps.system import signals
 
@@ -16,13 +14,6 @@ _PATIENCE = 1.0  # real seconds until a worker that computes without end is inte
 
 class Killed(BaseException):
     """Ends the thread of a worker, as SIGKILL ends a process."""
-
-
-class Subject(Protocol):
-    """Where an event goes to."""
-
-    def take(self, event: Any) -> "Fiber | None":
-        """Take an event; return the fiber that goes on with it, or None."""
 
 
 class Fiber:
@@ -84,31 +75,16 @@ class Fiber:
 
 
 class Loop:
-    """What happens next. The thread that has the baton handles events until one of them lets a thread go on.
+    """The thread that has the baton handles events of the agenda until one of them lets a thread go on.
 
-    now: virtual seconds. running: the fiber that has the baton. scheduler: that of the calling thread.
+    running: the fiber that has the baton. scheduler: that of the calling thread.
     """
 
-    def __init__(self) -> None:
-        self.now = 0.0
+    def __init__(self, agenda: Agenda) -> None:
         self.scheduler = self.running = Fiber(self)
-        self._events: list[tuple[float, int, Subject, Any]] = []
-        self._number = itertools.count().__next__  # events of one instant keep their order
+        self._agenda = agenda
         self._alarm = math.inf  # when the scheduler goes on at the latest
         self._called_back = False  # whether the scheduler goes on before any other event
-
-    def at(self, time: float, subject: Subject, event: Any) -> None:
-        """Let `subject` take an event at this time."""
-        heapq.heappush(self._events, (time, self._number(), subject, event))
-
-    def clear(self) -> None:
-        """Forget all events."""
-        self._events.clear()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing happens any more, unless the scheduler does something."""
-        return not self._events
 
     def pause(self, fiber: Fiber) -> None:
         """Handle events until one of them lets the calling worker's `fiber` go on. Raises Killed."""
@@ -167,12 +143,9 @@ class Loop:
 
     def _next(self) -> Fiber:
         """Handle events up to the first one that lets a fiber go on, and return the fiber."""
-        events = self._events
-        while not self._called_back:
-            if not events or events[0][0] > self._alarm:
-                self.now = max(self.now, self._alarm)
-                break
-            self.now, _, subject, event = heapq.heappop(events)
+        agenda = self._agenda
+        while not self._called_back and (coming := agenda.next(self._alarm)) is not None:
+            subject, event = coming
             if (fiber := subject.take(event)) is not None:
                 return fiber
         return self.scheduler

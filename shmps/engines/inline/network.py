@@ -34,32 +34,24 @@ class Network:
         self.now = 0.0
         self.machines: dict[Address, Machine] = collections.defaultdict(Machine)
         self._latency, self._seconds_of_byte = machines.latency, 1 / machines.bandwidth
-        self._service = {
-            PUSH: (machines.push, machines.key),
-            PULL: (machines.pull, machines.key),
-            PUSH_PULL: (machines.push + machines.pull, 2 * machines.key),
+        in_request = key_bytes + value_bytes
+        # Seconds of service, and per key; bytes per key, and per key of a record for all keys.
+        self._costs = {
+            PUSH: (machines.push, machines.key, in_request, value_bytes),
+            PULL: (machines.pull, machines.key, key_bytes, 0),
+            PUSH_PULL: (machines.push + machines.pull, 2 * machines.key, in_request, value_bytes),
+            ANSWER: (0.0, 0.0, value_bytes, value_bytes),
         }
-        # Of a request with keys, and of one for all keys: the bytes that each key adds to a record.
-        self._bytes = {PUSH: (key_bytes + value_bytes, value_bytes), PULL: (key_bytes, 0)}
-        self._bytes[PUSH_PULL] = self._bytes[PUSH]
-        self._value_bytes = value_bytes
-        self._pulls: set[tuple[Machine, int, int]] = set()  # unanswered: server, worker, timestamp
 
-    def arrival(self, now: float, sender: Machine, addressee: Machine, worker: int, record: Record) -> float:
-        """Return when the addressee has the record; a server, when it has finished with it.
-
-        worker: the rank of the worker that sends a request or gets an answer.
-        """
-        op, size = record.op, RECORD_BYTES
-        if op == ANSWER:
-            pull = sender, worker, record.timestamp
-            if pull in self._pulls:
-                self._pulls.discard(pull)
-                size += record.size * self._value_bytes
-        elif op in self._bytes:
-            size += record.size * self._bytes[op][record.slot < 0]
-            if op != PUSH:
-                self._pulls.add((addressee, worker, record.timestamp))
+    def arrival(self, now: float, sender: Machine, addressee: Machine, record: Record) -> float:
+        """Return when the addressee has the record; a server, when it has finished with it."""
+        size, service = RECORD_BYTES, 0.0
+        if costs := self._costs.get(record.op):
+            request, key, key_bytes, dense_bytes = costs
+            service = request + key * record.size
+            size += record.size * (key_bytes if record.slot >= 0 else dense_bytes)
+        if record.arrays:
+            size = RECORD_BYTES + sum(array.nbytes for array in record.arrays)
         sender.records += 1
         sender.sent += size
         time = now + self._latency
@@ -73,12 +65,8 @@ class Network:
             addressee.receiving += seconds
         if addressee.handles > time:
             time = addressee.handles
-        if op in self._service:
-            request, key = self._service[op]
-            seconds = request + key * record.size
-            addressee.busy += seconds
-            time += seconds
-        addressee.handles = time  # so records arrive in the order in which they were sent
+        addressee.busy += service
+        addressee.handles = time = time + service  # so records arrive in the order in which they were sent
         return time
 
     def round_trip(self, now: float, worker: int, sizes: list[int]) -> float:
@@ -86,6 +74,6 @@ class Network:
         me, last = self.machines[WORKER, worker], now
         for rank, size in enumerate(sizes):
             server, record = self.machines[SERVER, rank], Record(PULL, worker, -1, 0, size)
-            asked = self.arrival(now, me, server, worker, record)
-            last = max(last, self.arrival(asked, server, me, worker, record._replace(op=ANSWER)))
+            asked = self.arrival(now, me, server, record)
+            last = max(last, self.arrival(asked, server, me, record._replace(op=ANSWER)))
         return last

@@ -1,18 +1,18 @@
-"""The nodes of an inline cluster: what takes the events of the `Loop`."""
+"""The nodes of an inline cluster: what takes the events of the `Agenda`."""
 
 import itertools
 import traceback
 from collections.abc import Callable
+from typing import Any
 
-from shmps.engines.inline.loop import Fiber, Killed, Loop
+from shmps.engines.inline.loop import Fiber, Killed
 from shmps.engines.inline.site import WAKE, Post, Site, WorkerPost
 from shmps.ps.memory.status import Pulse
 from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Record
-from shmps.ps.node import handle
-from shmps.ps.server.server import Server
+from shmps.ps.node import Handler, handle
 
-BEGIN = None  # an event that is no record: a node begins
-DIE = Record(0, 1)  # its machine dies
+BEGIN = None  # an event: a node begins
+DIE = object()  # an event: its machine dies
 KILLED, FAILED = -9, 1  # exit codes, as of processes
 _END = Record(0)  # what the network carries when a node has ended
 
@@ -23,23 +23,27 @@ class Node:
     failpoints: the visits that are left until the node dies at a place, by place.
     """
 
-    pid = 0
+    pid, is_closed = 0, False
     post: Post
 
     def __init__(self, site: Site, role: int, rank: int, life: int):
         self.role, self.rank, self.life = role, rank, life
         self.exit_code: int | None = None
         self.failpoints: dict[str, int] = {}
-        self._site, self._loop = site, site.loop
+        self._site, self._loop, self._agenda = site, site.loop, site.agenda
 
     def start(self) -> None: ...
 
+    def take(self, event: Any) -> Fiber | None:
+        raise NotImplementedError
+
     def join(self, seconds: float | None = None) -> None:
-        until = self._loop.now + (1.0 if seconds is None else seconds)  # who has no limit asks again
-        while self.exit_code is None and self._loop.now < until:
+        until = self._agenda.now + (1.0 if seconds is None else seconds)  # who has no limit asks again
+        while self.exit_code is None and self._agenda.now < until:
             self._loop.pause_scheduler(until)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.is_closed = True
 
     def kill(self) -> None:
         raise NotImplementedError
@@ -47,27 +51,31 @@ class Node:
     def end(self, exit_code: int) -> None:
         """Note the end, and let the scheduler know of it, after the node's last records."""
         self.exit_code = exit_code
-        self.post.carry((SCHEDULER, 0), self, _END)
+        self._agenda.carry(self.post, (SCHEDULER, 0), self, _END)
 
     def visit(self, place: str) -> None:
         """Count a visit to a failpoint. Raises Killed if the node dies there."""
         if place in self.failpoints:
             self.failpoints[place] -= 1
             if not self.failpoints[place]:
-                raise Killed
+                self.die()
+
+    def die(self) -> None:
+        """Raise Killed in the code of this node, which is at work."""
+        raise Killed
 
 
 class ServerNode(Node):
     """A server. It has no thread: `Server.handle` runs in the thread that has the baton."""
 
-    def __init__(self, site: Site, rank: int, life: int, begin: Callable[[], Server], pulse: Pulse):
+    def __init__(self, site: Site, rank: int, life: int, begin: Callable[[], Handler], pulse: Pulse):
         super().__init__(site, SERVER, rank, life)
         self.post = Post(site, (SERVER, rank))
         self._begin, self._pulse = begin, pulse
-        self._server: Server | None = None
+        self._server: Handler | None = None
         self._early: list[Record] = []  # that came before it had begun
 
-    def take(self, event: Record | None) -> None:
+    def take(self, event: Any) -> None:
         if self.exit_code is not None:
             return
         if event is DIE:
@@ -80,10 +88,10 @@ class ServerNode(Node):
                 self._server = self._begin()
                 handle(self._server, self._early, self.post)
             elif self._server is None:
-                self._early.append(event)
+                self._early += event
             else:
                 self._pulse.beat()
-                handle(self._server, [event], self.post)
+                handle(self._server, event, self.post)
         except Killed:
             self.end(KILLED)
         except Exception:  # it ends a process, too
@@ -97,6 +105,7 @@ class ServerNode(Node):
             self.exit_code = KILLED
 
     def close(self) -> None:
+        super().close()
         self._server = None
         del self._pulse  # it looks into the mailboxes
 
@@ -120,14 +129,14 @@ class WorkerNode(Node):
         """Start the thread, which waits. Raises OutOfSpace."""
         self._fiber.start()
 
-    def take(self, event: Record | None) -> Fiber | None:
+    def take(self, event: Any) -> Fiber | None:
         if self.exit_code is not None:
             return None
         if event is DIE:
             self._fiber.killed = True
         if event is WAKE or event is DIE:
             return self._fiber
-        self._records.append(event)
+        self._records += event
         return self._fiber if self._waiting is not None and self._has_come() else None
 
     def _has_come(self) -> bool:
@@ -165,7 +174,7 @@ class WorkerNode(Node):
 
     def sleep(self, seconds: float) -> None:
         self.must_live()
-        self._loop.at(self._loop.now + seconds, self, WAKE)
+        self._agenda.at(self._agenda.now + seconds, self, WAKE)
         self._pause()
 
     def _pause(self) -> None:
@@ -177,12 +186,9 @@ class WorkerNode(Node):
         if self._fiber.killed:
             raise Killed
 
-    def visit(self, place: str) -> None:
-        try:
-            super().visit(place)
-        except Killed:
-            self._fiber.killed = True
-            raise
+    def die(self) -> None:
+        self._fiber.killed = True
+        raise Killed
 
     def _live(self) -> None:
         self._site.at_work = self
@@ -204,20 +210,21 @@ class WorkerNode(Node):
             self._loop.end(self._fiber)
 
     def close(self) -> None:
+        super().close()
         self._fiber.join()
 
 
 class SchedulerClock:
     """The virtual clock, as the scheduler sees it; see `shmps.ps.engine.Clock`."""
 
-    def __init__(self, loop: Loop):
-        self._loop = loop
+    def __init__(self, site: Site):
+        self._loop, self._agenda = site.loop, site.agenda
 
     def now(self) -> float:
-        return self._loop.now
+        return self._agenda.now
 
     def sleep(self, seconds: float) -> None:
-        self._loop.pause_scheduler(self._loop.now + seconds)
+        self._loop.pause_scheduler(self._agenda.now + seconds)
 
     def compute(self, nonzeros: int) -> None:
         """Do nothing: the scheduler computes nothing."""
@@ -230,11 +237,11 @@ class Clock:
     """The virtual clock, as one worker sees it; see `shmps.ps.engine.Clock`."""
 
     def __init__(self, site: Site, node: WorkerNode, computing: Callable[[int], float]):
-        self._loop, self._network, self._computing = site.loop, site.network, computing
+        self._agenda, self._computing = site.agenda, computing
         self._rank, self.sleep = node.rank, node.sleep
 
     def now(self) -> float:
-        return self._loop.now
+        return self._agenda.now
 
     def compute(self, nonzeros: int) -> None:
         self.sleep(self._computing(nonzeros))
@@ -242,4 +249,4 @@ class Clock:
     def read(self, cuts: list[int]) -> None:
         """Let the time pass that a pull takes."""
         sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
-        self.sleep(self._network.round_trip(self._loop.now, self._rank, sizes) - self._loop.now)
+        self.sleep(self._agenda.network.round_trip(self._agenda.now, self._rank, sizes) - self._agenda.now)

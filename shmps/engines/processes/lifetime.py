@@ -135,6 +135,7 @@ class Lifetime:
                 try:
                     if self._open and not self._running.locked():
                         self._scheduler.check_servers()
+                        self._scheduler.refresh()
                 finally:
                     self._asker = 0
         finally:

@@ -93,6 +93,9 @@ class Post:
 
     def send_all(self, deliveries: list[Delivery]) -> None:
         """Send several records. Those to one address go in one write, which wakes the addressee once."""
+        if len(deliveries) == 1:
+            self.send(*deliveries[0])
+            return
         data_for: dict[Address, bytes] = {}
         for address, record in deliveries:
             data_for[address] = data_for.get(address, b"") + pack(record)

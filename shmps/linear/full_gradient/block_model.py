@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shmps.linear.full_gradient.curvature import ROUNDING
+from shmps.linear.full_gradient.curvature import ROUNDING, intercepts_apart
 from shmps.linear.full_gradient.matrix_kernels import add_rows, factorise, solve, times
 from shmps.linear.full_gradient.model_kernels import descend, learn, symmetric
 from shmps.linear.full_gradient.problem import Point, Problem, Sums
@@ -25,15 +25,7 @@ class BlockModel:
     def __init__(self, problem: Problem, sums: Sums, keys: np.ndarray):
         self.keys, self._problem = keys, problem
         lower = sums.block(len(keys))
-        intercepts = problem.classes if problem.intercept else 0
-        self._features = features = len(keys) - intercepts
-        self._centres = np.zeros((intercepts, features))
-        if intercepts:
-            corner = np.tril(lower[features:, features:])
-            corner += np.tril(corner, -1).T
-            # That of softmax is singular.
-            corner[np.diag_indices(intercepts)] += ROUNDING * corner.diagonal() + 1e-300
-            self._centres = np.linalg.solve(corner, lower[features:, :features])
+        self._features, self._centres = intercepts_apart(problem, lower)
         penalty = np.repeat(problem.penalty, problem.classes)[keys]
         least = sums.squares.ravel()[keys] / 2  # a sample of rows misses those of a rare feature
         self._matrix = np.empty((len(keys), len(keys)))

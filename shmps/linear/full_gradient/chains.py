@@ -18,7 +18,7 @@ import numpy as np
 from shmps.data.rows import Rows
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.kernels import LONGEST
-from shmps.linear.full_gradient.problem import Curvature, Gradient, Problem, Request, Sums
+from shmps.linear.full_gradient.problem import Block, Curvature, Problem, Request, Sums
 from shmps.linear.full_gradient.searches import search_for
 from shmps.linear.full_gradient.shard import Shard, in_order
 from shmps.ps.worker.kv import KVWorker
@@ -26,7 +26,7 @@ from shmps.ps.worker.kv import KVWorker
 _BESIDE = 2  # values of a fit beside the weights
 _DRIFT = 0.1  # relative change of the rows' curvatures up to which that of the search before will do
 _LEAST = float(np.finfo(float).tiny)  # penalty that has a logarithm
-_EVEN = 0.9  # the least share of the workers' fits that is not spent on waiting for the busiest worker
+_UNEVEN = 0.05  # of a worker's even share of the fits: by so much a share may be larger at either end
 
 
 class Penalty(NamedTuple):
@@ -42,6 +42,11 @@ class Chain(NamedTuple):
     fold: int
     numbers: tuple[int, ...]  # of the fits, among those of all chains
     penalties: tuple[Penalty, ...]
+
+    def part(self, begin: int, end: int) -> "Chain":
+        """Return the fits from `begin` to `end` - 1, which may lie outside of the chain."""
+        kept = slice(max(begin, 0), max(end, 0))
+        return Chain(self.fold, self.numbers[kept], self.penalties[kept])
 
 
 class Fit(NamedTuple):
@@ -60,22 +65,24 @@ class Fit(NamedTuple):
         return cls(values[:-_BESIDE].reshape(shape), int(values[-2]), bool(values[-1]))
 
 
-def cut(chains: Sequence[Chain], workers: int) -> list[Chain]:
-    """Cut the chains into pieces until the workers have nearly equal numbers of fits.
+def shares(chains: Sequence[Chain], workers: int) -> list[list[Chain]]:
+    """Share the chains among the workers, in order; return the share of each worker that gets one.
 
-    The first fit of a piece has no weights to start from, so it takes about twice as long.
+    Some chains are cut, so that the workers have nearly equal numbers of fits. The first fit of the rest of a
+    cut chain has no weights to start from and takes twice as long. So no more chains are cut than there are
+    workers, and none where its end is near.
     """
-    longest = max(len(chain.numbers) for chain in chains)
-    for pieces in range(1, longest + 1):
-        each = -(-len(chains) * pieces // workers)  # of the busiest worker
-        if len(chains) * pieces >= _EVEN * each * workers:
-            break
-    bounds = [longest * number // pieces for number in range(pieces + 1)]
-    return [
-        chain._replace(numbers=chain.numbers[begin:end], penalties=chain.penalties[begin:end])
+    ends = np.cumsum([0, *(len(chain.numbers) for chain in chains)])
+    even = ends[-1] / workers
+    bounds = [0]
+    for bound in even * np.arange(1, workers + 1):
+        end = ends[np.abs(ends - bound).argmin()]
+        bounds.append(int(end if abs(end - bound) <= _UNEVEN * even else round(bound)))
+    found = [
+        [chain.part(begin - first, end - first) for first, chain in zip(ends.tolist(), chains, strict=False)]
         for begin, end in itertools.pairwise(bounds)
-        for chain in chains
     ]
+    return [own for each in found if (own := [chain for chain in each if chain.numbers])]
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class Answers:
 
     def _has(self, request: Request) -> bool:
         """Return whether the sums have a curvature that answers the first request of a search for one."""
-        if isinstance(request, Gradient):
+        if not isinstance(request, Curvature | Block):
             return False
         share = request.share if isinstance(request, Curvature) else 0.0
         drift = np.abs(self._sums.masses / np.maximum(self._masses, 1e-300) - 1).max()
@@ -185,13 +192,13 @@ def in_process(trainer: Trainer, chains: Sequence[Chain], on_fit: Callable[[int]
     return out
 
 
-def train_chains(kv: KVWorker, trainer: Trainer, chains: Sequence[Chain]) -> None:
-    """Run a worker: train every num_workers-th chain; fit k is at the keys k * width to (k + 1) * width - 1.
+def train_chains(kv: KVWorker, trainer: Trainer, chains: Sequence[Sequence[Chain]]) -> None:
+    """Run a worker: train its share of the chains; fit k is at the keys k * width to (k + 1) * width - 1.
 
     A push is a fit. So those that a predecessor of this worker has pushed are the first `kv.resumed` ones.
     """
     width, done = trainer.width, kv.resumed
-    for chain in chains[kv.rank :: kv.num_workers]:
+    for chain in chains[kv.rank]:
         if done >= len(chain.numbers):
             done -= len(chain.numbers)
             continue

@@ -6,6 +6,7 @@ import numpy as np
 
 from shmps.linear.full_gradient.kernels import dots
 from shmps.linear.full_gradient.matrix_kernels import factorise, solve
+from shmps.linear.full_gradient.model_kernels import symmetric
 from shmps.linear.full_gradient.problem import SOFTMAX, Problem, Sums
 
 RIDGE = 1e-13  # relative: features may depend on each other
@@ -72,6 +73,44 @@ def _whole(problem: Problem, sums: Sums) -> Solve:
         return columns.T.copy()
 
     return _with_intercept(solved, centres, sums.squares[-1]) if problem.intercept else solved
+
+
+def exact_solver(problem: Problem, sums: Sums) -> Solve:
+    """Return the solver for the Hessian with all weights, from a `Block` in `sums`, plus the L2 penalty."""
+    lower = sums.block(problem.size)
+    features, centres = intercepts_apart(problem, lower)
+    matrix = np.empty_like(lower)
+    penalty, least = np.repeat(problem.penalty, problem.classes), sums.squares.ravel() / 2
+    symmetric(lower, centres, least, penalty, 0.0, ROUNDING, matrix)
+    factor = _factor(matrix, matrix.diagonal())
+
+    def solved(values: np.ndarray) -> np.ndarray:
+        flat: np.ndarray = values.ravel().copy()
+        flat[:features] -= flat[features:] @ centres
+        solve(factor, flat)
+        flat[features:] -= centres @ flat[:features]
+        out = flat.reshape(values.shape)
+        # Softmax: the Hessian is 0 along what is alike in all classes.
+        return out - out.mean(axis=1, keepdims=True) if problem.loss == SOFTMAX else out
+
+    return solved
+
+
+def intercepts_apart(problem: Problem, lower: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return how many keys of a block are not intercepts', f, and the centres (classes, f) of these.
+
+    lower (m, m): the block's lower triangle. The intercepts are at the minimum of the loss if they move by
+    minus the centres times the change of the others.
+    """
+    intercepts = problem.classes if problem.intercept else 0
+    features = len(lower) - intercepts
+    if not intercepts:
+        return features, np.zeros((0, features))
+    corner = np.tril(lower[features:, features:])
+    corner += np.tril(corner, -1).T
+    # That of softmax is singular.
+    corner[np.diag_indices(intercepts)] += ROUNDING * corner.diagonal() + 1e-300
+    return features, np.linalg.solve(corner, lower[features:, :features])
 
 
 def _factor(matrix: np.ndarray, diagonal: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ class Descent:
         self._steps = search.steps()
         self.weights = search.best.weights
         self.request: Request | None = next(self._steps)
-        self.gradients = 1  # requested so far
+        self.gradients = int(isinstance(self.request, Gradient))  # requested so far
         self.history: list[tuple[float, float]] = []
 
     def begin(self) -> None:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmps.linear.full_gradient.problem import MOST_KEYS, Block, Curvature, Gradient, Problem, Request
+from shmps.linear.full_gradient.problem import MOST_KEYS, Ascent, Block, Curvature, Gradient, Problem, Request
 
-_END, _GRADIENT, _CURVATURE, _BLOCK = 0.0, 1.0, 2.0, 3.0
-_REQUEST = 4  # values: what is asked for, the number of the gradient, share and number of a curvature
+_END, _GRADIENT, _CURVATURE, _BLOCK, _ASCENT = 0.0, 1.0, 2.0, 3.0, 4.0
+_REQUEST = 4  # values: what is asked for, the number of the gradient, the two fields of other requests
 _OF_BLOCK = 2  # values more: how far ahead, the number of keys; then the keys
 
 
@@ -36,7 +36,7 @@ class Layout:
     @property
     def first(self) -> int:
         """The first key of the sums for a gradient."""
-        more = _OF_BLOCK + min(self.problem.size, MOST_KEYS) if self.problem.l1 > 0 else 0
+        more = _OF_BLOCK + min(self.problem.size, MOST_KEYS) if self.problem.blockwise else 0
         return self.problem.size + _REQUEST + more
 
     @property
@@ -50,7 +50,7 @@ class Layout:
 
     def keys(self, request: Request) -> tuple[int, int]:
         """Return the first key of the sums that answer a request, and the key after the last."""
-        if isinstance(request, Gradient):
+        if isinstance(request, Gradient | Ascent):
             return self.first, self.second
         return self.second, self.second + request.count(self.problem)
 
@@ -68,28 +68,32 @@ class Layout:
         own[:2] = _END if request is None else _GRADIENT, asked.gradients
         if isinstance(request, Curvature):
             own[0], own[2:4] = _CURVATURE, request
+        elif isinstance(request, Ascent):
+            own[0], own[2:4] = _ASCENT, request
         elif isinstance(request, Block):
             count = len(request.keys)
             own[0], own[2:4] = _BLOCK, (request.effort, request.number)
             own[4:6], own[6 : 6 + count] = (request.ahead, count), request.keys
         return values
 
-    def initial(self, weights: np.ndarray) -> np.ndarray:
-        """Return all values before the first round, (num_keys,): the first request is that for a gradient."""
+    def initial(self, asked: Asked) -> np.ndarray:
+        """Return all values before the first round, (num_keys,)."""
         values = np.zeros(self.num_keys)
-        values[: self.first] = self.write(Asked(Gradient(weights), weights, 1))
+        values[: self.first] = self.write(asked)
         return values
 
     def read(self, values: np.ndarray) -> Asked:
         """Return what `write` wrote, from the values of all keys, as views."""
         weights = values[: self.problem.size].reshape(self.problem.shape)
-        kind, gradients, effort, number, *_ = own = values[self.problem.size : self.first]
+        kind, gradients, one, other, *_ = own = values[self.problem.size : self.first]
         request: Request | None = Gradient(weights)
         if kind == _END:
             request = None
         elif kind == _CURVATURE:
-            request = Curvature(float(effort), int(number))
+            request = Curvature(float(one), int(other))
+        elif kind == _ASCENT:
+            request = Ascent(int(one), float(other))
         elif kind == _BLOCK:
             keys = own[6 : 6 + int(own[5])].astype(np.int64)
-            request = Block(keys, float(effort), int(number), float(own[4]))
+            request = Block(keys, float(one), int(other), float(own[4]))
         return Asked(request, weights, int(gradients))

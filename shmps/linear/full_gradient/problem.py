@@ -1,6 +1,6 @@
 """The problem that full-gradient solvers solve, the requests of a search, and the sums that answer them.
 
-    search:   Gradient(weights), Curvature(share), Gradient(weights), ...
+    search:   Ascent(passes), Gradient(weights), Curvature(share), Gradient(weights), ...
     workers:  the sums over their rows, added up
 
 A search is a generator: it yields requests and is sent `Sums`. It does no I/O, so it runs beside servers and
@@ -38,7 +38,7 @@ class Problem:
 
     features counts the intercept, whose weights come last and have no penalty. classes: 1 if there are two.
     rows: of the training; the mean is over them. share: of the products of two values of a row, which a
-    sample for a curvature computes usually.
+    sample for a curvature computes usually. shards: into which the rows are divided.
     """
 
     loss: str  # BINARY, ONE_AGAINST_REST or SOFTMAX
@@ -49,6 +49,7 @@ class Problem:
     l2: float
     l1: float = 0.0
     share: float = 1.0
+    shards: int = 1
 
     @staticmethod
     def of(
@@ -56,7 +57,8 @@ class Problem:
     ) -> "Problem":
         """Return the problem on `rows`, with weights of `shape`: (features,) or (features, classes)."""
         features, classes = shape if len(shape) > 1 else (*shape, 1)
-        products = sum(float(products_of(part, intercept).sum()) for part in lengths(rows))
+        values = (part + int(intercept) for part in lengths(rows))
+        products = sum(float(part @ part + part.sum()) for part in values) / 2
         rows_enough = _LEAST_ROWS * features * products / max(rows.num_rows, 1)
         enough = max(_PRODUCTS * rows.nonzeros, rows_enough, _FEW_PRODUCTS)
         share = min(enough / max(products, 1.0), 1.0)
@@ -94,6 +96,23 @@ class Problem:
         return self.features <= MOST_WHOLE and entries <= _MOST_ENTRIES and self.l1 == 0
 
     @property
+    def ascends(self) -> bool:
+        """Whether dual ascent finds weights to start from: if features are too many for a matrix.
+
+        The mean of the models of several shards is no better a start than zero where rows are many.
+        """
+        return self.loss == BINARY and self.shards == 1 and self.l1 == 0 < self.l2 and not self.whole
+
+    @property
+    def blockwise(self) -> bool:
+        """Whether a search may request `Block`s.
+
+        Without an L1 penalty: those of all weights, which have what the usual curvature leaves out.
+        """
+        exact = self.whole and self.loss != SOFTMAX
+        return self.l1 > 0 or (self.size <= MOST_KEYS and not exact)
+
+    @property
     def value_at_zero(self) -> float:
         """The objective of zero weights, which have equal probabilities for all classes."""
         return math.log(self.classes) if self.loss == SOFTMAX else self.classes * math.log(2)
@@ -106,15 +125,27 @@ class Problem:
     @property
     def second_order(self) -> int:
         """The most sums that answer a request for curvature."""
-        if self.l1 > 0:
-            return Block(np.zeros(min(self.size, MOST_KEYS)), 0.0, 0, 0.0).count(self)
-        return Curvature(1.0, 0).count(self)
+        most = Curvature(1.0, 0).count(self)
+        if self.blockwise:
+            most = max(most, Block(np.zeros(min(self.size, MOST_KEYS)), 0.0, 0, 0.0).count(self))
+        return most
 
 
 class Gradient(NamedTuple):
     """A request for loss, gradient and masses at `weights` (features, classes)."""
 
     weights: np.ndarray
+
+
+class Ascent(NamedTuple):
+    """A request for weights from which to start, of a binary problem with one shard.
+
+    They are what `passes` passes of dual coordinate ascent come to from zero weights, with the penalty `l2`.
+    The answer is in the place of the gradient.
+    """
+
+    passes: int
+    l2: float
 
 
 class Curvature(NamedTuple):
@@ -151,7 +182,7 @@ class Block(NamedTuple):
         return 2 * problem.size + len(self.keys) ** 2
 
 
-Request = Gradient | Curvature | Block
+Request = Gradient | Ascent | Curvature | Block
 Steps = Generator["Request", "Sums", None]
 
 
@@ -176,7 +207,9 @@ class Sums:
 
     def answering(self, request: Request) -> np.ndarray:
         """Return the sums that answer a request."""
-        return self.first if isinstance(request, Gradient) else self.second[: request.count(self.problem)]
+        if isinstance(request, Gradient | Ascent):
+            return self.first
+        return self.second[: request.count(self.problem)]
 
     @property
     def gradient(self) -> np.ndarray:
@@ -201,7 +234,8 @@ class Sums:
     @property
     def halves(self) -> np.ndarray:
         features, classes = self.problem.shape
-        return self.second[self.problem.size :].reshape(classes, features, features)
+        begin = self.problem.size
+        return self.second[begin : begin * (features + 1)].reshape(classes, features, features)
 
     @property
     def means(self) -> np.ndarray:

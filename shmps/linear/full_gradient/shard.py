@@ -1,15 +1,17 @@
 """The rows of one worker, and their sums for a search."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from shmps.data.rows import Rows
-from shmps.linear.full_gradient import block_kernels, kernels
+from shmps.linear.full_gradient import block_kernels, dual_kernels, kernels
 from shmps.linear.full_gradient.problem import (
     BINARY,
     ONE_AGAINST_REST,
     SOFTMAX,
+    Ascent,
     Block,
     Curvature,
     Gradient,
@@ -24,6 +26,7 @@ from shmps.linear.objective import pieces
 GRADIENTS = {BINARY: gradient, ONE_AGAINST_REST: class_gradients, SOFTMAX: softmax_gradients}
 _ROWS_PER_KEY = 20  # of a class, at least, for a block of the Hessian
 _FEW_ROWS = 2**11  # the branch predictor learns the lengths of so few rows, in whatever order they are
+_LONG = 32  # non-zeros for each change of length: with more, the copy takes longer than the branch misses
 
 
 class Shard:
@@ -43,11 +46,16 @@ class Shard:
         self._runs: Sequence[Rows] = [rows] if isinstance(rows, Rows) else rows
         self._problem, self._number, self._beat = problem, number, beat
         self._curvatures = np.zeros((sum(run.num_rows for run in self._runs), problem.classes))
+        self._products: np.ndarray | None = None  # of two values of each row; none before a curvature
+        self._ascent: Ascent | None = None  # the last one; `_model` and `_duals` are what it came to
         self._at: np.ndarray | None = None  # the weights of the curvatures and of the first-order sums
         self._first = np.empty(0)
 
     def answer(self, request: Request, weights: np.ndarray, sums: Sums) -> None:
         """Set the rows' part of the sums that `request` asks for at `weights` (features, classes)."""
+        if isinstance(request, Ascent):
+            self._ascend(request, sums)
+            return
         if self._at is None or not np.array_equal(self._at, weights):
             self.compute_gradient(weights, sums)  # for a curvature too: in a respawned worker
         elif isinstance(request, Gradient):
@@ -81,6 +89,30 @@ class Shard:
             self._beat()
         sums.masses[:] = self._curvatures.sum(axis=0)
         self._first = sums.first.copy()
+
+    def _ascend(self, request: Ascent, sums: Sums) -> None:
+        """Set the weights after passes of dual ascent; go on from those of the request before."""
+        problem, rows = self._problem, len(self._curvatures)
+        if self._ascent is None or self._ascent.l2 != request.l2 or self._ascent.passes > request.passes:
+            self._ascent, self._model, self._duals = (
+                Ascent(0, request.l2),
+                np.zeros(problem.size),
+                np.zeros(rows),
+            )
+        for number in range(self._ascent.passes, request.passes):
+            for piece, begin in self._pieces():
+                dual_kernels.ascend(
+                    *piece,
+                    problem.intercept,
+                    request.l2 * rows,
+                    *_visiting(piece.num_rows, number),
+                    self._model,
+                    self._duals[begin : begin + piece.num_rows],
+                )
+                self._beat()
+        self._ascent = request
+        sums.first[:] = 0.0
+        sums.gradient[:, 0] = self._model
 
     def _compute_curvature(self, request: Curvature, sums: Sums) -> None:
         problem = self._problem
@@ -128,8 +160,10 @@ class Shard:
 
     def _sampling_rates(self, share: float) -> np.ndarray:
         """Return the rate of each class, (classes,), at which rows contribute to its Hessian."""
-        lengths = np.concatenate([run.lengths(0, run.num_rows) for run in self._runs])
-        products = products_of(lengths, self._problem.intercept)
+        if self._products is None:
+            lengths = np.concatenate([run.lengths(0, run.num_rows) for run in self._runs])
+            self._products = products_of(lengths, self._problem.intercept)
+        products = self._products
         allowed = share * products.sum()
         rates = [kernels.sampling_rate(each.copy(), products, allowed) for each in self._curvatures.T]
         return np.array(rates)
@@ -143,15 +177,29 @@ class Shard:
                 begin += piece.num_rows
 
 
-def by_length(rows: Rows) -> Rows:
-    """Return a copy with the rows sorted by length, which a branch predictor can follow; few rows as is.
+def _visiting(rows: int, number: int) -> tuple[int, int]:
+    """Return the first row and the stride of a pass, by its number: another order for each pass.
 
-    Passes over rows of varying length take up to a third less time then.
+    A stride has no common factor with the number of rows.
+    """
+    draws = np.empty(2)
+    kernels.draw(number, 0, draws)
+    first, stride = (draws * rows).astype(int).tolist()
+    while math.gcd(stride, rows) > 1:
+        stride += 1
+    return first, stride % rows
+
+
+def by_length(rows: Rows) -> Rows:
+    """Return a copy with the rows sorted by length, which a branch predictor can follow.
+
+    Passes over rows of varying length take up to a half less time then. Few rows, and rows whose lengths
+    seldom change, are returned as they are.
     """
     if rows.num_rows <= _FEW_ROWS:
         return rows
     lengths = rows.lengths(0, rows.num_rows)
-    if lengths.min() == lengths.max():
+    if np.count_nonzero(lengths[1:] != lengths[:-1]) * _LONG < rows.nonzeros:
         return rows
     order = np.empty(rows.num_rows, np.int64)
     kernels.visiting_order(rows.indptr, order)

@@ -6,6 +6,9 @@ With few features, H is each class's Hessian, from a sample of the rows where th
 the Use of Stochastic Hessian Information in Optimization Methods for Machine Learning, SIAM J. Optim. 2011).
 With more features, H is made of the features' moments, weighted by the rows' curvatures. H is renewed when
 the curvature has changed: p (1 - p) of most rows soon is far below the 1/4 that all rows start with.
+
+Where this takes many steps, and the weights are few enough for one matrix, H becomes the whole Hessian: with
+more features, or with softmax, whose matrices of single classes leave out that the classes compete.
 """
 
 import itertools
@@ -15,12 +18,14 @@ from collections.abc import Generator
 import numpy as np
 
 from shmps.linear.full_gradient.bends import Bends
-from shmps.linear.full_gradient.curvature import Solve, solver_for
+from shmps.linear.full_gradient.curvature import Solve, exact_solver, solver_for
 from shmps.linear.full_gradient.kernels import dots
 from shmps.linear.full_gradient.pairs import Pairs
 from shmps.linear.full_gradient.problem import (
     ONE_AGAINST_REST,
     SOFTMAX,
+    Ascent,
+    Block,
     Curvature,
     Gradient,
     Point,
@@ -30,21 +35,29 @@ from shmps.linear.full_gradient.problem import (
     Sums,
 )
 
+_PAYS = 0.9  # fall of the value per pass of dual ascent that is worth the pass
+_FAST = 4.0  # fall of the squared gradient per pass of dual ascent: steps of L-BFGS do not do better
+_MOST_PASSES = 32
 _SUFFICIENT = 1e-4  # least share of the decrease that the slope predicts (Armijo 1966)
 _FLAT = 0.5  # the most that the slope at an accepted step may be, beside the slope at its start
 _MOST_TRIALS = 30  # of one step
 _HIDDEN = 2  # trials after which a step may end that changes the value by rounding errors alone
 _GROWTH = 1.3, 4.0  # of a step that is too short
 _WITHIN = 0.1, 0.9  # of a bracket, where the next trial must lie
+_HALF = 0.5  # of a bracket: what a trial should leave of it, at most
 _DRIFT = 0.4  # relative change of the sums of the rows' curvatures after which H is renewed
 _SLOW = 0.3  # a decrease beside the one before: above it, a better H pays
 _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks for
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
 _LOOSE = 1e-3  # tolerance
+_TRUST_IN_MATRICES, _TRUST_IN_MOMENTS = 0.5, 0.125  # part of the tolerance that an estimate may take
 _STALE = 0.25  # strictness for a gap by a curvature that should be renewed: it may be four times too large
 _COMPARED = 10  # steps
 _MOST_FALL = 0.3  # of the curvature along the next step, for which its slope still tells the gap
 _OUTDATED = 0.7  # fall of the curvature along the steps since H was renewed
+_PATIENCE = 50  # steps, before H is the whole Hessian of many weights: that takes as long as some of them
+_FEW_WEIGHTS = 128  # for which it takes no longer than a gradient or two
+_EFFORT = 2.0  # products of two values of a row per non-zero, for a block
 _TINY = float(np.finfo(float).tiny)
 _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 
@@ -72,6 +85,7 @@ class SmoothSearch:
         self._pairs = Pairs((problem.size // self._columns, self._columns))
         self._solve: Solve = np.copy
         self._share, self._renewals, self._age = 0.0, 0, 0
+        self._exact = problem.blockwise and problem.size <= _FEW_WEIGHTS  # H is the whole Hessian
         self._direction, self._slope = start, 0.0
         self._masses = np.zeros(problem.classes)  # when H was renewed
         self._decreases: list[float] = []
@@ -80,12 +94,17 @@ class SmoothSearch:
 
     def steps(self) -> Steps:
         """Yield requests, to be sent their sums."""
-        yield from self._begin(self.best.weights)
+        if self.problem.ascends and not self.best.weights.any():
+            yield from self._ascend()
+        else:
+            yield from self._begin(self.best.weights)
         if self.best.value > self.problem.value_at_zero and self.best.weights.any():
             # Far from the minimum, p (1 - p) of most rows may be 0: no curvature would lead back.
             yield from self._begin(np.zeros(self.problem.shape))
+        if self._is_proven():
+            return
         yield from self._renew(self._usual_share)
-        while True:
+        while not self._is_proven():
             if self._is_near():
                 if not self._is_outdated:
                     return
@@ -101,30 +120,73 @@ class SmoothSearch:
     def _begin(self, weights: np.ndarray) -> Steps:
         self.best = self._point(weights, (yield Gradient(weights)))
 
+    def _ascend(self) -> Steps:
+        """Begin where dual ascent comes to; double the passes as long as that pays."""
+        passes = more = 1
+        value, squared = self.problem.value_at_zero, 0.0  # of the weights, and their gradient, before
+        while passes <= _MOST_PASSES:
+            weights = (yield Ascent(passes, self.problem.l2)).gradient.copy()
+            point = self._point(weights, (yield Gradient(weights)))
+            if point.value < self.best.value:
+                self.best = point
+            now = self._dot(point.gradient, point.gradient)
+            pays = point.value < _PAYS**more * value or now * _FAST**more < squared
+            if not pays or self._is_proven():
+                return
+            value, squared, more = point.value, now, passes
+            passes += more
+
+    def _is_proven(self) -> bool:
+        """Whether strong convexity proves that the search may end: the gap is <= |gradient|^2 / (2 l2)."""
+        if self.problem.intercept or self.problem.l2 == 0.0:
+            return False
+        bound = self._dot(self.best.gradient, self.best.gradient) / (2 * self.problem.l2)
+        if bound > self._tolerance * abs(self.best.value):
+            return False
+        self.gap = min(self.gap, bound)
+        return True
+
     @property
     def _usual_share(self) -> float:
         weak = self.problem.l2 * self.problem.rows * _WEAK < 1
         return min(1.0, self.problem.share * (10 if weak else 1))
 
     def _renew(self, share: float) -> Steps:
-        sums = yield Curvature(share, self._renewals)
-        self._solve = solver_for(self.problem, sums, self.best.masses)
+        if self._exact:
+            effort = _EFFORT * share / self._usual_share if share < 1 else math.inf
+            sums = yield Block(np.arange(self.problem.size), effort, self._renewals, 0.0)
+            self._solve = exact_solver(self.problem, sums)
+        else:
+            sums = yield Curvature(share, self._renewals)
+            self._solve = solver_for(self.problem, sums, self.best.masses)
         self._share, self._age, self._masses = share, 0, self.best.masses
         self._renewals += 1
-        if self.problem.whole and self.problem.loss != SOFTMAX:  # whose blocks leave out that classes compete
+        if self._has_matrix and not self._leaves_out:
             self._pairs.clear()
+
+    @property
+    def _has_matrix(self) -> bool:
+        return self.problem.whole or self._exact
+
+    @property
+    def _leaves_out(self) -> bool:
+        """Whether H has matrices of single classes, although classes compete."""
+        return self.problem.loss == SOFTMAX and not self._exact
 
     @property
     def _is_outdated(self) -> bool:
         """Whether H is a matrix that has lost its curvature since: then it tells too small a gap."""
-        return self.problem.whole and self._bends.fall_behind(self._age) > _OUTDATED
+        return self._has_matrix and self._bends.fall_behind(self._age) > _OUTDATED
 
     def _share_to_renew(self, hard: bool) -> float:
         """Return the share of the products that a new curvature takes; 0: keep the present one."""
         drift = (np.abs(self.best.masses - self._masses) / np.maximum(self._masses, _TINY)).max()
-        if not self.problem.whole:
+        if self.problem.blockwise and not self._exact and len(self._decreases) >= _PATIENCE:
+            self._exact = True
+            return self._usual_share
+        if not self._has_matrix:
             return 1.0 if drift > _DRIFT else 0.0
-        exact = self._share == 1 and self.problem.loss != SOFTMAX  # at the weights where H was renewed
+        exact = self._share == 1 and not self._leaves_out  # at the weights where H was renewed
         slow = self._age >= 2 and self._decreases[-1] > _SLOW * self._decreases[-2]
         # Steps are slow although H was exact: the curvatures of single rows have changed, if not their sum.
         tired = slow and (exact or self._age >= _STEPS_BETWEEN)
@@ -139,7 +201,8 @@ class SmoothSearch:
         self._direction = -self._times_inverse(self.best.gradient)
         self._slope = self._dot(self.best.gradient, self._direction)
         self.gap = -self._slope / 2
-        allowed = 0.5 * strictness * self._tolerance * abs(self.best.value)  # the gap is an estimate
+        trust = _TRUST_IN_MATRICES if self.problem.whole else _TRUST_IN_MOMENTS
+        allowed = trust * strictness * self._tolerance * abs(self.best.value)
         if self.gap <= _ROUNDING * abs(self.best.value):
             return True
         recent = self._decreases[-self._last :]
@@ -150,11 +213,12 @@ class SmoothSearch:
     def _step(self) -> Generator[Request, Sums, bool]:
         """Move along the direction to where the slope is flat. Return whether that was hard to find.
 
-        The trials follow the secant of the slopes, within a bracket once there is one.
+        The trials follow the secant of the slopes, within a bracket once there is one. Where rows with large
+        values bend the slope like a step, the secant moves one end of the bracket by little; then halve it.
         """
         direction, slope = self._direction, self._slope
         before, low, low_slope, high = self.best, 0.0, slope, math.inf
-        t = self._first_trial
+        t, width = self._first_trial, math.inf
         for trial in itertools.count(1):
             weights = before.weights + t * direction
             point = self._point(weights, (yield Gradient(weights)))
@@ -171,6 +235,9 @@ class SmoothSearch:
             else:
                 guess = low - low_slope * (t - low) / (here - low_slope) if here > 0 else (low + t) / 2
                 high = t
+            if high - low > _HALF * width:
+                guess = math.sqrt(low * high)  # a scale of its own may lie near either end
+            width = high - low
             t = _within(guess, low, high)
         if not down:
             self.stuck = True
@@ -179,7 +246,7 @@ class SmoothSearch:
             point.value - before.value, t * slope, t * here, rounding=_ROUNDING * abs(before.value)
         )
         self._accept(point, before)
-        self._first_trial = min(max(t / (1 - here / slope), 1.0), 2.0) if self.problem.whole else 1.0
+        self._first_trial = min(max(t / (1 - here / slope), 1.0), 2.0) if self._has_matrix else 1.0
         return t < 0.5 or trial > 2
 
     def _accept(self, point: Point, before: Point) -> None:

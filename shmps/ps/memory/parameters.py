@@ -1,6 +1,7 @@
 """The parameters in shared memory: weights, updater state, clocks and versions; their replica."""
 
 import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,11 @@ class Parameters:
 
     In hogwild mode each worker writes a column of `done` and an entry of `strides` (workers,), the penalty of
     its updates, so that no two workers write the same number.
+
+    is_mirror: whether other nodes write elsewhere, and what they wrote has to come by records (see `Mirror`).
     """
+
+    is_mirror = False
 
     def __init__(self, shape: Shape, arrays: dict[str, np.ndarray]):
         self.shape = shape
@@ -66,6 +71,10 @@ class Parameters:
         self._read_only = self.weights.view(), shape.state_of(self.state).view()
         for array in self._read_only:
             array.flags.writeable = False
+
+    def standing(self, server: int, image: bool) -> list[np.ndarray]:
+        """Return what a server has to send the scheduler of its parameters: nothing in shared memory."""
+        return []
 
     def copy(self, workers: int) -> Copy:
         ticks = self.done[:, :workers].min(axis=0)
@@ -112,3 +121,46 @@ class Parameters:
         """Copy the values of `keys` (k,) of one server into `out` (k, width), with no penalty owed."""
         weights, state = self._read_only
         updater.read(keys, weights, state, float(self.ages[server]), out)
+
+
+class Mirror(Parameters):
+    """The parameters as a node sees them that shares no memory: what servers have sent of theirs.
+
+    A server is right about its own partition, and about the replica that it keeps.
+    """
+
+    is_mirror = True
+
+    def __init__(self, shape: Shape, arrays: dict[str, np.ndarray]):
+        super().__init__(shape, arrays)
+        self.replica.versions[:] = -1  # there is none yet
+
+    def begin(self, initial: "Mirror", server: int) -> None:
+        """Take what the first life of a server begins with: its partition, and the replica of its head."""
+        everything, head = (0, self.shape.num_keys), (server - 1) % self.shape.servers
+        copy_each(initial.part_of(server, *everything), self.part_of(server, *everything))
+        if self.shape.replicas:
+            copy_each(initial.part_of(head, *everything), self.replica_of(head))
+
+    def part_of(self, server: int, begin: int, end: int) -> list[np.ndarray]:
+        """Return views of what a server holds of the keys begin to end - 1, and of its clocks and version."""
+        first, last = self.shape.bounds[server], self.shape.bounds[server + 1]
+        keys = slice(min(max(begin, first), last), max(min(end, last), first))
+        return [part[keys] for part in self.here[:2]] + [part[server:][:1] for part in self.here[2:]]
+
+    def standing(self, server: int, image: bool) -> list[np.ndarray]:
+        """Return views of clocks, version and delays of a server; if `image`, also of all that it holds."""
+        shape = self.shape
+        part = self.part_of(server, 0, shape.num_keys if image else 0)
+        replica = self.replica_of((server - 1) % shape.servers) if image and shape.replicas else []
+        return [*part, self.delays[server], *replica]
+
+    def replica_of(self, server: int) -> list[np.ndarray]:
+        """Return views of the replica of a server's partition, which the next server keeps."""
+        keys = slice(self.shape.bounds[server], self.shape.bounds[server + 1])
+        return [part[keys] for part in self.replica[:2]] + [part[server:][:1] for part in self.replica[2:]]
+
+
+def copy_each(sources: Iterable[np.ndarray], targets: Iterable[np.ndarray]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target[:] = source

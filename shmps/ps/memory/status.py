@@ -1,17 +1,22 @@
 """Counts in shared memory by which the scheduler and the nodes know of each other without a message."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from shmps.ps.memory.layout import Shape
-from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.parameters import Mirror, Parameters, copy_each
 from shmps.ps.messages import WORKER
 
 
 class Status:
-    """The scheduler's view of the nodes while they work."""
+    """The scheduler's view of the nodes while they work.
+
+    is_mirror: whether the nodes have memories of their own, and the view is what they have sent.
+    """
 
     def __init__(self, parameters: Parameters, arrays: dict[str, np.ndarray]):
-        self._parameters = parameters
+        self._parameters, self.is_mirror = parameters, parameters.is_mirror
         self._beats, self._committed = arrays["beats"], arrays["committed"]
         self._numbers, self._stopping = arrays["numbers"], arrays["stopping"]
         self._pulls, self._stopped = arrays["pulls"], arrays["stopped"]
@@ -19,6 +24,21 @@ class Status:
     def stop(self, stopping: bool = True) -> None:
         """Set `kv.stopping` in all workers."""
         self._stopping[0] = stopping
+
+    @property
+    def stopping(self) -> bool:
+        return bool(self._stopping[0])
+
+    def take(self, server: int, image: bool, arrays: Sequence[np.ndarray]) -> None:
+        """Note what a server has sent of its parameters, if they are not shared."""
+        copy_each(arrays, self._parameters.standing(server, image))
+
+    def written(self, begin: int, end: int) -> list[tuple[int, Sequence[np.ndarray]]]:
+        """Return what each server has to be sent of values written here: nothing in shared memory."""
+        parameters, servers = self._parameters, range(self._parameters.shape.servers)
+        if not isinstance(parameters, Mirror):
+            return []
+        return [(server, parameters.part_of(server, begin, end)[:1]) for server in servers]
 
     @property
     def tick(self) -> int:
@@ -64,6 +84,10 @@ class Pulse:
     @property
     def stopping(self) -> bool:
         return self._stopping[0] != 0
+
+    def stop(self) -> None:
+        """Note, in a memory that only this node sees, that the scheduler asks functions to end."""
+        self._stopping[0] = 1
 
     def note_stop(self, pushes: int) -> None:
         """Note after how many pushes a worker has first seen that it should stop."""

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
+
 from shmps.errors import NodeDied
 from shmps.ps import messages
 from shmps.ps.engine import Engine, Node
 from shmps.ps.memory.status import Status
-from shmps.ps.messages import ROLES, SERVER, Ping, Record
+from shmps.ps.messages import ROLES, SERVER, Ping, Record, Stop, with_arrays
 from shmps.ps.scheduler.deaths import Death, Watch
 
 PAUSE = 0.1  # seconds between two looks at the nodes
@@ -29,6 +31,7 @@ class Nodes:
         self._engine = engine
         self._life = 0
         self._watches: dict[int, Watch] = {}  # by life, of the nodes that are not closed
+        self._told: set[int] = set()  # lives that know of a stop
         self._hung: set[int] = set()  # lives that were killed for their silence
 
     def next_life(self) -> int:
@@ -54,14 +57,22 @@ class Nodes:
 
     # Tell.
 
-    def send_server(self, rank: int, message: Any) -> None:
-        self.send(self.servers[rank], message)
+    def send_server(self, rank: int, message: Any, arrays: Sequence[np.ndarray] = ()) -> None:
+        self.send(self.servers[rank], message, arrays)
 
     def send_worker(self, rank: int, message: Any) -> None:
         self.send(self.workers[rank], message)
 
-    def send(self, node: Node, message: Any) -> None:
-        self.post.send((node.role, node.rank), Record.of(message, to=node.life))
+    def send(self, node: Node, message: Any, arrays: Sequence[np.ndarray] = ()) -> None:
+        self.post.send((node.role, node.rank), with_arrays(Record.of(message, to=node.life), arrays))
+
+    def pass_on_stop(self) -> None:
+        """Tell the workers that do not see it that `Cluster.stop` was called."""
+        if self.status.is_mirror and self.status.stopping:
+            for node in self.workers.values():
+                if node.life not in self._told:
+                    self._told.add(node.life)
+                    self.send(node, Stop())
 
     # Watch.
 

@@ -5,13 +5,13 @@ wait -+-- records --> _take_in --> RunState.take_in   barriers, ranks, reports, 
                              +---> RunState.lose      a successor of a worker
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from shmps.errors import NodeDied, UsageError
 from shmps.ps.engine import Node
 from shmps.ps.events import Event
-from shmps.ps.messages import SERVER, Peer, Record, Settle, Settled
+from shmps.ps.messages import SERVER, Lost, Peer, Record, Settle, Settled, Write
 from shmps.ps.scheduler.deaths import Death, Deaths
 from shmps.ps.scheduler.nodes import GRACE, PAUSE, Nodes
 from shmps.ps.scheduler.run import Run
@@ -40,6 +40,9 @@ class Scheduler:
         # server -> the number of its unanswered Settle, and the event to tell after the answer
         self._unsettled: dict[int, tuple[int, Event | None]] = {}
         self._questions = 0
+        self._is_fresh = False  # whether the mirror has the parameters
+        self._image = 0  # whether servers that settle have to send their parameters
+        self._later: tuple[list[Record], list[Node]] = [], []  # what came while servers were asked
         self._looked = self._nodes.now()
         self._abandoned = False
 
@@ -64,12 +67,29 @@ class Scheduler:
         if died or self._unsettled:  # an interrupt may have come before they were settled
             self._settle()
 
+    def refresh(self) -> None:
+        """Fill the mirror of the parameters; where nodes share memory there is nothing to do.
+
+        Call it between two runs, when nothing changes after the first call, or in a callback of the run.
+        """
+        if self._nodes.status.is_mirror and not self._is_fresh:
+            self._ask_servers(image=1)
+            self._is_fresh = self.run_state is None
+
+    def write(self, begin: int, end: int) -> None:
+        """Let servers take the values that were written into the mirror, of the keys begin to end - 1."""
+        for server, part in self._nodes.status.written(begin, end):
+            self._nodes.send_server(server, Write(begin, end), part)
+        if self._nodes.status.is_mirror:
+            self._ask_servers()
+
     def run(self, run: Run) -> list[Any]:
         """Run a function on the workers; return their results in rank order.
 
         Raises NodeDied, or WorkerFailed from a worker's exception.
         """
         self.check_servers()
+        self._is_fresh = False
         run_state = self.run_state = RunState(run, self._nodes, self._happened)
         for rank in self._nodes.servers:
             run_state.tell(rank)
@@ -103,7 +123,13 @@ class Scheduler:
     def _turn(self) -> None:
         """Wait once, and handle what came."""
         run_state = self.run_state
-        records, ended = self._nodes.wait(0 if run_state is not None and run_state.has_reports else PAUSE)
+        self._nodes.pass_on_stop()
+        came: tuple[list[Record], Sequence[Node]]
+        if any(self._later):
+            came, self._later = self._later, ([], [])
+        else:
+            came = self._nodes.wait(0 if run_state is not None and run_state.has_reports else PAUSE)
+        records, ended = came
         for record in records:
             reach("scheduler: record taken")
             self._take_in(record)
@@ -120,9 +146,13 @@ class Scheduler:
 
     def _take_in(self, record: Record) -> None:
         message = record.message
-        if isinstance(message, Settled):
-            if record.life == self._nodes.servers[record.sender].life:
-                self._settled(record.sender, message.question)
+        if isinstance(message, Settled | Lost):
+            if record.life != self._nodes.servers[record.sender].life:
+                return
+            if isinstance(message, Lost):
+                self._lose(record.sender)
+            self._nodes.status.take(record.sender, bool(message.image), record.arrays)
+            self._settled(record.sender, message.question)
         elif self.run_state is not None:
             self.run_state.take_in(record, message)
 
@@ -143,6 +173,9 @@ class Scheduler:
             self._replace_server(death)
         elif self.run_state is not None:
             self.run_state.lose(death)
+            if self._nodes.status.is_mirror:  # another death is judged by the progress until then
+                for rank in self._nodes.servers.keys() - self._given_up.keys():
+                    self._ask_to_settle(rank)
 
     def _replace_server(self, death: Death) -> None:
         began, rank = self._nodes.now(), death.node.rank
@@ -156,6 +189,13 @@ class Scheduler:
         tick = self._nodes.status.tick
         event = Event(death.what, "server", rank, tick, death.exit_code, "recovered", None, again, began)
         self._ask_to_settle(rank, event)
+
+    def _lose(self, rank: int) -> NoReturn:
+        """Give up a server whose partition is lost with the memory of its predecessor."""
+        _, event = self._unsettled.pop(rank)
+        exit_code = 1 if event is None or event.exit_code is None else event.exit_code
+        self._given_up[rank] = exit_code
+        self._nodes.give_up(Death(self._nodes.servers[rank], "died", exit_code))
 
     def _launch_server(self, rank: int) -> None:
         body, args = self._server_body
@@ -186,12 +226,34 @@ class Scheduler:
             self._turn()
             self._nodes.kill_hung(GRACE, [self._nodes.servers[rank] for rank in self._unsettled])
 
+    def _ask_servers(self, image: int = 0) -> None:
+        """Wait until every server has settled; keep everything else that comes for the next turn.
+
+        A callback of the run may wait here, so nothing here may call another callback of a worker's records.
+        """
+        self._image = image
+        for rank in self._nodes.servers.keys() - self._given_up.keys():
+            self._ask_to_settle(rank)
+        while self._unsettled and not self._abandoned:
+            records, ended = self._nodes.wait(PAUSE)
+            for record in records:
+                if isinstance(record.message, Settled | Lost):
+                    self._take_in(record)
+                else:
+                    self._later[0].append(record)
+            for node in ended:
+                if node.role == SERVER:
+                    self._died(node)
+                elif node not in self._later[1]:
+                    self._later[1].append(node)
+        self._image = 0
+
     def _ask_to_settle(self, rank: int, event: Event | None = None) -> None:
         """event: the death to tell of once the server has answered."""
         self._questions += 1
         _, earlier = self._unsettled.get(rank, (0, None))
         self._unsettled[rank] = self._questions, event or earlier
-        self._nodes.send_server(rank, Settle(self._questions))
+        self._nodes.send_server(rank, Settle(self._questions, self._image))
 
     def _settled(self, rank: int, question: int) -> None:
         asked, event = self._unsettled.get(rank, (0, None))

@@ -8,6 +8,7 @@ and every push is in the stream exactly once. A pull whose answer is noted and d
 again. Its values are in the slot, and the successor repeats the answer with the version in the note.
 """
 
+import collections
 import struct
 from typing import Protocol
 
@@ -27,7 +28,7 @@ class Stream(Protocol):
     """The events of one server. They outlive every life of the server."""
 
     def append(self, data: bytes) -> None:
-        """Append whole events. Raises OutOfSpace if there is no room."""
+        """Append an event. Raises OutOfSpace if there is no room."""
 
     def read(self) -> bytes:
         """Return all that was appended."""
@@ -37,13 +38,7 @@ class Stream(Protocol):
 
 
 class Recorder:
-    """What one life of a server notes; without a stream: nothing.
-
-    answered: the pulls answered at the current version.
-    """
-
-    def __init__(self) -> None:
-        self.answered: set[Position] = set()
+    """What one life of a server notes; without a stream: nothing."""
 
     def note_update(self, version: int, update: list[Record], delays: list[int]) -> None:
         """Note an update that is about to be committed as `version`."""
@@ -55,14 +50,19 @@ class Recorder:
         """Return the version of the answer that lies in the slot of a pull; None if there is none."""
         return None
 
+    def has_answered(self, pull: Position, version: int) -> bool:
+        """Return whether a pull is answered at the current version."""
+        return False
+
 
 class StreamRecorder(Recorder):
     """Notes events in a stream. committed: the last version in the redo log."""
 
     def __init__(self, stream: Stream, committed: int):
         self._stream = stream
-        # By worker and slot: the pull whose answer lies there, and the version of the answer.
-        self._slots: dict[tuple[int, int], tuple[Position, int]] = {}
+        # By worker and slot: the pull whose answer lies there, as number and turn; the version of the answer.
+        # The slot gets another pull only after a later push of the worker, which raises the version.
+        self._slots: dict[int, dict[int, tuple[int, int, int]]] = collections.defaultdict(dict)
         events = np.frombuffer(stream.read(), EVENT)
         unfinished = (events["kind"] == PUSHED) & (events["version"] > committed)
         if unfinished.any():  # the last ones: the server died before it did anything else
@@ -71,32 +71,26 @@ class StreamRecorder(Recorder):
         answers = events[events["kind"] == ANSWERED]
         slots = (answers["value"] // MOST_TURNS).astype(np.uint16).view(np.int16)
         turns = answers["value"] % MOST_TURNS
-
-        def position(at: int) -> Position:
-            return Position(int(answers["worker"][at]), int(answers["number"][at]), int(turns[at]))
-
         places = answers["worker"].astype(np.int64) * MOST_TURNS + slots.view(np.uint16)
         _, latest = np.unique(places[::-1], return_index=True)
         for at in len(answers) - 1 - latest:
-            pull = position(at)
-            self._slots[pull.worker, int(slots[at])] = pull, int(answers["version"][at])
-        self.answered = {position(at) for at in np.flatnonzero(answers["version"] == committed).tolist()}
+            worker, number, version = (int(answers[name][at]) for name in ("worker", "number", "version"))
+            self._slots[worker][int(slots[at])] = number, int(turns[at]), version
 
     def note_update(self, version: int, update: list[Record], delays: list[int]) -> None:
-        pairs = zip(update, delays, strict=True)
-        events = [_EVENT.pack(version, push.number, push.sender, PUSHED, delay) for push, delay in pairs]
-        self._stream.append(b"".join(events))
-        self.answered.clear()
+        for push, delay in zip(update, delays, strict=True):
+            self._stream.append(_EVENT.pack(version, push.number, push.sender, PUSHED, delay))
         reach("server: update noted")
 
     def note_answer(self, pull: Record, version: int) -> None:
-        position = Position(pull.sender, pull.number, pull.turn)
-        event = _ANSWER.pack(version, pull.number, pull.sender, ANSWERED, pull.turn, pull.slot)
-        self._stream.append(event)
-        self._slots[pull.sender, pull.slot] = position, version
-        self.answered.add(position)
+        worker, number, slot, turn = pull.sender, pull.number, pull.slot, pull.turn
+        self._stream.append(_ANSWER.pack(version, number, worker, ANSWERED, turn, slot))
+        self._slots[worker][slot] = number, turn, version
         reach("server: answer noted")
 
     def version_of(self, pull: Record) -> int | None:
-        kept, version = self._slots.get((pull.sender, pull.slot), (None, -1))
-        return version if kept == (pull.sender, pull.number, pull.turn) else None
+        number, turn, version = self._slots[pull.sender].get(pull.slot, (-1, -1, -1))
+        return version if number == pull.number and turn == pull.turn else None
+
+    def has_answered(self, pull: Position, version: int) -> bool:
+        return (pull.number, pull.turn, version) in self._slots[pull.worker].values()

@@ -1,6 +1,8 @@
 """The redo log: after-images beside the partition, so that an update is applied wholly or not at all."""
 
+import contextlib
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,17 +53,22 @@ class RedoLog:
 
     A push makes three copies: of the gradient into the mailbox, and those of steps 1 and 3. A pull makes two,
     into the mailbox and out of it.
+
+    is_durable: whether the version survives the death of this server, so that others may see it. In shared
+    memory every version does. See `PrivateRedoLog` for servers with a memory of their own.
     """
+
+    is_durable: bool = True
 
     def __init__(self, parameters: Parameters, server: int):
         shape, arrays = parameters.shape, parameters.arrays
         self._mine = slice(shape.bounds[server], shape.bounds[server + 1])
         self.all_keys = np.arange(self._mine.start, self._mine.stop)
-        self._server, self._ring = server, shape.ring
+        self._parameters, self._server, self._ring = parameters, server, shape.ring
         self._here, self._replica = parameters.here, parameters.replica if shape.replicas else None
         self._progress = self._progress_of(self._here)
         self._version = self._here.versions.data[server:]
-        self._committed = arrays["redo_committed"]
+        self._committed = arrays["redo_committed"].data[server:]
         self._slots = [self._slot(parameters, number) for number in range(self._ring)]
         self._stateful = shape.state_width > 0
         self._before = 0
@@ -101,7 +108,7 @@ class RedoLog:
 
     @property
     def committed(self) -> int:
-        return int(self._committed[self._server])
+        return self._committed[0]
 
     @property
     def replicated(self) -> int:
@@ -146,7 +153,7 @@ class RedoLog:
         for rank, number in done.items():
             progress.done[rank] = number
         reach("server: slot written")
-        self._committed[self._server] = version
+        self._committed[0] = version
         reach("server: committed")
 
     def apply(self) -> None:
@@ -167,6 +174,37 @@ class RedoLog:
             scatter(slot.state, keys, image.state)
         progress.copy_from(slot.progress)
         image.versions[self._server] = version
+
+    # What nodes that share memory need not send each other.
+
+    def of_head(self, head: int) -> "RedoLog":
+        """Return the log of another server, whose replica this one keeps."""
+        return RedoLog(self._parameters, head)
+
+    def forget_replica(self) -> None:
+        """A new tail comes: it tells what it has."""
+
+    def note_replicated(self, version: int) -> None:
+        """Note that the tail has this version."""
+
+    def parcel(self, version: int) -> Sequence[np.ndarray]:
+        """Return the slot of a version as the arrays to send to the tail."""
+        return ()
+
+    def accept(self, version: int, arrays: Sequence[np.ndarray]) -> None:
+        """Put the arrays that the head has sent into the slot of a version."""
+
+    def image(self) -> Sequence[np.ndarray]:
+        """Return a copy of the partition, or of the replica, as arrays to send."""
+        return ()
+
+    def take(self, image: Sequence[np.ndarray]) -> None:
+        """Put an image in place."""
+
+    @contextlib.contextmanager
+    def stepped_back(self) -> Iterator[None]:
+        """In the block, let a partition that ends with its server be as it was before its last update."""
+        yield
 
     def recover(self) -> bool:
         """Apply what a predecessor had committed; return whether the partition is sound.

@@ -14,24 +14,29 @@ import collections
 import math
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from shmps.errors import UpdaterFailed
-from shmps.ps.consistency import Consistency, Moment, VectorClock
+from shmps.ps.consistency import Consistency, Position, VectorClock
 from shmps.ps.memory.layout import DELAY_BINS
 from shmps.ps.memory.mailbox import Mailbox
-from shmps.ps.memory.parameters import Parameters
+from shmps.ps.memory.parameters import Mirror, Parameters
 from shmps.ps.messages import (
     ANSWER,
+    LOOK,
     PULL,
     PUSH,
     PUSH_PULL,
     SCHEDULER,
+    SIGHT,
     WORKER,
+    AskImage,
     Delivery,
     Enter,
+    Image,
     Leave,
     Peer,
     Ping,
@@ -42,6 +47,8 @@ from shmps.ps.messages import (
     Shipped,
     Start,
     Welcome,
+    Write,
+    with_arrays,
 )
 from shmps.ps.server.parked import Parked
 from shmps.ps.server.recorder import Recorder
@@ -79,7 +86,8 @@ class Server:
         if not redo.recover():
             raise RuntimeError(f"the partition of server {rank} is damaged, and so is its replica")
         self._chain = Chain(rank, life, parameters, redo)
-        self._unshipped: collections.deque[tuple[int, Record]] = collections.deque()  # version, push
+        # What may leave once the tail has the version.
+        self._unshipped: collections.deque[tuple[int, Callable[[], None]]] = collections.deque()
         self._lives: dict[int, int] = {}  # of the workers
         self._awaited = 0  # workers of the run that have not entered yet
         self._held: list[Record] = []  # pushes that are not applied yet, in order of arrival
@@ -91,21 +99,29 @@ class Server:
         """Handle one record and return the records to send."""
         answers = self._answers = []
         if record.to == self.life:
-            if record.op in self._from_worker:
+            if take := self._from_worker.get(record.op):
                 if self._is_current(record):
-                    self._from_worker[record.op](self, record)
+                    if record.arrays:
+                        self._mailboxes[record.sender].take(record)
+                    take(self, record)
             else:
                 message = record.message
                 if type(message) in self._from_scheduler:
                     self._from_scheduler[type(message)](self, message)
-                elif self._chain.knows(record):
-                    self._from_server[type(message)](self, message)
+                elif type(message) in self._from_server and self._knows(record):
+                    self._from_server[type(message)](self, message, record.arrays)
+                elif type(message) is Write:
+                    self._write(message, record.arrays)
         return answers
 
     @property
     def version(self) -> int:
         """Updates applied."""
         return self._redo.version
+
+    def has_answered(self, pull: Position) -> bool:
+        """Return whether a pull is answered at this version; known in recorded runs."""
+        return self._recorder.has_answered(pull, self.version)
 
     def _is_current(self, request: Record) -> bool:
         """Return whether a request comes from the last known life of its worker."""
@@ -125,8 +141,8 @@ class Server:
         self.clock.enter(worker, done[worker])
         self._held = [held for held in self._held if held.sender != worker]
         self._lives[worker] = enter.life
-        welcome = Welcome(done[worker], self.version)
-        self._answers.append(((WORKER, worker), Record.of(welcome, self.rank, self.life, to=enter.life)))
+        welcome = Record.of(Welcome(done[worker], self.version), self.rank, self.life, to=enter.life)
+        self._when_durable(lambda: self._answers.append(((WORKER, worker), welcome)))
         self._awaited = max(0, self._awaited - 1)
         if not self._awaited:
             self._answer_parked()
@@ -145,37 +161,36 @@ class Server:
     def _apply_held(self) -> None:
         """Apply held pushes as far as the mode and the replica's backlog allow."""
         while self._held and self._redo.has_room and not self._awaited:
-            update = self.consistency.next_update(self._held, self.clock, self._moment())
+            update = self.consistency.next_update(self._held, self)
             if not update:
                 return
             for record in update:
                 self._held.remove(record)
             self._apply(update)
 
-    def _moment(self) -> Moment:
-        return Moment(self.rank, self._redo.version, self._recorder.answered)
-
     def _gradient(self, update: list[Record]) -> tuple[np.ndarray, np.ndarray]:
         """Return keys and values of one update. The pushes of a tick are reduced in rank order."""
         if not self.consistency.hold_pushes:
             [record] = update
-            return self._keys(record), self._values(record)
+            return self._contents(record)
         arrival = {record.sender: place for place, record in enumerate(update)}
         update.sort(key=_rank)
         pushes = [
-            Push(self._keys(record), self._values(record), self._rows(record), arrival[record.sender])
-            for record in update
+            Push(*self._contents(record), self._rows(record), arrival[record.sender]) for record in update
         ]
         return self.updater.reduce(pushes)
 
     def _apply(self, update: list[Record]) -> None:
         """Apply these pushes as one update, then answer what waited for it."""
         redo, version = self._redo, self._redo.version
-        moment = self._moment()
-        delays = [self.consistency.delay(record, moment) for record in update]
-        for delay in delays:
+        delays: list[int] = []
+        done: dict[int, int] = {}  # the number of each worker's push
+        for push in update:
+            delay = self.consistency.delay(push, self)
             self._delays[min(delay, DELAY_BINS - 1)] += 1
-        step = Step(max(record.number for record in update), redo.age, max(delays), len(update))
+            delays.append(delay)
+            done[push.sender] = push.number
+        step = Step(max(done.values()), redo.age, max(delays), len(update))
         self._recorder.note_update(version + 1, update, delays)
         try:
             keys, gradient = self._gradient(update)
@@ -187,7 +202,7 @@ class Server:
             age = step.age + self.updater.penalty(step)
         except Exception as error:
             raise UpdaterFailed(type(self.updater).__name__, self.rank, repr(error)) from error
-        redo.commit(len(keys), age, {record.sender: record.number for record in update})
+        redo.commit(len(keys), age, done)
         redo.apply()
         reach("server: applied")
         for record in update:
@@ -202,31 +217,60 @@ class Server:
         if self._redo.replica_is_current:
             self._complete(record)
         else:
-            self._unshipped.append((self.version, record))
+            self._unshipped.append((self.version, partial(self._complete_if_current, record)))
+
+    def _complete_if_current(self, push: Record) -> None:
+        if self._is_current(push):
+            self._complete(push)
+
+    def _when_durable(self, leave: Callable[[], None]) -> None:
+        """Call `leave` once what others will know of this version survives the death of this server."""
+        if self._redo.is_durable:
+            leave()
+        else:
+            self._unshipped.append((self.version, leave))
 
     def _complete(self, record: Record) -> None:
         """Acknowledge a push; of a push-pull, go on with the pull."""
         if record.op == PUSH_PULL:
             self._pull(record)
         else:
-            self._answer(record, self.version)
+            self._answer(record, self.version, 0)
 
     def _pull(self, record: Record) -> None:
         noted = self._recorder.version_of(record)
         if noted is not None:  # the answer lies in the slot
-            self._answer(record, noted)
+            self._answer(record, noted, record.size)
             return
         # The worker's own pushes come first: one may be held because the tail is behind.
-        if record.number > self._redo.done[record.sender]:
+        done = self._redo.done[record.sender]
+        if record.number > done:
             self._parked.behind_push(record)
             return
-        needed = self.consistency.needed(record, self.rank)
+        needed = self.consistency.needed(record, self)
         if needed > self._progress:
             self._parked.until(needed, record)
             return
-        self._parameters.read(self._keys(record), self.rank, self.updater, self._values(record))
-        self._recorder.note_answer(record, self.version)
-        self._answer(record, self.version)
+        if record.number < done and self.consistency.hold_pushes:
+            with self._redo.stepped_back():  # a new life makes its last push again: see `PrivateRedoLog`
+                self._read(record)
+        else:
+            self._read(record)
+
+    def _read(self, record: Record) -> None:
+        """Read the values of a pull or a look, and answer it."""
+        version = self.version
+        if record.op == LOOK:
+            answer = partial(self._show, record, version, self._sight(record))
+        else:
+            keys, values = self._contents(record)
+            self._parameters.read(keys, self.rank, self.updater, values)
+            self._recorder.note_answer(record, version)
+            if self._redo.is_durable:
+                self._answer(record, version, record.size)
+                return
+            answer = partial(self._answer, record, version, record.size)
+        self._when_durable(answer)
 
     def _pull_and_go_on(self, record: Record) -> None:
         """Answer or park a pull. The next update may have waited for the answer."""
@@ -236,7 +280,7 @@ class Server:
     @property
     def _progress(self) -> float:
         """What parked pulls wait for; see `Consistency.progress`. All workers must have entered."""
-        return -math.inf if self._awaited else self.consistency.progress(self.clock, self.version)
+        return -math.inf if self._awaited else self.consistency.progress(self)
 
     def _answer_parked(self, applied: Sequence[Record] = ()) -> None:
         """Answer the parked pulls that these pushes, or the progress since, have freed."""
@@ -245,19 +289,21 @@ class Server:
                 if self._is_current(pull):
                     self._pull(pull)
 
-    def _answer(self, record: Record, version: int) -> None:
-        answer = Record(
-            ANSWER,
-            self.rank,
-            record.timestamp,
-            record.slot,
-            record.size,
-            record.number,
-            version,
-            self.life,
-            record.life,
-        )
-        self._answers.append(((WORKER, record.sender), answer))
+    def _answer(self, record: Record, version: int, size: int) -> None:
+        """size: the values that lie in the slot."""
+        # As a tuple: to name nine fields takes longer than to copy 128 values.
+        _, sender, timestamp, slot, _, number, _, life, _ = record
+        answer = Record._make((ANSWER, self.rank, timestamp, slot, size, number, version, self.life, life))
+        self._answers.append(((WORKER, sender), answer))
+
+    def _sight(self, look: Record) -> list[np.ndarray]:
+        assert isinstance(self._parameters, Mirror)
+        part = self._parameters.part_of(self.rank, look.slot, look.slot + look.size)
+        return [each.copy() for each in part]
+
+    def _show(self, look: Record, version: int, sight: list[np.ndarray]) -> None:
+        answer = look._replace(op=SIGHT, sender=self.rank, version=version, life=self.life, to=look.life)
+        self._answers.append(((WORKER, look.sender), with_arrays(answer, sight)))
 
     def _leave(self, leave: Leave) -> None:
         """Stop waiting for a worker that has finished."""
@@ -268,37 +314,57 @@ class Server:
     # The replica: see `Chain`.
 
     def _peer(self, peer: Peer) -> None:
-        """Note the life of a neighbour, and bring the replica up to date.
-
-        Either server may learn of the other first, and earlier messages are dropped. So resend to the tail,
-        and ask the head for what is missing.
-        """
+        """Note the life of a neighbour. The tail tells its head what it has, and asks for the rest."""
         chain = self._chain
-        chain.meet(peer.server, peer.life)
+        if not chain.meet(peer.server, peer.life):
+            return
         if peer.server == chain.tail:
-            self._answers += chain.ship_from(self._redo.replicated)
-            self._acknowledge_up_to(self._redo.replicated)  # a predecessor may have died before it did
+            self._redo.forget_replica()
         if peer.server == chain.head:
             self._answers += chain.ask()
 
-    def _ship(self, ship: Ship) -> None:
-        self._answers += self._chain.copy(ship.version)
+    def _knows(self, record: Record) -> bool:
+        """Return whether a record comes from the known life of a neighbour.
 
-    def _shipped(self, shipped: Shipped) -> None:
+        A later life introduces itself: its records may come before the scheduler's Peer.
+        """
+        self._peer(Peer(record.sender, record.life))
+        return self._chain.knows(record)
+
+    def _ship(self, ship: Ship, slot: Sequence[np.ndarray]) -> None:
+        self._answers += self._chain.copy(ship.version, slot)
+
+    def _shipped(self, shipped: Shipped, _: Sequence[np.ndarray]) -> None:
+        self._redo.note_replicated(shipped.version)
         self._acknowledge_up_to(shipped.version)
         if shipped.wants_rest:
             self._answers += self._chain.ship_from(shipped.version)
 
+    def _ask_image(self, _: AskImage, nothing: Sequence[np.ndarray]) -> None:
+        self._answers += self._chain.image_of_head()
+
+    def _image(self, image: Image, arrays: Sequence[np.ndarray]) -> None:
+        self._answers += self._chain.take(image.version, arrays)
+
     def _acknowledge_up_to(self, version: int) -> None:
         while self._unshipped and self._unshipped[0][0] <= version:
-            _, push = self._unshipped.popleft()
-            if self._is_current(push):
-                self._complete(push)
+            _, leave = self._unshipped.popleft()
+            leave()
         self._apply_held()
 
     def _settle(self, settle: Settle) -> None:
-        settled = Record.of(Settled(settle.question), self.rank, self.life)
-        self._answers.append(((SCHEDULER, 0), settled))
+        self._when_durable(lambda: self._settled(settle))
+
+    def _settled(self, settle: Settle) -> None:
+        standing = [part.copy() for part in self._parameters.standing(self.rank, bool(settle.image))]
+        settled = Record.of(Settled(settle.question, settle.image), self.rank, self.life)
+        self._answers.append(((SCHEDULER, 0), with_arrays(settled, standing)))
+
+    def _write(self, write: Write, arrays: Sequence[np.ndarray]) -> None:
+        """Take values that the scheduler has written: see `Cluster.write`."""
+        assert isinstance(self._parameters, Mirror)
+        values, *_ = self._parameters.part_of(self.rank, write.begin, write.end)
+        values[:] = arrays[0]
 
     def _ping(self, ping: Ping) -> None:
         """Do nothing: every record that a server takes is a sign of life."""
@@ -306,20 +372,21 @@ class Server:
     _from_scheduler: ClassVar[dict[type, Callable[..., None]]] = {
         Start: _start, Enter: _enter, Leave: _leave, Settle: _settle, Peer: _peer, Ping: _ping,
     }  # fmt: skip
-    _from_server: ClassVar[dict[type, Callable[..., None]]] = {Ship: _ship, Shipped: _shipped}
+    _from_server: ClassVar[dict[type, Callable[..., None]]] = {
+        Ship: _ship, Shipped: _shipped, AskImage: _ask_image, Image: _image,
+    }  # fmt: skip
     _from_worker: ClassVar[dict[int, Callable[..., None]]] = {
         PUSH: _push,
         PUSH_PULL: _push,
         PULL: _pull_and_go_on,
+        LOOK: _pull_and_go_on,
     }
 
-    def _keys(self, record: Record) -> np.ndarray:
-        if record.slot < 0:
-            return self._redo.all_keys
-        return self._mailboxes[record.sender].keys[record.slot][: record.size]
-
-    def _values(self, record: Record) -> np.ndarray:
-        return self._mailboxes[record.sender].values[record.slot][: record.size]
+    def _contents(self, request: Record) -> tuple[np.ndarray, np.ndarray]:
+        """Return the keys (k,) of a request, and the part of its slot for the values, (k, width)."""
+        mailbox, slot, size = self._mailboxes[request.sender], request.slot, request.size
+        keys = mailbox.keys[slot][:size] if slot >= 0 else self._redo.all_keys
+        return keys, mailbox.values[slot][:size]
 
     def _rows(self, record: Record) -> float:
         return float(self._mailboxes[record.sender].rows[record.slot])

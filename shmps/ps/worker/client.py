@@ -18,11 +18,13 @@ from shmps.ps.messages import (
     PULL,
     ROLES,
     SCHEDULER,
+    SIGHT,
     Died,
     HandedOver,
     Record,
     Release,
     Sharer,
+    Stop,
     Welcome,
 )
 from shmps.ps.worker.meeting import Meeting
@@ -111,6 +113,16 @@ class Client:
         reach("worker: announced")
         return request.timestamp
 
+    def look(self, begin: int, end: int) -> list[Record]:
+        """Ask all servers for what they hold of the keys begin to end - 1; return their answers."""
+        requests = self.requests
+        request = requests.look(begin, end)
+        for server in range(self._servers):
+            self._post.send(*requests.announce(request, server))
+        self.wait_until(lambda: request.timestamp not in requests.under_way)
+        sights, requests.sights = requests.sights, []
+        return sights
+
     def _wait_for_slot(self, dense: bool) -> None:
         requests = self.requests
         if not requests.waits_for_slot(dense):
@@ -142,7 +154,7 @@ class Client:
     def take_in(self, records: list[Record]) -> None:
         for record in records:
             if record.to == self.life:
-                if record.op == ANSWER:
+                if record.op == ANSWER or record.op == SIGHT:
                     self.requests.answer(record)
                 elif handler := self._handlers.get(type(message := record.message)):
                     handler(self, record, message)
@@ -163,11 +175,15 @@ class Client:
     def _handed_over(self, record: Record, message: HandedOver) -> None:
         self.reports.handed_over()
 
+    def _stop(self, record: Record, message: Stop) -> None:
+        self.pulse.stop()
+
     def _died(self, record: Record, died: Died) -> None:
         raise NodeDied(ROLES[died.role], died.rank, died.exit_code)
 
     _handlers: ClassVar[dict[type, Callable[..., None]]] = {
         Welcome: _welcome, Release: _release, Sharer: _sharer, HandedOver: _handed_over, Died: _died,
+        Stop: _stop,
     }  # fmt: skip
 
     def call_back(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from shmps.checks import whole
 from shmps.errors import UsageError
 from shmps.ps.arguments import matrix
-from shmps.ps.memory.parameters import Copy, Parameters
+from shmps.ps.memory.parameters import Copy, Mirror, Parameters, copy_each
 from shmps.ps.messages import ALL, GROUPS, PULL, PUSH, PUSH_PULL, WORKERS
 from shmps.ps.updater import Step, Updater
 from shmps.ps.worker.client import Client
@@ -146,6 +146,8 @@ class KVWorker:
         if self.consistency.reads_by_pull:
             return self.pull(None if keys is None or len(keys) == self._shape.num_keys else keys)
         keys, cuts = self._cut(keys)
+        if self._parameters.is_mirror and keys is not None and len(keys) <= self._shape.max_keys:
+            return self.pull(keys)
         self._client.clock.read(cuts)
         return self._in_place(keys, cuts)
 
@@ -167,6 +169,10 @@ class KVWorker:
 
     def _in_place(self, keys: np.ndarray | None, cuts: list[int]) -> np.ndarray:
         self._client.call_back()
+        if keys is None:
+            self._fetch(0, self._shape.num_keys)
+        else:
+            self._fetch(*(int(keys[0]), int(keys[-1]) + 1) if len(keys) else (0, 0))
         self._requests.seen = self._parameters.versions.tolist()
         if keys is None:
             shared = self._parameters.weights.view()
@@ -178,12 +184,19 @@ class KVWorker:
             self._parameters.read(keys[part], server, self.updater, out[part])
         return self._shape.flat(out)
 
+    def _fetch(self, begin: int, end: int) -> None:
+        """Fill the mirror of the keys begin to end - 1, and of all clocks, where nodes share no memory."""
+        if isinstance(self._parameters, Mirror):
+            for sight in self._client.look(begin, end):
+                copy_each(sight.arrays, self._parameters.part_of(sight.sender, begin, end))
+
     def copy_of_parameters(self) -> Copy:
         """Return weights, updater state and clocks, from which `Cluster(restored=...)` can go on.
 
         In sync mode, once this worker's pushes are acknowledged, the copy holds exactly their ticks. In the
         other modes the last pushes of other workers may be in it in part, or in it and not counted.
         """
+        self._fetch(0, self._shape.num_keys)
         return self._parameters.copy(self.num_workers)
 
     # Writing in place, on a cluster with consistency=HOGWILD (Niu et al., NIPS 2011).
@@ -266,11 +279,14 @@ class KVWorker:
 
     def ticks(self) -> np.ndarray:
         """Return the clocks of all workers at server 0, (num_workers,) int64; see `Cluster.ticks`."""
+        self._fetch(0, 0)
         return self._parameters.done[0, : self.num_workers].copy()
 
     @property
     def stopping(self) -> bool:
         """Whether `Cluster.stop` asked the function to end. The function may look between two ticks."""
+        if self._parameters.is_mirror:
+            self._client.take_in_nowait()
         stops = self.consistency.stops(self.rank, self.pushes, self._pulse.stopping)
         if stops:
             self._pulse.note_stop(self.pushes)

@@ -12,7 +12,7 @@ import numpy as np
 
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import Mailbox, PushLog
-from shmps.ps.messages import PULL, PUSH, PUSH_PULL, SERVER, Delivery, Record, Welcome
+from shmps.ps.messages import LOOK, PULL, PUSH, PUSH_PULL, SERVER, SIGHT, Delivery, Record, Welcome
 from shmps.ps.schedule import MOST_TURNS, place_of
 from shmps.system.failpoints import reach
 
@@ -40,9 +40,10 @@ class Requests:
     the server has not answered are then announced to it, in order.
 
     mailboxes: this worker's, by server. under_way: unanswered requests by timestamp, in order. values: the
-    values of answered pulls by timestamp, until they are fetched. due: callbacks with their arguments.
-    callbacks_expected: callbacks of requests under way. seen: the version last read, by server. pushes: the
-    number of the last push. pulls: since that push. timestamp: the number of the last request.
+    values of answered pulls by timestamp, until they are fetched. sights: answers to looks, until they are
+    fetched. due: callbacks with their arguments. callbacks_expected: callbacks of requests under way.
+    seen: the version last read, by server. pushes: the number of the last push. pulls: since that push.
+    timestamp: the number of the last request.
 
     keeps_answers: the slot of a pull is free again only when the next push is committed. A later life that
     makes the same pull finds the answer there, or what servers have answered of it.
@@ -61,6 +62,7 @@ class Requests:
         self.rank, self.life = rank, life
         self.under_way: dict[int, Request] = {}
         self.values: dict[int, np.ndarray] = {}
+        self.sights: list[Record] = []
         self.due: collections.deque[tuple[Callback, Any]] = collections.deque()
         self.callbacks_expected = self.pushes = self.pulls = self.timestamp = 0
         self.seen = [0] * servers
@@ -111,45 +113,52 @@ class Requests:
         """
         if out is None and op != PUSH:  # before the slot is taken, since too little memory raises here
             out = np.empty((cuts[-1], self._shape.width), self._shape.dtype)
-        again = self._again(keys, cuts) if op == PULL and self._former else None
-        slot, sizes = again or self._filled(keys, values, cuts)
-        versions = list(self.seen)
+        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
+        slot = self._again(keys, sizes) if op == PULL and self._former else None
+        if slot is None:
+            slot = self._fill(keys, values, sizes)
         if op == PULL:
-            versions = [self.pulls] * len(versions)
-            self._note_pull(slot, self._next_pull, sizes)
+            versions = [self.pulls] * len(sizes)
+            if self._keeps_answers:
+                self._log.note_pull(slot, self._next_pull, sizes)
             self.pulls += 1
         else:
+            versions = list(self.seen)
             self.pushes += 1
             self.pulls = int(op == PUSH_PULL)
-            if op == PUSH_PULL:
-                self._note_pull(slot, place_of(self.pushes, 0), sizes)
-            self._log.note(slot, self.pushes, rows, sizes, self.seen)
+            if op == PUSH_PULL and self._keeps_answers:
+                self._log.note_pull(slot, place_of(self.pushes, 0), sizes)
+            self._log.note(slot, self.pushes, rows, sizes, versions)
             reach("worker: before commit")
             self._log.commit(self.pushes)
             reach("worker: committed")
-            self._forget_answers()
-        self.callbacks_expected += callback is not None
+            if self._kept or self._former:
+                self._forget_answers()
+        if callback is not None:
+            self.callbacks_expected += 1
         return self._add(op, slot, self.pushes, sizes, versions, callback, out)
 
-    def _filled(
-        self, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
-    ) -> tuple[int, list[int]]:
-        """Fill a free slot of all mailboxes; return it, and the number of keys for each server."""
-        slot = self._free[keys is None].pop()
-        try:
-            return slot, self._fill(slot, keys, values, cuts)
-        except BaseException:  # a value that overflows the dtype, where NumPy is told to raise
-            self._free[keys is None].append(slot)
-            raise
+    def _fill(self, keys: np.ndarray | None, values: np.ndarray | None, sizes: list[int]) -> int:
+        """Write keys and values, so many for each server, into a free slot of all mailboxes; return it."""
+        free = self._free[keys is None]
+        slot = free[-1]  # it stays free if a value overflows the dtype, where NumPy is told to raise
+        self._log.clear(slot)
+        begin = 0
+        for mailbox, size in zip(self._mailboxes, sizes, strict=True):
+            end = begin + size
+            if keys is not None:
+                mailbox.keys[slot][:size] = keys[begin:end]
+            if values is not None:
+                mailbox.values[slot][:size] = values[begin:end]
+            begin = end
+            reach("worker: slots half filled")
+        free.pop()
+        return slot
 
     # The answers that are kept.
 
-    def _note_pull(self, slot: int, place: int, sizes: list[int]) -> None:
-        if self._keeps_answers:
-            self._log.note_pull(slot, place, sizes)
-
-    def _again(self, keys: np.ndarray | None, cuts: list[int]) -> tuple[int, list[int]] | None:
-        """Make a pull of a former life again: return its slot, and the number of keys for each server.
+    def _again(self, keys: np.ndarray | None, sizes: list[int]) -> int | None:
+        """Make a pull of a former life again: return its slot.
 
         Servers repeat the answers that lie in the slot. Return None if there is none, or if it had other
         keys: this life may have stopped where the former one went on.
@@ -157,7 +166,6 @@ class Requests:
         slot = self._former.pop(self._next_pull, None)
         if slot is None:
             return None
-        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
         same = (slot < 0) == (keys is None) and sizes == self._log.sizes(slot)
         if same and keys is not None:
             kept = [box.keys[slot][:size] for box, size in zip(self._mailboxes, sizes, strict=True)]
@@ -167,7 +175,7 @@ class Requests:
             return None
         others = (each for each in self.under_way.values() if each.slot != slot or each.op == PUSH)
         self.under_way = {each.timestamp: each for each in others}
-        return slot, sizes
+        return slot
 
     def pass_former(self) -> bool:
         """Count the next pull as made if it is one of a former life, which is announced already."""
@@ -190,27 +198,16 @@ class Requests:
                 return
         self._free[slot < 0].append(slot)
 
-    def _fill(
-        self, slot: int, keys: np.ndarray | None, values: np.ndarray | None, cuts: list[int]
-    ) -> list[int]:
-        """Write keys and values into a slot of all mailboxes; return the number of keys for each server."""
-        self._log.clear(slot)
-        sizes = []
-        for mailbox, begin, end in zip(self._mailboxes, cuts, cuts[1:], strict=False):
-            size = end - begin
-            if keys is not None:
-                mailbox.keys[slot][:size] = keys[begin:end]
-            if values is not None:
-                mailbox.values[slot][:size] = values[begin:end]
-            sizes.append(size)
-            reach("worker: slots half filled")
-        return sizes
+    def look(self, begin: int, end: int) -> Request:
+        """Ask for what servers hold of the keys begin to end - 1: see `sights`. It uses no slot."""
+        servers = len(self._lives)
+        return self._add(LOOK, begin, self.pushes, [end - begin] * servers, [self.pulls] * servers)
 
     def _add(self, op, slot, number, sizes, versions, callback=None, out=None) -> Request:
-        self.timestamp += 1
+        self.timestamp = timestamp = self.timestamp + 1
         unanswered = set(self._everyone)
-        request = Request(op, self.timestamp, slot, number, sizes, versions, unanswered, callback, out)
-        self.under_way[self.timestamp] = request
+        request = Request(op, timestamp, slot, number, sizes, versions, unanswered, callback, out)
+        self.under_way[timestamp] = request
         return request
 
     def recover(self) -> list[Delivery]:
@@ -220,9 +217,8 @@ class Requests:
         server may wait for a pull that a former life had begun, so noted pulls are announced too. Their
         answers are dropped, unless this life makes the same pull.
         """
-        self._log.forget_uncommitted()
-        self.pushes = max(*self._done, self._log.committed)
-        for number, slot, sizes, versions in self._log.pending(min(self._done)):
+        self.pushes, pending = self._log.resume(self._done)
+        for number, slot, sizes, versions in pending:
             self._add(PUSH, slot, number, sizes, versions)
         for place, (slot, sizes) in self._log.pulls().items():
             number, turn = divmod(place - 1, MOST_TURNS)
@@ -235,18 +231,9 @@ class Requests:
         return [message for server in range(len(self._lives)) for message in self._unanswered(server)]
 
     def announce(self, request: Request, server: int) -> Delivery:
-        record = Record(
-            request.op,
-            self.rank,
-            request.timestamp,
-            request.slot,
-            request.sizes[server],
-            request.number,
-            request.versions[server],
-            self.life,
-            self._lives[server],
-        )
-        return (SERVER, server), record
+        op, timestamp, slot, number, sizes, versions, *_ = request
+        fields = op, self.rank, timestamp, slot, sizes[server], number, versions[server], self.life
+        return (SERVER, server), Record._make((*fields, self._lives[server]))
 
     def welcome(self, server: int, life: int, welcome: Welcome) -> list[Delivery]:
         """Note the life of a server; return the records that announce its unanswered requests again."""
@@ -269,6 +256,8 @@ class Requests:
         request = self.under_way.get(record.timestamp)
         if record.life != self._lives[record.sender] or request is None:
             return  # of a former life, or answered already
+        if record.arrays:
+            self._take(record)
         request.unanswered.discard(record.sender)
         if request.op in (PULL, PUSH_PULL):
             self.seen[record.sender] = record.version
@@ -277,7 +266,15 @@ class Requests:
             reach("worker: answered")
             self._complete(request)
 
+    def _take(self, record: Record) -> None:
+        if record.op == SIGHT:
+            self.sights.append(record)
+        else:
+            self._mailboxes[record.sender].take(record)
+
     def _complete(self, request: Request) -> None:
+        if request.op == LOOK:
+            return
         values = None if request.op == PUSH or request.out is None else self._collect(request)
         if self._keeps_answers and values is not None and request.number == self.pushes:
             self._kept.append(request.slot)
