@@ -248,7 +248,7 @@ def test_the_memory_goes_with_the_cluster():
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"engine": "spoon"}, UsageError, "engine must be 'processes', 'inline' or an Inline, got 'spoon'"),
+        ({"engine": "spoon"}, UsageError, "engine must be 'processes', 'inline', 'ray', an Inline or a Ray, got 'spoon'"),
         ({"engine": "inline", "start_method": "fork"}, UsageError, "start_method and node_timeout must be"),
         ({"engine": Inline(), "node_timeout": 5}, UsageError, "start_method and node_timeout must be"),
         ({"engine": "inline", "num_keys": 10**13}, OutOfSpace, "must fit in memory"),
@@ -263,7 +263,7 @@ def test_a_training_refuses_what_only_processes_have(problem):
     for given in ({"start_method": "fork"}, {"node_timeout": 5.0}):
         with pytest.raises(UsageError, match=f"{next(iter(given))}.* are of processes"):
             trained(problem, **given)
-    with pytest.raises(UsageError, match=r"engine must be one of processes, inline, or a shmps\.Inline"):
+    with pytest.raises(UsageError, match=r"engine must be one of processes, inline, ray, or a shmps\.Inline"):
         trained(problem, engine="spoon")
 
 
