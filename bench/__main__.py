@@ -16,6 +16,7 @@ from bench.speed import (
     cv,
     inline,
     load,
+    machines,
     outofcore,
     peers,
     protection,
@@ -34,7 +35,7 @@ MODULES = (
     table, trace, straggler, cure, grid, strength, simulate,
     kill, faults, leftovers, replay,
     protection, peers, real, blocks, cv, sync, scaling, start, requests, inline, load, outofcore, async_,
-    recording, wire,
+    recording, machines, wire,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
 #

@@ -20,8 +20,8 @@ from bench.record import markdown, ratio, shown, spread
 from bench.timing import progress
 from shmps import ASYNC, SGD, Cluster, KVWorker, LogisticRegression
 from shmps.data import datasets
+from shmps.engines import roles
 from shmps.ps.kernels import gather, scatter
-from shmps.ps.server import server
 from shmps.ps.server.redo_log import RedoLog
 
 KEYS, PARAMETERS = (1, 128, 1_000, 10_000), 100_000
@@ -93,7 +93,7 @@ def _ratio(seconds: dict[tuple[int, str], list[float]], size: int, variant: str)
 
 def _protected(variant: str) -> Any:
     """Make the nodes that are forked meanwhile update in place for "none", and with a redo log otherwise."""
-    return mock.patch.object(server, "RedoLog", InPlace if variant == "none" else RedoLog)
+    return mock.patch.object(roles, "RedoLog", InPlace if variant == "none" else RedoLog)
 
 
 def _push_seconds(variant: str, count: int, requests: int) -> float:
