@@ -111,13 +111,14 @@ class PrivateSchedule(Schedule):
             max_keys=KEYS,
             replicas=self.replicas,
             engine=engine or _PrivatelySimulated(self),
+            **given,
         )
 
     def begin(self, engine: Any) -> None:
         super().begin(engine)
         self.engine: PrivateSimulation = engine
 
-    # Checks.
+    # The promises.
 
     def check_server(self, server: int) -> None:
         """Check the state of a server where it lies. A version may come again after a death."""
@@ -143,8 +144,7 @@ class PrivateSchedule(Schedule):
         """Check nothing here: a push that is lost though it was acknowledged is missing in the end."""
 
     def check_end(self) -> None:
-        self.found = self.cluster.weights()
-        self.parameters = self.cluster._current()
+        self.found = self.cluster.weights()  # which fills the scheduler's mirror, `self.parameters`
         if self.bits:
             return
         pulls, self.pulls = self.pulls, []

@@ -12,6 +12,10 @@ process, in virtual time. `shmps.engines.choice` has what `Cluster(engine=...)` 
 The scheduler needs an `Engine`. `Cluster` needs a `ClusterEngine`, which also brings the memory of the nodes
 and their bodies: a `Server` or a `KVWorker` on the node's Post and memory (`shmps.engines.roles`).
 Parameters, mailboxes and the status of the nodes lie in memory that all nodes see (`shmps.ps.memory`).
+
+Or every node has a memory of its own. Then records carry arrays (`messages.Parcel`): a post sends the slots
+of requests and answers with them (`Mailbox.pack`). The nodes are made of `Mirror`, `PrivateRedoLog`,
+`Successor` and `LostLog`, as in `shmps.engines.inline.private`.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +58,7 @@ class Outbox(Protocol):
     """
 
     def send(self, address: Address, record: Record) -> None:
-        """Send a record, now or later."""
+        """Send a record with its arrays, if it has some, now or later."""
 
     def send_all(self, deliveries: list[Delivery]) -> None:
         """Send several records. Those to one address arrive together."""

@@ -8,8 +8,7 @@ import pytest
 from bench.faults.private import PrivateSchedule
 from bench.faults.schedule import failure
 from shmps import ASYNC, SYNC, Add
-from shmps.engines.private import Memory
-from shmps.engines.roles import server_on
+from shmps.engines.private import Memory, server_in
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import LostLog, Mailbox
 from shmps.ps.messages import (
@@ -33,7 +32,6 @@ from shmps.ps.messages import (
 from shmps.ps.server.private_redo_log import PrivateRedoLog
 from shmps.ps.server.redo_log import start_replica
 from shmps.ps.server.replication import Chain
-from shmps.ps.server.successor import Successor
 from shmps.ps.worker.requests import Requests
 
 SHAPE = Shape(num_keys=4, width=1, state_width=0, servers=2, workers=2, max_keys=2, replicas=1)
@@ -59,18 +57,11 @@ class Ring:
 
     def begin(self, rank):
         """Let a server begin, or its successor."""
-        memory = Memory(SHAPE)
-        redo = PrivateRedoLog(memory.parameters, rank)
-        is_first = rank not in self.lives
+        first = None if rank in self.lives else self.initial.first_of(rank)
         self.last_life += 1
-        self.lives[rank], self.memories[rank] = life, _ = self.last_life, memory
-
-        def make():
-            return server_on(memory.parameters, memory.arrays, rank, life, self.consistency, Add(), [], redo)
-
-        if is_first:
-            memory.parameters.begin(rank, self.initial.first_of(rank))
-        self.servers[rank] = make() if is_first else Successor(rank, life, redo, 1 - rank, make)
+        self.lives[rank], self.memories[rank] = self.last_life, Memory(SHAPE)
+        given = self.memories[rank], rank, self.last_life, self.consistency, Add(), first
+        self.servers[rank] = server_in(*given)
 
     def introduce(self, rank):
         self.tell(rank, Peer(1 - rank, self.lives[1 - rank]))

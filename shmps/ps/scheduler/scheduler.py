@@ -113,7 +113,7 @@ class Scheduler:
                     self._ask_to_settle(rank)
             raise
         finally:
-            self.run_state = None
+            self.run_state, self._later = None, ([], [])
 
     @cleaning_up
     def _end_workers(self, run_state: RunState) -> None:
@@ -232,21 +232,26 @@ class Scheduler:
         A callback of the run may wait here, so nothing here may call another callback of a worker's records.
         """
         self._image = image
-        for rank in self._nodes.servers.keys() - self._given_up.keys():
-            self._ask_to_settle(rank)
-        while self._unsettled and not self._abandoned:
-            records, ended = self._nodes.wait(PAUSE)
-            for record in records:
-                if isinstance(record.message, Settled | Lost):
-                    self._take_in(record)
-                else:
-                    self._later[0].append(record)
-            for node in ended:
-                if node.role == SERVER:
-                    self._died(node)
-                elif node not in self._later[1]:
-                    self._later[1].append(node)
-        self._image = 0
+        try:
+            for rank in self._nodes.servers.keys() - self._given_up.keys():
+                self._ask_to_settle(rank)
+            while self._unsettled and not self._abandoned:
+                self._take_in_servers(*self._nodes.wait(PAUSE))
+        finally:
+            self._image = 0
+
+    def _take_in_servers(self, records: list[Record], ended: Sequence[Node]) -> None:
+        """Handle answers and deaths of servers; keep the rest."""
+        for record in records:
+            if isinstance(record.message, Settled | Lost):
+                self._take_in(record)
+            else:
+                self._later[0].append(record)
+        for node in ended:
+            if node.role == SERVER:
+                self._died(node)
+            elif node not in self._later[1]:
+                self._later[1].append(node)
 
     def _ask_to_settle(self, rank: int, event: Event | None = None) -> None:
         """event: the death to tell of once the server has answered."""
