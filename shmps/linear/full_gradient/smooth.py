@@ -2,11 +2,11 @@
 
     direction -H^-1 g, by L-BFGS that starts from the curvature H of the rows --> step --> pair --> renew H?
 
-With many features, passes of dual coordinate ascent come first: see `dual_kernels`. With few features, H is
-each class's Hessian, from a sample of the rows where they are many (Byrd et al., On the Use of Stochastic
-Hessian Information in Optimization Methods for Machine Learning, SIAM J. Optim. 2011).
-With more features, H is made of the features' moments, weighted by the rows' curvatures. H is renewed when
-the curvature has changed: p (1 - p) of most rows soon is far below the 1/4 that all rows start with.
+With few features, H is each class's Hessian, from a sample of the rows where they are many (Byrd et al., On
+the Use of Stochastic Hessian Information in Optimization Methods for Machine Learning, SIAM J. Optim. 2011).
+With more features, passes of dual coordinate ascent come first (see `dual_kernels`), and H is made of the
+features' moments, weighted by the rows' curvatures. H is renewed when the curvature has changed: p (1 - p) of
+most rows soon is far below the 1/4 that all rows start with.
 
 Where this takes many steps, and the weights are few enough for one matrix, H becomes the whole Hessian: with
 more features, or with softmax, whose matrices of single classes leave out that the classes compete.
@@ -100,7 +100,8 @@ class SmoothSearch:
             yield from self._ascend()
         else:
             yield from self._begin(self.best.weights)
-        if self.best.value > self.problem.value_at_zero and self.best.weights.any():
+        nowhere = math.isinf(self.best.value)  # the values where dual ascent came to are no numbers
+        if self.best.value > self.problem.value_at_zero and (nowhere or self.best.weights.any()):
             # Far from the minimum, p (1 - p) of most rows may be 0: no curvature would lead back.
             yield from self._begin(np.zeros(self.problem.shape))
         if self._is_proven():
@@ -124,7 +125,7 @@ class SmoothSearch:
 
     def _ascend(self) -> Steps:
         """Begin where dual ascent comes to; double the passes as long as that pays."""
-        passes = more = 1
+        passes = more = 2
         value, squared = self.problem.value_at_zero, 0.0  # of the weights, and their gradient, before
         while passes <= _MOST_PASSES:
             weights = (yield Ascent(passes, self.problem.l2)).gradient.copy()
@@ -203,7 +204,7 @@ class SmoothSearch:
         self._direction = -self._times_inverse(self.best.gradient)
         self._slope = self._dot(self.best.gradient, self._direction)
         self.gap = -self._slope / 2
-        trust = _TRUST_IN_MATRICES if self.problem.whole else _TRUST_IN_MOMENTS
+        trust = _TRUST_IN_MATRICES if self._has_matrix else _TRUST_IN_MOMENTS
         allowed = trust * strictness * self._tolerance * abs(self.best.value)
         if self.gap <= _ROUNDING * abs(self.best.value):
             return True
