@@ -5,17 +5,18 @@
         ^                                      |
         +--- Engine.wait: records, deaths -----+--- Channel: results, reports
 
-The scheduler, servers and workers use nothing else of an engine. There are two: `shmps.engines.processes`
+The scheduler, servers and workers use nothing else of an engine. There are three: `shmps.engines.processes`
 runs nodes as processes of this machine, connected by pipes; `shmps.engines.inline` runs them in the calling
-process, in virtual time. `shmps.engines.choice` has what `Cluster(engine=...)` takes.
+process, in virtual time; `shmps.engines.wire` runs them on several machines, connected by TCP.
+`shmps.engines.choice` has what `Cluster(engine=...)` takes.
 
 The scheduler needs an `Engine`. `Cluster` needs a `ClusterEngine`, which also brings the memory of the nodes
 and their bodies: a `Server` or a `KVWorker` on the node's Post and memory (`shmps.engines.roles`).
 Parameters, mailboxes and the status of the nodes lie in memory that all nodes see (`shmps.ps.memory`).
 
-Or every node has a memory of its own. Then records carry arrays (`messages.Parcel`): a post sends the slots
-of requests and answers with them (`Mailbox.pack`). The nodes are made of `Mirror`, `PrivateRedoLog`,
-`Successor` and `LostLog`, as in `shmps.engines.inline.private`.
+Or every node has a memory of its own (`shmps.engines.private`). Then records carry arrays (`messages.Parcel`):
+a post sends the slots of requests and answers with them (`Mailbox.pack`). The nodes are made of `Mirror`,
+`PrivateRedoLog`, `Successor` and `LostLog`.
 """
 
 from collections.abc import Callable, Sequence
