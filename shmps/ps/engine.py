@@ -14,9 +14,9 @@ The scheduler needs an `Engine`. `Cluster` needs a `ClusterEngine`, which also b
 and their bodies: a `Server` or a `KVWorker` on the node's Post and memory (`shmps.engines.roles`).
 Parameters, mailboxes and the status of the nodes lie in memory that all nodes see (`shmps.ps.memory`).
 
-Or every node has a memory of its own (`shmps.engines.private`). Then records carry arrays (`messages.Parcel`):
-a post sends the slots of requests and answers with them (`Mailbox.pack`). The nodes are made of `Mirror`,
-`PrivateRedoLog`, `Successor` and `LostLog`.
+Or every node has a memory of its own (`shmps.engines.private`). Then records carry arrays
+(`messages.Parcel`): a post sends the slots of requests and answers with them (`Mailbox.pack`). The nodes are
+made of `Mirror`, `PrivateRedoLog`, `Successor` and `LostLog`.
 """
 
 from collections.abc import Callable, Sequence

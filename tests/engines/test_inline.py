@@ -248,7 +248,11 @@ def test_the_memory_goes_with_the_cluster():
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"engine": "spoon"}, UsageError, "engine must be 'processes', 'inline', 'ray', an Inline or a Ray, got 'spoon'"),
+        (
+            {"engine": "spoon"},
+            UsageError,
+            "engine must be 'processes', 'inline', 'ray', an Inline or a Ray, got 'spoon'",
+        ),
         ({"engine": "inline", "start_method": "fork"}, UsageError, "start_method and node_timeout must be"),
         ({"engine": Inline(), "node_timeout": 5}, UsageError, "start_method and node_timeout must be"),
         ({"engine": "inline", "num_keys": 10**13}, OutOfSpace, "must fit in memory"),

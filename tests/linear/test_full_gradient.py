@@ -514,8 +514,11 @@ def test_values_that_do_not_fit_or_belong_to_an_updater_are_not_written():
 def hard(kind, seed):
     """X and y of a kind on which the slope along the step says too little."""
     random = np.random.default_rng([seed, 22])
-    rows, features = {"wide": (60, 400), "tall": (1500, 30)}.get(kind, (400, 50))
+    shapes = {"wide": (60, 400), "tall": (1500, 30), "huge row": (40, 7), "low rank": (150, 520)}
+    rows, features = shapes.get(kind, (400, 50))
     X = random.standard_normal((rows, features))
+    if kind == "low rank":  # and too wide for a matrix, until many steps were taken
+        X = random.standard_normal((rows, 20)) @ random.standard_normal((20, features)) + 1e-3 * X
     margins = X @ random.standard_normal(features) / np.sqrt(features) * 3
     if kind == "alike":  # columns that are nearly others
         X = np.hstack([X, X + 1e-3 * random.standard_normal(X.shape)])
@@ -523,6 +526,8 @@ def hard(kind, seed):
         X *= 10 ** random.uniform(-1, 1, features)
     elif kind == "far from 0":
         X += 10 ** random.uniform(0, 6, features)
+    elif kind == "huge row":
+        X[0] *= 1e6
     elif kind == "large rows":  # which make the curvature, until they are classified well
         X *= 10 ** random.uniform(-3, 3, (rows, 1))
     elif kind == "separable":
@@ -554,7 +559,18 @@ def least_objective(X, y, l2, intercept, start):
 @pytest.mark.filterwarnings("ignore::shmps.errors.WorseThanConstant")
 @pytest.mark.parametrize(
     "kind",
-    ["wide", "tall", "alike", "unscaled", "far from 0", "large rows", "separable", "unbalanced"],
+    [
+        "wide",
+        "tall",
+        "alike",
+        "low rank",
+        "unscaled",
+        "far from 0",
+        "large rows",
+        "huge row",
+        "separable",
+        "unbalanced",
+    ],
 )
 def test_what_ends_without_a_warning_is_within_tol(kind):
     for seed, (intercept, tol, l2) in enumerate(

@@ -114,7 +114,7 @@ class Trainer:
         columns = transposed(problems[0], runs)
         for place, problem in enumerate(problems):
             start = self._start(chain.penalties[: place + 1], last)
-            search = search_for(problem, start, self.tolerance, place > 0, columns)
+            search = search_for(problem, start, self.tolerance, columns)
             descent = Descent(problem, search, self.tolerance, self.most)
             answers.descend(descent)
             last.append(descent.best)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from shmps.errors import Diverged, NotConverged
-from shmps.linear.full_gradient.problem import Gradient, Problem, Request, Search, Sums
+from shmps.linear.full_gradient.problem import Gradient, Problem, Product, Request, Search, Sums
 
 _TINY = float(np.finfo(float).tiny)
 
@@ -46,7 +46,8 @@ class Descent:
         assert self.request is not None
         was_gradient = isinstance(self.request, Gradient)
         finite = np.isfinite(sums.answering(self.request)).all()
-        if not finite and not (was_gradient and self.history):  # a trial may be too far
+        may_be_too_far = isinstance(self.request, Gradient | Product) and self.history
+        if not finite and not may_be_too_far:
             raise Diverged(
                 "loss, gradient and curvature must be finite at the initial weights, and are not; scale the "
                 "features to about 1, or start nearer to 0"

@@ -1,6 +1,6 @@
 """Which key of the parameter server holds which number in a training by full gradients.
 
-    | weights | request | sums for a gradient | sums for a curvature |
+    | weights | request | vector | sums for a gradient | sums for a curvature |
       the coordinator     the workers push: a push for each request,
       writes both         and the servers keep the sum of the last tick
 
@@ -12,9 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmps.linear.full_gradient.problem import MOST_KEYS, Ascent, Block, Curvature, Gradient, Problem, Request
+from shmps.linear.full_gradient.problem import (
+    MOST_KEYS,
+    Ascent,
+    Block,
+    Curvature,
+    Gradient,
+    Problem,
+    Product,
+    Request,
+)
 
-_END, _GRADIENT, _CURVATURE, _BLOCK, _ASCENT = 0.0, 1.0, 2.0, 3.0, 4.0
+_END, _GRADIENT, _CURVATURE, _BLOCK, _ASCENT, _PRODUCT = 0.0, 1.0, 2.0, 3.0, 4.0, 5.0
 _REQUEST = 4  # values: what is asked for, the number of the gradient, the two fields of other requests
 _OF_BLOCK = 2  # values more: how far ahead, the number of keys; then the keys
 
@@ -34,10 +43,15 @@ class Layout:
     problem: Problem
 
     @property
-    def first(self) -> int:
-        """The first key of the sums for a gradient."""
+    def vector(self) -> int:
+        """The first key of the vector of a `Product`."""
         more = _OF_BLOCK + min(self.problem.size, MOST_KEYS) if self.problem.blockwise else 0
         return self.problem.size + _REQUEST + more
+
+    @property
+    def first(self) -> int:
+        """The first key of the sums for a gradient or a product."""
+        return self.vector + (self.problem.size if self.problem.l1 == 0 else 0)
 
     @property
     def second(self) -> int:
@@ -52,6 +66,8 @@ class Layout:
         """Return the first key of the sums that answer a request, and the key after the last."""
         if isinstance(request, Gradient | Ascent):
             return self.first, self.second
+        if isinstance(request, Product):
+            return self.first, self.first + request.count(self.problem)
         return self.second, self.second + request.count(self.problem)
 
     @property
@@ -62,7 +78,8 @@ class Layout:
     def write(self, asked: Asked) -> np.ndarray:
         """Return the values of the weights and the request, from key 0."""
         request = asked.request
-        values = np.zeros(self.first)
+        is_product = isinstance(request, Product)
+        values = np.zeros(self.first if is_product else self.vector)
         values[: self.problem.size] = asked.weights.ravel()
         own = values[self.problem.size :]
         own[:2] = _END if request is None else _GRADIENT, asked.gradients
@@ -74,12 +91,14 @@ class Layout:
             count = len(request.keys)
             own[0], own[2:4] = _BLOCK, (request.effort, request.number)
             own[4:6], own[6 : 6 + count] = (request.ahead, count), request.keys
+        elif isinstance(request, Product):
+            own[0], values[self.vector :] = _PRODUCT, request.vector.ravel()
         return values
 
     def initial(self, asked: Asked) -> np.ndarray:
         """Return all values before the first round, (num_keys,)."""
         values = np.zeros(self.num_keys)
-        values[: self.first] = self.write(asked)
+        values[: self.vector] = self.write(asked)
         return values
 
     def read(self, values: np.ndarray) -> Asked:
@@ -96,4 +115,6 @@ class Layout:
         elif kind == _BLOCK:
             keys = own[6 : 6 + int(own[5])].astype(np.int64)
             request = Block(keys, float(one), int(other), float(own[4]))
+        elif kind == _PRODUCT:
+            request = Product(values[self.vector : self.first].reshape(self.problem.shape))
         return Asked(request, weights, int(gradients))

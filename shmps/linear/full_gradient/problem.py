@@ -182,7 +182,20 @@ class Block(NamedTuple):
         return 2 * problem.size + len(self.keys) ** 2
 
 
-Request = Gradient | Ascent | Curvature | Block
+class Product(NamedTuple):
+    """A request for the Hessian of the loss times a vector, at the weights of the last `Gradient`.
+
+    And for how much of the curvature along the vector may be lost on the way: see `kernels.fall`.
+    """
+
+    vector: np.ndarray  # (features, classes)
+
+    def count(self, problem: Problem) -> int:
+        """Return the number of sums that answer the request."""
+        return problem.size + 1
+
+
+Request = Gradient | Ascent | Curvature | Block | Product
 Steps = Generator["Request", "Sums", None]
 
 
@@ -190,7 +203,8 @@ Steps = Generator["Request", "Sums", None]
 class Sums:
     """Sums over rows, in two arrays and as views of these.
 
-    first: gradient (features, classes), loss (1,), masses (classes,): the sums of the rows' curvatures.
+    first: gradient (features, classes), loss (1,), masses (classes,): the sums of the rows' curvatures. Or
+    product (features, classes) and lost (1,).
     second: squares (features, classes) of the features, weighted by the rows' curvatures; then half of each
     class's Hessian (classes, features, features), or the features' means (features, classes), weighted too,
     and after the means the lower triangle of a block of the Hessian.
@@ -209,11 +223,16 @@ class Sums:
         """Return the sums that answer a request."""
         if isinstance(request, Gradient | Ascent):
             return self.first
-        return self.second[: request.count(self.problem)]
+        place = self.first if isinstance(request, Product) else self.second
+        return place[: request.count(self.problem)]
 
     @property
     def gradient(self) -> np.ndarray:
         return self.first[: self.problem.size].reshape(self.problem.shape)
+
+    @property
+    def product(self) -> np.ndarray:
+        return self.gradient
 
     @property
     def loss(self) -> float:
@@ -222,6 +241,14 @@ class Sums:
     @loss.setter
     def loss(self, value: float) -> None:
         self.first[self.problem.size] = value
+
+    @property
+    def lost(self) -> float:
+        return self.loss
+
+    @lost.setter
+    def lost(self, value: float) -> None:
+        self.loss = value
 
     @property
     def masses(self) -> np.ndarray:

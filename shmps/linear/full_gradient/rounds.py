@@ -19,7 +19,7 @@ from shmps.cluster import Cluster
 from shmps.data.rows import MappedRows, Rows, shard
 from shmps.linear.full_gradient.descent import Descent
 from shmps.linear.full_gradient.layout import Asked, Layout
-from shmps.linear.full_gradient.problem import MOST_KEYS, Ascent, Block, Curvature, Gradient, Sums
+from shmps.linear.full_gradient.problem import MOST_KEYS, Ascent, Block, Curvature, Gradient, Product, Sums
 from shmps.linear.full_gradient.shard import Shard, by_length, compile_sorting
 from shmps.linear.objective import measure
 from shmps.linear.plan import Iterate
@@ -108,5 +108,7 @@ def warm_up(rows: Rows, layout: Layout) -> None:
         own.answer(Ascent(1, problem.l2), weights, sums)
     if problem.blockwise:
         own.answer(Block(np.arange(problem.size)[-MOST_KEYS:], 1.0, 0, 0.0), weights, sums)
+    if problem.l1 == 0:
+        own.answer(Product(weights), weights, sums)
     compile_sorting(one)
     measure(one, np.zeros(problem.loss_shape), problem.intercept)

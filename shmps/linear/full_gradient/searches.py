@@ -9,16 +9,12 @@ from shmps.linear.full_gradient.transposed import Transposed
 
 
 def search_for(
-    problem: Problem,
-    start: np.ndarray,
-    tolerance: float,
-    near: bool = False,
-    rows: Transposed | None = None,
+    problem: Problem, start: np.ndarray, tolerance: float, rows: Transposed | None = None
 ) -> Search:
     """Return the search for the minimum from the weights `start` (features, classes).
 
-    near: whether they come from the minimum of a similar problem. rows: what `transposed` returns.
+    rows: what `transposed` returns.
     """
     if problem.l1 > 0:
         return ProximalSearch(problem, start, tolerance, rows)
-    return SmoothSearch(problem, start, tolerance, near)
+    return SmoothSearch(problem, start, tolerance)

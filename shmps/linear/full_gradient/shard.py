@@ -16,6 +16,7 @@ from shmps.linear.full_gradient.problem import (
     Curvature,
     Gradient,
     Problem,
+    Product,
     Request,
     Sums,
     products_of,
@@ -62,7 +63,9 @@ class Shard:
             sums.first[:] = self._first
         if not isinstance(request, Gradient):
             sums.answering(request)[:] = 0.0
-            if isinstance(request, Block):
+            if isinstance(request, Product):
+                self._multiply(request.vector, sums)
+            elif isinstance(request, Block):
                 self._compute_block(request, sums)
             else:
                 self._compute_curvature(request, sums)
@@ -156,6 +159,18 @@ class Shard:
             else:
                 row = self._at, piece.importance, problem.rows
                 block_kernels.classes(*sampled, *row, coupled, lower)
+            self._beat()
+
+    def _multiply(self, vector: np.ndarray, sums: Sums) -> None:
+        problem, vector = self._problem, np.array(vector)  # writable, as numba compiled for
+        for piece, begin in self._pieces():
+            arrays = piece.indptr, piece.indices, piece.data, problem.intercept, vector
+            if problem.loss == SOFTMAX:
+                row = self._at, piece.importance, problem.rows
+                sums.lost += kernels.softmax_product(*arrays, *row, sums.product)
+            else:
+                curvatures = self._curvatures[begin : begin + piece.num_rows]
+                sums.lost += kernels.product(*arrays, curvatures, sums.product)
             self._beat()
 
     def _sampling_rates(self, share: float) -> np.ndarray:

@@ -18,7 +18,6 @@ from collections.abc import Generator
 
 import numpy as np
 
-from shmps.linear.full_gradient.bends import Bends
 from shmps.linear.full_gradient.curvature import Solve, exact_solver, solver_for
 from shmps.linear.full_gradient.kernels import dots
 from shmps.linear.full_gradient.pairs import Pairs
@@ -31,6 +30,7 @@ from shmps.linear.full_gradient.problem import (
     Gradient,
     Point,
     Problem,
+    Product,
     Request,
     Steps,
     Sums,
@@ -50,12 +50,12 @@ _DRIFT = 0.4  # relative change of the sums of the rows' curvatures after which 
 _SLOW = 0.3  # a decrease beside the one before: above it, a better H pays
 _STEPS_BETWEEN = 5  # least steps between two renewals that only slowness asks for
 _WEAK = 30  # l2 * rows below 1 / _WEAK: the sample's error shows beside so weak a penalty
-_LOOSE = 1e-3  # tolerance
-_TRUST_IN_MATRICES, _TRUST_IN_MOMENTS = 0.25, 0.125  # part of the tolerance that an estimate may take
 _STALE = 0.25  # strictness for a gap by a curvature that should be renewed: it may be four times too large
-_COMPARED = 10  # steps
-_MOST_FALL = 0.3  # of the curvature along the next step, for which its slope still tells the gap
-_OUTDATED = 0.7  # fall of the curvature along the steps since H was renewed
+_MOST_PRODUCTS = 10  # that confirm the end
+_ACCURACY = 0.2  # of the gap, and so of the direction along which the curvature must stay
+_FLATTEST = 1e-6  # curvature beside that of H
+_OUTDATED = 1e-3  # of the gradient that Newton's step leaves, in the norm of H: H has changed on the way here
+_MOST_FALL = 0.02  # share of the curvature along the next step, for which its slope still tells the gap
 _PATIENCE = 50  # steps, before H is the whole Hessian of many weights: that takes as long as some of them
 _FEW_WEIGHTS = 128  # for which it takes no longer than a gradient or two
 _EFFORT = 2.0  # products of two values of a row per non-zero, for a block
@@ -66,17 +66,13 @@ _ROUNDING = 4 * float(np.finfo(float).eps)  # relative error of a sum over rows
 class SmoothSearch:
     """Minimises a problem without L1 penalty: send `steps` the sums that it requests until it ends.
 
-    Ends when half the slope along the next step and the last decreases are all within a part of `tolerance`
-    times the value, when strong convexity proves that the gap is within `tolerance`, or when rounding lets no
-    step decrease the value.
+    Ends when half the slope along Newton's step, by the Hessian itself, is within half of `tolerance` times
+    the value, or when rounding lets no step decrease the value.
     """
 
-    def __init__(self, problem: Problem, start: np.ndarray, tolerance: float, near: bool = False):
-        """start (features, classes). near: whether it comes from the minimum of a similar problem."""
+    def __init__(self, problem: Problem, start: np.ndarray, tolerance: float):
+        """start (features, classes)."""
         self.problem, self._tolerance = problem, tolerance
-        # How many of the last decreases must be small. Several: a single step may be short by chance, which a
-        # loose tolerance allows.
-        self._last = (3 if problem.whole else 5) - (2 if near or tolerance >= _LOOSE else 0)
         if problem.loss == SOFTMAX:  # see `curvature.solver_for`
             start = start - start.mean(axis=1, keepdims=True)
         self.best = Point(start, math.inf, np.zeros(problem.shape), np.zeros(problem.classes))
@@ -91,7 +87,6 @@ class SmoothSearch:
         self._direction, self._slope = start, 0.0
         self._masses = np.zeros(problem.classes)  # when H was renewed
         self._decreases: list[float] = []
-        self._bends = Bends()
         self._first_trial = 1.0
 
     def steps(self) -> Steps:
@@ -108,11 +103,8 @@ class SmoothSearch:
             return
         yield from self._renew(self._usual_share)
         while not self._is_proven():
-            if self._is_near():
-                if not self._is_outdated:
-                    return
-                yield from self._renew(self._usual_share)
-                continue
+            if self._is_near() and (yield from self._confirm()):
+                return
             hard = yield from self._step()
             if self.stuck:
                 return
@@ -176,11 +168,6 @@ class SmoothSearch:
         """Whether H has matrices of single classes, although classes compete."""
         return self.problem.loss == SOFTMAX and not self._exact
 
-    @property
-    def _is_outdated(self) -> bool:
-        """Whether H is a matrix that has lost its curvature since: then it tells too small a gap."""
-        return self._has_matrix and self._bends.fall_behind(self._age) > _OUTDATED
-
     def _share_to_renew(self, hard: bool) -> float:
         """Return the share of the products that a new curvature takes; 0: keep the present one."""
         drift = (np.abs(self.best.masses - self._masses) / np.maximum(self._masses, _TINY)).max()
@@ -204,14 +191,66 @@ class SmoothSearch:
         self._direction = -self._times_inverse(self.best.gradient)
         self._slope = self._dot(self.best.gradient, self._direction)
         self.gap = -self._slope / 2
-        trust = _TRUST_IN_MATRICES if self._has_matrix else _TRUST_IN_MOMENTS
-        allowed = trust * strictness * self._tolerance * abs(self.best.value)
-        if self.gap <= _ROUNDING * abs(self.best.value):
+        return self.gap <= max(strictness * self._allowed, self._hidden)
+
+    @property
+    def _allowed(self) -> float:
+        """The most that an estimate of the gap may be at the end."""
+        return 0.5 * self._tolerance * abs(self.best.value)
+
+    @property
+    def _hidden(self) -> float:
+        """The change of the value that rounding hides."""
+        return _ROUNDING * abs(self.best.value)
+
+    def _confirm(self) -> Generator[Request, Sums, bool]:
+        """Set direction and gap by the Hessian at the weights. Return whether the search ends here.
+
+        By conjugate gradients, preconditioned by H and the pairs. These may be far too stiff in a direction
+        that no step has tried. So the residual must be small even if it lies where the Hessian is _FLATTEST.
+        And the curvature must stay on the way: that of a few rows with large values falls soon, once they are
+        classified well, and then the other rows decide.
+        """
+        if self.gap <= self._hidden:
             return True
-        recent = self._decreases[-self._last :]
-        if self.gap > allowed or len(recent) < self._last or max(recent) > allowed:
+        gradient, penalty, allowed = self.best.gradient, self.problem.penalty, self._allowed
+        direction, residual, ahead = np.zeros_like(gradient), -gradient, self._direction
+        size, gap, settled = -self._slope, 0.0, False
+        for count in itertools.count(1):
+            sums = yield Product(ahead)
+            product = sums.product + penalty * ahead
+            curved = self._dot(ahead, product)
+            if not 0.0 < curved < math.inf:
+                break
+            length, fall = size / curved, sums.lost / curved
+            direction, residual = direction + length * ahead, residual - length * product
+            gap += 0.5 * length * size
+            scaled = self._times_inverse(residual)
+            before, size = size, self._dot(residual, scaled)
+            if self._has_matrix and not self._leaves_out and self._age and size > _OUTDATED * before:
+                yield from self._renew(self._usual_share)
+                self._is_near()
+                return (yield from self._confirm())
+            bound = min(size / _FLATTEST, self._most_by_penalty(residual))
+            settled = bound <= 2 * allowed and size <= _ACCURACY * gap
+            if settled or gap > allowed or count == _MOST_PRODUCTS:
+                break
+            ahead = scaled + size / before * ahead
+        if gap == 0.0:
             return False
-        return self._bends.fall_ahead(self.gap) <= _MOST_FALL and _remaining(self._decreases) <= allowed
+        self._direction, self._slope, self.gap = direction, self._dot(gradient, direction), gap
+        if not settled or gap > allowed:
+            return False
+        if count > 1:
+            sums = yield Product(direction)
+            fall = sums.lost / (2 * gap)
+        return fall <= _MOST_FALL
+
+    def _most_by_penalty(self, residual: np.ndarray) -> float:
+        """Return an upper bound of r' H^-1 r for a residual r: the L2 penalty alone is less than H."""
+        least = np.where(self.problem.penalty > 0, self.problem.penalty, self.best.masses)
+        squares = residual**2 / np.maximum(least, _TINY)
+        return float(squares.sum())
 
     def _step(self) -> Generator[Request, Sums, bool]:
         """Move along the direction to where the slope is flat. Return whether that was hard to find.
@@ -245,9 +284,6 @@ class SmoothSearch:
         if not down:
             self.stuck = True
             return True
-        self._bends.add(
-            point.value - before.value, t * slope, t * here, rounding=_ROUNDING * abs(before.value)
-        )
         self._accept(point, before)
         self._first_trial = min(max(t / (1 - here / slope), 1.0), 2.0) if self._has_matrix else 1.0
         return t < 0.5 or trial > 2
@@ -277,19 +313,6 @@ class SmoothSearch:
         out = np.empty(1)
         dots(one.reshape(-1, 1), other.reshape(-1, 1), out)
         return float(out[0])
-
-
-def _remaining(decreases: list[float]) -> float:
-    """Return the sum of all further decreases, if these go on as a geometric series.
-
-    Single ones vary too much to tell its ratio, so those of the last steps are compared with as many before.
-    """
-    steps = min(_COMPARED, len(decreases) // 2)
-    late = sum(decreases[-steps:]) if steps else 0.0
-    early = sum(decreases[-2 * steps : -steps])
-    if late <= 0:
-        return 0.0
-    return late**2 / (early - late) if early > late else math.inf
 
 
 def _within(guess: float, low: float, high: float) -> float:
