@@ -28,6 +28,7 @@ from shmps.linear.full_gradient.problem import (
     Curvature,
     Gradient,
     Problem,
+    Product,
     Sums,
 )
 from shmps.linear.full_gradient.rounds import Coordinator, contribute
@@ -309,6 +310,14 @@ def test_the_curvature_is_that_of_the_rows_at_the_last_weights(features, classes
     respawned = Sums.of(task)
     Shard(task, rows, 0).answer(Curvature(1.0, 0), weights, respawned)  # which never saw the gradient
     assert (respawned.second == sums.second).all()
+    vector = np.random.default_rng(1).standard_normal(task.shape)
+    Shard(task, rows, 0).answer(Product(vector), weights, respawned)
+    ends = []
+    for sign in (-1e-5, 1e-5):
+        own.answer(Gradient(weights + sign * vector), weights + sign * vector, sums)
+        ends.append(sums.gradient.copy())
+    assert respawned.product == pytest.approx((ends[1] - ends[0]) / 2e-5, abs=1e-7)
+    assert 0 < respawned.lost < (vector * respawned.product).sum()
 
 
 def test_a_sample_of_the_rows_has_the_curvature_of_all_on_average():

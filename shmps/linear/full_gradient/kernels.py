@@ -127,13 +127,11 @@ def softmax_product(indptr, indices, data, intercept, vector, weights, importanc
         mean = 0.0
         for c in range(classes):
             mean += shares[c] * inner[c]
-        share, curved = (1.0 if importance is None else importance[i]) / total, 0.0
-        change = inner.max() - inner.min()
+        share = (1.0 if importance is None else importance[i]) / total
         for c in range(classes):
             apart = inner[c] - mean
             inner[c] = share * shares[c] * apart
-            curved += inner[c] * apart
-        lost += curved * fall(change)
+            lost += inner[c] * apart * fall(abs(apart))
         _add_outer(begin, end, indices, data, intercept, inner, out)
     return lost
 
