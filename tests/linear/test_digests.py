@@ -19,15 +19,15 @@ from problems import problem
 import shmps
 from shmps import LogisticRegression
 
-BLOCKS = "41518cda2200b20753319cc15ad37a5be584ec1b2eb9027d46ea937ffa396a86"
+BLOCKS = "8e915d0f53d331d2a5b3d2ad44b793bf9cd833506bd75e569222025edc79cac8"
 DIGESTS = {
     "sgd": "4ed22856dc6d7db5e97a360dc3e955a07278e730c523276da8313c2df9c7aa60",
     "adagrad": "f6a77d184e0c98c3cea9d47aae13fa5f97dd5bce340cc288d64550695891d22c",
     "ftrl": "acde1eefb04487371af1554ab775e5c8e36b7615c98b24270b97fa2360dbbdfe",
     "dist-lr": "5b5d23d19c00edbfe95d6c38b22d62e79505c75e29d9f6274d56d1d4a4a3cc0b",
-    "lbfgs": "60f310867d45324e9189cf7a1fcc2a12dbafd1ded2a288889452a001d3a229d9",
+    "lbfgs": "dd1aef4af6504c491327685174b598613ff1b79394d06bf8a5aee82dc7846b52",
     "classes": "9f580ceb911c824b8212067e67f3b59e2ec6fb1a4163e27643162b3b0d7ec685",
-    "classes-lbfgs": "e50b963ce7d941dd4cf57920acd082408417a9281b5e0e81eb2ce01d30a4bf5b",
+    "classes-lbfgs": "0b9a754e0f612fb06e31c90914250f8db8f269863dd55747dbf260239e642e0c",
 }
 
 # Three workers: a sum of two gradients is the same in any order.
