@@ -377,10 +377,10 @@ class Cluster(Lifetime):
 
         Call it between two runs, or in `on_barrier` while all workers wait in `kv.barrier("all")`: at other
         times a server may write too. Raises UsageError if the values do not fit, or if the cluster has
-        updater state or a replica, which would no longer agree with them.
+        updater state, or a replica in shared memory, which would no longer agree with them.
         """
         parameters = self._must_be_open()
-        if self._shape.replicas or self.updater.state_width:
+        if (self._shape.replicas and not parameters.is_mirror) or self.updater.state_width:
             raise UsageError(
                 "write needs a Cluster without a replica and without updater state, got one that has them"
             )

@@ -271,6 +271,7 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
         max_keys=layout.most_keys,
         slots=1,
         dense_slots=0,
+        replicas=int(not engine.shares_memory and settings.servers > 1),
         node_timeout=settings.node_timeout if engine.may_hang else None,
         engine=engine,
     )

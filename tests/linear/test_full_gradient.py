@@ -15,6 +15,7 @@ from problems import watching
 
 from shmps import BOUNDED, SGD, SYNC, Add, Cluster, LogisticRegression
 from shmps.data.rows import rows_of
+from shmps.engines.inline.private import PrivateInline
 from shmps.errors import Diverged, NotConverged, UsageError
 from shmps.linear import objective
 from shmps.linear.full_gradient.curvature import solver_for
@@ -38,7 +39,7 @@ from shmps.linear.full_gradient.smooth import SmoothSearch
 from shmps.linear.settings import Settings
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.scheduler.run import RESPAWN
-from shmps.system.failpoints import Failpoint
+from shmps.system.failpoints import SERVER_PLACES, TAIL_PLACES, WORKER_PLACES, Failpoint
 from shmps.updaters.add import Replace
 
 
@@ -87,7 +88,13 @@ TASKS = {
 
 
 def descend(
-    failpoints=(), servers=2, workers=None, most=100, on_barrier=lambda cluster, descent: None, task="L2"
+    failpoints=(),
+    servers=2,
+    workers=None,
+    most=100,
+    on_barrier=lambda cluster, descent: None,
+    task="L2",
+    **options,
 ):
     """Return the bytes of the weights, and the deaths, of a training on a cluster."""
     rows, task = TASKS[task]
@@ -97,7 +104,7 @@ def descend(
     first = Asked(descent.request, descent.weights, descent.gradients)
     with Cluster(
         layout.num_keys, servers=servers, workers=workers, updater=Replace(), initial=layout.initial(first),
-        max_keys=layout.most_keys, failpoints=failpoints,
+        max_keys=layout.most_keys, failpoints=failpoints, **options,
     ) as cluster:  # fmt: skip
         coordinator = Coordinator(cluster, layout, descent)
 
@@ -141,6 +148,16 @@ def test_any_number_of_servers_comes_to_the_same_bits(servers, task):
 def test_whoever_is_killed_it_ends_with_the_bits_of_the_undisturbed_one(point, task):
     killed, events = descend([Failpoint(*point)], task=task)
     assert len(events) == 1 and killed == undisturbed(task)
+
+
+@pytest.mark.parametrize("task", ["L2", "elastic net"])
+@pytest.mark.parametrize("visit", [4, 17])
+@pytest.mark.parametrize("rank", [0, 1])  # server 0 has what the scheduler writes
+@pytest.mark.parametrize("place", [*SERVER_PLACES, *TAIL_PLACES, *WORKER_PLACES])
+def test_nodes_with_memories_of_their_own_end_with_the_same_bits(place, rank, visit, task):
+    point = Failpoint(WORKER if place in WORKER_PLACES else SERVER, rank, place, visit)
+    killed, _ = descend([point], task=task, engine=PrivateInline(), replicas=1)
+    assert killed == undisturbed(task)
 
 
 def test_a_worker_that_dies_after_the_last_round_has_done_all_of_them():

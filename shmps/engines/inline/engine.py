@@ -238,6 +238,7 @@ class Inline:
     clock = "virtual"
     start_method = None
     may_hang = False
+    shares_memory = True
     needs_shared_rows = False
 
     def __init__(self, machines: Machines | None = None, seed: int = 0):

@@ -91,6 +91,7 @@ class PrivateInline(Inline):
     """
 
     _engine = PrivateEngine
+    shares_memory = False
 
     def __repr__(self) -> str:
         return f"Private{super().__repr__()}"

@@ -134,6 +134,7 @@ class Processes:
 
     clock = "wall"
     may_hang = True  # a node, while the others run
+    shares_memory = True  # nodes do, so that it outlives them
 
     def __init__(self, start_method: str | None = None, safe: bool = False):
         self.start_method = method_of(start_method, safe)

@@ -47,6 +47,7 @@ class Ray:
     clock = "wall"
     start_method = None
     may_hang = True
+    shares_memory = False
     needs_shared_rows = False  # Ray's object store shares them
 
     def __init__(

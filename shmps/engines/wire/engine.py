@@ -142,8 +142,10 @@ class WireEngine:
                 max(running, key=operator.attrgetter("role")).kill()
 
     def _note_sign(self, address: Address, life: int) -> None:
-        role, rank = address
-        self._memory.arrays["beats"][rank + (self._site.shape.servers if role == WORKER else 0)] += 1
+        """Count a sign of life, unless it is one of a life that another follows."""
+        if self._nodes[address].life == life:
+            role, rank = address
+            self._memory.arrays["beats"][rank + (self._site.shape.servers if role == WORKER else 0)] += 1
 
     def empty_channels(self) -> None:
         for channels in self.channels:

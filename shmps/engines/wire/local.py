@@ -61,6 +61,7 @@ class Rehearsal:
     clock = "wall"
     start_method = "forkserver"  # a fork would keep the connections of this process open
     may_hang = needs_shared_rows = True
+    shares_memory = False
 
     def __init__(self, host: str = "127.0.0.1"):
         self._host = host

@@ -11,7 +11,7 @@ from shmps.engines.processes.clock import SystemClock
 from shmps.engines.roles import worker_on
 from shmps.engines.wire.channels import Channels
 from shmps.engines.wire.greeting import Endpoint
-from shmps.engines.wire.post import SchedulerGone, WirePost, with_copies
+from shmps.engines.wire.post import SchedulerGone, WirePost
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import LostLog
@@ -65,7 +65,7 @@ def _serve(site: Site, post: WirePost, first: Sequence[np.ndarray] | None) -> No
     mailboxes = memory.mailboxes_of_server(rank)
 
     def dress(address: Address, record: Record) -> Record:
-        return mailboxes[address[1]].pack(record) if record.op == ANSWER else with_copies(record)
+        return mailboxes[address[1]].pack(record) if record.op == ANSWER else record
 
     post.dress = dress
     server = server_in(memory, rank, post.life, site.consistency, site.updater, first)

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from shmps.engines.wire.connections import Incoming, Outgoing
 from shmps.engines.wire.frames import parts_of
 from shmps.engines.wire.greeting import Endpoint, Greeting
-from shmps.ps.messages import SCHEDULER, Address, Delivery, Record, Ship, with_arrays
+from shmps.ps.messages import SCHEDULER, Address, Delivery, Record
 
 INTRODUCE, ECHO, ECHOED, ENDED, BEAT = range(-5, 0)
 
@@ -35,18 +35,10 @@ _STRANGERS = 64  # connections without a greeting that are kept open
 # Edge-triggered: an event when the network takes more, after it has refused something; and at the end.
 _OUT = select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _BROKEN = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_SHIP = Record.of(Ship(0)).op
 _BEAT = 0.2  # seconds between two signs of life
 
 
-def with_copies(record: Record) -> Record:
-    """Return a record with copies of its arrays, unless they are a slot of the redo log, which is kept."""
-    if record.op == _SHIP or not record.arrays:
-        return record
-    return with_arrays(record, [array.copy() for array in record.arrays])
-
-
-class SchedulerGone(Exception):
+class SchedulerGone(BaseException):
     """The scheduler has ended, or the network on the way to it is broken: this node ends too."""
 
 
@@ -56,15 +48,15 @@ class WirePost:
     address, life: of this node. token: see `new_token`. host, port: where it takes connections; an IP address
     that the other machines reach, and 0 for any port. limit: the most bytes of the arrays of one record.
 
-    dress: gives a record, on its way to an address, the arrays that it carries. They have to stay as they are
-    until the addressee has answered.
+    dress: gives a record, on its way to an address, the arrays that it carries. They are not copied, and have
+    to stay as they are until the addressee has answered.
 
     Raises OSError if the host or the port cannot be used.
     """
 
     def __init__(self, address: Address, life: int, token: bytes, host: str, port: int = 0, *, limit: int):
         self.address, self.life = address, life
-        self.dress: Callable[[Address, Record], Record] = lambda address, record: with_copies(record)
+        self.dress: Callable[[Address, Record], Record] = lambda address, record: record
         self._token, self._limit = token, limit
         self._listener = socket.create_server((host, port), backlog=1024)
         self._listener.setblocking(False)

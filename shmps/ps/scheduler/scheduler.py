@@ -78,9 +78,15 @@ class Scheduler:
 
     def write(self, begin: int, end: int) -> None:
         """Let servers take the values that were written into the mirror, of the keys begin to end - 1."""
-        for server, part in self._nodes.status.written(begin, end):
-            self._nodes.send_server(server, Write(begin, end), part)
-        if self._nodes.status.is_mirror:
+        told: dict[int, int] = {}  # lives of servers; the successor of one that dies is told again
+        while self._nodes.status.is_mirror and not self._abandoned:
+            lives = {rank: node.life for rank, node in self._nodes.servers.items()}
+            if lives == told:
+                return
+            for server, part in self._nodes.status.written(begin, end):
+                if lives[server] != told.get(server):
+                    self._nodes.send_server(server, Write(begin, end), part)
+            told = lives
             self._ask_servers()
 
     def run(self, run: Run) -> list[Any]:

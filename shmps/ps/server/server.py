@@ -337,10 +337,15 @@ class Server:
         self._answers.append(((SCHEDULER, 0), with_arrays(settled, standing)))
 
     def _write(self, write: Write, arrays: Sequence[np.ndarray]) -> None:
-        """Take values that the scheduler has written: see `Cluster.write`."""
-        assert isinstance(self._parameters, Mirror)
-        values, *_ = self._parameters.part_of(self.rank, write.begin, write.end)
-        values[:] = arrays[0]
+        """Take what the scheduler has written (see `Cluster.write`) as an update that no worker made."""
+        redo = self._redo
+        keys = redo.all_keys[(redo.all_keys >= write.begin) & (redo.all_keys < write.end)]
+        if len(keys):
+            values, _ = redo.prepare(keys)
+            values[:] = arrays[0]
+            redo.commit(len(keys), redo.age, {})
+            redo.apply()
+            self._answers += self._chain.ship(self.version)
 
     def _ping(self, ping: Ping) -> None:
         """Do nothing: every record that a server takes is a sign of life."""
