@@ -91,11 +91,13 @@ def test_the_snippets_of_a_page_run_in_order(page, folder, shmps):
 
 
 def run(words: list[str], folder: Path, shmps) -> None:
-    """Run a command: in this process, unless it is a pipeline, or `bench`, which replaces its process."""
+    """Run a command: in this process, unless it is a pipeline, or `bench`, which replaces its process, or is
+    given a limit on the memory of its process.
+    """
     if words[:2] == ["python", "run.py"]:
         words = ["shmps", "train", *words[2:]]
     target = words.pop() if words[-1].startswith(">") else None
-    if "|" in words or words[1] == "bench":
+    if "|" in words or words[1] == "bench" or "--memory" in words:
         done = in_a_shell(" ".join(word if word == "|" else shlex.quote(word) for word in words), folder)
     else:
         assert words[0] == "shmps", f"{words} is no command that a test runs"

@@ -73,7 +73,7 @@ def test_the_first_compilation_is_logged_and_can_be_silenced(tmp_path, monkeypat
     def gradient(*args):
         return compiled(*args)
 
-    gradient.stats, gradient.__module__ = folder, "shmps.linear.kernels"
+    gradient.stats, gradient.signatures, gradient.__module__ = folder, [], "shmps.linear.kernels"
     monkeypatch.setitem(training.GRADIENTS, "binary", gradient)
     caplog.set_level(logging.WARNING, "shmps")
     LogisticRegression().fit(X, Y)
