@@ -46,7 +46,8 @@ def test_the_package_has_these_names():
     assert shmps.__all__ == [
         "ASYNC", "BOUNDED", "FTRL", "HOGWILD", "SGD", "SYNC", "AdaGrad", "Add", "Cluster", "Consistency",
         "Inline", "Journal", "KVWorker", "LogisticRegression", "LogisticRegressionCV", "Machines", "Model",
-        "Push", "Ray", "Rehearsal", "Replace", "Step", "Updater", "__version__", "load", "mapped", "save", "simulate",
+        "Push", "Ray", "Rehearsal", "Replace", "Step", "Updater", "__version__", "load", "mapped", "save",
+        "simulate",
     ]  # fmt: skip
     assert callbacks.__all__ == ["Callback", "EarlyStopping", "History", "JsonLines", "ModelCheckpoint"]
     assert mapped.__all__ == ["convert", "describe", "load", "verify", "weights"]
