@@ -5,6 +5,7 @@ cluster.run(work)  -> Scheduler.run -> a node for each worker -> work(kv, *args)
 cluster.weights()  -> a copy out of the engine's memory
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,13 +25,14 @@ from shmps.ps.engine import ClusterEngine
 from shmps.ps.events import Event
 from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Copy, Parameters
-from shmps.ps.schedule import Schedule
+from shmps.ps.schedule import NOTHING, Schedule
 from shmps.ps.scheduler.nodes import Nodes
 from shmps.ps.scheduler.run import CONTINUE, FAIL, RESPAWN, OnEvent, OnReport, Run
 from shmps.ps.scheduler.run_state import RunState
 from shmps.ps.scheduler.scheduler import Scheduler
 from shmps.ps.server.redo_log import start_replica
 from shmps.ps.updater import Updater
+from shmps.recording import Recording
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
 from shmps.updaters.add import Add
@@ -65,7 +67,8 @@ class Cluster(Lifetime):
     engine: "processes" (default), or "inline" or an `Inline`: all nodes in the calling process, in virtual
     time, which takes neither start_method nor node_timeout.
     record: note the order of the run, for `journal`. Such a cluster runs one function, and its workers stay
-    from the start to the end.
+    from the start to the end. A path: keep the notes in the folder PATH.unfinished too while the cluster is
+    open. If this program is killed, `Journal.open` reads them there.
     start_method: "fork" (default on Linux: functions may be closures), "forkserver" or "spawn" (functions
     must be importable, and the script needs a main guard).
 
@@ -98,7 +101,7 @@ class Cluster(Lifetime):
         start_method: str | None = None,
         failpoints: Sequence[Failpoint] = (),
         engine: str | Engines = "processes",
-        record: bool = False,
+        record: bool | str | os.PathLike[str] | Recording = False,
     ):
         super().__init__()
         if not isinstance(consistency, Consistency):
@@ -125,6 +128,9 @@ class Cluster(Lifetime):
         replicas_of(replicas, servers, consistency.in_place)
         if record:
             consistency = replace(consistency, recorded=True)
+        self._recording = record if isinstance(record, Recording) else None
+        if isinstance(record, str | os.PathLike):
+            self._recording = Recording(record)
         if consistency.recorded and restored is not None:
             raise UsageError("restored must be left out where a run is recorded or replayed, got a copy")
         consistency.must_fit(self._shape, workers)
@@ -145,7 +151,12 @@ class Cluster(Lifetime):
         self._completed = False
         self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
         self._engine: ClusterEngine = self._kind.start(
-            self._shape, self.num_workers, self.consistency, self.updater, self._failpoints
+            self._shape,
+            self.num_workers,
+            self.consistency,
+            self.updater,
+            self._failpoints,
+            self._event_paths(),
         )
         self._resources.callback(self._engine.close)
         # The memory is given back with the last view of it.
@@ -157,6 +168,13 @@ class Cluster(Lifetime):
         self._scheduler = Scheduler(self._nodes, self.num_servers, self._node_timeout)
         for rank in range(self.num_servers):
             self._scheduler.start_server(rank, self._engine.serve)
+
+    def _event_paths(self) -> list[str] | list[None]:
+        """Return where each server notes its events; None: in memory."""
+        if self._recording is None:
+            return [None] * self.num_servers * self.consistency.recorded
+        self._resources.callback(self._recording.end)
+        return self._recording.begin(self._journal(NOTHING, {}, **self._recording.about))
 
     def _finish_run(self) -> None:
         self._engine.empty_channels()
@@ -263,13 +281,15 @@ class Cluster(Lifetime):
         """
         if not self.consistency.recorded:
             raise UsageError("a journal needs a Cluster that records, got one that does not; use record=True")
-        parameters, shape = self._must_be_open(), self._shape
+        parameters = self._must_be_open()
         streams = [stream.read() for stream in self._engine.streams]
         schedule = Schedule.of(streams, parameters.versions.tolist(), self._nodes.status.stops())
-        mode = Consistency(self.consistency.bound, self.consistency.hold_pushes)
-        digest = digest_of(parameters.copy(self.num_workers))
+        return self._journal(schedule, digest_of(parameters.copy(self.num_workers)))
+
+    def _journal(self, schedule: Schedule, digest: dict[str, str], **about: Any) -> Journal:
+        shape, mode = self._shape, Consistency(self.consistency.bound, self.consistency.hold_pushes)
         nodes = shape.servers, self.num_workers, shape.num_keys, shape.width
-        return Journal(schedule, mode, *nodes, complete=self._completed, digest=digest)
+        return Journal(schedule, mode, *nodes, complete=self._completed, digest=digest, **about)
 
     def stop(self) -> None:
         """Ask the functions of the current run to end: `kv.stopping` is True from now on.

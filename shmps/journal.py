@@ -13,25 +13,29 @@ events of server 0 first. The header's keys:
     complete                whether the run came to its end
     digest                  SHA-256 of the final weights, and of the state beside them
     settings, data, start   of a training: its settings, the fingerprint of its rows, the start's SHA-256
+
+A run that goes on has a folder instead, which stays if the program is killed: see `shmps.recording`.
 """
 
 import hashlib
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from shmps.errors import DataError
+from shmps.engines.event_file import events_in
+from shmps.errors import DataError, UsageError
 from shmps.ps.consistency import ASYNC, BOUNDED, SYNC, Consistency
 from shmps.ps.memory.layout import DELAY_BINS
 from shmps.ps.memory.parameters import Copy
 from shmps.ps.replay import Replay
-from shmps.ps.schedule import PULLS, PUSHES, Schedule
+from shmps.ps.schedule import MOST_VERSIONS, PULLS, PUSHES, Schedule
 from shmps.system import files
 from shmps.system.container import Container, raw
 
+UNFINISHED, HEADER = ".unfinished", "header"  # the end of such a folder's name, and the journal in it
 CONTAINER = Container("journal", format=1, sealed_from=1, remedy="record the run again")
 _COLUMNS = {
     f"{name}_{column}": dtype[column].str
@@ -52,7 +56,8 @@ class Journal:
     stops: the pushes after which a worker saw that it should stop, by rank; {} if nobody was asked to.
     mode: the consistency of the run, without its order. servers, workers, num_keys, width: of the cluster.
     complete: whether the run came to its end.
-    digest: SHA-256 of the final "weights", and of the "state" beside them (updater, ages, versions, clocks).
+    digest: SHA-256 of the final "weights", and of the "state" beside them (updater, ages, versions, clocks);
+    {} if the program was killed.
     settings, data, start: of a training its settings, the fingerprint of its rows, and the SHA-256 of the
     weights that it starts from; otherwise empty.
 
@@ -93,7 +98,15 @@ class Journal:
 
     @property
     def consistency(self) -> Replay:
-        """The consistency that repeats this run, for a `Cluster` with the same nodes and keys."""
+        """The consistency that repeats this run, for a `Cluster` with the same nodes and keys.
+
+        Raises UsageError if the run was broken off: some pushes had reached only a part of the servers.
+        """
+        if not self.complete:
+            raise UsageError(
+                "a replay needs the journal of a run that came to its end, got one that was broken off; "
+                "record the run again"
+            )
         shape = self.servers, self.workers, self.num_keys, self.width
         return Replay(self.mode.bound, self.mode.hold_pushes, schedule=self.schedule, shape=shape)
 
@@ -146,17 +159,17 @@ class Journal:
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "Journal":
-        """Return the journal in a file.
+        """Return the journal in a file, or in the folder PATH.unfinished that a killed program has left.
 
-        Raises DataError if it is no journal, if a single byte differs from what was written, or if no run
-        could have had this order.
+        Raises DataError if it is no journal, if a single byte of a file differs from what was written, or if
+        no run could have had this order.
         """
         path = os.fspath(path)
-        with files.opened(path, "journal") as (file, size):
-            _, header = CONTAINER.read_header(file, path)
-            arrays = CONTAINER.read_arrays(file, size, header, _COLUMNS, path)
-        with CONTAINER.rules(path):
-            journal = _journal_of(header, arrays)
+        if os.path.isdir(path):
+            journal = _unfinished(path)
+        else:
+            _must_be_there(path)
+            journal = _read(path)
         if fault := journal.schedule.fault(journal.servers, journal.workers):
             raise DataError(f"{path}: {fault}; {CONTAINER.remedy}")
         return journal
@@ -174,6 +187,38 @@ class Journal:
                 f"{path}: a replay must have the rows of the journal, got "
                 f"{got or 'one content there and another here'}; replay with the data that was recorded"
             )
+
+
+def event_paths(folder: str, servers: int) -> list[str]:
+    """Return where the events of each server are, in the folder of a run that goes on."""
+    return [os.path.join(folder, f"events-{server}") for server in range(servers)]
+
+
+def _must_be_there(path: str) -> None:
+    if not os.path.exists(path) and os.path.isdir(path + UNFINISHED):
+        raise DataError(
+            f"{path}: the journal must be there, got only {path}{UNFINISHED}, of a program that goes on or "
+            f"was killed; name that folder"
+        )
+
+
+def _read(path: str) -> Journal:
+    with files.opened(path, "journal") as (file, size):
+        _, header = CONTAINER.read_header(file, path)
+        arrays = CONTAINER.read_arrays(file, size, header, _COLUMNS, path)
+    with CONTAINER.rules(path):
+        return _journal_of(header, arrays)
+
+
+def _unfinished(folder: str) -> Journal:
+    """Return the journal of a killed run. The last update of each server may not have been applied."""
+    journal = _read(os.path.join(folder, HEADER))
+    streams = []
+    for path in event_paths(folder, journal.servers):
+        with files.opened(path, "journal") as (file, _), CONTAINER.rules(path):
+            streams.append(events_in(file.read()))
+    with CONTAINER.rules(folder):
+        return replace(journal, schedule=Schedule.of(streams, [MOST_VERSIONS] * journal.servers, {}))
 
 
 def _journal_of(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Journal:

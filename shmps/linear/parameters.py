@@ -246,7 +246,7 @@ class Parameters:
         None, path("a file"),
         "write the journal of the training into this file: the order of all updates and answers",
         more="Not with {mode:'hogwild'}, {join_at}, {on_worker_death:'continue'} and {resume}. A training "
-        "that is broken off leaves a journal too.",
+        "that is broken off leaves a journal too; a killed program leaves the folder FILE.unfinished.",
         section=OUTPUT, lbfgs=(None,), flag=Flag("FILE"),
     )
     replay: str | PathLike[str] | None = parameter(

@@ -85,6 +85,12 @@ def take_from_journal(settings: "Settings") -> None:
             f"of a Cluster; use `Cluster(consistency=journal.consistency)`",
             replay=settings.replay,
         )
+    if not journal.complete:
+        raise UsageError(
+            f"{verbatim(path)}: {{replay}} must name the journal of a training that came to its end, got one "
+            f"that was broken off; record the training again",
+            replay=settings.replay,
+        )
     if fault := journal.schedule.fault(journal.servers, journal.workers, awaited=True):
         raise DataError(f"{path}: {fault}; record the run again")
     given = {name for name in DECLARED if getattr(settings, name) != DECLARED[name].default}

@@ -21,6 +21,7 @@ from shmps.ps.arguments import replicas_of
 from shmps.ps.consistency import ASYNC, BOUNDED, HOGWILD, SYNC, Consistency
 from shmps.ps.scheduler.run import CONTINUE
 from shmps.ps.updater import Updater
+from shmps.recording import Recording
 from shmps.updaters.descent import FTRL, SGD, AdaGrad, ByRule
 from shmps.updaters.dist_lr import DistLR
 
@@ -32,11 +33,12 @@ class Settings(Parameters):
     """The parameters of one training. Make them with `of`, which checks them.
 
     asks_for_nodes: whether a parameter was given that only matters to workers and servers.
-    journal: that of the run to repeat, if there is one.
+    journal: that of the run to repeat, if there is one. recording: of the run to record.
     """
 
     asks_for_nodes = False
-    journal: Journal | None = None  # of the run to repeat
+    journal: Journal | None = None
+    recording: Recording | None = None
 
     workers: int  # these two may be None until the rows are known: see `shmps.linear.defaults`
     l2: float

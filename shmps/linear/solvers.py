@@ -207,6 +207,7 @@ def _minibatches(
         replicas=settings.replicas,
         node_timeout=settings.node_timeout if engine.may_hang else None,
         engine=engine,
+        record=settings.recording or False,
     )
     return OnCluster(
         name="minibatch",

@@ -47,6 +47,7 @@ from shmps.models.links import link_of
 from shmps.models.model import Model
 from shmps.ps.events import Event
 from shmps.ps.memory.parameters import Copy
+from shmps.recording import Recording
 from shmps.system import files
 from shmps.system.compiling import announce
 from shmps.updaters.descent import FTRL, ByRule
@@ -181,7 +182,8 @@ class Training:
     def _identity(self, rows: Rows, start: np.ndarray, classes: Sequence[Any]) -> dict[str, Any]:
         """Return what a journal says of the training beside the schedule; {} if there is none.
 
-        Raises DataError for rows that are not those of the run to repeat, or a journal with no place.
+        Prepare to record, if the settings ask for it. Raises DataError for rows that are not those of the run
+        to repeat, or a journal with no place.
         """
         settings = self.settings
         if settings.record is None and settings.journal is None:
@@ -191,7 +193,10 @@ class Training:
         data = fingerprint(rows, len(start) - int(settings.fit_intercept), [str(each) for each in classes])
         if settings.journal is not None:
             settings.journal.must_be_of(data, str(settings.replay))
-        return {"settings": recorded.kept(settings), "data": data, "start": recorded.start_of(start)}
+        about = {"settings": recorded.kept(settings), "data": data, "start": recorded.start_of(start)}
+        if settings.record is not None:
+            settings.recording = Recording(settings.record, **about)
+        return about
 
     def _write_journal(self, solver: Solver) -> None:
         """Write the journal, and compare it with that of the run to repeat."""

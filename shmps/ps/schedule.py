@@ -25,7 +25,7 @@ EVENT = np.dtype(
     [("version", "<u4"), ("number", "<u4"), ("worker", "<u2"), ("kind", "<u2"), ("value", "<u4")]
 )
 PUSHED, ANSWERED = range(2)  # kinds
-MOST_TURNS = 2**16
+MOST_TURNS, MOST_VERSIONS = 2**16, 2**32
 
 PUSHES = np.dtype(
     [("server", "<u2"), ("version", "<u4"), ("worker", "<u2"), ("number", "<u4"), ("delay", "<u4")]
@@ -208,6 +208,9 @@ class Schedule:
             if (versions < after[before]).any():
                 return f"a pull of worker {worker} at server {server} must come after the worker's push"
         return ""
+
+
+NOTHING = Schedule(np.empty(0, PUSHES), np.empty(0, PULLS), {})
 
 
 def _filled(dtype: np.dtype, events: np.ndarray, server: int, **more: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from shmps.engines.processes.event_file import EventFile
+from shmps.engines.event_file import EventFile
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
 from shmps.errors import OutOfSpace

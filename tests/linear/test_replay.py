@@ -1,7 +1,10 @@
 """A recorded training is repeated to the bit, whoever dies; under other settings it keeps the order."""
 
 import json
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,6 +159,41 @@ def test_a_training_that_is_broken_off_leaves_a_journal(path):
     assert not Journal.open(path).complete and len(Journal.open(path).pushes)
 
 
+def in_a_killed_program(record, callback):
+    """Fork; train in the child, which `callback` is to kill."""
+    child = os.fork()
+    if not child:
+        try:
+            recorded(record, callbacks=[callback], test_interval=1)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def test_a_program_that_is_killed_leaves_what_was_recorded_until_then(path, capsys):
+    class Kill:
+        def on_evaluation(self, evaluation):
+            if evaluation.iteration == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_killed_program(path, Kill())
+    folder = f"{path}.unfinished"
+    journal = Journal.open(folder)
+    assert not path.exists() and not journal.complete and journal.settings["learning_rate"] == 0.3
+    assert {(0, 0), (0, 1), (0, 2)} <= set(journal.pulls[["worker", "number"]].tolist())
+    assert main(["inspect", folder]) == 0 and "it was killed" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"got only .*run\.journal\.unfinished, .*name that folder"):
+        LogisticRegression(replay=path).fit(X, Y)
+    with pytest.raises(UsageError, match=r"training that came to its end, got one that was broken off"):
+        LogisticRegression(replay=folder).fit(X, Y)
+    for damaged in (b"", b"\xff" * 40):
+        (Path(folder) / "events-1").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"events-1: .*bytes of events"):
+            Journal.open(folder)
+    recorded(path)  # it replaces the folder
+    assert Journal.open(path).complete and not os.path.exists(folder)
+
+
 @pytest.mark.parametrize(
     ("params", "told"),
     [
@@ -264,6 +302,25 @@ def test_a_function_that_makes_other_requests_is_told_so(path):
                 raise failed.value.__cause__
     with pytest.raises(UsageError, match="the nodes and keys of the journal"):
         Cluster(2, workers=3, servers=1, consistency=journal.consistency)
+
+
+@pytest.mark.parametrize("engine", ["processes", "inline"])
+def test_a_run_that_goes_on_can_be_read(path, engine):
+    seen = []
+
+    def work(kv):
+        kv.push([0], [1.0])
+        kv.report(None)
+
+    def on_report(rank, _):
+        seen.append(Journal.open(f"{path}.unfinished"))
+
+    with Cluster(2, workers=2, servers=1, consistency=ASYNC, record=path, engine=engine) as cluster:
+        cluster.run(work, on_report=on_report)
+        assert len(cluster.journal().pushes) == len(seen[-1].pushes) == 2
+    assert os.listdir(path.parent) == []
+    with pytest.raises(UsageError, match="came to its end, got one that was broken off"):
+        _ = seen[-1].consistency
 
 
 def test_a_recorded_worker_reads_by_pulls_and_keeps_their_slots():

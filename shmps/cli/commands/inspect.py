@@ -77,9 +77,11 @@ def _format_of(path: str) -> str | None:
 
 
 def _is_journal(path: str) -> bool:
-    from shmps.journal import CONTAINER
+    from shmps.journal import CONTAINER, HEADER
 
     try:
+        if os.path.isdir(path):
+            path = os.path.join(path, HEADER)
         with files.opened(path, "journal") as (file, _):
             return file.read(len(CONTAINER.magic)) == CONTAINER.magic
     except DataError:
@@ -89,6 +91,7 @@ def _is_journal(path: str) -> bool:
 def _of_journal(path: str) -> dict[str, Any]:
     from shmps.journal import Journal
     from shmps.linear.result import Delays
+    from shmps.ps.schedule import EVENT
 
     journal = Journal.open(path)
     events = len(journal.pushes) + len(journal.pulls)
@@ -99,7 +102,7 @@ def _of_journal(path: str) -> dict[str, Any]:
         **{name: getattr(journal, name) for name in ("servers", "workers", "num_keys", "width", "complete")},
         "pushes": len(journal.pushes),
         "pulls": len(journal.pulls),
-        "bytes_per_event": os.path.getsize(path) / events if events else 0.0,
+        "bytes_per_event": os.path.getsize(path) / max(events, 1) if journal.digest else EVENT.itemsize,
         "delays": {"p50": delays.p50, "p99": delays.p99, "max": delays.max},
         "stops": journal.stops,
         "settings": journal.settings,
@@ -109,7 +112,7 @@ def _of_journal(path: str) -> dict[str, Any]:
 
 
 def _journal_text(found: dict[str, Any]) -> str:
-    delays, data = found["delays"], found["data"]
+    delays, data, digest = found["delays"], found["data"], found["digest"]
     stopped = ", ".join(f"worker {rank} after push {number}" for rank, number in found["stops"].items())
     return table(
         [
@@ -119,11 +122,11 @@ def _journal_text(found: dict[str, Any]) -> str:
             ("keys", f"{found['num_keys']:,}" + f" of {found['width']} values" * (found["width"] > 1)),
             ("events", f"{found['pushes']:,} pushes, {found['pulls']:,} pulls, of all servers"),
             ("delay p50, p99, max", f"{delays['p50']}, {delays['p99']}, {delays['max']} versions"),
-            ("ended", "by itself" if found["complete"] else "it was broken off"),
+            ("ended", "by itself" if found["complete"] else f"it was {'broken off' if digest else 'killed'}"),
             *([("stopped", stopped)] if stopped else []),
             *([("settings", _settings(found["settings"]))] if found["settings"] else []),
             *([("data", f"{data['rows']:,} rows, {data['features']:,} features")] if data else []),
-            ("weights", f"SHA-256 {found['digest']['weights']}"),
+            *([("weights", f"SHA-256 {digest['weights']}")] if digest else []),
         ]
     )
 

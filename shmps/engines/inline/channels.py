@@ -47,3 +47,5 @@ class Events:
 
     def cut(self, size: int) -> None:
         del self._events[size:]
+
+    def close(self) -> None: ...

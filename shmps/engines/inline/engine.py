@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shmps.checks import whole
+from shmps.engines.event_file import EventFile
 from shmps.engines.inline.agenda import Agenda
 from shmps.engines.inline.channels import Channels, Events
 from shmps.engines.inline.machines import Computing, Machines
@@ -53,9 +54,10 @@ class InlineEngine:
         consistency: Consistency,
         updater: Updater,
         points: tuple[Failpoint, ...],
+        event_paths: Sequence[str | None],
     ):
         self.channels: Sequence[Channels] = [Channels() for _ in range(shape.workers)]
-        self.streams = [Events() for _ in range(shape.servers if consistency.recorded else 0)]
+        self.streams = [Events() if path is None else EventFile(path) for path in event_paths]
         self._shape, self._num_workers = shape, num_workers
         self._consistency, self._updater = consistency, updater
         self._machines, self._seed = machines, seed
@@ -176,6 +178,8 @@ class InlineEngine:
         """Give the memory back: nodes, posts and events refer to each other."""
         self._resources.close()
         self._agenda.clear()
+        for stream in self.streams:
+            stream.close()
         del self._parameters, self._seen_by_workers, self._arrays
 
     def reached(self, place: str) -> None:
@@ -238,8 +242,9 @@ class Inline:
         consistency: Consistency,
         updater: Updater,
         failpoints: tuple[Failpoint, ...],
+        event_paths: Sequence[str | None],
     ) -> InlineEngine:
         key_bytes, value_bytes = (np.dtype(each).itemsize for each in (np.int64, shape.dtype))
         self.network = Network(self.machines, key_bytes, value_bytes * shape.width)
-        given = shape, num_workers, consistency, updater, failpoints
+        given = shape, num_workers, consistency, updater, failpoints, event_paths
         return InlineEngine(Agenda(self.network), self.machines, self.seed, *given)

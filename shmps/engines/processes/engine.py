@@ -3,13 +3,13 @@
 import contextlib
 import multiprocessing
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from shmps.engines.event_file import EventFile
 from shmps.engines.processes.boot import input_poll
 from shmps.engines.processes.clock import SystemClock
-from shmps.engines.processes.event_file import EventFile
 from shmps.engines.processes.fork_server import fork_server
 from shmps.engines.processes.node import Lifeline, Node, method_of
 from shmps.engines.processes.pipes import Inboxes, Post
@@ -33,6 +33,7 @@ class ProcessEngine:
 
     failpoints: where nodes are to be killed. A failpoint goes to the first node of its role and rank that is
     launched.
+    event_paths: where each server notes its events, None for a file in memory; empty if nothing is recorded.
 
     Raises OSError or OutOfSpace if the system lacks something; nothing is left then.
     """
@@ -46,7 +47,8 @@ class ProcessEngine:
         consistency: Consistency,
         updater: Updater,
         start_method: str,
-        failpoints: tuple[Failpoint, ...] = (),
+        failpoints: tuple[Failpoint, ...],
+        event_paths: Sequence[str | None],
     ):
         self.failpoints = failpoints
         self._start_method = start_method
@@ -60,8 +62,8 @@ class ProcessEngine:
                 self.channels.append(WorkerFiles())
                 resources.callback(self.channels[-1].close)
             self.streams: list[EventFile] = []
-            for _ in range(shape.servers if consistency.recorded else 0):
-                self.streams.append(EventFile())
+            for path in event_paths:
+                self.streams.append(EventFile(path))
                 resources.callback(self.streams[-1].close)
             self._lifeline = Lifeline()
             resources.callback(self._lifeline.close)
@@ -162,5 +164,8 @@ class Processes:
         consistency: Consistency,
         updater: Updater,
         failpoints: tuple[Failpoint, ...],
+        event_paths: Sequence[str | None],
     ) -> ProcessEngine:
-        return ProcessEngine(shape, num_workers, consistency, updater, self.start_method, failpoints)
+        return ProcessEngine(
+            shape, num_workers, consistency, updater, self.start_method, failpoints, event_paths
+        )

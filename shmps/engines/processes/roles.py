@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from shmps.engines.event_file import EventFile
 from shmps.engines.processes.clock import SystemClock
-from shmps.engines.processes.event_file import EventFile
 from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.store import Store
 from shmps.engines.processes.value_files import WorkerFiles

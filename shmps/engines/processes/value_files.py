@@ -9,14 +9,14 @@ import os
 import pickle
 from typing import Any
 
-from shmps.engines.processes.nameless_file import NamelessFile
+from shmps.engines.shared_file import SharedFile
 from shmps.errors import OutOfSpace
 from shmps.system.os_errors import shortage
 
 _LENGTH_BYTES = 8  # of the length before each part
 
 
-class ValueFile(NamelessFile):
+class ValueFile(SharedFile):
     """One file: a worker writes and announces values, the scheduler reads them. See `ps.engine.Channel`."""
 
     def write(self, value: Any, offset: int = 0) -> int:
