@@ -20,6 +20,7 @@ from bench.speed import (
     peers,
     protection,
     real,
+    recording,
     requests,
     scaling,
     start,
@@ -32,6 +33,7 @@ MODULES = (
     table, trace, straggler, cure, grid, strength, simulate,
     kill, faults, leftovers, replay,
     protection, peers, real, blocks, cv, sync, scaling, start, requests, inline, load, outofcore, async_,
+    recording,
 )  # fmt: skip
 # A benchmark is a module. The listing shows the first line of its docstring. It has:
 #

@@ -1,4 +1,4 @@
-"""Recorded runs that are repeated under random SIGKILLs: are all bits the same, and what does recording cost?
+"""Recorded runs that are repeated under random SIGKILLs: are all bits the same?
 
 A run is a training by minibatches on real processes: 1 to 6 workers, 1 to 3 servers, async or with a bound of
 0 to 3, on generated rows. Half of the runs are recorded, and half are repeated, while random nodes are killed
@@ -8,18 +8,12 @@ the same weights and the same updater state, and all its evaluations must have t
 Schedules are the same on the inline engine, in a random order with late records and a crash at every place
 (see `bench.faults.recorded`). `--seed N` prints what happens in one.
 
-The cost is measured in pairs that alternate: one pass over rows of the kind of `bench.speed.clicks`, async,
-two workers, minibatches of 256 rows, with and without a journal.
-
 Results: "runs", "pushes" and "pulls" in their journals, "deaths" of nodes {"recorded", "repeated"},
 "same_weights", "same_state", "same_curves" (of the runs), "schedules", "schedule_failures": [{"seed",
-"what"}]; "cost": {"seconds", "processor_seconds"}: spreads of the ratio, with by without a journal, of the
-training's wall time and of the processor time of all nodes; "bytes_per_event" of the journal's file.
+"what"}].
 """
 
 import multiprocessing
-import os
-import resource
 import signal
 import tempfile
 from pathlib import Path
@@ -30,10 +24,9 @@ from scipy.sparse import csr_matrix
 
 from bench import processes
 from bench.faults.recorded import repeated
-from bench.record import markdown, shown, spread
-from bench.speed.clicks import clicks
+from bench.record import markdown
 from bench.timing import progress
-from shmps import ASYNC, BOUNDED, AdaGrad, Cluster, Consistency, Journal, LogisticRegression
+from shmps import ASYNC, BOUNDED, AdaGrad, Cluster, Consistency, Journal
 from shmps.data.rows import Rows, rows_of
 from shmps.linear.minibatch_worker import train
 from shmps.linear.plan import Iterate, Plan
@@ -68,7 +61,7 @@ class Killer:
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    runs, schedules, repeats = (6, 60, 2) if quick else (200, 10_000, 9)
+    runs, schedules = (6, 60) if quick else (200, 10_000)
     random, rows = np.random.default_rng(0), _rows()
     found: dict[str, Any] = {"runs": runs, "pushes": 0, "pulls": 0}
     found |= {"deaths": {"recorded": 0, "repeated": 0}}
@@ -85,11 +78,9 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             bar.update()
     settings: dict[str, Any] = {
         "workers": f"1 to {MOST_WORKERS}", "servers": f"1 to {MOST_SERVERS}", "rows": ROWS, "keys": KEYS,
-        "batch_size": BATCH, "cost_rows": 100_000 if quick else 1_000_000, "cost_batch_size": 256,
-        "repeats": repeats,
+        "batch_size": BATCH,
     }  # fmt: skip
-    cost = _cost(settings["cost_rows"], repeats)
-    return settings, found | {"schedules": schedules, "schedule_failures": failures} | cost
+    return settings, found | {"schedules": schedules, "schedule_failures": failures}
 
 
 def _rows() -> Rows:
@@ -136,47 +127,13 @@ def _trained(
         return cluster.journal(), killer.curve, len(cluster.events)
 
 
-def _cost(rows: int, repeats: int) -> dict[str, Any]:
-    """Compare passes with and without a journal, in pairs that alternate. A first pair does not count."""
-    X, y = clicks(rows, seed=0)
-    seconds, spent = [], []
-    with tempfile.TemporaryDirectory() as folder, progress("cost", repeats + 1) as bar:
-        path = os.path.join(folder, "journal")
-        for number in range(repeats + 1):
-            pair = {}
-            for recorded in (True, False) if number % 2 else (False, True):
-                pair[recorded] = _pass(X, y, path if recorded else None)
-            if number:
-                seconds.append(pair[True][0] / pair[False][0])
-                spent.append(pair[True][1] / pair[False][1])
-            bar.update()
-        journal = Journal.open(path)
-        bytes_per_event = os.path.getsize(path) / (len(journal.pushes) + len(journal.pulls))
-    return {
-        "cost": {"seconds": spread(seconds), "processor_seconds": spread(spent)},
-        "bytes_per_event": bytes_per_event,
-    }
-
-
-def _pass(X: Any, y: np.ndarray, record: str | None) -> tuple[float, float]:
-    """Train for one pass; return the wall time of the training, and the processor time of the nodes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    estimator = LogisticRegression(
-        mode="async", workers=2, updater="ftrl", learning_rate=4.0, l2=0.0, batch_size=256, epochs=1,
-        fit_intercept=False, test_interval=0, record=record,
-    ).fit(X, y)  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return estimator.result_.seconds["train"], spent
-
-
 def failed(results: dict[str, Any]) -> bool:
     same = (results[name] for name in ("same_weights", "same_state", "same_curves"))
     return any(each != results["runs"] for each in same) or bool(results["schedule_failures"])
 
 
 def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
-    deaths, cost = results["deaths"], results["cost"]
+    deaths = results["deaths"]
     rows = [
         ["recorded and repeated runs", f"{results['runs']:,}"],
         ["pushes; pulls in the journals", f"{results['pushes']:,}; {results['pulls']:,}"],
@@ -188,9 +145,6 @@ def table(settings: dict[str, Any], results: dict[str, Any]) -> str:
             "simulated schedules; failed",
             f"{results['schedules']:,}; {len(results['schedule_failures'])}",
         ],
-        ["wall time, with by without a journal", shown(cost["seconds"], ".3f")],
-        ["processor time, with by without", shown(cost["processor_seconds"], ".3f")],
-        ["bytes per event in the file", f"{results['bytes_per_event']:.1f}"],
     ]
     return markdown(["", "result"], rows)
 

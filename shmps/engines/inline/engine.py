@@ -57,7 +57,6 @@ class InlineEngine:
         event_paths: Sequence[str | None],
     ):
         self.channels: Sequence[Channels] = [Channels() for _ in range(shape.workers)]
-        self.streams = [Events() if path is None else EventFile(path) for path in event_paths]
         self._shape, self._num_workers = shape, num_workers
         self._consistency, self._updater = consistency, updater
         self._machines, self._seed = machines, seed
@@ -67,9 +66,14 @@ class InlineEngine:
         self._pid = os.getpid()
         self._was_idle = False
         self._failpoints = points
-        self._resources = contextlib.ExitStack()
-        if points:
-            self._resources.enter_context(failpoints.simulated(self.reached))
+        self.streams: list[Events | EventFile] = []
+        with contextlib.ExitStack() as resources:
+            for path in event_paths:
+                self.streams.append(Events() if path is None else EventFile(path))
+                resources.callback(self.streams[-1].close)
+            if points:
+                resources.enter_context(failpoints.simulated(self.reached))
+            self._resources = resources.pop_all()
 
     def _allocate(self) -> None:
         shape = self._shape
@@ -178,8 +182,6 @@ class InlineEngine:
         """Give the memory back: nodes, posts and events refer to each other."""
         self._resources.close()
         self._agenda.clear()
-        for stream in self.streams:
-            stream.close()
         del self._parameters, self._seen_by_workers, self._arrays
 
     def reached(self, place: str) -> None:
