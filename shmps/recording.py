@@ -25,6 +25,7 @@ class Recording:
         self.about = about
         self._path = os.fspath(path)
         self._folder = self._path + UNFINISHED
+        self._stays = False
 
     def begin(self, journal: Journal) -> list[str]:
         """Make the folder of a journal that has no events yet; return the path of each server's events.
@@ -32,14 +33,25 @@ class Recording:
         Replaces the folder of an earlier run that was killed. Raises DataError or OutOfSpace if it cannot be
         written.
         """
-        self.end()
+        self._remove()
         need = f"needs a folder {self._folder}"
         with files.naming_errors(self._path, "the journal", need, "train without a journal"):
             os.mkdir(self._folder)
             journal.save(os.path.join(self._folder, HEADER))
         return event_paths(self._folder, journal.servers)
 
+    def save(self, journal: Journal) -> None:
+        """Write the journal of the whole run. If that fails, the folder stays."""
+        self._stays = True
+        journal.save(self._path)
+        self._stays = False
+
     def end(self) -> None:
+        """Remove the folder, unless it has what the journal should have had."""
+        if not self._stays:
+            self._remove()
+
+    def _remove(self) -> None:
         """Remove the folder with what `begin` and the servers have made in it."""
         with suppress(OSError):
             for name in os.listdir(self._folder):

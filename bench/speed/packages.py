@@ -60,8 +60,9 @@ class Package:
             self.take(self._problem)
         self._connection.send((solver, setting))
         if self._connection.poll(None if math.isinf(most) else most):
-            trial: Trial = self._connection.recv()
-            return trial
+            with contextlib.suppress(EOFError):  # the package has ended its process
+                trial: Trial = self._connection.recv()
+                return trial
         self.end()
         return _NEVER
 
@@ -95,6 +96,7 @@ def _serve(name: str, connection: Connection) -> None:
             problem = asked
             if problem.kind not in warm:
                 few = replace(problem, X=problem.X[:_FEW], y=problem.y[:_FEW])
+                few = replace(few, C=problem.C * len(problem.y) / len(few.y))  # the same beside the mean loss
                 for peer in solvers.peers(few, [name])[0]:
                     peer.run(peer.settings[0])
                 warm.add(problem.kind)

@@ -27,7 +27,7 @@ def engine_of(
         engine = Ray()
     if not isinstance(engine, Engines):
         raise UsageError(
-            f"engine must be 'processes', 'inline', 'ray', an Inline or a Ray, got {engine!r:.80}"
+            f"engine must be 'processes', 'inline', 'ray', an Inline, Ray or Rehearsal, got {engine!r:.80}"
         )
     if start_method is not None or not (node_timeout is None or engine.may_hang):
         raise UsageError(

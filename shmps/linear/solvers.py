@@ -244,7 +244,7 @@ def _full_gradients(settings: Settings, rows: Rows, start: np.ndarray, left_out:
     must_fit(settings.plan().memory, rows, *problem.shape, rounds.PER_WEIGHT, left_out=left_out)
     most = settings.iterations or MOST_ROUNDS
     start = start.reshape(problem.shape)
-    columns = transposed(problem, [rows])
+    columns = transposed(problem, [rows]) if settings.memory is None else None
 
     def descend(problem: Problem) -> Descent:
         search = search_for(problem, start, settings.tol, rows=columns)

@@ -207,8 +207,8 @@ class Training:
         at = self._evaluator.stopped_at
         stopped = None if at is None else at.iteration
         journal = replace(solver.cluster.journal(), **self._about, stopped=stopped)
-        if self.settings.record is not None:
-            journal.save(self.settings.record)
+        if self.settings.recording is not None:
+            self.settings.recording.save(journal)
         if self.settings.journal is not None and journal.complete:
             self.replayed = recorded.outcome(self.settings, journal)
 

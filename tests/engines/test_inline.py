@@ -251,7 +251,7 @@ def test_the_memory_goes_with_the_cluster():
         (
             {"engine": "spoon"},
             UsageError,
-            "engine must be 'processes', 'inline', 'ray', an Inline or a Ray, got 'spoon'",
+            "engine must be 'processes', 'inline', 'ray', an Inline, Ray or Rehearsal, got 'spoon'",
         ),
         ({"engine": "inline", "start_method": "fork"}, UsageError, "start_method and node_timeout must be"),
         ({"engine": Inline(), "node_timeout": 5}, UsageError, "start_method and node_timeout must be"),

@@ -267,3 +267,26 @@ def test_a_greeting_has_one_length_and_comes_back():
     assert len(data) == GREETING_BYTES
     assert Greeting.unpack(data, TOKEN) == greeting
     assert Greeting.unpack(data, new_token()) is None
+
+
+def test_a_record_does_not_wait_for_the_echo_of_a_server_that_has_ended(peers):
+    scheduler, worker = peers.post((SCHEDULER, 0), life=0), peers.post((WORKER, 0), life=9)
+    server = peers.post((SERVER, 0), life=1)
+    scheduler.meet((WORKER, 0), worker.endpoint)
+    scheduler.meet((SERVER, 0), server.endpoint)
+    scheduler.send_behind(SERVER, (WORKER, 0), Record(PULL, to=9))
+    peers.posts.remove(server)
+    server.close()
+    [record] = peers.receive(worker, 1)
+    assert record.op == PULL
+
+
+def test_a_record_does_not_wait_for_the_echo_of_a_life_that_never_greeted(peers):
+    scheduler, worker = peers.post((SCHEDULER, 0), life=0), peers.post((WORKER, 0), life=9)
+    scheduler.meet((WORKER, 0), worker.endpoint)
+    scheduler.send((SERVER, 0), Record(PUSH, to=1))
+    scheduler.send_behind(SERVER, (WORKER, 0), Record(PULL, to=9))
+    successor = peers.post((SERVER, 0), life=3)
+    scheduler.meet((SERVER, 0), successor.endpoint)
+    [record] = peers.receive(worker, 1)
+    assert record.op == PULL

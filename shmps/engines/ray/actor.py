@@ -3,6 +3,7 @@
 import collections
 from typing import Any
 
+from shmps.engines.warm_up import warm_up
 from shmps.engines.wire.node import Site, live
 from shmps.ps.messages import ROLES
 from shmps.system import failpoints
@@ -23,6 +24,7 @@ class NodeActor:
         import ray.util
 
         self._name = f"shmps {ROLES[role]} {rank}"
+        warm_up(site.updater, site.shape.width, site.shape.dtype)  # this machine may have no kernels yet
         for point in points:
             failpoints.arm(point.place, point.visit)
         live(site, ray.util.get_node_ip_address(), role, rank, life, *task)
@@ -37,32 +39,44 @@ class Pool:
     """
 
     def __init__(self, options: dict[int, dict[str, Any]], spares: int):
-        self._options, self._spares = options, spares
-        self._idle: dict[str, list[Any]] = collections.defaultdict(list)  # by machine
+        self._options, self._most = options, spares
+        self._finished: dict[tuple[int, str], list[Any]] = collections.defaultdict(
+            list
+        )  # by role and machine
+        self._spares: dict[str, list[Any]] = collections.defaultdict(list)  # by machine
 
-    def take(self, role: int, machine: str) -> Any:
-        """Return an actor on a machine. The next one may be needed soon."""
-        idle = self._idle[machine]
-        actor = idle.pop() if idle else _actor(machine, self._options[role])
-        while len(idle) < self._spares:
-            idle.append(_actor(machine, self._options[role] | {"num_cpus": 0}))
+    def take(self, role: int, machine: str, succeeds: bool) -> Any:
+        """Return an actor on a machine. succeeds: whether for the successor of a node that died."""
+        finished, spares = self._finished[role, machine], self._spares[machine]
+        if finished:
+            actor = finished.pop()
+        elif succeeds and spares:
+            actor = spares.pop()
+        else:
+            actor = _actor(machine, self._options[role])
+        while len(spares) < self._most:
+            spares.append(_actor(machine, self._options[role] | {"num_cpus": 0}))
         return actor
 
-    def give_back(self, machine: str, actor: Any) -> None:
+    def give_back(self, role: int, machine: str, actor: Any) -> None:
         """Take an actor whose node has finished."""
-        self._idle[machine].append(actor)
+        self._finished[role, machine].append(actor)
 
     def forget(self, machine: str) -> None:
         """Forget the actors of a machine that cannot be reached."""
-        self._idle.pop(machine, None)
+        self._spares.pop(machine, None)
+        for each in [each for each in self._finished if each[1] == machine]:
+            del self._finished[each]
 
     def close(self) -> None:
         """End all actors of the pool."""
         import ray
 
-        for actor in [actor for idle in self._idle.values() for actor in idle]:
-            ray.kill(actor)
-        self._idle.clear()
+        for actors in [*self._finished.values(), *self._spares.values()]:
+            for actor in actors:
+                ray.kill(actor)
+        self._finished.clear()
+        self._spares.clear()
 
 
 def _actor(machine: str, options: dict[str, Any]) -> Any:

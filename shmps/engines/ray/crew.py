@@ -23,14 +23,13 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from shmps.engines.ray.actor import Pool
 from shmps.engines.ray.placement import Placement
 from shmps.engines.wire.node import Site
-from shmps.ps.messages import ROLES
+from shmps.ps.messages import ROLES, Address
 from shmps.system.failpoints import Failpoint
 
 log = logging.getLogger("shmps.ray")
 
 _MOST_TOLD = 4096  # ends of nodes between two looks
 _LOOK = 0.1  # seconds until the watching thread sees new actors
-_STORED = 16  # values that are kept in Ray's object store, at most
 _SUSPECT = 30.0  # seconds in which a machine that could not be reached gets no node
 
 
@@ -76,9 +75,10 @@ class RayCrew:
         self.host = ray.util.get_node_ip_address()
         self._placement, self._pool, self._ending = placement, pool, ending
         self._running: dict[Any, RayNode] = {}  # by the ObjectRef of `NodeActor.live`
+        self._to_replace: set[Address] = set()  # nodes that died
         self._told: queue.SimpleQueue[RayNode] = queue.SimpleQueue()  # of the ends, by the watching thread
         self._ended: list[RayNode] = []
-        # What lies in Ray's object store, by id, and its ObjectRef. The oldest come first.
+        # What lies in Ray's object store, by id, and its ObjectRef.
         self._stored: dict[int, tuple[Any, Any]] = {}
         self._suspects: dict[str, float] = {}  # machines, and until when
         self._bell, self._ring = os.pipe()  # a byte for each of these
@@ -91,7 +91,8 @@ class RayCrew:
         self, site: Site, role: int, rank: int, life: int, failpoints: list[Failpoint], *task: Any
     ) -> RayNode:
         machine = self._placement.place((role, rank), self._alive())
-        actor = self._pool.take(role, machine)
+        actor = self._pool.take(role, machine, succeeds=(role, rank) in self._to_replace)
+        self._to_replace.discard((role, rank))
         node = RayNode(role, rank, life, machine, actor, self._note_end)
         call = actor.live.remote(
             self._stored_once(site), role, rank, life, failpoints, *map(self._stored_once, task)
@@ -111,8 +112,6 @@ class RayCrew:
             return value
         if id(value) not in self._stored:
             self._stored[id(value)] = value, ray.put(value)
-            for oldest in list(self._stored)[:-_STORED]:
-                del self._stored[oldest]
         return self._stored[id(value)][1]
 
     def _watch(self) -> None:
@@ -154,11 +153,16 @@ class RayCrew:
             node = self._told.get()
             self._ended.append(node)
             if node.exit_code == 0:
-                self._pool.give_back(node.machine, node.actor)
-            elif node.machine in self._suspects:
+                self._pool.give_back(node.role, node.machine, node.actor)
+                continue
+            self._to_replace.add((node.role, node.rank))
+            if node.machine in self._suspects:
                 self._pool.forget(node.machine)
         self._ended = [node for node in self._ended if not node.is_closed]
         return self._ended
+
+    def forget_arguments(self) -> None:
+        self._stored.clear()
 
     def close(self) -> None:
         self._closing.set()

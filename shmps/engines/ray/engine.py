@@ -11,7 +11,7 @@ from shmps.engines.ray.actor import Pool
 from shmps.engines.ray.placement import Placement
 from shmps.engines.warm_up import warm_up
 from shmps.engines.wire.engine import WireEngine
-from shmps.errors import UsageError
+from shmps.errors import UsageError, warn
 from shmps.ps.consistency import Consistency
 from shmps.ps.memory.layout import Shape
 from shmps.ps.messages import SERVER, WORKER
@@ -99,6 +99,15 @@ class Ray:
             ray.init(self.address, log_to_driver=True, include_dashboard=None)
         try:
             placement = self._placement(ray.nodes(), shape.servers, shape.workers)
+            if (
+                shape.replicas
+                and len(placement.machines) > 1
+                and placement.has_neighbours_together(shape.servers)
+            ):
+                warn(
+                    f"two servers that keep each other's replicas are on one machine, and its death ends the "
+                    f"run, with {shape.servers} servers on {len(placement.machines)} machines; use a multiple"
+                )
             cpus = {SERVER: self.cpus_per_server, WORKER: self.cpus_per_worker}
             options = {role: {"num_cpus": n, "runtime_env": self.runtime_env} for role, n in cpus.items()}
             crew = RayCrew(

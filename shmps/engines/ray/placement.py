@@ -35,3 +35,9 @@ class Placement:
         apart = [each for each in usable if each not in neighbours] if role == SERVER else usable
         self._at[address] = (apart or usable)[0]
         return self._at[address]
+
+    def has_neighbours_together(self, servers: int) -> bool:
+        """Return whether two neighbouring servers begin on one machine."""
+        return any(
+            rank % len(self.machines) == (rank + 1) % servers % len(self.machines) for rank in range(servers)
+        )

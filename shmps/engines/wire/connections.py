@@ -10,7 +10,19 @@ from shmps.engines.wire.greeting import GREETING_BYTES, Endpoint, Greeting
 from shmps.ps.messages import Record
 
 _PARTS = 64  # of one system call; the kernel takes 1024
-_UNANSWERED = 10_000  # milliseconds until the kernel gives up a connection whose other end is silent
+# Seconds until the kernel asks whether the other end is there, and asks again; and how often. A peer that is
+# busy, and reads nothing, answers.
+_IDLE, _AGAIN, _TIMES = 10, 5, 3
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, _IDLE),
+        (socket.TCP_KEEPINTVL, _AGAIN),
+        (socket.TCP_KEEPCNT, _TIMES),
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Outgoing:
@@ -28,7 +40,7 @@ class Outgoing:
         self.socket = socket.socket(family, kind, protocol)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED)
+        _keep_alive(self.socket)
         self.socket.connect_ex(place)  # a failure shows when something is sent
         self._parts = collections.deque([memoryview(greeting)])
 
@@ -64,6 +76,7 @@ class Incoming:
     def __init__(self, connection: socket.socket, token: bytes, life: int, limit: int):
         self.socket = connection
         self.socket.setblocking(False)
+        _keep_alive(connection)
         self.greeting: Greeting | None = None
         self._token, self._life, self._data = token, life, b""
         self._frames = FrameReader(connection, limit)
@@ -77,7 +90,10 @@ class Incoming:
         return self._read_greeting() if self.greeting is None else self._frames.read()
 
     def _read_greeting(self) -> list[Record] | None:
-        data = self.socket.recv(GREETING_BYTES - len(self._data))
+        try:
+            data = self.socket.recv(GREETING_BYTES - len(self._data))
+        except BlockingIOError:
+            return []
         self._data += data
         if len(self._data) < GREETING_BYTES:
             return [] if data else None

@@ -51,6 +51,9 @@ class Crew(Protocol):
     def ended(self) -> Sequence[Node]:
         """Return the nodes that have ended, and are not closed."""
 
+    def forget_arguments(self) -> None:
+        """Forget what was kept of the functions of a run and their arguments."""
+
     def close(self) -> None:
         """Release what the crew holds, after all nodes have ended."""
 
@@ -113,7 +116,7 @@ class WireEngine:
         signals.poll(self._ready, min(seconds, _SOON) if self._ended or self._broken else seconds)
         records = self.post.receive_nowait()
         for record in records:
-            if record.arrays and record.op in VALUES:
+            if record.op in VALUES and record.life == self._nodes[WORKER, record.sender].life:
                 self.channels[record.sender].take(record)
         self._end_cut_off()
         return records, self._ended_nodes()
@@ -129,7 +132,7 @@ class WireEngine:
         ]
 
     def _end_cut_off(self) -> None:
-        """End a node if a connection between two living nodes is broken: the cheaper of the two.
+        """End a node if a connection between two living nodes is broken: a worker, or the younger server.
 
         Most connections end because a node has ended, which the crew tells soon.
         """
@@ -139,10 +142,12 @@ class WireEngine:
             _, lives = self._broken.popleft()
             running = [node for node in self._nodes.values() if node.life in lives and node.exit_code is None]
             if len(running) + (self.post.life in lives) == len(lives):
-                max(running, key=operator.attrgetter("role")).kill()
+                max(running, key=operator.attrgetter("role", "life")).kill()
 
     def _note_sign(self, address: Address, life: int) -> None:
-        """Count a sign of life, unless it is one of a life that another follows."""
+        """Count a sign of life, unless another life has followed. It may come after the end."""
+        if life in self._ended:
+            self._ended[life] = time.monotonic()
         if self._nodes[address].life == life:
             role, rank = address
             self._memory.arrays["beats"][rank + (self._site.shape.servers if role == WORKER else 0)] += 1
@@ -150,3 +155,4 @@ class WireEngine:
     def empty_channels(self) -> None:
         for channels in self.channels:
             channels.empty()
+        self._crew.forget_arguments()

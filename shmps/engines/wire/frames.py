@@ -63,7 +63,10 @@ class FrameReader:
         connection is broken.
         """
         if self._head is None:
-            data = self._connection.recv(READ_BYTES)
+            try:
+                data = self._connection.recv(READ_BYTES)
+            except BlockingIOError:
+                return []
             return self._cut(self._rest + data) if data else None
         try:
             while self._count < len(self._body):

@@ -24,7 +24,7 @@ class Hub(WirePost):
         if not self.meet(address, endpoint):
             return
         self._endpoints[address] = endpoint
-        for other, place in self._endpoints.items():
+        for other, place in list(self._endpoints.items()):
             if other != address and (other[0], address[0]) != (WORKER, WORKER):
                 self.send(other, _introduction(address, endpoint, place.life))
                 self.send(address, _introduction(other, place, endpoint.life))

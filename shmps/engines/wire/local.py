@@ -46,6 +46,9 @@ class LocalCrew:
     def ended(self) -> list[Node]:
         return [self._nodes[descriptor] for descriptor, _ in self._deaths.poll(0)]
 
+    def forget_arguments(self) -> None:
+        """Do nothing: nothing was kept."""
+
     def close(self) -> None:
         self._lifeline.close()
         self._deaths.close()

@@ -58,7 +58,8 @@ class WirePost:
         self.address, self.life = address, life
         self.dress: Callable[[Address, Record], Record] = lambda address, record: record
         self._token, self._limit = token, limit
-        self._listener = socket.create_server((host, port), backlog=1024)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=1024)
         self._listener.setblocking(False)
         self.endpoint = Endpoint(host, self._listener.getsockname()[1], life)
         self._lives: dict[Address, int] = {}  # the last known ones
@@ -68,8 +69,9 @@ class WirePost:
         self._incoming: dict[int, Incoming] = {}  # by descriptor
         self._arrived: list[Record] = []
         self._behind: list[tuple[set[int], Address, Record]] = []  # after these echoes
-        self._asked: dict[int, Address] = {}  # for echoes, by number
+        self._asked: dict[int, tuple[Address, int]] = {}  # for echoes, by number: a life of a peer
         self._echoes = 0  # the number of the last one
+        self._closed: set[int] = set()  # descriptors, while events are handled that came before
         self._beat_at = 0.0
         self._ready = select.epoll()
         self._ready.register(self._listener, select.EPOLLIN)
@@ -93,14 +95,20 @@ class WirePost:
         for life, parts in self._early.pop(address, ()):
             self._keep(address, life, parts)
         self._go_on(address)
+        self._no_echo(address, endpoint.life - 1)
         return True
 
     def forget(self, address: Address) -> None:
         """Close the connection to a peer, and drop what it keeps."""
-        self._asked = {number: peer for number, peer in self._asked.items() if peer != address}
         if outgoing := self._outgoing.pop(address, None):
             del self._address_of[outgoing.socket.fileno()]
-            outgoing.socket.close()
+            self._close(outgoing.socket)
+
+    def _close(self, connection: socket.socket) -> None:
+        """Close a connection, and hear no more of it: a process that was forked may keep it open."""
+        self._closed.add(connection.fileno())
+        self._ready.unregister(connection)
+        connection.close()
 
     def send(self, address: Address, record: Record) -> None:
         """Send a record with its arrays, now or later; never wait."""
@@ -123,7 +131,7 @@ class WirePost:
             if peer[0] == role:
                 self._echoes += 1
                 echoes.add(self._echoes)
-                self._asked[self._echoes] = peer
+                self._asked[self._echoes] = peer, life
                 self.send(peer, Record(ECHO, timestamp=self._echoes, life=self.life, to=life))
         self._behind.append((echoes, address, record))
         self._send_behind()
@@ -132,6 +140,13 @@ class WirePost:
         while self._behind and not self._behind[0][0] & self._asked.keys():
             _, address, record = self._behind.pop(0)
             self.send(address, record)
+
+    def _no_echo(self, address: Address, last: int) -> None:
+        """Expect no echo of the lives of a peer up to the `last`, which are over."""
+        over = [number for number, (peer, life) in self._asked.items() if peer == address and life <= last]
+        for number in over:
+            del self._asked[number]
+        self._send_behind()
 
     def beat(self) -> None:
         """Give the scheduler a sign of life, if the last one was a while ago."""
@@ -162,6 +177,7 @@ class WirePost:
         """Note the end of a connection from or to a life, and send it nothing more."""
         if (outgoing := self._outgoing.get(address)) is not None and outgoing.life == life:
             self.forget(address)
+        self._no_echo(address, life)
         self.lost(address, life)
 
     def lost(self, address: Address, life: int) -> None:
@@ -201,7 +217,7 @@ class WirePost:
         for address in list(self._outgoing):
             self.forget(address)
         for incoming in self._incoming.values():
-            incoming.socket.close()
+            self._close(incoming.socket)
         self._listener.close()
         self._ready.close()
 
@@ -211,12 +227,16 @@ class WirePost:
 
     def _poll(self, seconds: float) -> None:
         """Wait for something to do, at most `seconds` (-1: no limit), and do it."""
+        self._closed.clear()
         for descriptor, event in self._ready.poll(seconds):
+            if descriptor in self._closed:  # another connection may have the number already
+                continue
             if descriptor in self._incoming:
                 self._read(descriptor)
             elif descriptor == self._listener.fileno():
                 self._accept()
-            elif (address := self._address_of.get(descriptor)) is not None:  # else forgotten just now
+            else:
+                address = self._address_of[descriptor]
                 if event & _BROKEN:
                     self._lose(address, self._outgoing[address].life)
                 else:
@@ -229,7 +249,7 @@ class WirePost:
         self._ready.register(connection, select.EPOLLIN)
         strangers = [each for each, incoming in self._incoming.items() if incoming.greeting is None]
         for descriptor in strangers[:-_STRANGERS]:
-            self._incoming.pop(descriptor).socket.close()
+            self._close(self._incoming.pop(descriptor).socket)
 
     def _read(self, descriptor: int) -> None:
         incoming = self._incoming[descriptor]
@@ -243,7 +263,7 @@ class WirePost:
             self.greeted(greeting.address, greeting.endpoint)
         if records is None:
             del self._incoming[descriptor]
-            incoming.socket.close()
+            self._close(incoming.socket)
             if greeting is not None:
                 self._lose(greeting.address, greeting.endpoint.life)
         elif greeting is not None:

@@ -50,6 +50,21 @@ def _with_intercept(features: Solve, centres: np.ndarray, masses: np.ndarray) ->
     return solved
 
 
+def centres_of(problem: Problem, sums: Sums, in_block: bool) -> np.ndarray:
+    """Return the features' means, weighted by each class's curvatures, (features, classes), as `sums` tell.
+
+    in_block: whether they answer a request for the `Block` of all weights, and not one for `Curvature`.
+    """
+    count, classes = problem.features - 1, range(problem.classes)
+    if in_block:
+        _, centres = intercepts_apart(problem, sums.block(problem.size))
+        return np.stack([centres[c].reshape(count, -1)[:, c] for c in classes], axis=1)
+    if problem.whole:
+        corners = [half[-1] + half[:, -1] for half in sums.halves]
+        return np.stack([corner[:-1] / _above_zero(corner[-1]) for corner in corners], axis=1)
+    return sums.means[:-1] / _above_zero(sums.means[-1])
+
+
 def _whole(problem: Problem, sums: Sums) -> Solve:
     """Factorise each class's matrix H + diag(penalty); with an intercept, that of the centred features."""
     count = problem.features - problem.intercept

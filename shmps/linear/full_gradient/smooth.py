@@ -18,7 +18,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from shmps.linear.full_gradient.curvature import Solve, exact_solver, solver_for
+from shmps.linear.full_gradient.curvature import Solve, centres_of, exact_solver, solver_for
 from shmps.linear.full_gradient.kernels import dots
 from shmps.linear.full_gradient.pairs import Pairs
 from shmps.linear.full_gradient.problem import (
@@ -56,6 +56,7 @@ _ACCURACY = 0.2  # of the gap, and so of the direction along which the curvature
 _FLATTEST = 1e-6  # curvature beside that of H
 _OUTDATED = 1e-3  # of the gradient that Newton's step leaves, in the norm of H: H has changed on the way here
 _MOST_FALL = 0.02  # share of the curvature along the next step, for which its slope still tells the gap
+_FALLS = 2.0  # times that, along the first direction: no end is near
 _PATIENCE = 50  # steps, before H is the whole Hessian of many weights: that takes as long as some of them
 _FEW_WEIGHTS = 128  # for which it takes no longer than a gradient or two
 _EFFORT = 2.0  # products of two values of a row per non-zero, for a block
@@ -82,6 +83,7 @@ class SmoothSearch:
         self._columns = problem.classes if problem.loss == ONE_AGAINST_REST else 1
         self._pairs = Pairs((problem.size // self._columns, self._columns))
         self._solve: Solve = np.copy
+        self._centres = np.zeros((problem.features - problem.intercept, problem.classes))
         self._share, self._renewals, self._age = 0.0, 0, 0
         self._exact = problem.blockwise and problem.size <= _FEW_WEIGHTS  # H is the whole Hessian
         self._direction, self._slope = start, 0.0
@@ -127,9 +129,11 @@ class SmoothSearch:
             now = self._dot(point.gradient, point.gradient)
             pays = point.value < _PAYS**more * value or now * _FAST**more < squared
             if not pays or self._is_proven():
-                return
+                break
             value, squared, more = point.value, now, passes
             passes += more
+        if point is not self.best:  # the next requests are for the weights of the last gradient
+            yield from self._begin(self.best.weights)
 
     def _is_proven(self) -> bool:
         """Whether strong convexity proves that the search may end: the gap is <= |gradient|^2 / (2 l2)."""
@@ -154,6 +158,8 @@ class SmoothSearch:
         else:
             sums = yield Curvature(share, self._renewals)
             self._solve = solver_for(self.problem, sums, self.best.masses)
+        if self.problem.intercept:
+            self._centres = centres_of(self.problem, sums, self._exact)
         self._share, self._age, self._masses = share, 0, self.best.masses
         self._renewals += 1
         if self._has_matrix and not self._leaves_out:
@@ -214,6 +220,7 @@ class SmoothSearch:
         if self.gap <= self._hidden:
             return True
         gradient, penalty, allowed = self.best.gradient, self.problem.penalty, self._allowed
+        most_fall = min(max(_MOST_FALL, self._tolerance / 2), 0.5)  # a loose tolerance bears more
         direction, residual, ahead = np.zeros_like(gradient), -gradient, self._direction
         size, gap, settled = -self._slope, 0.0, False
         for count in itertools.count(1):
@@ -225,6 +232,8 @@ class SmoothSearch:
             length, fall = size / curved, sums.lost / curved
             direction, residual = direction + length * ahead, residual - length * product
             gap += 0.5 * length * size
+            if count == 1 and fall > _FALLS * most_fall:
+                break  # a step first: more products would not tell the gap
             scaled = self._times_inverse(residual)
             before, size = size, self._dot(residual, scaled)
             if self._has_matrix and not self._leaves_out and self._age and size > _OUTDATED * before:
@@ -241,16 +250,25 @@ class SmoothSearch:
         self._direction, self._slope, self.gap = direction, self._dot(gradient, direction), gap
         if not settled or gap > allowed:
             return False
-        if count > 1:
+        if count > 1 or length > 1.0:
             sums = yield Product(direction)
             fall = sums.lost / (2 * gap)
-        return fall <= _MOST_FALL
+        return fall <= most_fall
 
     def _most_by_penalty(self, residual: np.ndarray) -> float:
-        """Return an upper bound of r' H^-1 r for a residual r: the L2 penalty alone is less than H."""
-        least = np.where(self.problem.penalty > 0, self.problem.penalty, self.best.masses)
-        squares = residual**2 / np.maximum(least, _TINY)
-        return float(squares.sum())
+        """Return an upper bound of r' H^-1 r for a residual r; infinity where there is none.
+
+        With the intercept eliminated, the Hessian is that of the features about their means, plus the
+        penalty.
+        """
+        problem = self.problem
+        if problem.l2 == 0.0 or (problem.intercept and problem.loss == SOFTMAX):
+            return math.inf
+        if not problem.intercept:
+            return float((residual**2).sum()) / problem.l2
+        apart = residual[:-1] - self._centres * residual[-1]
+        masses = np.maximum(self.best.masses, _TINY)
+        return float((apart**2).sum()) / problem.l2 + float((residual[-1] ** 2 / masses).sum())
 
     def _step(self) -> Generator[Request, Sums, bool]:
         """Move along the direction to where the slope is flat. Return whether that was hard to find.

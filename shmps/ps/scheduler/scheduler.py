@@ -16,6 +16,7 @@ from shmps.ps.scheduler.deaths import Death, Deaths
 from shmps.ps.scheduler.nodes import GRACE, PAUSE, Nodes
 from shmps.ps.scheduler.run import Run
 from shmps.ps.scheduler.run_state import RunState
+from shmps.system import signals
 from shmps.system.failpoints import reach
 from shmps.system.signals import cleaning_up
 
@@ -170,6 +171,8 @@ class Scheduler:
     # Deaths. A timeout is not a death: a hung node is killed, and its successor comes after its exit.
 
     def _died(self, node: Node) -> None:
+        if not self._nodes.is_watched(node):  # handled while a callback waited for servers
+            return
         death = self._nodes.await_exit(node)
         if node.role == SERVER:
             if self._deaths.one_too_many(node, self._nodes.status.version(node.rank)):
@@ -232,19 +235,26 @@ class Scheduler:
             self._turn()
             self._nodes.kill_hung(GRACE, [self._nodes.servers[rank] for rank in self._unsettled])
 
+    @signals.held
     def _ask_servers(self, image: int = 0) -> None:
         """Wait until every server has settled; keep everything else that comes for the next turn.
 
         A callback of the run may wait here, so nothing here may call another callback of a worker's records.
         """
         self._image = image
+        patience = GRACE if self.run_state is None else self._node_timeout
         try:
             for rank in self._nodes.servers.keys() - self._given_up.keys():
                 self._ask_to_settle(rank)
             while self._unsettled and not self._abandoned:
                 self._take_in_servers(*self._nodes.wait(PAUSE))
+                if patience is not None:
+                    servers = [self._nodes.servers[rank] for rank in self._unsettled]
+                    self._nodes.kill_hung(patience, servers)
         finally:
             self._image = 0
+        while signals.waiting and signals.deliver():
+            pass
 
     def _take_in_servers(self, records: list[Record], ended: Sequence[Node]) -> None:
         """Handle answers and deaths of servers; keep the rest."""
