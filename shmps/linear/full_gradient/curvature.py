@@ -58,7 +58,7 @@ def centres_of(problem: Problem, sums: Sums, in_block: bool) -> np.ndarray:
     count, classes = problem.features - 1, range(problem.classes)
     if in_block:
         _, centres = intercepts_apart(problem, sums.block(problem.size))
-        return np.stack([centres[c].reshape(count, -1)[:, c] for c in classes], axis=1)
+        return np.stack([centres[c].reshape(count, len(classes))[:, c] for c in classes], axis=1)
     if problem.whole:
         corners = [half[-1] + half[:, -1] for half in sums.halves]
         return np.stack([corner[:-1] / _above_zero(corner[-1]) for corner in corners], axis=1)
