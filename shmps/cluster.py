@@ -18,6 +18,7 @@ from shmps.checks import positive, whole
 from shmps.engines.choice import Engines, engine_of
 from shmps.engines.processes.lifetime import Lifetime
 from shmps.engines.processes.node import named_shortages
+from shmps.engines.spec import Spec
 from shmps.errors import UsageError
 from shmps.journal import Journal, digest_of
 from shmps.ps.arguments import initial_of, matrix, replicas_of
@@ -153,12 +154,14 @@ class Cluster(Lifetime):
         self._completed = False
         self._begun = False  # the first run begins at tick 0; after a restore, ranks are beyond it
         self._engine: ClusterEngine = self._kind.start(
-            self._shape,
-            self.num_workers,
-            self.consistency,
-            self.updater,
-            self._failpoints,
-            self._event_paths(),
+            Spec(
+                self._shape,
+                self.num_workers,
+                self.consistency,
+                self.updater,
+                self._failpoints,
+                self._event_paths(),
+            )
         )
         self._resources.callback(self._engine.close)
         # The memory is given back with the last view of it.

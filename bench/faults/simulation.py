@@ -40,7 +40,7 @@ class Wrong(Exception):
 
 
 class Simulation(Agenda):
-    """What may happen next, and the choice.
+    """The events that may happen next. A random number generator chooses one of them.
 
     lag: probability that the sender keeps a record. echo: probability, at each step, that a record from or to
     a former life comes again, which pipes never do. haste: probability, at each step, of the next crash.
@@ -78,7 +78,7 @@ class Simulation(Agenda):
             self.wrong = self.wrong or wrong
             raise wrong
 
-    # What is under way; see `Agenda`.
+    # The methods of `Agenda`.
 
     def at(self, time: float, subject: Subject, event: Any) -> None:
         self._own.append((subject, event))
@@ -211,7 +211,7 @@ class Simulation(Agenda):
                 node.die()
 
     def _crash(self, node: Node, place: str) -> None:
-        """Note that a node dies. What it has kept comes nevertheless, or is lost."""
+        """Note that a node dies. Each record that it has kept arrives later, or is lost."""
         self.say(ROLES[node.role], node.rank, f"(life {node.life}) dies:", place)
         self.crashes_left -= 1
         self.crashes[node.role, place] += 1

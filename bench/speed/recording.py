@@ -1,4 +1,4 @@
-"""What it costs to record a run: passes with and without a journal, in pairs that alternate.
+"""The cost of recording a run: each pair trains one pass with a journal and one without, in turns.
 
 A pass goes once over rows of the kind of `bench.speed.clicks`, async, with two workers and minibatches of
 BATCH rows. A first pair does not count.

@@ -1,4 +1,4 @@
-"""What is trained in virtual time, by SGD with a constant rate, and when it is near the optimum."""
+"""The problems that the simulation trains by SGD with a constant rate, and the distance to their optimum."""
 
 import functools
 import time

@@ -26,10 +26,9 @@ from shmps.engines.inline.nodes import (
 )
 from shmps.engines.inline.site import Post, Site
 from shmps.engines.roles import Arrays, server_on, worker_on
+from shmps.engines.spec import Spec
 from shmps.engines.warm_up import warm_up
 from shmps.errors import UsageError
-from shmps.ps.consistency import Consistency
-from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.mailbox import PushLog
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Pulse, Status
@@ -38,7 +37,6 @@ from shmps.ps.node import Handler, work
 from shmps.ps.updater import Updater
 from shmps.ps.worker.kv import KVWorker
 from shmps.system import failpoints, signals
-from shmps.system.failpoints import Failpoint
 from shmps.system.memory import carve, must_be_available
 
 
@@ -50,16 +48,11 @@ class InlineEngine:
         agenda: Agenda,
         machines: Machines,
         seed: int,
-        shape: Shape,
-        num_workers: int,
-        consistency: Consistency,
-        updater: Updater,
-        points: tuple[Failpoint, ...],
-        event_paths: Sequence[str | None],
+        spec: Spec,
     ):
+        shape, self._num_workers, self._consistency, self._updater, points, event_paths = spec
         self.channels: Sequence[Channels] = [Channels() for _ in range(shape.workers)]
-        self._shape, self._num_workers = shape, num_workers
-        self._consistency, self._updater = consistency, updater
+        self._shape = shape
         self._machines, self._seed = machines, seed
         self._allocate()
         self._agenda, self._site = agenda, Site(agenda)
@@ -261,16 +254,7 @@ class Inline:
         """Compile the kernels, and try the updater."""
         warm_up(updater, width, dtype)
 
-    def start(
-        self,
-        shape: Shape,
-        num_workers: int,
-        consistency: Consistency,
-        updater: Updater,
-        failpoints: tuple[Failpoint, ...],
-        event_paths: Sequence[str | None],
-    ) -> InlineEngine:
-        key_bytes, value_bytes = (np.dtype(each).itemsize for each in (np.int64, shape.dtype))
-        self.network = Network(self.machines, key_bytes, value_bytes * shape.width)
-        given = shape, num_workers, consistency, updater, failpoints, event_paths
-        return self._engine(Agenda(self.network), self.machines, self.seed, *given)
+    def start(self, spec: Spec) -> InlineEngine:
+        key_bytes, value_bytes = (np.dtype(each).itemsize for each in (np.int64, spec.shape.dtype))
+        self.network = Network(self.machines, key_bytes, value_bytes * spec.shape.width)
+        return self._engine(Agenda(self.network), self.machines, self.seed, spec)

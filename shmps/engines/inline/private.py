@@ -1,19 +1,16 @@
 """The inline engine with a memory for every node, as on several machines. Arrays travel with the records."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from shmps.engines.inline.engine import Inline, InlineEngine
 from shmps.engines.inline.nodes import Clock, WorkerNode
 from shmps.engines.inline.site import Post, Site, WorkerPost
 from shmps.engines.private import OF_SLOTS, Memory, must_fit, server_in
-from shmps.ps.consistency import Consistency
-from shmps.ps.memory.layout import Shape
+from shmps.engines.spec import Spec
 from shmps.ps.memory.mailbox import LostLog, Mailbox
 from shmps.ps.messages import SCHEDULER, SERVER, WORKER, Address, Record, with_arrays
 from shmps.ps.node import Handler
-from shmps.ps.updater import Updater
-from shmps.system.failpoints import Failpoint
 from shmps.system.memory import must_be_available
 
 
@@ -96,14 +93,6 @@ class PrivateInline(Inline):
     def __repr__(self) -> str:
         return f"Private{super().__repr__()}"
 
-    def start(
-        self,
-        shape: Shape,
-        num_workers: int,
-        consistency: Consistency,
-        updater: Updater,
-        failpoints: tuple[Failpoint, ...],
-        event_paths: Sequence[str | None],
-    ) -> InlineEngine:
-        must_fit(consistency)
-        return super().start(shape, num_workers, consistency, updater, failpoints, event_paths)
+    def start(self, spec: Spec) -> InlineEngine:
+        must_fit(spec.consistency)
+        return super().start(spec)

@@ -3,7 +3,7 @@
 import contextlib
 import multiprocessing
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,24 +16,18 @@ from shmps.engines.processes.pipes import Inboxes, Post
 from shmps.engines.processes.roles import serve_partition, work_on
 from shmps.engines.processes.store import Store
 from shmps.engines.processes.value_files import WorkerFiles
+from shmps.engines.spec import Spec
 from shmps.engines.warm_up import warm_up
 from shmps.errors import UsageError
-from shmps.ps.consistency import Consistency
-from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Status
 from shmps.ps.messages import SCHEDULER, Record
 from shmps.ps.updater import Updater
 from shmps.system import signals
-from shmps.system.failpoints import Failpoint
 
 
 class ProcessEngine:
     """See `shmps.ps.engine.ClusterEngine`. It owns the shared memory, pipes and channels of one cluster.
-
-    failpoints: where nodes are to be killed. A failpoint goes to the first node of its role and rank that is
-    launched.
-    event_paths: where each server notes its events, None for a file in memory; empty if nothing is recorded.
 
     Raises OSError or OutOfSpace if the system lacks something; nothing is left then.
     """
@@ -42,15 +36,10 @@ class ProcessEngine:
 
     def __init__(
         self,
-        shape: Shape,
-        num_workers: int,
-        consistency: Consistency,
-        updater: Updater,
+        spec: Spec,
         start_method: str,
-        failpoints: tuple[Failpoint, ...],
-        event_paths: Sequence[str | None],
     ):
-        self.failpoints = failpoints
+        shape, num_workers, consistency, updater, self.failpoints, event_paths = spec
         self._start_method = start_method
         with contextlib.ExitStack() as resources:
             store = self._store = Store(shape)
@@ -158,15 +147,5 @@ class Processes:
         if self.start_method == "forkserver":
             fork_server.prepare(warm_up, updater, width, dtype)
 
-    def start(
-        self,
-        shape: Shape,
-        num_workers: int,
-        consistency: Consistency,
-        updater: Updater,
-        failpoints: tuple[Failpoint, ...],
-        event_paths: Sequence[str | None],
-    ) -> ProcessEngine:
-        return ProcessEngine(
-            shape, num_workers, consistency, updater, self.start_method, failpoints, event_paths
-        )
+    def start(self, spec: Spec) -> ProcessEngine:
+        return ProcessEngine(spec, self.start_method)

@@ -2,21 +2,18 @@
 
 import collections
 import importlib.util
-from collections.abc import Sequence
 from typing import Any
 
 from shmps.checks import not_negative, whole
 from shmps.engines.private import must_fit
 from shmps.engines.ray.actor import Pool
 from shmps.engines.ray.placement import Placement
+from shmps.engines.spec import Spec
 from shmps.engines.warm_up import warm_up
 from shmps.engines.wire.engine import WireEngine
 from shmps.errors import UsageError, warn
-from shmps.ps.consistency import Consistency
-from shmps.ps.memory.layout import Shape
 from shmps.ps.messages import SERVER, WORKER
 from shmps.ps.updater import Updater
-from shmps.system.failpoints import Failpoint
 
 
 class Ray:
@@ -80,16 +77,8 @@ class Ray:
         """Try the updater, and compile the kernels in the cache of this machine."""
         warm_up(updater, width, dtype)
 
-    def start(
-        self,
-        shape: Shape,
-        num_workers: int,
-        consistency: Consistency,
-        updater: Updater,
-        failpoints: tuple[Failpoint, ...],
-        event_paths: Sequence[str | None],
-    ) -> WireEngine:
-        must_fit(consistency)
+    def start(self, spec: Spec) -> WireEngine:
+        must_fit(spec.consistency)
         import ray
 
         from shmps.engines.ray.crew import RayCrew
@@ -98,15 +87,12 @@ class Ray:
         if is_ours:
             ray.init(self.address, log_to_driver=True, include_dashboard=None)
         try:
-            placement = self._placement(ray.nodes(), shape.servers, shape.workers)
-            if (
-                shape.replicas
-                and len(placement.machines) > 1
-                and placement.has_neighbours_together(shape.servers)
-            ):
+            placement = self._placement(ray.nodes(), spec.shape.servers, spec.shape.workers)
+            if spec.shape.replicas and len(placement.machines) > 1 and placement.has_neighbours_together:
                 warn(
                     f"two servers that keep each other's replicas are on one machine, and its death ends the "
-                    f"run, with {shape.servers} servers on {len(placement.machines)} machines; use a multiple"
+                    f"run, with {spec.shape.servers} servers on {len(placement.machines)} machines; use a "
+                    f"multiple"
                 )
             cpus = {SERVER: self.cpus_per_server, WORKER: self.cpus_per_worker}
             options = {role: {"num_cpus": n, "runtime_env": self.runtime_env} for role, n in cpus.items()}
@@ -117,7 +103,7 @@ class Ray:
             if is_ours:
                 ray.shutdown()
             raise
-        return WireEngine(crew, shape, num_workers, consistency, updater, failpoints)
+        return WireEngine(crew, spec)
 
     def _placement(self, found: list[dict[str, Any]], servers: int, workers: int) -> Placement:
         """Return where nodes go. found: as `ray.nodes()` returns it."""

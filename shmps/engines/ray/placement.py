@@ -36,8 +36,8 @@ class Placement:
         self._at[address] = (apart or usable)[0]
         return self._at[address]
 
-    def has_neighbours_together(self, servers: int) -> bool:
+    @property
+    def has_neighbours_together(self) -> bool:
         """Return whether two neighbouring servers begin on one machine."""
-        return any(
-            rank % len(self.machines) == (rank + 1) % servers % len(self.machines) for rank in range(servers)
-        )
+        servers, machines = self._servers, len(self.machines)
+        return any(rank % machines == (rank + 1) % servers % machines for rank in range(servers))

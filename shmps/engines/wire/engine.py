@@ -16,17 +16,15 @@ from typing import Any, Protocol
 from shmps.engines.private import Memory
 from shmps.engines.processes.boot import input_poll
 from shmps.engines.processes.clock import SystemClock
+from shmps.engines.spec import Spec
 from shmps.engines.wire.channels import VALUES, Channels
 from shmps.engines.wire.greeting import new_token
 from shmps.engines.wire.hub import Hub
 from shmps.engines.wire.node import LIMIT, Site, live
-from shmps.ps.consistency import Consistency
 from shmps.ps.engine import Node
-from shmps.ps.memory.layout import Shape
 from shmps.ps.memory.parameters import Parameters
 from shmps.ps.memory.status import Status
 from shmps.ps.messages import SERVER, WORKER, Address, Record
-from shmps.ps.updater import Updater
 from shmps.system import signals
 from shmps.system.failpoints import Failpoint
 
@@ -67,15 +65,12 @@ class WireEngine:
     def __init__(
         self,
         crew: Crew,
-        shape: Shape,
-        num_workers: int,
-        consistency: Consistency,
-        updater: Updater,
-        failpoints: tuple[Failpoint, ...],
+        spec: Spec,
     ):
+        shape = spec.shape
         self.clock = SystemClock()
         self.channels = [Channels() for _ in range(shape.workers)]
-        self._crew, self._failpoints, self._pid = crew, failpoints, os.getpid()
+        self._crew, self._failpoints, self._pid = crew, spec.failpoints, os.getpid()
         self._memory = Memory(shape)  # a mirror, of what the servers have sent
         self._first_lives = set(range(shape.servers))  # of servers that have not been launched
         self._nodes: dict[Address, Node] = {}
@@ -88,7 +83,7 @@ class WireEngine:
             self.post = Hub(token, crew.host, limit=LIMIT, on_sign=self._note_sign)
             resources.callback(self.post.close)
             self.close = resources.pop_all().close
-        self._site = Site(shape, num_workers, consistency, updater, token, self.post.endpoint)
+        self._site = Site(shape, spec.num_workers, spec.consistency, spec.updater, token, self.post.endpoint)
         self._ready = input_poll(self.post.fileno(), crew.fileno())
 
     @property

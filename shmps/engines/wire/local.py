@@ -1,17 +1,14 @@
 """A crew of processes of this machine, connected as those of several: to test, to measure, to rehearse."""
 
 import select
-from collections.abc import Sequence
 from typing import Any
 
 from shmps.engines.private import must_fit
 from shmps.engines.processes.engine import Processes
 from shmps.engines.processes.node import Lifeline, Node
+from shmps.engines.spec import Spec
 from shmps.engines.wire.engine import WireEngine
 from shmps.engines.wire.node import Site, live
-from shmps.ps.consistency import Consistency
-from shmps.ps.memory.layout import Shape
-from shmps.ps.updater import Updater
 from shmps.system.failpoints import Failpoint
 
 
@@ -74,14 +71,6 @@ class Rehearsal:
     def __str__(self) -> str:
         return "rehearsal"
 
-    def start(
-        self,
-        shape: Shape,
-        num_workers: int,
-        consistency: Consistency,
-        updater: Updater,
-        failpoints: tuple[Failpoint, ...],
-        event_paths: Sequence[str | None],
-    ) -> WireEngine:
-        must_fit(consistency)
-        return WireEngine(LocalCrew(self._host), shape, num_workers, consistency, updater, failpoints)
+    def start(self, spec: Spec) -> WireEngine:
+        must_fit(spec.consistency)
+        return WireEngine(LocalCrew(self._host), spec)
